@@ -1,0 +1,1 @@
+//! Benchmarks against the floor, in one run.

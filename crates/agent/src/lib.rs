@@ -1,0 +1,1 @@
+//! The text turn: session, provider, tools, hooks.

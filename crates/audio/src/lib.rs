@@ -1,0 +1,1 @@
+//! WAV reading, resampling and mixing down; knows nothing of plugins.

@@ -1,0 +1,1 @@
+//! The app: features, command line and output.

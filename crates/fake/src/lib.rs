@@ -1,0 +1,1 @@
+//! Scripted, deterministic plugins of every kind for tests.

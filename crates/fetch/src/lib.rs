@@ -1,0 +1,1 @@
+//! Pinned files out of packages, URLs and folders: verified, resumable, atomically placed.

@@ -1,0 +1,1 @@
+//! Registry, lifecycle, health, hooks, events and configuration.

@@ -1,0 +1,1 @@
+//! plugin.toml, parsed with positions; no I/O.

@@ -1,0 +1,1 @@
+//! One ONNX Runtime environment per process: search order, loading, sessions.

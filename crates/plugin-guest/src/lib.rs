@@ -1,0 +1,1 @@
+//! The poll-driven core that serves one plugin over frames.

@@ -1,0 +1,1 @@
+//! Conformance suite, loopback tier and fixtures for plugin authors.

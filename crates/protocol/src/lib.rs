@@ -1,0 +1,1 @@
+//! The wire between host and guest: envelope and frames, no I/O.

@@ -1,0 +1,1 @@
+//! Moonshine tiny: English speech to text through rten.

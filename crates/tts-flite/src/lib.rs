@@ -1,0 +1,1 @@
+//! flite: a voice inside the binary.

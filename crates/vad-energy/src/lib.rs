@@ -1,0 +1,1 @@
+//! Energy VAD: the labelled last resort.

@@ -1,0 +1,1 @@
+//! Silero VAD: two engines behind one interface.

@@ -1,0 +1,1 @@
+//! The voice turn: resample, VAD, STT, agent, TTS.
