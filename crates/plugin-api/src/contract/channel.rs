@@ -1,0 +1,147 @@
+//! Channels: where people write to the agent and read its answers.
+
+use std::{fmt, sync::Arc};
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use super::builder;
+use crate::{BoxFuture, CallCx, Error, Result};
+
+/// What the host is told of a channel before it starts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ChannelSpec {
+    /// Its name.
+    pub name: String,
+    /// Whether [`Channel::edit`] works.
+    pub edits: bool,
+    /// Whether [`Channel::typing`] works.
+    pub typing: bool,
+}
+
+impl ChannelSpec {
+    /// A channel that can only send.
+    pub fn new(name: impl Into<String>) -> Self {
+        ChannelSpec { name: name.into(), edits: false, typing: false }
+    }
+}
+
+builder!(ChannelSpec {
+    /// Whether [`Channel::edit`] works.
+    edits: bool => edits,
+    /// Whether [`Channel::typing`] works.
+    typing: bool => typing,
+});
+
+/// A message of a person to the agent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Inbound {
+    /// The conversation, as the channel names it.
+    pub chat: String,
+    /// The person, as the channel names them.
+    pub sender: String,
+    /// Names the message in its chat; the host takes a message of the same id once.
+    pub id: String,
+    /// The text.
+    pub text: String,
+}
+
+impl Inbound {
+    /// A message.
+    pub fn new(chat: impl Into<String>, sender: impl Into<String>, id: impl Into<String>, text: impl Into<String>) -> Self {
+        Inbound { chat: chat.into(), sender: sender.into(), id: id.into(), text: text.into() }
+    }
+}
+
+/// A message of the agent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Outbound {
+    /// The conversation.
+    pub chat: String,
+    /// The text.
+    pub text: String,
+    /// The same key means the same message: a channel that can, sends it once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<String>,
+}
+
+impl Outbound {
+    /// A message.
+    pub fn new(chat: impl Into<String>, text: impl Into<String>) -> Self {
+        Outbound { chat: chat.into(), text: text.into(), idempotency_key: None }
+    }
+}
+
+builder!(Outbound {
+    /// Makes sending repeatable.
+    idempotency_key: String => Some(idempotency_key),
+});
+
+/// Names a message that was sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct MessageRef {
+    /// The conversation.
+    pub chat: String,
+    /// The message in it.
+    pub id: String,
+}
+
+impl MessageRef {
+    /// A reference.
+    pub fn new(chat: impl Into<String>, id: impl Into<String>) -> Self {
+        MessageRef { chat: chat.into(), id: id.into() }
+    }
+}
+
+/// Where the host takes messages from a channel.
+pub trait InboxSink: Send + Sync {
+    /// Takes a message for good.
+    fn accept(&self, message: Inbound) -> BoxFuture<'static, Result<()>>;
+}
+
+/// The channel's end of the host's intake.
+#[derive(Clone)]
+pub struct Inbox(Arc<dyn InboxSink>);
+
+impl Inbox {
+    /// An inbox over a sink of the host.
+    pub fn new(sink: Arc<dyn InboxSink>) -> Self {
+        Inbox(sink)
+    }
+
+    /// Hands a message over. When this returns `Ok` the message is durably taken, and only then may the channel
+    /// acknowledge it at its source.
+    pub async fn accept(&self, message: Inbound) -> Result<()> {
+        self.0.accept(message).await
+    }
+}
+
+impl fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Inbox")
+    }
+}
+
+/// The contract of a channel.
+#[async_trait]
+pub trait Channel: Send + Sync {
+    /// Listens until `cx` is cancelled or the source ends.
+    async fn run(&self, cx: &CallCx, inbox: Inbox) -> Result<()>;
+
+    /// Sends a message.
+    async fn send(&self, cx: &CallCx, message: Outbound) -> Result<MessageRef>;
+
+    /// Replaces a message that was sent, for channels whose spec says `edits`.
+    async fn edit(&self, _cx: &CallCx, _message: MessageRef, _new: Outbound) -> Result<()> {
+        Err(Error::unsupported("channel.edit"))
+    }
+
+    /// Shows that an answer is being written, for channels whose spec says `typing`.
+    async fn typing(&self, _cx: &CallCx, _chat: &str) -> Result<()> {
+        Err(Error::unsupported("channel.typing"))
+    }
+}
