@@ -1,0 +1,4 @@
+//! The audio crate from outside: real files, broken files, streams.
+
+mod resample;
+mod wav;
