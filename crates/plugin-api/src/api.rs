@@ -100,6 +100,9 @@ macro_rules! kinds {
         $(impl Contract for dyn $contract {
             type Spec = $spec;
             const KIND: Kind = Kind::$kind;
+            fn spec_of(spec: &Spec) -> Option<&$spec> {
+                match spec { Spec::$kind(spec) => Some(spec), _ => None }
+            }
             fn of(contribution: &Contribution) -> Option<(&$spec, &Arc<Self>)> {
                 match contribution { Contribution::$kind(spec, object) => Some((spec, object)), _ => None }
             }
@@ -118,6 +121,8 @@ pub trait Contract: Send + Sync {
     type Spec: Clone + Send + Sync;
     /// Its kind.
     const KIND: Kind;
+    /// The spec, if it is of this contract.
+    fn spec_of(spec: &Spec) -> Option<&Self::Spec>;
     /// The spec and the object, if the contribution is of this contract.
     fn of(contribution: &Contribution) -> Option<(&Self::Spec, &Arc<Self>)>;
 }

@@ -1,0 +1,150 @@
+//! What the host does for a plugin: the server behind every `PluginContext`, stamped with the plugin's id.
+
+use std::{path::PathBuf, sync::{Arc, Weak}, time::Duration};
+
+use bespoke_manifest::Model;
+use bespoke_plugin_api::{
+    BoxFuture, BoxStream, CallCx, Code, Contribution, Error, Event, Health, HostApi, Kind, Level, Result, Target, Timestamp, Tool, ToolRequest,
+};
+use serde_json::Value;
+use tokio::runtime::Handle;
+
+use crate::{
+    Events, Registry, clock,
+    plugin::{PluginCell, Tasks},
+};
+
+/// Where model files lie. The host does not know how they get there.
+pub trait ModelStore: Send + Sync {
+    /// The verified file of a plugin's manifest entry.
+    ///
+    /// # Errors
+    /// `MODEL_NOT_FOUND`, with the command that fetches it.
+    fn find(&self, plugin: &str, model: &Model) -> Result<PathBuf>;
+}
+
+/// What all plugins of a host share.
+pub(crate) struct Services {
+    pub(crate) runtime: Handle,
+    pub(crate) events: Events,
+    pub(crate) registry: Registry,
+    pub(crate) models: Option<Arc<dyn ModelStore>>,
+}
+
+/// The host as one generation of a plugin sees it.
+pub(crate) struct PluginHost {
+    pub(crate) services: Arc<Services>,
+    /// Weak: the cell holds the generation, whose plugin holds its context, which holds this.
+    pub(crate) plugin: Weak<PluginCell>,
+    pub(crate) id: Arc<str>,
+    pub(crate) tasks: Arc<Tasks>,
+}
+
+impl HostApi for PluginHost {
+    fn log(&self, level: Level, line: &str) {
+        let plugin = &*self.id;
+        match level {
+            Level::Debug => tracing::debug!(target: "plugin", plugin, "{line}"),
+            Level::Info => tracing::info!(target: "plugin", plugin, "{line}"),
+            Level::Warn => tracing::warn!(target: "plugin", plugin, "{line}"),
+            _ => tracing::error!(target: "plugin", plugin, "{line}"),
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        clock::now()
+    }
+
+    fn sleep(&self, time: Duration) -> BoxFuture<'static, ()> {
+        let runtime = self.services.runtime.clone();
+        Box::pin(async move {
+            // The timer needs the runtime at its birth, and a plugin may poll from a thread of its own.
+            let sleep = {
+                let _inside = runtime.enter();
+                tokio::time::sleep(time)
+            };
+            sleep.await;
+        })
+    }
+
+    fn blocking(&self, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, ()> {
+        let task = self.services.runtime.spawn_blocking(work);
+        let plugin = self.id.clone();
+        Box::pin(async move {
+            if let Err(error) = task.await {
+                tracing::error!(target: "plugin", plugin = &*plugin, %error, "work on a blocking thread failed");
+            }
+        })
+    }
+
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        self.tasks.add(self.services.runtime.spawn(task).abort_handle());
+    }
+
+    fn call(&self, cx: &CallCx, target: Target, args: Value) -> BoxFuture<'static, Result<Value>> {
+        let (services, cx) = (self.services.clone(), cx.nested(&self.id));
+        Box::pin(async move {
+            match Kind::from_name(&target.kind) {
+                Some(Kind::Tool) => {
+                    let slot = services.registry.find::<dyn Tool>(&target.name)?;
+                    let output = slot.call(&cx?, |tool, cx| async move { tool.call(&cx, ToolRequest::new(args)).await }).await?;
+                    Ok(serde_json::to_value(output)?)
+                }
+                Some(kind) => Err(Error::unsupported(&format!("calling a {kind} from a plugin"))),
+                None => Err(Error::new(Code::CONTRACT_NOT_FOUND, format!("`{}` is no kind of contribution", target.kind))),
+            }
+        })
+    }
+
+    fn publish(&self, contributions: Vec<Contribution>) -> Result<()> {
+        let plugin = self.plugin.upgrade().ok_or_else(|| Error::new(Code::NOT_READY, "the plugin has stopped"))?;
+        let generation = plugin.generation.load_full().ok_or_else(|| Error::new(Code::NOT_READY, "publish works after start"))?;
+        let dynamic = |kind: Kind| plugin.manifest.as_ref().is_some_and(|m| m.provides.iter().any(|p| p.kind == kind && p.dynamic));
+        if let Some(other) = contributions.iter().find(|c| !dynamic(c.kind())) {
+            let message = format!("publishes {other:?}, but plugin.toml marks no {} as `dynamic`", other.kind());
+            return Err(Error::new(Code::CONTRACT_MISMATCH, message));
+        }
+        let specs: Vec<_> = contributions.iter().map(Contribution::spec).collect();
+        self.services.registry.declare(&plugin, &specs)?;
+        self.services.registry.serve(&generation, &contributions)
+    }
+
+    fn emit(&self, topic: &str, payload: Value) -> Result<()> {
+        self.services.events.emit(&format!("{}.{topic}", self.id), Some(&self.id), payload);
+        Ok(())
+    }
+
+    fn subscribe(&self, prefix: &str) -> Result<BoxStream<Event>> {
+        Ok(self.services.events.subscribe(prefix, Some(&self.id)))
+    }
+
+    fn secret(&self, name: &str) -> BoxFuture<'static, Result<String>> {
+        let declared = self.plugin.upgrade().and_then(|p| p.manifest.clone()).is_some_and(|m| m.permissions.secrets.iter().any(|s| s == name));
+        let result = if declared {
+            std::env::var(name).map_err(|_| Error::invalid_params(format!("the secret {name} is not set")).with_help(format!("export {name}=…")))
+        } else {
+            Err(Error::new(Code::PERMISSION_DENIED, format!("plugin.toml does not ask for the secret {name}")))
+        };
+        Box::pin(async move { result })
+    }
+
+    fn model(&self, file: &str) -> Result<PathBuf> {
+        let manifest = self.plugin.upgrade().and_then(|p| p.manifest.clone());
+        let model = manifest.as_ref().and_then(|m| m.models.iter().find(|model| model.file == file));
+        let model = model.ok_or_else(|| Error::internal(format!("plugin.toml names no model file `{file}`")))?;
+        match &self.services.models {
+            Some(store) => store.find(&self.id, model),
+            None => Err(Error::new(Code::MODEL_NOT_FOUND, format!("{file}: this host keeps no models"))),
+        }
+    }
+
+    fn random(&self, buffer: &mut [u8]) -> Result<()> {
+        getrandom::fill(buffer).map_err(|e| Error::internal(format!("no random bytes: {e}")))
+    }
+
+    fn report_health(&self, health: Health) {
+        if let Some(plugin) = self.plugin.upgrade() {
+            plugin.report(health);
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Hook dispatch: who may change or stop what the host is about to do. A hook that nobody wants costs one load.
+
+use std::{
+    fmt,
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use bespoke_plugin_api::{CallCx, Error, Hook, HookEvent, HookHandler, HookReply, OnFailure, Result};
+
+use crate::{Slot, clock};
+
+/// The subscriptions of all plugins, in order.
+#[derive(Default)]
+pub struct Hooks {
+    /// One bit per hook that somebody wants. Written after the snapshot it speaks of.
+    mask: AtomicU64,
+    table: ArcSwap<Vec<Slot<dyn HookHandler>>>,
+}
+
+/// What the handlers made of an event.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// Go on, with this event.
+    Proceed(HookEvent),
+    /// Do not.
+    Vetoed {
+        /// The plugin that stopped it.
+        plugin: String,
+        /// Why, for the user.
+        reason: String,
+    },
+}
+
+impl Hooks {
+    /// Whether anybody subscribed: the check that stands before building a payload.
+    #[inline]
+    pub fn wants(&self, hook: Hook) -> bool {
+        self.mask.load(Ordering::Relaxed) & hook.bit() != 0
+    }
+
+    /// Asks the handlers of a hook, if there are any; `None` when nobody wants it, and then `event` was not built.
+    ///
+    /// Handlers that may change the event run one after the other, the highest priority first, ties by plugin id; each sees
+    /// what the one before made of it. Observers run side by side after them. A handler that fails, panics or is late counts
+    /// as its subscription says: open goes on with the event as it was, closed is a veto. Neither is silent.
+    #[inline]
+    pub fn run(&self, cx: &CallCx, hook: Hook, event: impl FnOnce() -> HookEvent) -> impl Future<Output = Option<Outcome>> + Send {
+        let event = (self.wants(hook) && cx.fires(hook)).then(event);
+        let table = event.is_some().then(|| self.table.load_full());
+        let cx = event.is_some().then(|| cx.quieting(hook));
+        async move {
+            match (event, table, cx) {
+                (Some(event), Some(table), Some(cx)) => Some(dispatch(&table, &cx, event).await),
+                _ => None,
+            }
+        }
+    }
+
+    /// Takes over the subscriptions of a registry.
+    pub(crate) fn update(&self, mut slots: Vec<Slot<dyn HookHandler>>) {
+        slots.retain(Slot::is_ready);
+        slots.sort_by(|a, b| b.spec().priority.cmp(&a.spec().priority).then_with(|| a.plugin().cmp(b.plugin())));
+        let mask = slots.iter().fold(0, |mask, slot| mask | slot.spec().hook.bit());
+        self.table.store(Arc::new(slots));
+        self.mask.store(mask, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for Hooks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.table.load().iter().map(|slot| (slot.spec().hook, slot.name().to_owned()))).finish()
+    }
+}
+
+async fn dispatch(table: &[Slot<dyn HookHandler>], cx: &CallCx, mut event: HookEvent) -> Outcome {
+    let hook = event.hook();
+    let (observers, modifiers): (Vec<_>, Vec<_>) = table.iter().filter(|slot| slot.spec().hook == hook).partition(|slot| slot.spec().observer);
+    for slot in modifiers {
+        let reply = ask(slot, cx, &event).await.and_then(|reply| match reply {
+            HookReply::Replace { event: new } if new.hook() != hook => {
+                Err(Error::internal(format!("answered {} with an event of {}", hook.name(), new.hook().name())))
+            }
+            reply => Ok(reply),
+        });
+        match reply {
+            Ok(HookReply::Continue) => {}
+            Ok(HookReply::Replace { event: new }) => event = *new,
+            Ok(HookReply::Veto { reason }) => return Outcome::Vetoed { plugin: slot.plugin().to_owned(), reason },
+            // `HookReply` may grow: an answer that this host does not know is a failure, not a consent.
+            Ok(_) => return failed(slot, hook, &Error::internal("answered something this host does not know")).unwrap_or(Outcome::Proceed(event)),
+            Err(error) => {
+                if let Some(veto) = failed(slot, hook, &error) {
+                    return veto;
+                }
+            }
+        }
+    }
+    futures_util::future::join_all(observers.into_iter().map(async |slot| {
+        if let Err(error) = ask(slot, cx, &event).await {
+            tracing::warn!(plugin = slot.plugin(), hook = hook.name(), %error, "observer failed");
+        }
+    }))
+    .await;
+    Outcome::Proceed(event)
+}
+
+async fn ask(slot: &Slot<dyn HookHandler>, cx: &CallCx, event: &HookEvent) -> Result<HookReply> {
+    let cx = cx.with_deadline(clock::now().plus(Duration::from_millis(slot.spec().timeout_ms)));
+    // The handler gets a copy: a reference could not outlive this frame inside the guarded future.
+    let event = event.clone();
+    slot.call(&cx, |handler, cx| async move { handler.on(&cx, &event).await }).await
+}
+
+fn failed(slot: &Slot<dyn HookHandler>, hook: Hook, error: &Error) -> Option<Outcome> {
+    let closed = slot.spec().on_failure == OnFailure::Closed;
+    tracing::warn!(plugin = slot.plugin(), hook = hook.name(), %error, closed, "hook handler failed");
+    closed.then(|| Outcome::Vetoed {
+        plugin: slot.plugin().to_owned(),
+        reason: format!("`{}` could not decide and fails closed: {}", slot.name(), error.message()),
+    })
+}

@@ -1,0 +1,419 @@
+//! One plugin as the host knows it: where it comes from, its state, its health, its current generation and its counters.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwapOption;
+use bespoke_manifest::Manifest;
+use bespoke_plugin_api::{BoxFuture, Code, Descriptor, Error, Facts, Health, Instance, Life, PluginContext, Result, Spec};
+use serde::Serialize;
+use serde_json::Value;
+use tokio::{sync::{Notify, watch}, task::AbortHandle};
+
+/// How a plugin ships.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Tier {
+    /// Part of this program.
+    Compiled,
+    /// A dynamic library.
+    Dylib,
+    /// A wasm component.
+    Wasm,
+    /// A child process.
+    Process,
+    /// Configured, but not there.
+    None,
+}
+
+impl Tier {
+    /// The name in listings.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Tier::Compiled => "compiled",
+            Tier::Dylib => "dylib",
+            Tier::Wasm => "wasm",
+            Tier::Process => "process",
+            Tier::None => "none",
+        }
+    }
+}
+
+/// Where a plugin is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum State {
+    /// Configured, but neither in this binary nor installed.
+    Missing,
+    /// Switched off in the configuration.
+    Disabled,
+    /// Waits for the user's consent.
+    Blocked,
+    /// Known, not started.
+    Unloaded,
+    /// `start` runs.
+    Starting,
+    /// Serves.
+    Ready,
+    /// Takes no new calls; the last ones run out.
+    Draining,
+    /// Stopped in order.
+    Stopped,
+    /// Could not start, or broke.
+    Failed,
+    /// Broke too often; not tried again by itself.
+    Quarantined,
+}
+
+impl State {
+    /// The name in listings.
+    pub const fn name(self) -> &'static str {
+        match self {
+            State::Missing => "missing",
+            State::Disabled => "disabled",
+            State::Blocked => "blocked",
+            State::Unloaded => "unloaded",
+            State::Starting => "starting",
+            State::Ready => "ready",
+            State::Draining => "draining",
+            State::Stopped => "stopped",
+            State::Failed => "failed",
+            State::Quarantined => "quarantined",
+        }
+    }
+
+    /// Whether nothing more will happen by itself.
+    pub const fn is_settled(self) -> bool {
+        !matches!(self, State::Unloaded | State::Starting | State::Draining)
+    }
+}
+
+/// What a tier hands to the host: a plugin that could be started. Everything that runs plugin code is called by the host on a
+/// thread it can do without.
+pub trait Artifact: Send + Sync {
+    /// What it says it contributes.
+    fn declare(&self) -> Vec<Spec>;
+    /// Whether a configuration fits; the error's `data.path` names the key.
+    fn check(&self, config: &Value) -> Result<()>;
+    /// Makes an instance.
+    fn start(&self, cx: PluginContext, config: Value) -> BoxFuture<'static, Result<Instance>>;
+}
+
+impl Artifact for &'static Descriptor {
+    fn declare(&self) -> Vec<Spec> {
+        Descriptor::declare(self)
+    }
+
+    fn check(&self, config: &Value) -> Result<()> {
+        Descriptor::check(self, config)
+    }
+
+    fn start(&self, cx: PluginContext, config: Value) -> BoxFuture<'static, Result<Instance>> {
+        Descriptor::start(self, cx, config)
+    }
+}
+
+/// A plugin that was found, before anything of it ran.
+#[derive(Clone)]
+pub struct Candidate {
+    /// Its id.
+    pub id: String,
+    /// How it ships.
+    pub tier: Tier,
+    /// Where it comes from, for messages: a crate, a file.
+    pub origin: String,
+    /// Version of the artifact.
+    pub version: String,
+    /// Text of plugin.toml.
+    pub manifest: String,
+    /// Text of config.schema.json.
+    pub config_schema: String,
+    /// What can be started.
+    pub artifact: Arc<dyn Artifact>,
+}
+
+impl From<&'static Descriptor> for Candidate {
+    fn from(descriptor: &'static Descriptor) -> Self {
+        let package = descriptor.package();
+        Candidate {
+            id: descriptor.id().to_owned(),
+            tier: Tier::Compiled,
+            origin: package.name.to_owned(),
+            version: package.version.to_owned(),
+            manifest: package.manifest.to_owned(),
+            config_schema: package.config_schema.to_owned(),
+            artifact: Arc::new(descriptor),
+        }
+    }
+}
+
+impl fmt::Debug for Candidate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}, {})", self.id, self.tier.name(), self.origin)
+    }
+}
+
+/// One started life of a plugin, and how many calls are inside it.
+pub(crate) struct Generation {
+    plugin: Arc<str>,
+    pub(crate) life: Arc<dyn Life>,
+    pub(crate) tasks: Arc<Tasks>,
+    in_flight: AtomicUsize,
+    draining: AtomicBool,
+    left: Notify,
+}
+
+impl Generation {
+    pub(crate) fn new(plugin: &str, life: Arc<dyn Life>, tasks: Arc<Tasks>) -> Self {
+        Generation {
+            plugin: plugin.into(),
+            life,
+            tasks,
+            in_flight: AtomicUsize::new(0),
+            draining: AtomicBool::new(false),
+            left: Notify::new(),
+        }
+    }
+
+    pub(crate) fn plugin(&self) -> &str {
+        &self.plugin
+    }
+
+    /// Counts a call in; `false` when the generation takes none any more. Count first, look second, while
+    /// [`drain`](Self::drain) sets first and counts second: one of the two sees the other.
+    pub(crate) fn enter(&self) -> bool {
+        self.in_flight.fetch_add(1, Ordering::SeqCst);
+        if self.draining.load(Ordering::SeqCst) {
+            self.leave();
+            return false;
+        }
+        true
+    }
+
+    pub(crate) fn leave(&self) {
+        if self.in_flight.fetch_sub(1, Ordering::SeqCst) == 1 && self.draining.load(Ordering::SeqCst) {
+            self.left.notify_waiters();
+        }
+    }
+
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Takes no more calls and waits until the last is out; `false` when the limit passed before that.
+    pub(crate) async fn drain(&self, limit: Duration) -> bool {
+        self.draining.store(true, Ordering::SeqCst);
+        let empty = async {
+            loop {
+                let left = self.left.notified();
+                if self.in_flight.load(Ordering::SeqCst) == 0 {
+                    return;
+                }
+                left.await;
+            }
+        };
+        tokio::time::timeout(limit, empty).await.is_ok()
+    }
+}
+
+/// Tasks that a plugin spawned; they end with their generation.
+#[derive(Default)]
+pub(crate) struct Tasks(Mutex<Vec<AbortHandle>>);
+
+impl Tasks {
+    pub(crate) fn add(&self, task: AbortHandle) {
+        let mut tasks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.retain(|t| !t.is_finished());
+        tasks.push(task);
+    }
+
+    pub(crate) fn abort(&self) {
+        for task in self.0.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            task.abort();
+        }
+    }
+}
+
+/// Calls of a plugin since the program started.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    calls: AtomicU64,
+    errors: AtomicU64,
+    nanos: AtomicU64,
+}
+
+impl Metrics {
+    pub(crate) fn record(&self, time: Duration, failed: bool) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        self.nanos.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        if failed {
+            self.errors.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How many, how many failed, and the mean time.
+    pub fn read(&self) -> (u64, u64, Duration) {
+        let calls = self.calls.load(Ordering::Relaxed);
+        let mean = self.nanos.load(Ordering::Relaxed).checked_div(calls).unwrap_or(0);
+        (calls, self.errors.load(Ordering::Relaxed), Duration::from_nanos(mean))
+    }
+}
+
+/// A plugin's place in the host, from discovery to shutdown.
+pub(crate) struct PluginCell {
+    id: Arc<str>,
+    pub(crate) candidate: Candidate,
+    pub(crate) manifest: Option<Arc<Manifest>>,
+    pub(crate) config: RwLock<Value>,
+    pub(crate) generation: ArcSwapOption<Generation>,
+    status: Mutex<Status>,
+    settled: watch::Sender<State>,
+    metrics: Metrics,
+    call_limit: Duration,
+}
+
+/// What can be said of a plugin at this moment.
+#[derive(Debug, Clone)]
+pub(crate) struct Status {
+    pub(crate) state: State,
+    /// Health that the plugin or the host reported, beside what the plugin says when asked.
+    pub(crate) reported: Health,
+    pub(crate) reason: Option<String>,
+    pub(crate) fix: Option<String>,
+    pub(crate) error: Option<Error>,
+    pub(crate) started_in: Option<Duration>,
+}
+
+impl PluginCell {
+    pub(crate) fn new(candidate: Candidate, manifest: Option<Arc<Manifest>>, config: Value, call_limit: Duration) -> Self {
+        let status =
+            Status { state: State::Unloaded, reported: Health::Unknown, reason: None, fix: None, error: None, started_in: None };
+        PluginCell {
+            id: candidate.id.as_str().into(),
+            candidate,
+            manifest,
+            config: RwLock::new(config),
+            generation: ArcSwapOption::empty(),
+            status: Mutex::new(status),
+            settled: watch::Sender::new(State::Unloaded),
+            metrics: Metrics::default(),
+            call_limit,
+        }
+    }
+
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    pub(crate) fn call_limit(&self) -> Duration {
+        self.call_limit
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Status> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        self.lock().clone()
+    }
+
+    pub(crate) fn state(&self) -> State {
+        self.lock().state
+    }
+
+    pub(crate) fn set_state(&self, state: State) {
+        self.lock().state = state;
+        self.settled.send_replace(state);
+    }
+
+    /// Into a state, with the reason and what would help.
+    pub(crate) fn set(&self, state: State, reason: impl Into<String>, fix: Option<String>) {
+        {
+            let mut status = self.lock();
+            status.reason = Some(reason.into());
+            status.fix = fix;
+        }
+        self.set_state(state);
+    }
+
+    pub(crate) fn fail(&self, error: Error) {
+        {
+            let mut status = self.lock();
+            status.reason = Some(error.message().to_owned());
+            status.fix = error.help().map(str::to_owned);
+            status.error = Some(error);
+        }
+        self.set_state(State::Failed);
+    }
+
+    pub(crate) fn ready(&self, started: Instant) {
+        {
+            let mut status = self.lock();
+            status.started_in = Some(started.elapsed());
+            (status.reason, status.fix, status.error) = (None, None, None);
+        }
+        self.set_state(State::Ready);
+    }
+
+    pub(crate) fn report(&self, health: Health) {
+        self.lock().reported = health;
+    }
+
+    /// What the plugin says of itself, caught if it panics; worse reports win.
+    pub(crate) fn health(&self) -> Health {
+        let status = self.status();
+        match status.state {
+            State::Failed => return Health::Failed(status.reason.unwrap_or_default()),
+            State::Ready => {}
+            _ => return Health::Unknown,
+        }
+        let Some(generation) = self.generation.load_full() else { return Health::Unknown };
+        let asked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| generation.life.health()))
+            .unwrap_or_else(|panic| Health::Failed(format!("health {}", crate::slot::panicked(&*panic).message())));
+        match (asked, status.reported) {
+            (Health::Failed(reason), _) | (_, Health::Failed(reason)) => Health::Failed(reason),
+            (Health::Degraded(reason), _) | (_, Health::Degraded(reason)) => Health::Degraded(reason),
+            (asked, _) => asked,
+        }
+    }
+
+    pub(crate) fn facts(&self) -> Facts {
+        let Some(generation) = self.generation.load_full() else { return Facts::new() };
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| generation.life.facts())).unwrap_or_default()
+    }
+
+    pub(crate) fn in_flight(&self) -> usize {
+        self.generation.load().as_ref().map_or(0, |g| g.in_flight())
+    }
+
+    /// The error of a call that came while the plugin does not serve.
+    pub(crate) fn not_ready(&self) -> Error {
+        let status = self.status();
+        let why = status.reason.map_or(String::new(), |reason| format!(": {reason}"));
+        let error = Error::new(Code::NOT_READY, format!("is {}{why}", status.state.name())).with_plugin(&self.id);
+        match status.fix {
+            Some(fix) => error.with_help(fix),
+            None => error,
+        }
+    }
+
+    /// Completes when the plugin is in a state that does not change by itself.
+    pub(crate) async fn settled(&self) -> State {
+        let mut watch = self.settled.subscribe();
+        let settled = watch.wait_for(|state| state.is_settled()).await.map(|state| *state);
+        // The sender is part of this cell, so it is never gone while we look.
+        settled.unwrap_or(State::Failed)
+    }
+}

@@ -1,0 +1,270 @@
+//! A named place that a contribution serves from. Callers hold the slot, never the object behind it, so that a plugin can be
+//! stopped or replaced under them.
+
+use std::{
+    any::Any,
+    fmt,
+    future::Future,
+    ops::{Deref, DerefMut},
+    panic::AssertUnwindSafe,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwapOption;
+use bespoke_plugin_api::{BoxStream, CallCx, CancelToken, Code, Contract, Error, Result};
+use futures_util::Stream;
+
+use crate::{
+    clock,
+    plugin::{Generation, PluginCell},
+};
+
+/// The longest a single request may take when neither the caller nor the configuration says otherwise.
+pub const DEFAULT_CALL_LIMIT: Duration = Duration::from_secs(120);
+
+/// A contribution by kind and name. Cheap to clone; stays valid while its plugin is restarted or swapped.
+pub struct Slot<T: Contract + ?Sized> {
+    pub(crate) place: Arc<Place<T>>,
+}
+
+pub(crate) struct Place<T: Contract + ?Sized> {
+    pub(crate) spec: T::Spec,
+    pub(crate) name: String,
+    pub(crate) plugin: Arc<PluginCell>,
+    pub(crate) serving: ArcSwapOption<Serving<T>>,
+}
+
+/// What a slot serves at the moment: an object and the generation that it belongs to.
+pub(crate) struct Serving<T: ?Sized> {
+    pub(crate) object: Arc<T>,
+    pub(crate) generation: Arc<Generation>,
+}
+
+impl<T: Contract + ?Sized> Slot<T> {
+    /// Name of the contribution, unique within its kind.
+    pub fn name(&self) -> &str {
+        &self.place.name
+    }
+
+    /// Id of the plugin.
+    pub fn plugin(&self) -> &str {
+        self.place.plugin.id()
+    }
+
+    /// What is known of it.
+    pub fn spec(&self) -> &T::Spec {
+        &self.place.spec
+    }
+
+    /// Whether it would serve now.
+    pub fn is_ready(&self) -> bool {
+        self.place.serving.load().is_some()
+    }
+
+    /// Takes the object for a while. The generation behind it is not stopped before the lease is dropped or the drain
+    /// deadline passes; a `Duplex` keeps its lease as long as it is open.
+    ///
+    /// # Errors
+    /// `NOT_READY`, with the state of the plugin and why.
+    pub fn lease(&self) -> Result<Lease<T>> {
+        match self.place.serving.load_full() {
+            Some(serving) if serving.generation.enter() => Ok(Lease { serving }),
+            _ => Err(self.place.plugin.not_ready()),
+        }
+    }
+
+    /// As [`lease`](Self::lease), but waits for a plugin that is just starting, at most until the deadline of the call.
+    pub async fn lease_ready(&self, cx: &CallCx) -> Result<Lease<T>> {
+        if let Ok(lease) = self.lease() {
+            return Ok(lease);
+        }
+        let limit = cx.deadline().map_or(DEFAULT_CALL_LIMIT, |at| clock::now().until(at));
+        // Past the limit the second lease says in which state the plugin is.
+        let _ = tokio::time::timeout(limit, self.place.plugin.settled()).await;
+        self.lease()
+    }
+
+    /// Makes one request: the same guard for every tier. It holds a lease, bounds the time, cancels what is late, catches a
+    /// panic, counts, and stamps the plugin on an error.
+    ///
+    /// # Errors
+    /// `NOT_READY`, `EXECUTION_TIMEOUT`, `PLUGIN_EXCEPTION`, or what the plugin returned.
+    pub async fn call<R, F>(&self, cx: &CallCx, request: impl FnOnce(Arc<T>, CallCx) -> F) -> Result<R>
+    where
+        F: Future<Output = Result<R>> + Send,
+    {
+        self.call_leased(cx, request).await.map(|leased| leased.value)
+    }
+
+    /// As [`call`](Self::call), for answers that go on living, such as a stream: they keep the lease, and the token of the
+    /// call stays uncancelled until they are dropped.
+    ///
+    /// # Errors
+    /// As [`call`](Self::call).
+    pub async fn call_leased<R, F>(&self, cx: &CallCx, request: impl FnOnce(Arc<T>, CallCx) -> F) -> Result<Leased<T, R>>
+    where
+        F: Future<Output = Result<R>> + Send,
+    {
+        let lease = match self.lease() {
+            Ok(lease) => lease,
+            Err(_) => self.lease_ready(cx).await?,
+        };
+        let plugin = &self.place.plugin;
+        let limit = cx.deadline().map_or(plugin.call_limit(), |at| clock::now().until(at).min(plugin.call_limit()));
+        // A token of its own: a call that is late is cancelled alone, its siblings go on.
+        let cancel = CancelOnDrop(cx.cancel_token().child());
+        let object = lease.serving.object.clone();
+        let begun = Instant::now();
+        let result = match std::panic::catch_unwind(AssertUnwindSafe(|| request(object, cx.with_cancel(cancel.0.clone())))) {
+            Ok(future) => match tokio::time::timeout(limit, CatchUnwind { future: pin!(future) }).await {
+                Ok(Ok(result)) => result,
+                Ok(Err(panic)) => Err(panicked(&*panic)),
+                Err(_) => Err(timed_out(limit)),
+            },
+            Err(panic) => Err(panicked(&*panic)),
+        };
+        plugin.metrics().record(begun.elapsed(), result.is_err());
+        match result {
+            Ok(value) => Ok(Leased { value, _cancel: Some(cancel), lease }),
+            Err(e) => Err(e.with_plugin(plugin.id())),
+        }
+    }
+
+    /// Calls a method that returns at once, such as `open`, under the same guard.
+    ///
+    /// # Errors
+    /// As [`call`](Self::call), without a time-out: nothing can stop code that does not return.
+    pub fn enter<R>(&self, method: impl FnOnce(&T) -> Result<R>) -> Result<Leased<T, R>> {
+        let lease = self.lease()?;
+        let plugin = &self.place.plugin;
+        let begun = Instant::now();
+        let result = std::panic::catch_unwind(AssertUnwindSafe(|| method(&lease))).unwrap_or_else(|panic| Err(panicked(&*panic)));
+        plugin.metrics().record(begun.elapsed(), result.is_err());
+        result.map(|value| Leased { value, _cancel: None, lease }).map_err(|e| e.with_plugin(plugin.id()))
+    }
+}
+
+impl<T: Contract + ?Sized> Clone for Slot<T> {
+    fn clone(&self) -> Self {
+        Slot { place: self.place.clone() }
+    }
+}
+
+impl<T: Contract + ?Sized> fmt::Debug for Slot<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{} of {}", T::KIND, self.place.name, self.place.plugin.id())
+    }
+}
+
+/// Keeps a generation from being stopped.
+pub struct Lease<T: ?Sized> {
+    serving: Arc<Serving<T>>,
+}
+
+impl<T: ?Sized> Deref for Lease<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.serving.object
+    }
+}
+
+impl<T: ?Sized> Drop for Lease<T> {
+    fn drop(&mut self) {
+        self.serving.generation.leave();
+    }
+}
+
+impl<T: ?Sized> fmt::Debug for Lease<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Lease")
+    }
+}
+
+/// A stream, or whatever else a method returned, together with the lease that keeps its plugin alive. The lease was taken
+/// once: frames are bare calls of the value.
+pub struct Leased<T: ?Sized, R> {
+    // In this order: the value is dropped first, then whoever still works for it is told, then the plugin is let go.
+    value: R,
+    _cancel: Option<CancelOnDrop>,
+    lease: Lease<T>,
+}
+
+impl<T: ?Sized, R> Deref for Leased<T, R> {
+    type Target = R;
+
+    fn deref(&self) -> &R {
+        &self.value
+    }
+}
+
+impl<T: ?Sized, R> DerefMut for Leased<T, R> {
+    fn deref_mut(&mut self) -> &mut R {
+        &mut self.value
+    }
+}
+
+impl<T: ?Sized, R: fmt::Debug> fmt::Debug for Leased<T, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.value.fmt(f)
+    }
+}
+
+impl<T: ?Sized, I> Stream for Leased<T, BoxStream<I>> {
+    type Item = Result<I>;
+
+    /// Polls with a net below, and stamps the plugin on an error. After a panic the stream is over.
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| this.value.as_mut().poll_next(cx)));
+        let item = match polled {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(item)) => item,
+            Err(panic) => {
+                this.value = Box::pin(futures_util::stream::empty());
+                Some(Err(panicked(&*panic)))
+            }
+        };
+        Poll::Ready(item.map(|item| item.map_err(|e| e.with_plugin(this.lease.serving.generation.plugin()))))
+    }
+}
+
+/// Polls with a net below.
+struct CatchUnwind<'a, F> {
+    future: Pin<&'a mut F>,
+}
+
+impl<F: Future> Future for CatchUnwind<'_, F> {
+    type Output = std::result::Result<F::Output, Box<dyn Any + Send>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let future = &mut self.future;
+        match std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+            Ok(Poll::Ready(value)) => Poll::Ready(Ok(value)),
+            Ok(Poll::Pending) => Poll::Pending,
+            Err(panic) => Poll::Ready(Err(panic)),
+        }
+    }
+}
+
+/// Tells work that outlives its future, such as a working thread, that nobody waits any more.
+struct CancelOnDrop(CancelToken);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+/// The error of a panic. The message goes to the log through the panic hook; here it is told to the caller.
+pub(crate) fn panicked(panic: &(dyn Any + Send)) -> Error {
+    let message = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    Error::new(Code::PLUGIN_EXCEPTION, format!("panicked: {}", message.unwrap_or("no message")))
+}
+
+pub(crate) fn timed_out(limit: Duration) -> Error {
+    Error::new(Code::EXECUTION_TIMEOUT, format!("no answer within {limit:?}")).retryable()
+}
