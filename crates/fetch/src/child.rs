@@ -38,6 +38,7 @@ pub(crate) fn run(mut command: Command, folder: &Path, most: u64, step: &mut dyn
     own_group(&mut command);
     let mut running = match command.spawn() {
         Ok(child) => Running(Some(child)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Ran::NotThere(format!("{shown} (not found)"))),
         Err(e) => return Ok(Ran::NotThere(format!("{shown} ({e})"))),
     };
     let status = loop {
@@ -118,22 +119,29 @@ fn size_of(folder: &Path) -> u64 {
     entries.flatten().map(size).sum()
 }
 
-/// The last lines of a log: at most 6, at most 1500 bytes, without control characters, credentials in URLs masked.
+/// What a tool said: the first four and the last three lines of its log, where pip and npm put the reason, without
+/// control characters and with credentials in URLs masked.
 fn last_words(log: &Path) -> String {
+    const MOST: u64 = 4096;
     let read = || {
         let mut file = File::open(log)?;
-        let from = file.metadata()?.len().saturating_sub(1500);
-        file.seek(SeekFrom::Start(from))?;
+        let length = file.metadata()?.len();
         let mut bytes = Vec::new();
-        file.take(1500).read_to_end(&mut bytes)?;
+        (&mut file).take(MOST).read_to_end(&mut bytes)?;
+        if length > MOST {
+            bytes.push(b'\n');
+            file.seek(SeekFrom::Start(MOST.max(length - MOST)))?;
+            file.take(MOST).read_to_end(&mut bytes)?;
+        }
         io::Result::Ok(bytes)
     };
     let bytes = read().unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
     let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let last = lines[lines.len().saturating_sub(6)..].join(" | ");
-    let words: Vec<_> = last.split(' ').map(masked).collect();
-    let clean: String = words.join(" ").chars().filter(|c| !c.is_control()).collect();
+    let (first, last) = lines.split_at(lines.len().min(4));
+    let kept = first.iter().chain(&last[last.len().saturating_sub(3)..]);
+    let shown: Vec<String> = kept.map(|line| line.split(' ').map(masked).collect::<Vec<_>>().join(" ")).collect();
+    let clean: String = shown.join(" | ").chars().filter(|c| !c.is_control()).take(1500).collect();
     if clean.is_empty() { "no message".to_owned() } else { clean }
 }
 
@@ -147,10 +155,10 @@ fn masked(word: &str) -> String {
     }
 }
 
-/// Program and first argument that is not an option's value: `python3 -m pip`, `npm pack`.
+/// The command line up to the subcommand: `python3 -m pip`, `npm`.
 fn shown(command: &Command) -> String {
-    let words: Vec<_> = std::iter::once(command.get_program()).chain(command.get_args().take(2)).map(OsStr::to_string_lossy).collect();
-    words.join(" ")
+    let words = std::iter::once(command.get_program()).chain(command.get_args()).map(OsStr::to_string_lossy);
+    words.take_while(|word| !matches!(word.as_ref(), "download" | "pack")).collect::<Vec<_>>().join(" ")
 }
 
 fn in_words(status: ExitStatus) -> String {

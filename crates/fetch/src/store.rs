@@ -214,3 +214,25 @@ enum Verdict {
     Wrong(String),
     Absent,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stamped_file_is_not_read_again_unless_asked() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::new(root.path());
+        let pin = Pin { file: "m".to_owned(), size: 3, sha256: crate::Sha256([1; 32]), license: String::new(), sources: Vec::new() };
+        let path = store.target("sub", &pin);
+        std::fs::create_dir_all(root.path().join("sub")).unwrap();
+        std::fs::write(&path, "abc").unwrap();
+        assert!(matches!(store.find("sub", &pin), Err(Error::Rejected { .. })));
+        // A stamp for bytes that are not there: who believes it has not read the file.
+        store.stamp(&path, &pin);
+        assert_eq!(store.find("sub", &pin).unwrap().path, path);
+        assert!(matches!(store.verify("sub", &pin), Err(Error::Rejected { .. })));
+        // The false stamp is gone with it.
+        assert!(matches!(store.find("sub", &pin), Err(Error::Rejected { .. })));
+    }
+}

@@ -1,0 +1,10 @@
+//! Fetching against a loopback server, folders, stand-ins for pip and npm, and the real ones.
+
+mod concurrent;
+mod folders;
+mod names;
+mod packages;
+mod server;
+mod stores;
+mod urls;
+mod workbench;
