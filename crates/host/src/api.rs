@@ -1,10 +1,15 @@
 //! What the host does for a plugin: the server behind every `PluginContext`, stamped with the plugin's id.
 
-use std::{path::PathBuf, sync::{Arc, Weak}, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use bespoke_manifest::Model;
 use bespoke_plugin_api::{
-    BoxFuture, BoxStream, CallCx, Code, Contribution, Error, Event, Health, HostApi, Kind, Level, Result, Target, Timestamp, Tool, ToolRequest,
+    BoxFuture, BoxStream, CallCx, Code, Contribution, Error, Event, Health, HostApi, Kind, Level, Result, Target, Timestamp, Tool,
+    ToolRequest,
 };
 use serde_json::Value;
 use tokio::runtime::Handle;
@@ -99,7 +104,7 @@ impl HostApi for PluginHost {
     fn publish(&self, contributions: Vec<Contribution>) -> Result<()> {
         let plugin = self.plugin.upgrade().ok_or_else(|| Error::new(Code::NOT_READY, "the plugin has stopped"))?;
         let generation = plugin.generation.load_full().ok_or_else(|| Error::new(Code::NOT_READY, "publish works after start"))?;
-        let dynamic = |kind: Kind| plugin.manifest.as_ref().is_some_and(|m| m.provides.iter().any(|p| p.kind == kind && p.dynamic));
+        let dynamic = |kind: Kind| plugin.manifest.as_ref().is_some_and(|m| m.is_dynamic(kind));
         if let Some(other) = contributions.iter().find(|c| !dynamic(c.kind())) {
             let message = format!("publishes {other:?}, but plugin.toml marks no {} as `dynamic`", other.kind());
             return Err(Error::new(Code::CONTRACT_MISMATCH, message));
@@ -119,9 +124,11 @@ impl HostApi for PluginHost {
     }
 
     fn secret(&self, name: &str) -> BoxFuture<'static, Result<String>> {
-        let declared = self.plugin.upgrade().and_then(|p| p.manifest.clone()).is_some_and(|m| m.permissions.secrets.iter().any(|s| s == name));
+        let declared =
+            self.plugin.upgrade().and_then(|p| p.manifest.clone()).is_some_and(|m| m.permissions.secrets.iter().any(|s| s == name));
         let result = if declared {
-            std::env::var(name).map_err(|_| Error::invalid_params(format!("the secret {name} is not set")).with_help(format!("export {name}=…")))
+            std::env::var(name)
+                .map_err(|_| Error::invalid_params(format!("the secret {name} is not set")).with_help(format!("export {name}=…")))
         } else {
             Err(Error::new(Code::PERMISSION_DENIED, format!("plugin.toml does not ask for the secret {name}")))
         };

@@ -50,7 +50,8 @@ impl Events {
                     Ok(event) if listener.is_some() && event.source == listener => continue,
                     Ok(event) => Ok(event),
                     Err(broadcast::error::RecvError::Lagged(lost)) => {
-                        Err(Error::new(Code::RESOURCE_EXHAUSTED, format!("{lost} events were lost: the subscriber is too slow")).retryable())
+                        Err(Error::new(Code::RESOURCE_EXHAUSTED, format!("{lost} events were lost: the subscriber is too slow"))
+                            .retryable())
                     }
                     Err(broadcast::error::RecvError::Closed) => return None,
                 };

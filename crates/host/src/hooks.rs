@@ -80,7 +80,8 @@ impl fmt::Debug for Hooks {
 
 async fn dispatch(table: &[Slot<dyn HookHandler>], cx: &CallCx, mut event: HookEvent) -> Outcome {
     let hook = event.hook();
-    let (observers, modifiers): (Vec<_>, Vec<_>) = table.iter().filter(|slot| slot.spec().hook == hook).partition(|slot| slot.spec().observer);
+    let (observers, modifiers): (Vec<_>, Vec<_>) =
+        table.iter().filter(|slot| slot.spec().hook == hook).partition(|slot| slot.spec().observer);
     for slot in modifiers {
         let reply = ask(slot, cx, &event).await.and_then(|reply| match reply {
             HookReply::Replace { event: new } if new.hook() != hook => {
@@ -93,7 +94,10 @@ async fn dispatch(table: &[Slot<dyn HookHandler>], cx: &CallCx, mut event: HookE
             Ok(HookReply::Replace { event: new }) => event = *new,
             Ok(HookReply::Veto { reason }) => return Outcome::Vetoed { plugin: slot.plugin().to_owned(), reason },
             // `HookReply` may grow: an answer that this host does not know is a failure, not a consent.
-            Ok(_) => return failed(slot, hook, &Error::internal("answered something this host does not know")).unwrap_or(Outcome::Proceed(event)),
+            Ok(_) => {
+                return failed(slot, hook, &Error::internal("answered something this host does not know"))
+                    .unwrap_or(Outcome::Proceed(event));
+            }
             Err(error) => {
                 if let Some(veto) = failed(slot, hook, &error) {
                     return veto;

@@ -1,1 +1,50 @@
-//! Registry, lifecycle, health, hooks, events and configuration.
+//! The host: it finds out which plugins there are, starts them, and lets the rest of the program call what they contribute.
+//!
+//! It knows contracts, manifests and configuration. It knows no concrete plugin, no command line and no HTTP server.
+//!
+//! ```
+//! use bespoke_host::{Config, Host, Selection};
+//! use bespoke_plugin_api::{CallCx, Tool, ToolRequest, serde_json::json};
+//!
+//! # tokio::runtime::Runtime::new()?.block_on(async {
+//! let config = Config::parse("bespoke.toml", "[plugins.clock]\ntime_zone = 'Europe/Paris'\n")?;
+//! let host = Host::builder().config(config).plugins(bespoke_plugin_api::compiled_in()).build()?;
+//! host.start(Selection::All).await;
+//! for row in host.rows() {
+//!     println!("{} is {}", row.id, row.state.name());
+//! }
+//! if let Some(clock) = host.registry().get::<dyn Tool>("clock") {
+//!     // Nobody holds the tool itself: the slot stays valid while its plugin is restarted or replaced.
+//!     let now = clock.call(&CallCx::new(), |tool, cx| async move { tool.call(&cx, ToolRequest::new(json!({}))).await }).await?;
+//!     println!("{}", now.to_text());
+//! }
+//! host.shutdown().await;
+//! # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! **Invariants:** no lock is held across a call into a plugin; nobody keeps an `Arc` of a contribution across calls; code of a
+//! compiled-in plugin that may block runs on a thread the host can do without.
+
+mod api;
+mod clock;
+mod config;
+mod events;
+mod hooks;
+mod host;
+mod plugin;
+mod redact;
+mod registry;
+mod report;
+mod slot;
+
+pub use api::ModelStore;
+pub use config::{CONFIG_VERSION, Config, ConfigError, PluginDefaults, Problem};
+pub use events::Events;
+pub use hooks::{Hooks, Outcome};
+pub use host::{Host, HostBuilder, Selection};
+pub use plugin::{Artifact, Candidate, Metrics, State, Tier};
+pub use redact::Redactor;
+pub use registry::Registry;
+pub use report::Row;
+pub use slot::{DEFAULT_CALL_LIMIT, Lease, Leased, Slot};

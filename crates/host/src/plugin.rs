@@ -14,7 +14,10 @@ use bespoke_manifest::Manifest;
 use bespoke_plugin_api::{BoxFuture, Code, Descriptor, Error, Facts, Health, Instance, Life, PluginContext, Result, Spec};
 use serde::Serialize;
 use serde_json::Value;
-use tokio::{sync::{Notify, watch}, task::AbortHandle};
+use tokio::{
+    sync::{Notify, watch},
+    task::AbortHandle,
+};
 
 /// How a plugin ships.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -294,8 +297,7 @@ pub(crate) struct Status {
 
 impl PluginCell {
     pub(crate) fn new(candidate: Candidate, manifest: Option<Arc<Manifest>>, config: Value, call_limit: Duration) -> Self {
-        let status =
-            Status { state: State::Unloaded, reported: Health::Unknown, reason: None, fix: None, error: None, started_in: None };
+        let status = Status { state: State::Unloaded, reported: Health::Unknown, reason: None, fix: None, error: None, started_in: None };
         PluginCell {
             id: candidate.id.as_str().into(),
             candidate,

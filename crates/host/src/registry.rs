@@ -68,7 +68,8 @@ impl Registry {
     pub fn find<T: Contract + ?Sized + 'static>(&self, name: &str) -> Result<Slot<T>> {
         self.get(name).ok_or_else(|| {
             let known = self.names(T::KIND);
-            let there_is = if known.is_empty() { "there is none in this program".to_owned() } else { format!("there is {}", known.join(", ")) };
+            let there_is =
+                if known.is_empty() { "there is none in this program".to_owned() } else { format!("there is {}", known.join(", ")) };
             Error::new(Code::PLUGIN_NOT_FOUND, format!("no {} named `{name}`; {there_is}", T::KIND)).with_help("bespoke plugin list")
         })
     }
@@ -103,7 +104,11 @@ impl Registry {
                 let of_kind = new.entry(*kind).or_default();
                 match of_kind.get(name) {
                     Some(other) if other.plugin != entry.plugin => {
-                        clash = Some(format!("{kind} `{name}` is provided by both `{}` and `{}`; the first one serves", other.plugin, plugin.id()));
+                        clash = Some(format!(
+                            "{kind} `{name}` is provided by both `{}` and `{}`; the first one serves",
+                            other.plugin,
+                            plugin.id()
+                        ));
                         return table.clone();
                     }
                     _ => _ = of_kind.insert(name.clone(), entry.clone()),
@@ -112,8 +117,9 @@ impl Registry {
             Arc::new(new)
         });
         match clash {
-            Some(clash) => Err(Error::new(Code::ALREADY_LOADED, clash)
-                .with_help(format!("bespoke config set plugins.{}.enabled false", plugin.id()))),
+            Some(clash) => {
+                Err(Error::new(Code::ALREADY_LOADED, clash).with_help(format!("bespoke config set plugins.{}.enabled false", plugin.id())))
+            }
             None => Ok(()),
         }
     }
@@ -127,7 +133,8 @@ impl Registry {
         for contribution in contributions {
             let (kind, name) = (contribution.kind(), contribution.name());
             let entry = table.get(&kind).and_then(|of_kind| of_kind.get(name)).filter(|e| &*e.plugin == generation.plugin());
-            let entry = entry.ok_or_else(|| Error::new(Code::CONTRACT_MISMATCH, format!("contributes {kind} `{name}`, which it did not declare")))?;
+            let entry = entry
+                .ok_or_else(|| Error::new(Code::CONTRACT_MISMATCH, format!("contributes {kind} `{name}`, which it did not declare")))?;
             entry.slot.serve(contribution, generation);
         }
         Ok(())
@@ -182,7 +189,8 @@ impl<T: Contract + ?Sized + 'static> ErasedSlot for Slot<T> {
 }
 
 fn empty_slot<T: Contract + ?Sized + 'static>(plugin: &Arc<PluginCell>, spec: &Spec) -> Result<Arc<dyn ErasedSlot>> {
-    let typed = T::spec_of(spec).ok_or_else(|| Error::internal(format!("{} `{}` has the spec of another kind", spec.kind(), spec.name())))?;
+    let typed =
+        T::spec_of(spec).ok_or_else(|| Error::internal(format!("{} `{}` has the spec of another kind", spec.kind(), spec.name())))?;
     let place = Place::<T> { spec: typed.clone(), name: spec.name().to_owned(), plugin: plugin.clone(), serving: ArcSwapOption::empty() };
     Ok(Arc::new(Slot { place: Arc::new(place) }))
 }

@@ -213,7 +213,7 @@ impl<T: ?Sized, R: fmt::Debug> fmt::Debug for Leased<T, R> {
     }
 }
 
-impl<T: ?Sized, I> Stream for Leased<T, BoxStream<I>> {
+impl<T: ?Sized, I: Send + 'static> Stream for Leased<T, BoxStream<I>> {
     type Item = Result<I>;
 
     /// Polls with a net below, and stamps the plugin on an error. After a panic the stream is over.

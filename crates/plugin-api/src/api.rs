@@ -97,7 +97,7 @@ macro_rules! kinds {
             }
         }
 
-        $(impl Contract for dyn $contract {
+        $(impl<'a> Contract for dyn $contract + 'a {
             type Spec = $spec;
             const KIND: Kind = Kind::$kind;
             fn spec_of(spec: &Spec) -> Option<&$spec> {

@@ -1,0 +1,92 @@
+//! One row per plugin: what `plugin list` shows.
+
+use bespoke_plugin_api::{Facts, Health};
+use serde::Serialize;
+
+use crate::plugin::{PluginCell, State, Tier};
+
+/// A plugin as it is at this moment.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct Row {
+    /// Its id.
+    pub id: String,
+    /// Kinds that it provides.
+    pub kinds: Vec<String>,
+    /// What it provides, as `kind:name`.
+    pub provides: Vec<String>,
+    /// How it ships.
+    pub tier: Tier,
+    /// Its version; empty when it is not there.
+    pub version: String,
+    /// One line on what it is.
+    pub description: String,
+    /// Where it is in its life.
+    pub state: State,
+    /// `unknown`, `ok`, `degraded` or `failed`.
+    pub health: String,
+    /// Why it is so, where there is something to say.
+    pub reason: Option<String>,
+    /// The command that would help.
+    pub fix: Option<String>,
+    /// What it says of itself.
+    pub facts: Facts,
+    /// Calls that are inside it now.
+    pub in_flight: usize,
+    /// Calls so far, and how many of them failed.
+    pub calls: u64,
+    /// Failed calls so far.
+    pub errors: u64,
+    /// How long its start took, in milliseconds.
+    pub started_ms: Option<u64>,
+}
+
+impl Row {
+    pub(crate) fn of(plugin: &PluginCell) -> Self {
+        let status = plugin.status();
+        let health = plugin.health();
+        let (calls, errors, _) = plugin.metrics().read();
+        let manifest = plugin.manifest.as_deref();
+        Row {
+            id: plugin.id().to_owned(),
+            kinds: manifest.map(|m| m.kinds().iter().map(|k| k.name().to_owned()).collect()).unwrap_or_default(),
+            provides: manifest
+                .map(|m| m.provides.iter().map(|p| format!("{}:{}", p.kind, p.name.as_deref().unwrap_or("*"))).collect())
+                .unwrap_or_default(),
+            tier: plugin.candidate.tier,
+            version: manifest.map_or_else(|| plugin.candidate.version.clone(), |m| m.version.to_string()),
+            description: manifest.map(|m| m.description.clone()).unwrap_or_default(),
+            state: status.state,
+            health: health.name().to_owned(),
+            reason: health.reason().map(str::to_owned).or(status.reason),
+            fix: status.fix,
+            facts: plugin.facts(),
+            in_flight: plugin.in_flight(),
+            calls,
+            errors,
+            started_ms: status.started_in.map(|d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX)),
+        }
+    }
+
+    /// The row of something that is configured but not there.
+    pub fn missing(id: &str, kinds: Vec<String>, reason: impl Into<String>, fix: impl Into<String>) -> Self {
+        let health = Health::Unknown;
+        Row {
+            id: id.to_owned(),
+            kinds,
+            provides: Vec::new(),
+            tier: Tier::None,
+            version: String::new(),
+            description: String::new(),
+            state: State::Missing,
+            health: health.name().to_owned(),
+            reason: Some(reason.into()),
+            fix: Some(fix.into()),
+            facts: Facts::new(),
+            in_flight: 0,
+            calls: 0,
+            errors: 0,
+            started_ms: None,
+        }
+    }
+}
