@@ -1,0 +1,18 @@
+//! Names the plugins of this binary, so that the linker keeps them. One line a plugin, nothing else; `cargo xtask tidy` checks it.
+
+#[cfg(feature = "terminal")]
+use bespoke_channel_terminal as _;
+#[cfg(feature = "fake")]
+use bespoke_fake as _;
+#[cfg(feature = "smol")]
+use bespoke_provider_smol as _;
+#[cfg(feature = "moonshine")]
+use bespoke_stt_moonshine as _;
+#[cfg(feature = "clock")]
+use bespoke_tool_clock as _;
+#[cfg(feature = "flite")]
+use bespoke_tts_flite as _;
+#[cfg(feature = "energy")]
+use bespoke_vad_energy as _;
+#[cfg(feature = "silero")]
+use bespoke_vad_silero as _;
