@@ -56,7 +56,7 @@ pub(crate) fn fetch(url: &str, pin: &Pin, part: &Path, limits: &Limits, watch: &
                 resumes -= 1;
             }
             // The part itself may be what is wrong: once more without it.
-            Err(Ended::Wrong(_) | Ended::Refused(_)) if had > 0 => discard(part)?,
+            Err(Ended::Wrong(_)) if had > 0 => discard(part)?,
             Err(Ended::Wrong(stop)) => {
                 discard(part)?;
                 return Err(stop);
@@ -71,9 +71,10 @@ pub(crate) fn fetch(url: &str, pin: &Pin, part: &Path, limits: &Limits, watch: &
 enum Ended {
     /// Midway; what came is good as far as it goes.
     Broken(Failure),
-    /// With other bytes than pinned.
+    /// With other bytes than pinned, or with an answer that does not fit to the part.
     Wrong(Stop),
-    /// Before any byte, by the server's answer.
+    /// By an answer that says nothing about the part: a missing page, or a page in place of the file. A login page of
+    /// some network must not cost the part of a long download.
     Refused(Failure),
     /// By the caller, the time limit or the local disk.
     Stopped(Stop),
@@ -90,12 +91,17 @@ fn transfer(url: &str, pin: &Pin, part: &Path, had: u64, limits: &Limits, watch:
     };
     let mut sink = match answer.status {
         206 if had > 0 && answer.continues(had, pin.size) => Sink::resume(part, pin),
-        200 => match answer.length {
-            Some(length) if length != pin.size => return Err(Ended::Wrong(Failure::Size { got: length, size: pin.size }.into())),
-            // A server that ignores the range sends the whole file: start over.
-            _ => Sink::create(part, pin),
-        },
-        206 => return Err(Ended::Refused(Failure::Connection("the server answered with another range than was asked for".to_owned()))),
+        200 if answer.length.is_some_and(|length| length != pin.size) => {
+            let got = answer.length.unwrap_or_default();
+            return Err(Ended::Refused(Failure::Size { got, size: pin.size }));
+        }
+        // A server that ignores the range sends the whole file: start over.
+        200 => Sink::create(part, pin),
+        206 => {
+            let why = "the server answered with another range than was asked for";
+            return Err(Ended::Wrong(Failure::Connection(why.to_owned()).into()));
+        }
+        416 => return Err(Ended::Wrong(Failure::Status(416).into())),
         status => return Err(Ended::Refused(Failure::Status(status))),
     }
     .map_err(|e| Ended::Stopped(e.into()))?;

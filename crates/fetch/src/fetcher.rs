@@ -104,6 +104,9 @@ impl Fetcher {
     /// Returns at the first file that cannot be had; those before it stay. A wrong file at the target is replaced.
     /// Several processes may do this at once: each file is downloaded by one of them.
     ///
+    /// pip and npm run in process groups of their own, so an interrupt from the terminal reaches only this program:
+    /// turn it into `cancel`, which ends them within a tenth of a second and removes what they wrote.
+    ///
     /// # Errors
     /// See [`Error`]; [`Error::class`] sorts them.
     pub fn ensure(

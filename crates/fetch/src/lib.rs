@@ -41,7 +41,7 @@
 //! | Path under the root | What it is |
 //! |---|---|
 //! | `<sub>/<file>` | a verified file |
-//! | `.partial/<sub>/…​.part` | a download from a URL that can be resumed; gone once the file is in place |
+//! | `.partial/<sub>/….part` | a download from a URL that can be resumed; gone once the file is in place |
 //! | `.staging/` | archives of the run in progress; removed at its end, or by the next run if the process died |
 //! | `.locks/` | empty files, locked with the operating system's file locks, which end with their process |
 //! | `.verified/` | stamps that spare a second start the hashing (see [`Store`]) |

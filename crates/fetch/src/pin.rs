@@ -135,10 +135,10 @@ impl Source {
                 return Some(format!("member = {member:?} of {:?} must be a path inside the archive", package.spec));
             }
         }
-        if let Some((start, end)) = package.range {
-            if end.checked_sub(start) != Some(size) {
-                return Some(format!("range = [{start}, {end}] of {:?} does not hold size = {size} bytes", package.spec));
-            }
+        if let Some((start, end)) = package.range
+            && end.checked_sub(start) != Some(size)
+        {
+            return Some(format!("range = [{start}, {end}] of {:?} does not hold size = {size} bytes", package.spec));
         }
         let npm = matches!(self, Self::Npm(_));
         if npm && (!package.platform.is_empty() || package.python_version.is_some()) {

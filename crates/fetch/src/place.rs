@@ -34,7 +34,7 @@ impl TargetLock {
             }
             let waited = since.elapsed();
             if waited > most {
-                return Err(Error::Locked { file: watch.file().to_owned(), lock: path, waited }.into());
+                return Err(Error::Locked { file: watch.file().to_owned(), lock: path, waited });
             }
             watch.wait()?;
             thread::sleep(RETRY);

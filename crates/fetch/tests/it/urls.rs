@@ -3,6 +3,7 @@
 use std::{
     fs,
     net::TcpListener,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -10,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bespoke_fetch::{Attempt, Class, Error, Failure, Limits, Phase, Source};
+use bespoke_fetch::{Attempt, Class, Error, Failure, Limits, Phase, Pin, Source};
 
 use crate::{
     server::{Send, Server, correct, head, wait_for, whole},
@@ -22,6 +23,11 @@ fn attempts(error: &Error) -> &[Attempt] {
         Error::Network { attempts, .. } | Error::Verification { attempts, .. } => attempts,
         other => panic!("no attempts in {other}"),
     }
+}
+
+/// Where an earlier run left what it had of the file.
+fn part_of(bench: &Workbench, pin: &Pin) -> PathBuf {
+    bench.root().join(format!(".partial/sub/model.bin.{}.part", &pin.sha256.to_string()[..16]))
 }
 
 #[test]
@@ -63,13 +69,18 @@ fn other_bytes_of_the_right_length_are_refused_and_not_kept() {
 }
 
 #[test]
-fn an_error_page_is_never_stored() {
+fn an_error_page_is_never_stored_and_does_not_cost_the_part() {
     for (status, class) in [(404, Class::Network), (500, Class::Network), (200, Class::Verification)] {
         let bench = Workbench::new();
         let server = Server::start(move |_| vec![head(status, &[("Content-Length", "9")]), Send::Bytes(b"not here!".to_vec())]);
-        let error = ensure(&bench.fetcher(), &pin(&content(), vec![Source::url(server.url("m"))])).unwrap_err();
+        let pin = pin(&content(), vec![Source::url(server.url("m"))]);
+        let error = ensure(&bench.fetcher(), &pin).unwrap_err();
         assert_eq!(error.class(), class, "{error}");
         assert!(bench.files().is_empty());
+        write(&part_of(&bench, &pin), &content()[..1000]);
+        ensure(&bench.fetcher(), &pin).unwrap_err();
+        assert_eq!(fs::read(bench.part().unwrap()).unwrap(), content()[..1000]);
+        assert_eq!(server.seen().len(), 2, "asked once each time");
         let text = error.to_string();
         let told = if status == 200 { "has 9 bytes, pinned are 300000".to_owned() } else { format!("HTTP status {status}") };
         assert!(text.contains(&told) && text.contains("--from DIR"), "{text}");
@@ -227,8 +238,7 @@ fn whatever_a_server_makes_of_a_range_the_file_comes_out_right() {
         ] {
             let (bench, server) = (Workbench::new(), Server::start(answer));
             let pin = pin(&content(), vec![Source::url(server.url("m"))]);
-            let path = bench.root().join(format!(".partial/sub/model.bin.{}.part", &pin.sha256.to_string()[..16]));
-            write(&path, &part);
+            write(&part_of(&bench, &pin), &part);
             ensure(&bench.fetcher(), &pin).unwrap_or_else(|e| panic!("a server that {name}, {what}: {e}"));
             assert_eq!(fs::read(bench.target()).unwrap(), content(), "a server that {name}, {what}");
             assert_eq!(bench.files(), ["sub/model.bin"]);
