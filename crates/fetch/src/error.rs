@@ -178,8 +178,8 @@ pub enum Failure {
     /// The archive has no such member, or it is not a regular file.
     #[error("the archive has no regular file {0:?}")]
     NoMember(String),
-    /// The archive cannot be read.
-    #[error("the archive cannot be read: {0}")]
+    /// The archive is broken, or is not the pinned one.
+    #[error("the archive cannot be used: {0}")]
     Archive(String),
     /// The archive grew past [`crate::Limits::archive_bytes`].
     #[error("the archive is larger than {0} bytes")]

@@ -73,7 +73,12 @@ impl<'f> Depot<'f> {
                 platform: &package.platform,
                 python_version: package.python_version.as_deref(),
             };
-            depot.pip(&wheel, &mut |done| watch.step(Phase::Downloading, done, package.archive_size))
+            // The folder also holds pip's second copy, and then one less: never show more than there is, nor a step back.
+            let (most, mut shown) = (package.archive_size.unwrap_or(u64::MAX), 0);
+            depot.pip(&wheel, &mut |size| {
+                shown = size.min(most).max(shown);
+                watch.step(Phase::Downloading, shown, package.archive_size)
+            })
         })
     }
 
@@ -143,7 +148,7 @@ impl<'f> Depot<'f> {
             match child::run(command, &folder, most, step)? {
                 child::Ran::Success => return only_file(&out, ".whl"),
                 child::Ran::NotThere(why) => tried.push(why),
-                child::Ran::Failed(failure) => return Err(failure.into()),
+                child::Ran::Failed(failure) => return Err(hash_refusal(failure).into()),
             }
         }
         Err(Failure::NoTool { tool: "pip", tried: listed(&tried), package: "python3-pip" }.into())
@@ -213,6 +218,14 @@ fn start(words: &[OsString]) -> Option<Command> {
     let mut command = Command::new(program);
     command.args(arguments);
     Some(command)
+}
+
+/// pip checks pinned hashes itself. Its refusal is a failed verification, not a source that could not be reached.
+fn hash_refusal(failure: Failure) -> Failure {
+    match failure {
+        Failure::Tool { stderr, .. } if stderr.contains("DO NOT MATCH THE HASHES") => Failure::Archive(stderr),
+        other => other,
+    }
 }
 
 /// What the user set in the environment stays.

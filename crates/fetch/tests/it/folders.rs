@@ -112,8 +112,8 @@ fn archives_that_do_not_hold_the_file_are_refused_with_the_reason() {
         (tarball(&[("package/two", &whole)]), "no regular file \"package/one\""),
         (link(tar::EntryType::Symlink, "package/one"), "no regular file"),
         (link(tar::EntryType::Link, "package/one"), "no regular file"),
-        (cut, "cannot be read"),
-        (b"<html>not found</html>".to_vec(), "cannot be read"),
+        (cut, "cannot be used"),
+        (b"<html>not found</html>".to_vec(), "cannot be used"),
         (tarball(&[("package/one", &other)]), "has sha256"),
         (tarball(&[("package/one", &whole[1..])]), "has 299999 bytes"),
         (tarball(&[("package/one", &[&whole[..], b"x"].concat())]), "has 300001 bytes"),
@@ -126,7 +126,7 @@ fn archives_that_do_not_hold_the_file_are_refused_with_the_reason() {
     let mut cut = wheel(&[("m/one", &whole)]);
     cut.truncate(cut.len() - 10);
     for (archive, told) in
-        [(wheel(&[("m/two", &whole)]), "no regular file \"m/one\""), (wheel(&[("m/one", &other)]), "has sha256"), (cut, "cannot be read")]
+        [(wheel(&[("m/two", &whole)]), "no regular file \"m/one\""), (wheel(&[("m/one", &other)]), "has sha256"), (cut, "cannot be used")]
     {
         let error = refusal("model-1.0-py3-none-any.whl", &archive, Source::pip("model==1.0", "m/one"));
         assert_eq!(error.class(), Class::Verification);

@@ -16,12 +16,12 @@ mod stand_ins {
         time::{Duration, Instant},
     };
 
-    use bespoke_fetch::{Class, Error, Failure, Fetcher, Package, Source};
+    use bespoke_fetch::{Class, Error, Failure, Fetcher, Package, Phase, Source};
 
     use crate::{
         folders::{tarball, wheel},
         server::wait_for,
-        workbench::{Workbench, content, digest, ensure, pin, write},
+        workbench::{Workbench, content, digest, ensure, pin, watched, write},
     };
 
     /// A shell script in place of pip and npm. It is told its folder as `$here`, finds `archive` there and has the
@@ -97,10 +97,27 @@ mod stand_ins {
         assert!(calls(&bench)[0].contains("--require-hashes"));
         assert!(bench.files().is_empty());
 
+        // As pip itself refuses it.
+        let says = "echo 'ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.' >&2; exit 1";
+        let strict = with_tool(&bench, &archive, says);
+        let error = ensure(&strict, &pin(&content(), vec![Source::Pip(package.clone())])).unwrap_err();
+        assert_eq!(error.class(), Class::Verification, "{error}");
+
+        // Twice the size for a while, then less: the progress stays within the archive and never steps back.
+        let copies =
+            "cp $here/archive $TMPDIR/part; cp $here/archive $out/model-1.0-py3-none-any.whl; sleep 0.2; rm $TMPDIR/part; sleep 0.2";
+        let fetcher = with_tool(&bench, &archive, copies);
         package.archive_sha256 = Some(digest(&archive));
         let pin = pin(&content(), vec![Source::Pip(package)]);
         assert_eq!(fetcher.plan("sub", std::slice::from_ref(&pin)).unwrap().download(), (archive.len() as u64, true));
-        ensure(&fetcher, &pin).unwrap();
+        let mut steps = Vec::new();
+        let mut report = |p: bespoke_fetch::Progress<'_>| {
+            if p.phase == Phase::Downloading {
+                steps.push(p.done);
+            }
+        };
+        watched(&fetcher, &pin, &mut report).unwrap();
+        assert!(steps.is_sorted() && steps.last() == Some(&(archive.len() as u64)), "{steps:?}");
     }
 
     #[test]
@@ -123,7 +140,7 @@ mod stand_ins {
         for (script, told) in [
             ("exit 0", "no single *.whl file"),
             ("cp $here/archive $out/a-1.whl; cp $here/archive $out/b-1.whl", "no single *.whl file"),
-            ("ln -s /etc/passwd $out/model-1.0-py3-none-any.whl", "cannot be read"),
+            ("ln -s /etc/passwd $out/model-1.0-py3-none-any.whl", "cannot be used"),
             ("head -c 5000000 /dev/zero > $out/m.whl; sleep 60", "larger than 1000000 bytes"),
         ] {
             let bench = Workbench::new();
