@@ -1,0 +1,225 @@
+//! The wire, pinned: a change of these texts is a change of the protocol.
+
+use bespoke_plugin_api::{
+    Audio, AudioChunk, CallCx, CancelToken, ChatDelta, ChatRequest, Code, Embeddings, Error, FinishReason, Hook, HookEvent, HookReply,
+    HttpRequest, Message, Outbound, Part, State, SttRequest, Timestamp, ToolOutput, ToolRequest, ToolSpec, Usage, VadEvent, VadOptions,
+    serde_json::json,
+};
+use bespoke_protocol::*;
+use bytes::Bytes;
+use expect_test::{Expect, expect};
+
+/// Head and blob of the one frame in `bytes`.
+fn shown(bytes: &[u8]) -> String {
+    let (frame, len) = parse(bytes).unwrap().unwrap();
+    assert_eq!(len, bytes.len());
+    let blob: String = frame.blob.iter().map(|b| format!("{b:02x}")).collect();
+    format!("{} {} {} [{blob}]", frame.kind.name(), frame.id, std::str::from_utf8(frame.head).unwrap())
+}
+
+fn frame(write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut out = Vec::new();
+    write(&mut out);
+    out
+}
+
+/// Pins a body and checks that it comes back equal.
+fn body<T: Body + PartialEq + std::fmt::Debug>(value: &T, golden: Expect) {
+    let bytes = frame(|out| put_body(out, Kind::EVENT, 1, value).unwrap());
+    golden.assert_eq(&shown(&bytes));
+    assert_eq!(&read_body::<T>(&parse(&bytes).unwrap().unwrap().0).unwrap(), value);
+}
+
+#[test]
+fn calls() {
+    let cx = CallCx::new().nested("agent").unwrap().with_deadline(Timestamp(5)).with_session("s1").with_trace(7);
+    let cx = CxHead::of(&cx.quieting(Hook::BeforeAgentRun));
+    let request = ToolRequest::new(json!({ "zeta": 1, "alpha": 0.1 }));
+    let bytes = frame(|out| put_call(out, Kind::CALL, 3, method::TOOL_CALL, "clock", &cx, &request).unwrap());
+    expect![[r#"CALL 3 {"method":"tool.call","name":"clock","cx":{"deadline":5,"session":"s1","caller":"agent","trace":7,"depth":1,"quiet":["before_agent_run"]},"args":{"args":{"zeta":1,"alpha":0.1}}} []"#]].assert_eq(&shown(&bytes));
+    let (got, _) = parse(&bytes).unwrap().unwrap();
+    let route = Route::read(&got).unwrap();
+    assert_eq!((route.method.as_str(), route.name.as_str(), &route.cx), (method::TOOL_CALL, "clock", &cx));
+    assert_eq!(read_args::<ToolRequest>(&got).unwrap(), request);
+
+    let back = route.cx.to_cx(CancelToken::new()).unwrap();
+    assert_eq!(CxHead::of(&back), cx);
+    assert!(!back.fires(Hook::BeforeAgentRun) && back.fires(Hook::AfterAgentRun));
+
+    let bytes =
+        frame(|out| put_call(out, Kind::OPEN, 4, method::VAD_OPEN, "silero", &CxHead::default(), &VadOptions::new(16_000)).unwrap());
+    expect![[r#"OPEN 4 {"method":"vad.open","name":"silero","args":{"sample_rate":16000}} []"#]].assert_eq(&shown(&bytes));
+}
+
+#[test]
+fn replies_and_ends() {
+    let ok = frame(|out| put_reply(out, Kind::REPLY, 1, &Ok(ToolOutput::text("hi"))));
+    expect![[r#"REPLY 1 {"ok":{"content":[{"type":"text","text":"hi"}]}} []"#]].assert_eq(&shown(&ok));
+    let unit = frame(|out| put_reply(out, Kind::REPLY, 1, &Ok(())));
+    expect![[r#"REPLY 1 {"ok":null} []"#]].assert_eq(&shown(&unit));
+    read_reply::<()>(&parse(&unit).unwrap().unwrap().0).unwrap();
+    assert_eq!(read_reply::<Option<State>>(&parse(&unit).unwrap().unwrap().0).unwrap(), None);
+
+    let error = Error::new(Code::MODEL_NOT_FOUND, "m.onnx is missing").with_help("bespoke models").retryable();
+    let err = frame(|out| put_reply::<()>(out, Kind::REPLY, 1, &Err(error.clone())));
+    expect![[r#"REPLY 1 {"err":{"code":-32052,"message":"m.onnx is missing","retryable":true,"help":"bespoke models"}} []"#]]
+        .assert_eq(&shown(&err));
+    assert_eq!(read_reply::<()>(&parse(&err).unwrap().unwrap().0).unwrap_err(), error);
+
+    let end = frame(|out| put_end(out, 2, &Err(Error::cancelled())));
+    expect![[r#"END 2 {"code":-32800,"message":"cancelled by the caller"} []"#]].assert_eq(&shown(&end));
+    assert_eq!(read_end(&parse(&end).unwrap().unwrap().0).unwrap_err(), Error::cancelled());
+    read_end(&parse(&frame(|out| put_end(out, 2, &Ok(())))).unwrap().unwrap().0).unwrap();
+}
+
+#[test]
+fn hellos_tolerate_what_is_newer() {
+    let hello = GuestHello {
+        protocol: 1,
+        oldest: 1,
+        plugin: "clock".into(),
+        version: "0.1.0".into(),
+        specs: vec![bespoke_plugin_api::Spec::Tool(ToolSpec::new("clock", "Tells the time."))],
+    };
+    let bytes = frame(|out| put_json(out, Kind::HELLO, 0, &hello).unwrap());
+    expect![[r#"HELLO 0 {"protocol":1,"oldest":1,"plugin":"clock","version":"0.1.0","specs":[{"kind":"tool","spec":{"name":"clock","description":"Tells the time.","input_schema":{"type":"object","properties":{},"additionalProperties":false}}}]} []"#]].assert_eq(&shown(&bytes));
+
+    let newer = json!({
+        "protocol": 9, "oldest": 1, "plugin": "p", "version": "2.0.0", "colour": "blue",
+        "specs": [{ "kind": "oracle", "spec": { "name": "x" } }, { "kind": "vad", "spec": { "name": "v", "stripes": 3 } }],
+    });
+    let read: GuestHello = bespoke_plugin_api::serde_json::from_value(newer).unwrap();
+    assert_eq!(read.specs.iter().map(bespoke_plugin_api::Spec::name).collect::<Vec<_>>(), ["v"]);
+    assert_eq!(agree(9, 1).unwrap(), 1);
+    assert_eq!(agree(9, 2).unwrap_err().code(), Code::LOAD_FAILED);
+    assert!(agree(0, 0).unwrap_err().help().unwrap().contains("plugin"));
+}
+
+#[test]
+fn setup_and_vitals() {
+    let setup = Setup {
+        config: json!({ "b": 1, "a": 2 }),
+        data_dir: Some("/data".into()),
+        cpu_budget: 2,
+        models: [
+            ("a.bin".to_owned(), ModelFile::Path("/m/a.bin".into())),
+            ("b.bin".to_owned(), ModelFile::Error(Error::new(Code::MODEL_NOT_FOUND, "no"))),
+        ]
+        .into(),
+    };
+    body(
+        &setup,
+        expect![[
+            r#"EVENT 1 {"config":{"b":1,"a":2},"data_dir":"/data","cpu_budget":2,"models":{"a.bin":{"path":"/m/a.bin"},"b.bin":{"error":{"code":-32052,"message":"no"}}}} []"#
+        ]],
+    );
+    let vitals =
+        Vitals { health: bespoke_plugin_api::Health::Degraded("slow".into()), facts: [("engine".to_owned(), "ort".to_owned())].into() };
+    body(&vitals, expect![[r#"EVENT 1 {"health":{"status":"degraded","reason":"slow"},"facts":{"engine":"ort"}} []"#]]);
+}
+
+#[test]
+fn bulk_is_raw() {
+    body(
+        &SttRequest::new(Audio::new([0.5_f32, -1.0], 16_000)),
+        expect![[r#"EVENT 1 {"audio":{"samples":[],"rate":16000}} [0000003f000080bf]"#]],
+    );
+    body(&AudioChunk::new(Audio::new([1.0_f32], 8_000)), expect![[r#"EVENT 1 {"audio":{"samples":[],"rate":8000}} [0000803f]"#]]);
+    body(
+        &HttpRequest::new("POST", "/x").body(Bytes::from_static(b"\x00\xff")),
+        expect![[r#"EVENT 1 {"method":"POST","url":"/x","headers":[],"body":[]} [00ff]"#]],
+    );
+    body(&Some(State::new(3, &b"ab"[..])), expect![[r#"EVENT 1 {"version":3,"bytes":[]} [6162]"#]]);
+    body(&StoreArgs { key: "k".into(), value: Some(Bytes::new()) }, expect![[r#"EVENT 1 {"key":"k","value":[]} []"#]]);
+    body(&StoreArgs { key: "k".into(), value: None }, expect![[r#"EVENT 1 {"key":"k","value":null} []"#]]);
+    body(
+        &Embeddings::new(vec![vec![1.0], vec![], vec![0.5, 2.0]]),
+        expect![[r#"EVENT 1 {"vectors":[[],[],[]]} [010000000000803f00000000020000000000003f00000040]"#]],
+    );
+    let mut output = ToolOutput::text("t");
+    output.content.push(Part::Blob { mime: "image/png".into(), bytes: Bytes::from_static(b"\x89P") });
+    body(
+        &output,
+        expect![[r#"EVENT 1 {"content":[{"type":"text","text":"t"},{"type":"blob","mime":"image/png","bytes":[]}]} [020000008950]"#]],
+    );
+}
+
+#[test]
+fn a_peer_without_blobs_leaves_bulk_in_the_head() {
+    let frame = Frame { kind: Kind::EVENT, flags: 0, id: 1, head: br#"{"audio":{"samples":[0.5],"rate":8000}}"#, blob: &[] };
+    assert_eq!(read_body::<AudioChunk>(&frame).unwrap().audio.samples[..], [0.5]);
+}
+
+#[test]
+fn a_blob_that_does_not_fit_is_an_error() {
+    for blob in [&[1, 0, 0][..], &[1, 0, 0, 0, 9], &[0xff, 0xff, 0xff, 0xff, 1], &[0, 0, 0, 0, 1]] {
+        let frame = Frame { kind: Kind::EVENT, flags: 0, id: 1, head: br#"{"vectors":[[]]}"#, blob };
+        assert_eq!(read_body::<Embeddings>(&frame).unwrap_err().code(), Code::INVALID_PARAMS, "{blob:?}");
+    }
+}
+
+#[test]
+fn events_and_requests() {
+    body(
+        &VadEvent::Window { at: 512, probability: 0.1, elapsed_us: 60 },
+        expect![[r#"EVENT 1 {"type":"window","at":512,"probability":0.1,"elapsed_us":60} []"#]],
+    );
+    body(
+        &ChatDelta::Finish { reason: FinishReason::ToolCalls, usage: Some(Usage::new(3, 1)) },
+        expect![[
+            r#"EVENT 1 {"type":"finish","reason":"tool_calls","usage":{"prompt_tokens":3,"cached_tokens":0,"completion_tokens":1}} []"#
+        ]],
+    );
+    body(
+        &ChatRequest::new(vec![Message::user("hi")]).temperature(0.7),
+        expect![[r#"EVENT 1 {"messages":[{"role":"user","text":"hi"}],"tool_choice":"auto","temperature":0.7} []"#]],
+    );
+    body(
+        &HookReply::Replace { event: Box::new(HookEvent::BeforeAgentRun { session: "s".into(), input: "i".into() }) },
+        expect![[r#"EVENT 1 {"reply":"replace","event":{"hook":"before_agent_run","session":"s","input":"i"}} []"#]],
+    );
+    body(
+        &ChannelEdit { message: bespoke_plugin_api::MessageRef::new("c", "1"), new: Outbound::new("c", "t") },
+        expect![[r#"EVENT 1 {"message":{"chat":"c","id":"1"},"new":{"chat":"c","text":"t"}} []"#]],
+    );
+}
+
+/// JSON keeps every finite f32 and f64: an internally tagged enum reads its numbers as f64 first, a struct directly.
+#[test]
+fn numbers_in_heads_arrive_bit_equal() {
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    for _ in 0..40_000 {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        let (single, double) = (f32::from_bits(state as u32), f64::from_bits(state));
+        if single.is_finite() {
+            let event = VadEvent::Window { at: state, probability: single, elapsed_us: 0 };
+            let bytes = frame(|out| put_body(out, Kind::EVENT, 1, &event).unwrap());
+            let VadEvent::Window { at, probability, .. } = read_body(&parse(&bytes).unwrap().unwrap().0).unwrap() else { panic!() };
+            assert_eq!((at, probability.to_bits()), (state, single.to_bits()));
+            let request = ChatRequest::new(vec![]).temperature(single);
+            let bytes = frame(|out| put_body(out, Kind::EVENT, 1, &request).unwrap());
+            let back: ChatRequest = read_body(&parse(&bytes).unwrap().unwrap().0).unwrap();
+            assert_eq!(back.temperature.unwrap().to_bits(), single.to_bits());
+        }
+        if double.is_finite() {
+            let bytes = frame(|out| put_body(out, Kind::EVENT, 1, &json!(double)).unwrap());
+            let back: bespoke_plugin_api::serde_json::Value = read_body(&parse(&bytes).unwrap().unwrap().0).unwrap();
+            assert_eq!(back.as_f64().unwrap().to_bits(), double.to_bits());
+        }
+    }
+}
+
+#[test]
+fn an_answer_that_is_too_long_becomes_an_error() {
+    let bytes = frame(|out| put_reply(out, Kind::REPLY, 1, &Ok(ToolOutput::text("x".repeat(MAX_FRAME)))));
+    let (got, _) = parse(&bytes).unwrap().unwrap();
+    assert_eq!(read_reply::<ToolOutput>(&got).unwrap_err().code(), Code::RESOURCE_EXHAUSTED);
+}
+
+#[test]
+fn panics_read_alike() {
+    let payload = std::panic::catch_unwind(|| std::panic::resume_unwind(Box::new("boom"))).unwrap_err();
+    assert_eq!(panicked(&*payload).message(), "panicked: boom");
+}
