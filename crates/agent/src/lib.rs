@@ -1,1 +1,25 @@
-//! The text turn: session, provider, tools, hooks.
+//! The text turn: what a user says goes to a model with the session's history and the tools at hand, and the answer streams
+//! back. It knows contracts and the host; no channel, no audio, no command line.
+//!
+//! ```no_run
+//! use bespoke_agent::{Agent, AgentConfig, Session, TurnEvent};
+//! use bespoke_plugin_api::CallCx;
+//!
+//! # async fn run(host: bespoke_host::Host) -> bespoke_plugin_api::Result<()> {
+//! let agent = Agent::new(host, AgentConfig::default());
+//! let mut session = Session::new("demo");
+//! let turn = agent.turn(&CallCx::new(), &mut session, "What time is it?", |event| {
+//!     if let TurnEvent::Text(text) = event { print!("{text}") }
+//! }).await?;
+//! assert_eq!(session.messages().last().map(|m| &m.text), Some(&turn.text));
+//! # Ok(()) }
+//! ```
+
+mod agent;
+mod config;
+mod session;
+mod tools;
+
+pub use agent::{Agent, Turn, TurnEvent};
+pub use config::AgentConfig;
+pub use session::Session;
