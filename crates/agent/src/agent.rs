@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use bespoke_host::{Host, Outcome};
 use bespoke_plugin_api::{
-    CallCx, ChatDelta, ChatRequest, Code, Error, FinishReason, Hook, HookEvent, Message, Provider, Result, ToolCall, ToolOutput, ToolSpec,
-    Usage,
+    CallCx, ChatDelta, ChatRequest, Code, Error, FinishReason, Hook, HookEvent, Kind, Message, Provider, Result, ToolCall, ToolOutput,
+    ToolSpec, Usage,
 };
 use futures_util::StreamExt;
 
@@ -85,6 +85,11 @@ impl Agent {
     /// How it answers.
     pub fn config(&self) -> &AgentConfig {
         &self.config
+    }
+
+    /// Names of the providers that it would ask, in order.
+    pub fn providers(&self) -> Vec<String> {
+        if self.config.provider.is_empty() { self.host.registry().names(Kind::Provider) } else { self.config.provider.clone() }
     }
 
     /// Answers one input. Text goes to `on_event` as it comes; the session has the whole turn afterwards. After an error the
@@ -175,9 +180,9 @@ impl Agent {
         on_event: &mut (dyn FnMut(TurnEvent) + Send),
         first: &mut (dyn FnMut() + Send),
     ) -> Result<(String, Answer)> {
-        let mut last =
-            Error::invalid_params("agent.provider names no provider").with_help("bespoke config set agent.provider '[\"smol\"]'");
-        for (n, name) in self.config.provider.iter().enumerate() {
+        let mut last = Error::new(Code::PLUGIN_NOT_FOUND, "there is no provider in this program").with_help("build with `--features smol`");
+        let providers = self.providers();
+        for (n, name) in providers.iter().enumerate() {
             let mut answer = Answer::default();
             match self.ask_one(cx, session, offered, name, &mut answer, on_event, first).await {
                 Ok(()) => return Ok((name.clone(), answer)),
@@ -189,7 +194,7 @@ impl Agent {
                 }
                 Err(error) if answer.text.is_empty() && answer.calls.is_empty() => {
                     tracing::warn!(provider = name, %error, "provider failed");
-                    if n + 1 < self.config.provider.len() {
+                    if n + 1 < providers.len() {
                         on_event(TurnEvent::ProviderFailed { provider: name.clone(), reason: error.message().to_owned() });
                     }
                     last = error;

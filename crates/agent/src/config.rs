@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct AgentConfig {
-    /// Names of providers, tried in order until one answers.
+    /// Names of providers, tried in order until one answers; empty means all that there are, by name.
     pub provider: Vec<String>,
     /// Model of the provider; its default one when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -31,7 +31,7 @@ pub struct AgentConfig {
 impl Default for AgentConfig {
     fn default() -> Self {
         AgentConfig {
-            provider: vec!["smol".into()],
+            provider: Vec::new(),
             model: None,
             system: "You are a helpful assistant. Answer in one or two short sentences.".into(),
             tools: None,
