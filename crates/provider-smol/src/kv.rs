@@ -73,8 +73,13 @@ impl KvCache {
         let (block, slot) = (place / BLOCK, place % BLOCK);
         for ((head, key), value) in heads.iter_mut().zip(keys.chunks_exact(HEAD)).zip(values.chunks_exact(HEAD)) {
             if head.keys.len() <= block {
-                head.keys.resize(block + 1, [0; HEAD * BLOCK]);
-                head.values.resize(block + 1, [0; HEAD * BLOCK]);
+                for part in [&mut head.keys, &mut head.values] {
+                    if part.capacity() <= block {
+                        // In steps of a quarter: doubling would hold twice the memory of a long conversation.
+                        part.reserve_exact((block / 4).max(8) + block + 1 - part.len());
+                    }
+                    part.resize(block + 1, [0; HEAD * BLOCK]);
+                }
             }
             for (to, from) in head.keys[block].iter_mut().skip(slot).step_by(BLOCK).zip(key) {
                 *to = half::from_f32(*from);

@@ -30,6 +30,16 @@ pub enum Isa {
     Portable,
 }
 
+impl std::fmt::Display for Isa {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Avx512 => "AVX-512 VNNI",
+            Self::Avx2 => "AVX2",
+            Self::Portable => "portable",
+        })
+    }
+}
+
 impl Isa {
     /// The best set of this processor.
     pub fn detect() -> Self {

@@ -1,0 +1,87 @@
+//! Writes a conversation the way the model was trained to read it (ChatML), as tokens.
+//!
+//! **Invariant:** the control tokens come from here alone. What people or tools say is encoded as plain text, so nobody
+//! can end their turn and speak as the system.
+
+use std::io::{Read, Seek};
+
+use bespoke_plugin_api::{Message, Role};
+
+use crate::error::{Error, Result};
+use crate::gguf::Gguf;
+use crate::tokenizer::Tokenizer;
+
+/// The prompt format, with the control tokens of one model.
+pub struct ChatMl {
+    start: u32,
+    end: u32,
+}
+
+/// What the model's own template says when the conversation does not begin with a system message.
+const DEFAULT_SYSTEM: &str = "You are a helpful AI assistant named SmolLM, trained by Hugging Face";
+
+/// An exchange that shows the model what an answer looks like. Measured with five system prompts: of seven plain
+/// questions (capitals, the sky, the week) 25 of 35 came out right without it, all 35 with it. It names no subject, as
+/// examples with one turn up in later answers.
+const GREETING: [(&str, &str); 2] = [("user", "Hello!"), ("assistant", "Hello! How can I help you?")];
+
+impl ChatMl {
+    /// Takes the control tokens from a model whose template is ChatML.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for another template.
+    pub fn from_gguf<R: Read + Seek>(gguf: &Gguf<R>, tokenizer: &Tokenizer) -> Result<Self> {
+        let template = gguf.text("tokenizer.chat_template")?;
+        let controls = tokenizer.control("<|im_start|>").zip(tokenizer.control("<|im_end|>"));
+        match controls {
+            Some((start, end)) if template.contains("<|im_start|>") => Ok(Self { start, end }),
+            _ => Err(Error::Unsupported("its chat template is not ChatML".to_owned())),
+        }
+    }
+
+    /// The tokens of a conversation, up to where the assistant's next words begin; with an exchange of greetings before
+    /// the user's first words if `greeting` is set.
+    ///
+    /// Results of tools are told as the user's words: this model knows no other way.
+    ///
+    /// # Errors
+    /// [`Error::ContextTooLong`] if the text alone must have more than `limit` tokens, before it is encoded.
+    pub fn encode(&self, tokenizer: &Tokenizer, messages: &[Message], greeting: bool, limit: usize) -> Result<Vec<u32>> {
+        let tokens = tokenizer.at_least(messages.iter().map(|m| m.text.len()).sum());
+        if tokens > limit {
+            return Err(Error::ContextTooLong { tokens, limit });
+        }
+        let mut prompt = Vec::new();
+        let systems = messages.iter().take_while(|message| message.role == Role::System).count();
+        let (system, talk) = messages.split_at(systems);
+        for message in system {
+            self.turn(tokenizer, "system", &message.text, &mut prompt);
+        }
+        if system.is_empty() {
+            self.turn(tokenizer, "system", DEFAULT_SYSTEM, &mut prompt);
+        }
+        for (role, text) in GREETING.iter().filter(|_| greeting) {
+            self.turn(tokenizer, role, text, &mut prompt);
+        }
+        for message in talk {
+            let role = match message.role {
+                Role::System => "system",
+                // A turn that only called tools has no words to repeat.
+                Role::Assistant if message.text.is_empty() => continue,
+                Role::Assistant => "assistant",
+                _ => "user",
+            };
+            self.turn(tokenizer, role, &message.text, &mut prompt);
+        }
+        prompt.push(self.start);
+        tokenizer.encode("assistant\n", &mut prompt);
+        Ok(prompt)
+    }
+
+    fn turn(&self, tokenizer: &Tokenizer, role: &str, text: &str, into: &mut Vec<u32>) {
+        into.push(self.start);
+        tokenizer.encode(&format!("{role}\n{text}"), into);
+        into.push(self.end);
+        tokenizer.encode("\n", into);
+    }
+}
