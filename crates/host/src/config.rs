@@ -288,6 +288,15 @@ impl Config {
         Ok(document.to_string())
     }
 
+    /// This configuration with one key set, in memory only.
+    ///
+    /// # Errors
+    /// As [`set`](Self::set).
+    pub fn with(&self, key: &str, value: &str) -> Result<Self, ConfigError> {
+        let new = Self::parse(&self.origin, &self.set(key, value)?)?;
+        Ok(Config { path: self.path.clone(), env: self.env.clone(), ..new })
+    }
+
     /// Knows every value that came through a reference, so that none of them is shown.
     pub fn redactor(&self) -> Redactor {
         let mut names = Vec::new();

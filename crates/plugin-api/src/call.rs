@@ -31,36 +31,41 @@ impl Timestamp {
 }
 
 /// What every call carries. Cheap to clone; a plugin that calls on passes it, so that limits and traces go along.
-#[derive(Clone)]
-pub struct CallCx(Arc<Inner>);
-
+///
+/// What changes from call to call stands in the value itself, what seldom does behind one pointer: the guard of a call makes a
+/// context with a token and a deadline of its own, and that must not cost an allocation beyond the token.
 #[derive(Clone, Default)]
-struct Inner {
+pub struct CallCx {
     cancel: CancelToken,
     deadline: Option<Timestamp>,
-    session: Option<Arc<str>>,
-    caller: Option<Arc<str>>,
     trace: u64,
-    depth: u8,
     /// Hooks that must not fire for calls made under this context: a handler's own calls do not fire its hook.
     quiet: u64,
+    depth: u8,
+    rest: Option<Arc<Rest>>,
+}
+
+#[derive(Clone, Default)]
+struct Rest {
+    session: Option<Arc<str>>,
+    caller: Option<Arc<str>>,
     progress: Option<Arc<dyn Fn(Value) + Send + Sync>>,
 }
 
 impl CallCx {
     /// A context without limits, for the outermost caller.
     pub fn new() -> Self {
-        CallCx(Arc::default())
+        Self::default()
     }
 
     /// When the caller stops waiting.
     pub fn deadline(&self) -> Option<Timestamp> {
-        self.0.deadline
+        self.deadline
     }
 
     /// Whether the caller has gone. Long computations ask between steps.
     pub fn is_cancelled(&self) -> bool {
-        self.0.cancel.is_cancelled()
+        self.cancel.is_cancelled()
     }
 
     /// `Err(CANCELLED)` when the caller has gone; for use with `?` between steps.
@@ -70,44 +75,44 @@ impl CallCx {
 
     /// Completes when the caller has gone.
     pub fn cancelled(&self) -> Cancelled {
-        self.0.cancel.cancelled()
+        self.cancel.cancelled()
     }
 
     /// The token behind [`cancelled`](Self::cancelled), for work that outlives the future of the call.
     pub fn cancel_token(&self) -> &CancelToken {
-        &self.0.cancel
+        &self.cancel
     }
 
     /// Tells the caller how far the work is. Dropped when nobody listens.
     pub fn progress(&self, value: Value) {
-        if let Some(progress) = &self.0.progress {
+        if let Some(progress) = self.rest.as_ref().and_then(|rest| rest.progress.as_ref()) {
             progress(value);
         }
     }
 
     /// The session on whose behalf the call is made.
     pub fn session(&self) -> Option<&str> {
-        self.0.session.as_deref()
+        self.rest.as_ref()?.session.as_deref()
     }
 
     /// The plugin that made the call; `None` when the host itself did.
     pub fn caller(&self) -> Option<&str> {
-        self.0.caller.as_deref()
+        self.rest.as_ref()?.caller.as_deref()
     }
 
     /// Groups all calls of one turn in logs.
     pub fn trace(&self) -> u64 {
-        self.0.trace
+        self.trace
     }
 
     /// How many plugins stand between the outermost caller and this call.
     pub fn depth(&self) -> u8 {
-        self.0.depth
+        self.depth
     }
 
     /// Whether calls under this context may fire `hook`.
     pub fn fires(&self, hook: Hook) -> bool {
-        self.0.quiet & hook.bit() == 0
+        self.quiet & hook.bit() == 0
     }
 
     /// The context of a call that `caller` makes on behalf of this one: one deeper, cancelled with it, same deadline.
@@ -115,80 +120,71 @@ impl CallCx {
     /// # Errors
     /// `RESOURCE_EXHAUSTED` beyond [`MAX_DEPTH`].
     pub fn nested(&self, caller: &str) -> Result<Self> {
-        if self.0.depth >= MAX_DEPTH {
+        if self.depth >= MAX_DEPTH {
             return Err(Error::new(Code::RESOURCE_EXHAUSTED, format!("{caller} calls deeper than {MAX_DEPTH} plugins: is there a cycle?")));
         }
-        Ok(self.map(|inner| {
-            inner.depth += 1;
-            inner.caller = Some(caller.into());
-            inner.cancel = self.0.cancel.child();
-        }))
+        let nested = self.with_rest(|rest| rest.caller = Some(caller.into()));
+        Ok(CallCx { depth: self.depth + 1, cancel: self.cancel.child(), ..nested })
     }
 
     /// With a deadline; an earlier one of the caller stays.
     #[must_use]
     pub fn with_deadline(&self, at: Timestamp) -> Self {
-        self.map(|inner| inner.deadline = Some(inner.deadline.map_or(at, |d| d.min(at))))
+        CallCx { deadline: Some(self.deadline.map_or(at, |d| d.min(at))), ..self.clone() }
     }
 
     /// With a token of its own.
     #[must_use]
     pub fn with_cancel(&self, token: CancelToken) -> Self {
-        self.map(|inner| inner.cancel = token)
+        CallCx { cancel: token, deadline: self.deadline, trace: self.trace, quiet: self.quiet, depth: self.depth, rest: self.rest.clone() }
     }
 
     /// For a session.
     #[must_use]
     pub fn with_session(&self, session: &str) -> Self {
-        self.map(|inner| inner.session = Some(session.into()))
+        self.with_rest(|rest| rest.session = Some(session.into()))
     }
 
     /// With a trace number.
     #[must_use]
     pub fn with_trace(&self, trace: u64) -> Self {
-        self.map(|inner| inner.trace = trace)
+        CallCx { trace, ..self.clone() }
     }
 
     /// At a depth given by a peer.
     #[must_use]
     pub fn with_depth(&self, depth: u8) -> Self {
-        self.map(|inner| inner.depth = depth)
+        CallCx { depth, ..self.clone() }
     }
 
     /// With a listener for [`progress`](Self::progress).
     #[must_use]
     pub fn with_progress(&self, f: impl Fn(Value) + Send + Sync + 'static) -> Self {
-        self.map(|inner| inner.progress = Some(Arc::new(f)))
+        self.with_rest(|rest| rest.progress = Some(Arc::new(f)))
     }
 
     /// Under which `hook` does not fire.
     #[must_use]
     pub fn quieting(&self, hook: Hook) -> Self {
-        self.map(|inner| inner.quiet |= hook.bit())
+        CallCx { quiet: self.quiet | hook.bit(), ..self.clone() }
     }
 
-    fn map(&self, f: impl FnOnce(&mut Inner)) -> Self {
-        let mut inner = Inner::clone(&self.0);
-        f(&mut inner);
-        CallCx(Arc::new(inner))
-    }
-}
-
-impl Default for CallCx {
-    fn default() -> Self {
-        Self::new()
+    fn with_rest(&self, f: impl FnOnce(&mut Rest)) -> Self {
+        let mut rest = self.rest.as_deref().cloned().unwrap_or_default();
+        f(&mut rest);
+        CallCx { rest: Some(Arc::new(rest)), ..self.clone() }
     }
 }
 
 impl fmt::Debug for CallCx {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CallCx")
-            .field("deadline", &self.0.deadline)
+            .field("deadline", &self.deadline)
             .field("cancelled", &self.is_cancelled())
-            .field("session", &self.0.session)
-            .field("caller", &self.0.caller)
-            .field("trace", &self.0.trace)
-            .field("depth", &self.0.depth)
+            .field("session", &self.session())
+            .field("caller", &self.caller())
+            .field("trace", &self.trace)
+            .field("depth", &self.depth)
             .finish_non_exhaustive()
     }
 }

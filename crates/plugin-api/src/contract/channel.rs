@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use super::builder;
-use crate::{BoxFuture, CallCx, Error, Result};
+use crate::{BoxFuture, CallCx, Duplex, Error, Result};
 
 /// What the host is told of a channel before it starts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -18,12 +18,15 @@ pub struct ChannelSpec {
     pub edits: bool,
     /// Whether [`Channel::typing`] works.
     pub typing: bool,
+    /// Whether [`Channel::stream`] works.
+    #[serde(default)]
+    pub streams: bool,
 }
 
 impl ChannelSpec {
     /// A channel that can only send.
     pub fn new(name: impl Into<String>) -> Self {
-        ChannelSpec { name: name.into(), edits: false, typing: false }
+        ChannelSpec { name: name.into(), edits: false, typing: false, streams: false }
     }
 }
 
@@ -32,6 +35,8 @@ builder!(ChannelSpec {
     edits: bool => edits,
     /// Whether [`Channel::typing`] works.
     typing: bool => typing,
+    /// Whether [`Channel::stream`] works.
+    streams: bool => streams,
 });
 
 /// A message of a person to the agent.
@@ -143,5 +148,11 @@ pub trait Channel: Send + Sync {
     /// Shows that an answer is being written, for channels whose spec says `typing`.
     async fn typing(&self, _cx: &CallCx, _chat: &str) -> Result<()> {
         Err(Error::unsupported("channel.typing"))
+    }
+
+    /// Sends a message piece by piece, for channels whose spec says `streams`: text goes in as it is written, `finish` ends the
+    /// message, and its reference comes out. Dropping it before that leaves the message as it is.
+    fn stream(&self, _chat: &str) -> Result<Box<dyn Duplex<str, MessageRef>>> {
+        Err(Error::unsupported("channel.stream"))
     }
 }
