@@ -242,6 +242,17 @@ pub fn put_samples_frame(out: &mut Vec<u8>, id: u32, samples: &[f32]) -> bespoke
     Ok(())
 }
 
+/// Appends a DATA frame of bytes: text.
+///
+/// # Errors
+/// As [`put_samples_frame`].
+pub fn put_bytes_frame(out: &mut Vec<u8>, id: u32, bytes: &[u8]) -> bespoke_plugin_api::Result<()> {
+    let blob_len = fits(Kind::DATA, 0, bytes.len())?.1;
+    put_header(out, Kind::DATA, 0, id, 0, blob_len);
+    out.extend_from_slice(bytes);
+    Ok(())
+}
+
 /// Appends a frame whose head and blob are written in place; nothing stays appended on an error.
 pub(crate) fn put_with(
     out: &mut Vec<u8>,

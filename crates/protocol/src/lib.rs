@@ -48,7 +48,10 @@ pub mod method;
 
 pub use body::{Body, ChannelEdit, Nothing, StoreArgs, TypingArgs};
 pub use data::{put_samples, read_samples};
-pub use frame::{Frame, FrameError, HEADER_LEN, Kind, Lane, MAX_FRAME, Reassembler, flag, parse, put_credit, put_plain, put_samples_frame};
+pub use frame::{
+    Frame, FrameError, HEADER_LEN, Kind, Lane, MAX_FRAME, Reassembler, flag, parse, put_bytes_frame, put_credit, put_plain,
+    put_samples_frame,
+};
 pub use head::{
     AcceptArgs, CallHead, CallRef, CxHead, EmitArgs, GuestHello, HostCallArgs, HostHello, LogHead, ModelFile, OutputHead, PublishArgs,
     ReplyHead, Route, Setup, SleepArgs, Vitals, agree, panicked, put_body, put_call, put_end, put_json, put_reply, read_args, read_body,

@@ -1,0 +1,147 @@
+//! What all handles on one guest share: the link, the numbers, and who waits for what.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+};
+
+use bespoke_plugin_api::{Code, Error, HostApi, Inbox, Result, serde_json::Value};
+use bespoke_protocol::{Frame, Kind, Lane, OutputHead, Vitals, put_plain};
+
+use crate::{link::Link, server::Serving, start::HelloSlot};
+
+pub(crate) struct Inner {
+    pub(crate) host: Arc<dyn HostApi>,
+    pub(crate) hello: HelloSlot,
+    link: Arc<dyn Link>,
+    table: Mutex<Table>,
+    /// Host calls under way, so that the guest can cancel them; and subscriptions, which take credit too.
+    serving: Mutex<HashMap<u32, Serving>>,
+    vitals: Mutex<Vitals>,
+    lost: OnceLock<Error>,
+}
+
+#[derive(Default)]
+struct Table {
+    next: u32,
+    waiting: HashMap<u32, Arc<dyn Waiting>>,
+}
+
+/// A call or stream of the host that waits for frames.
+pub(crate) trait Waiting: Send + Sync {
+    /// A reply; true when nothing follows it.
+    fn reply(&self, frame: &Frame<'_>) -> bool;
+    /// An event. An error says that the guest broke the rules, and ends the stream.
+    fn event(&self, frame: &Frame<'_>) -> Result<()>;
+    /// The end of a stream, or of everything.
+    fn end(&self, result: Result<()>);
+    /// Room for more input.
+    fn credit(&self, _bytes: u32) {}
+    /// Progress of a call.
+    fn progress(&self, _value: Value) {}
+    /// A line of a command.
+    fn output(&self, _line: OutputHead) {}
+    /// Where messages of a running channel go.
+    fn inbox(&self) -> Option<Inbox> {
+        None
+    }
+}
+
+impl Inner {
+    pub(crate) fn new(host: Arc<dyn HostApi>, link: Arc<dyn Link>) -> Arc<Self> {
+        Arc::new(Inner {
+            host,
+            hello: HelloSlot::default(),
+            link,
+            table: Mutex::default(),
+            serving: Mutex::default(),
+            vitals: Mutex::default(),
+            lost: OnceLock::new(),
+        })
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        // Nothing that can panic runs under this lock.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn serving(&self) -> MutexGuard<'_, HashMap<u32, Serving>> {
+        self.serving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn vitals(&self) -> MutexGuard<'_, Vitals> {
+        self.vitals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives a call or stream its number.
+    pub(crate) fn register(&self, waiting: Arc<dyn Waiting>) -> u32 {
+        let mut table = self.table();
+        loop {
+            table.next = table.next.wrapping_add(1);
+            let id = table.next;
+            // Zero is nobody's: frames without an owner carry it.
+            if id == 0 {
+                continue;
+            }
+            if let Entry::Vacant(free) = table.waiting.entry(id) {
+                free.insert(waiting);
+                return id;
+            }
+        }
+    }
+
+    /// Who waits under that number.
+    pub(crate) fn waiting(&self, id: u32) -> Option<Arc<dyn Waiting>> {
+        self.table().waiting.get(&id).cloned()
+    }
+
+    /// Forgets a number; false when it was forgotten before.
+    pub(crate) fn forget(&self, id: u32) -> bool {
+        let forgotten = self.table().waiting.remove(&id);
+        forgotten.is_some()
+    }
+
+    /// Sends frames.
+    ///
+    /// # Errors
+    /// The error that the link was lost with.
+    pub(crate) fn send(&self, lane: Lane, frames: &[u8]) -> Result<()> {
+        if let Some(e) = self.lost.get() {
+            return Err(e.clone());
+        }
+        self.link.send(lane, frames).map_err(|e| {
+            self.lose(e);
+            self.lost.get().cloned().unwrap_or_else(crashed)
+        })
+    }
+
+    /// Sends a frame without content. A link that is gone has told everybody who waits.
+    pub(crate) fn send_plain(&self, kind: Kind, flags: u8, id: u32) {
+        let mut frame = Vec::with_capacity(bespoke_protocol::HEADER_LEN);
+        put_plain(&mut frame, kind, flags, id);
+        let _ = self.send(kind.lane(), &frame);
+    }
+
+    /// Ends everything: the guest is gone. The first reason counts.
+    pub(crate) fn lose(&self, reason: Error) {
+        let reason = self.lost.get_or_init(|| if reason.code() == Code::PLUGIN_CRASHED { reason } else { because(&reason) });
+        let waiting = std::mem::take(&mut self.table().waiting);
+        for one in waiting.into_values() {
+            one.end(Err(reason.clone()));
+        }
+        let serving = std::mem::take(&mut *self.serving());
+        for one in serving.into_values() {
+            one.stop();
+        }
+        self.hello.fill(Err(reason.clone()));
+    }
+}
+
+/// The error of a guest that is gone without a word.
+pub(crate) fn crashed() -> Error {
+    Error::new(Code::PLUGIN_CRASHED, "the plugin's guest has ended").retryable()
+}
+
+fn because(reason: &Error) -> Error {
+    Error::new(Code::PLUGIN_CRASHED, format!("the link to the plugin is lost: {}", reason.message())).retryable()
+}

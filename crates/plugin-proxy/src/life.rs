@@ -1,0 +1,85 @@
+//! The life of a remote instance. What an old guest does not know has the contract's default.
+
+use std::sync::{Arc, Weak};
+
+use bespoke_plugin_api::{BoxFuture, CallCx, Code, Error, Facts, Health, Life, Reload, Result, State, serde_json::Value};
+use bespoke_protocol::{CxHead, Frame, Kind, Nothing, Vitals, method, put_call, read_reply};
+
+use crate::inner::{Inner, Waiting};
+
+pub(crate) struct RemoteLife {
+    pub(crate) inner: Arc<Inner>,
+}
+
+impl Life for RemoteLife {
+    /// What the plugin said last. Asks again on the way, without waiting.
+    fn health(&self) -> Health {
+        self.ask();
+        self.inner.vitals().health.clone()
+    }
+
+    fn facts(&self) -> Facts {
+        self.inner.vitals().facts.clone()
+    }
+
+    fn reconfigure(&self, config: Value) -> BoxFuture<'_, Result<Reload>> {
+        Box::pin(async move { or(self.inner.call(&CallCx::new(), method::RECONFIGURE, "", &config).await, Reload::Restart) })
+    }
+
+    fn capture_state(&self) -> BoxFuture<'_, Result<Option<State>>> {
+        Box::pin(async move { or(self.inner.call(&CallCx::new(), method::CAPTURE_STATE, "", &Nothing {}).await, None) })
+    }
+
+    fn restore_state(&self, state: State) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move { or(self.inner.call(&CallCx::new(), method::RESTORE_STATE, "", &state).await, ()) })
+    }
+
+    fn shutdown(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            // A guest that is gone or does not know the method has shut down as well as it can.
+            let _: Result<()> = self.inner.call(&CallCx::new(), method::SHUTDOWN, "", &Nothing {}).await;
+        })
+    }
+}
+
+fn or<T>(result: Result<T>, default: T) -> Result<T> {
+    match result {
+        Err(e) if e.code() == Code::METHOD_NOT_FOUND => Ok(default),
+        other => other,
+    }
+}
+
+impl RemoteLife {
+    fn ask(&self) {
+        let id = self.inner.register(Arc::new(Ask(Arc::downgrade(&self.inner))));
+        let mut frame = Vec::new();
+        let asked = put_call(&mut frame, Kind::CALL, id, method::VITALS, "", &CxHead::default(), &Nothing {})
+            .and_then(|()| self.inner.send(Kind::CALL.lane(), &frame));
+        if let Err(e) = asked {
+            self.inner.forget(id);
+            self.inner.vitals().health = Health::Failed(e.message().to_owned());
+        }
+    }
+}
+
+/// Takes the answer of [`RemoteLife::ask`].
+struct Ask(Weak<Inner>);
+
+impl Waiting for Ask {
+    fn reply(&self, frame: &Frame<'_>) -> bool {
+        if let (Some(inner), Ok(vitals)) = (self.0.upgrade(), read_reply::<Vitals>(frame)) {
+            *inner.vitals() = vitals;
+        }
+        true
+    }
+
+    fn event(&self, _frame: &Frame<'_>) -> Result<()> {
+        Err(Error::invalid_params("an event for a call that is no stream"))
+    }
+
+    fn end(&self, result: Result<()>) {
+        if let (Some(inner), Err(e)) = (self.0.upgrade(), result) {
+            inner.vitals().health = Health::Failed(e.message().to_owned());
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! The way to a guest.
+
+use bespoke_plugin_api::Result;
+use bespoke_protocol::Lane;
+
+/// The sending half of a driver. What comes back goes to the [`Receiver`](crate::Receiver).
+pub trait Link: Send + Sync + 'static {
+    /// Sends whole frames of one lane. Must not block: control frames are few and may queue without a bound, data frames are
+    /// bounded by their credit. Control overtakes data; within a lane the order stays.
+    ///
+    /// A driver may answer from within this call, on the same thread.
+    ///
+    /// # Errors
+    /// When the guest is gone: the error that calls end with.
+    fn send(&self, lane: Lane, frames: &[u8]) -> Result<()>;
+}

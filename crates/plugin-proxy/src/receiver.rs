@@ -1,0 +1,130 @@
+//! The receiving half of a driver: finds frames in the guest's bytes and takes each to whom it belongs.
+
+use std::sync::{Arc, Weak};
+
+use bespoke_plugin_api::{Error, Result, serde_json};
+use bespoke_protocol::{Frame, GuestHello, Kind, LogHead, OutputHead, Reassembler, Vitals, flag, read_body, read_end, read_reply};
+
+use crate::{
+    inner::{Inner, crashed},
+    server,
+};
+
+/// Belongs to the driver. Does not keep the guest: when all handles on it are gone, so is the [`Link`](crate::Link).
+pub struct Receiver {
+    inner: Weak<Inner>,
+    frames: Reassembler,
+}
+
+impl Receiver {
+    pub(crate) fn new(inner: &Arc<Inner>) -> Self {
+        Receiver { inner: Arc::downgrade(inner), frames: Reassembler::new() }
+    }
+
+    /// Takes bytes of the guest, cut anywhere. Any frame counts as a sign of life.
+    ///
+    /// # Errors
+    /// `PARSE_ERROR` when they are no frames: all calls have ended with it, and the driver should end the guest.
+    pub fn receive(&mut self, bytes: &[u8]) -> Result<()> {
+        let Some(inner) = self.inner.upgrade() else { return Ok(()) };
+        self.frames.feed(bytes, |frame| take(&inner, &frame)).map_err(|e| {
+            let e = Error::from(e);
+            inner.lose(e.clone());
+            e
+        })
+    }
+
+    /// The guest is gone, and why: every call and stream ends.
+    pub fn lost(&self, reason: Error) {
+        if let Some(inner) = self.inner.upgrade() {
+            inner.lose(reason);
+        }
+    }
+
+    /// Whether anybody still holds a handle on the guest.
+    pub fn is_wanted(&self) -> bool {
+        self.inner.strong_count() > 0
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.lost(crashed());
+    }
+}
+
+impl std::fmt::Debug for Receiver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Receiver").field("wanted", &self.is_wanted()).finish_non_exhaustive()
+    }
+}
+
+fn take(inner: &Arc<Inner>, frame: &Frame<'_>) {
+    match frame.kind {
+        Kind::HELLO => inner.hello.fill(read_body::<Hello>(frame).map(|h| h.0)),
+        // The guest cannot say HELLO, and says why.
+        Kind::REPLY if frame.id == 0 => {
+            if let Err(e) = read_reply::<()>(frame) {
+                inner.hello.fill(Err(e));
+            }
+        }
+        Kind::REPLY => {
+            if let Some(waiting) = inner.waiting(frame.id)
+                && waiting.reply(frame)
+            {
+                inner.forget(frame.id);
+            }
+        }
+        Kind::EVENT => {
+            if let Some(waiting) = inner.waiting(frame.id)
+                && let Err(e) = waiting.event(frame)
+                && inner.forget(frame.id)
+            {
+                waiting.end(Err(e));
+                inner.send_plain(Kind::RESET, 0, frame.id);
+            }
+        }
+        Kind::END => {
+            if let Some(waiting) = inner.waiting(frame.id) {
+                inner.forget(frame.id);
+                waiting.end(read_end(frame));
+            }
+        }
+        Kind::CREDIT if frame.flags & flag::HOST_CALL != 0 => server::credit(inner, frame),
+        Kind::CREDIT => {
+            if let Some(waiting) = inner.waiting(frame.id) {
+                waiting.credit(frame.credit());
+            }
+        }
+        Kind::PROGRESS => {
+            if let (Some(waiting), Ok(value)) = (inner.waiting(frame.id), serde_json::from_slice(frame.head)) {
+                waiting.progress(value);
+            }
+        }
+        Kind::OUTPUT => {
+            if let (Some(waiting), Ok(line)) = (inner.waiting(frame.id), serde_json::from_slice::<OutputHead>(frame.head)) {
+                waiting.output(line);
+            }
+        }
+        Kind::HOST_CALL => server::serve(inner, frame),
+        Kind::CANCEL => server::cancel(inner, frame),
+        Kind::LOG => {
+            if let Ok(log) = serde_json::from_slice::<LogHead>(frame.head) {
+                inner.host.log(log.level, &log.line);
+            }
+        }
+        Kind::VITALS => {
+            if let Ok(vitals) = serde_json::from_slice::<Vitals>(frame.head) {
+                *inner.vitals() = vitals;
+            }
+        }
+        _ => {} // A newer guest may say more than we understand.
+    }
+}
+
+/// A HELLO is read like the body of any other frame.
+#[derive(bespoke_plugin_api::serde::Serialize, bespoke_plugin_api::serde::Deserialize)]
+#[serde(crate = "bespoke_plugin_api::serde", transparent)]
+struct Hello(GuestHello);
+
+impl bespoke_protocol::Body for Hello {}
