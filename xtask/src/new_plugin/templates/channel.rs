@@ -1,0 +1,60 @@
+//! A channel: here it greets once as somebody who writes, and takes what it is told to send.
+
+use std::sync::Arc;
+
+use bespoke_plugin_api::{
+    CallCx, Channel, ChannelSpec, Inbound, Inbox, MessageRef, Outbound, Plugin, PluginApi, PluginContext, Result, async_trait,
+    serde::{self, Deserialize},
+};
+
+/// The table `[plugins.__ID__]`. Each field has a default, and says what may change while the plugin runs.
+#[derive(Deserialize)]
+#[serde(crate = "serde", deny_unknown_fields, default)]
+#[cfg_attr(test, derive(schemars::JsonSchema, serde::Serialize), schemars(extend("additionalProperties" = false)))]
+pub struct Config {
+    /// What the person at the other end writes.
+    #[cfg_attr(test, schemars(extend("x-reload" = "restart")))]
+    pub greeting: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config { greeting: "Hello".into() }
+    }
+}
+
+/// One instance.
+pub struct __TYPE__ {
+    config: Config,
+}
+
+impl Plugin for __TYPE__ {
+    type Config = Config;
+
+    fn register(api: &mut PluginApi<Self>) {
+        api.channel(ChannelSpec::new("__NAME__"), |plugin| Arc::new(Line(plugin.clone())));
+    }
+
+    async fn start(_cx: PluginContext, config: Config) -> Result<Self> {
+        Ok(__TYPE__ { config })
+    }
+}
+
+bespoke_plugin_api::plugin!("__ID__", __TYPE__);
+
+struct Line(Arc<__TYPE__>);
+
+#[async_trait]
+impl Channel for Line {
+    async fn run(&self, cx: &CallCx, inbox: Inbox) -> Result<()> {
+        // A real channel listens here. What it acknowledges at its source must have been accepted before.
+        inbox.accept(Inbound::new("__ID__", "somebody", "1", &self.0.config.greeting)).await?;
+        cx.cancelled().await;
+        Ok(())
+    }
+
+    async fn send(&self, cx: &CallCx, message: Outbound) -> Result<MessageRef> {
+        cx.check()?;
+        Ok(MessageRef::new(message.chat, message.idempotency_key.unwrap_or_else(|| "1".into())))
+    }
+}

@@ -1,0 +1,66 @@
+//! A language model: here it says again what the user said.
+
+use std::sync::Arc;
+
+use bespoke_plugin_api::{
+    BoxStream, CallCx, ChatDelta, ChatRequest, FinishReason, ModelInfo, Plugin, PluginApi, PluginContext, Provider, ProviderSpec, Result, Role, async_trait, feed,
+    serde::{self, Deserialize},
+};
+
+/// The table `[plugins.__ID__]`. Each field has a default, and says what may change while the plugin runs.
+#[derive(Deserialize)]
+#[serde(crate = "serde", deny_unknown_fields, default)]
+#[cfg_attr(test, derive(schemars::JsonSchema, serde::Serialize), schemars(extend("additionalProperties" = false)))]
+pub struct Config {
+    /// Stands before each answer.
+    #[cfg_attr(test, schemars(extend("x-reload" = "restart")))]
+    pub prefix: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config { prefix: "You said: ".into() }
+    }
+}
+
+/// One instance.
+pub struct __TYPE__ {
+    config: Config,
+}
+
+impl Plugin for __TYPE__ {
+    type Config = Config;
+
+    fn register(api: &mut PluginApi<Self>) {
+        api.provider(ProviderSpec::new("__NAME__"), |plugin| Arc::new(Model(plugin.clone())));
+    }
+
+    async fn start(_cx: PluginContext, config: Config) -> Result<Self> {
+        Ok(__TYPE__ { config })
+    }
+}
+
+bespoke_plugin_api::plugin!("__ID__", __TYPE__);
+
+struct Model(Arc<__TYPE__>);
+
+#[async_trait]
+impl Provider for Model {
+    async fn models(&self, _cx: &CallCx) -> Result<Vec<ModelInfo>> {
+        Ok(vec![ModelInfo::new("__ID__", 4096)])
+    }
+
+    async fn chat(&self, cx: &CallCx, request: ChatRequest) -> Result<BoxStream<ChatDelta>> {
+        cx.check()?;
+        let said = request.messages.iter().rev().find(|m| m.role == Role::User).map_or("", |m| m.text.as_str());
+        // A model that computes does so on a working thread (`PluginContext::blocking`) and sends from there.
+        let (sender, answer) = feed(3);
+        let deltas =
+            [ChatDelta::text(&self.0.config.prefix), ChatDelta::text(said), ChatDelta::Finish { reason: FinishReason::Stop, usage: None }];
+        for delta in deltas {
+            // Only fails when nobody listens any more.
+            let _ = sender.send(Ok(delta));
+        }
+        Ok(Box::pin(answer))
+    }
+}

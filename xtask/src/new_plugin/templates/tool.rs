@@ -1,0 +1,68 @@
+//! A tool for the model: here it says again what it is told.
+
+use std::sync::Arc;
+
+use bespoke_plugin_api::{
+    CallCx, Plugin, PluginApi, PluginContext, Result, Tool, ToolOutput, ToolRequest, ToolSpec, async_trait,
+    serde::{self, Deserialize},
+    serde_json::json,
+};
+
+/// The table `[plugins.__ID__]`. Each field has a default, and says what may change while the plugin runs.
+#[derive(Deserialize)]
+#[serde(crate = "serde", deny_unknown_fields, default)]
+#[cfg_attr(test, derive(schemars::JsonSchema, serde::Serialize), schemars(extend("additionalProperties" = false)))]
+pub struct Config {
+    /// Stands before each answer.
+    #[cfg_attr(test, schemars(extend("x-reload" = "restart")))]
+    pub prefix: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config { prefix: "You said: ".into() }
+    }
+}
+
+/// One instance.
+pub struct __TYPE__ {
+    config: Config,
+}
+
+impl Plugin for __TYPE__ {
+    type Config = Config;
+
+    fn register(api: &mut PluginApi<Self>) {
+        let spec = ToolSpec::new("__NAME__", "Says a text again. Tell the model here when to call the tool.").input(json!({
+            "type": "object",
+            "properties": { "text": { "type": "string", "description": "What to say" } },
+            "required": ["text"],
+            "additionalProperties": false
+        }));
+        api.tool(spec, |plugin| Arc::new(Say(plugin.clone())));
+    }
+
+    async fn start(_cx: PluginContext, config: Config) -> Result<Self> {
+        Ok(__TYPE__ { config })
+    }
+}
+
+bespoke_plugin_api::plugin!("__ID__", __TYPE__);
+
+#[derive(Deserialize)]
+#[serde(crate = "serde", deny_unknown_fields)]
+struct Args {
+    text: String,
+}
+
+struct Say(Arc<__TYPE__>);
+
+#[async_trait]
+impl Tool for Say {
+    async fn call(&self, cx: &CallCx, request: ToolRequest) -> Result<ToolOutput> {
+        cx.check()?;
+        let args: Args = request.parse()?;
+        let answer = format!("{}{}", self.0.config.prefix, args.text);
+        Ok(ToolOutput::text(answer.clone()).with_data(json!({ "answer": answer })))
+    }
+}

@@ -1,0 +1,136 @@
+//! What tests need of the world: models and recordings by their pins, ONNX Runtime through pip. A second run fetches nothing.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::atomic::AtomicBool,
+    time::Instant,
+};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use bespoke_fetch::{Fetcher, Phase, Pin, Store};
+use serde::Deserialize;
+
+use crate::{shell, workspace::Workspace};
+
+/// The last release whose Linux builds contain no telemetry.
+const ONNXRUNTIME: &str = "1.28.0";
+
+/// Variables for the tests.
+pub(crate) type Environment = Vec<(&'static str, std::ffi::OsString)>;
+
+/// Fetches what is missing and says where it is.
+pub(crate) fn prepare(workspace: &Workspace, voice_kit: Option<&Path>) -> Result<Environment> {
+    let cc = env::var_os("CC").unwrap_or_else(|| "cc".into());
+    ensure!(shell::answers(&cc, &["--version"]), "{}: no C compiler; install one, or name it in CC", cc.display());
+    let python = python()?;
+    let target = workspace.target()?;
+    let models = target.join("models");
+    fetch(workspace, &models)?;
+    let mut path = vec![models];
+    path.extend(env::var_os("BESPOKE_MODEL_PATH").iter().flat_map(env::split_paths));
+    let mut environment: Environment = vec![("BESPOKE_MODEL_PATH", env::join_paths(path)?)];
+    let library = match env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()) {
+        Some(path) => path,
+        None => onnxruntime(&python, &target)?.into_os_string(),
+    };
+    environment.push(("ORT_DYLIB_PATH", library));
+    if let Some(kit) = voice_kit {
+        let kit = kit.canonicalize().with_context(|| format!("--voice-kit {}", kit.display()))?;
+        ensure!(kit.join("manifest.json").is_file(), "--voice-kit {}: no manifest.json in it", kit.display());
+        environment.push(("BESPOKE_VOICE_KIT", kit.into_os_string()));
+    }
+    Ok(environment)
+}
+
+/// The pins of plugin.toml, or of `tests/fixtures.toml`, which has the same shape.
+#[derive(Deserialize)]
+struct Pins {
+    #[serde(default)]
+    models: Vec<Pin>,
+}
+
+/// Models lie at `models/<plugin id>/<file>`, and what only tests need beside them; for a crate that is no plugin, its
+/// folder stands for the id.
+fn fetch(workspace: &Workspace, root: &Path) -> Result<()> {
+    let ids: Vec<(String, String)> = workspace.plugins()?.into_iter().map(|p| (p.folder, p.manifest.id)).collect();
+    let extra = env::var_os("BESPOKE_MODEL_PATH").unwrap_or_default();
+    let fetcher = Fetcher::new(Store::new(root).with_search(env::split_paths(&extra)));
+    for folder in fs::read_dir(workspace.path("crates"))? {
+        let folder = folder?.file_name().to_string_lossy().into_owned();
+        let sub = ids.iter().find(|(f, _)| *f == folder).map_or(folder.as_str(), |(_, id)| id);
+        for file in ["plugin.toml", "tests/fixtures.toml"] {
+            let file = format!("crates/{folder}/{file}");
+            if !workspace.path(&file).exists() {
+                continue;
+            }
+            let pins: Pins = toml::from_str(&workspace.read(&file)?).with_context(|| file.clone())?;
+            bring(&fetcher, sub, &pins.models).with_context(|| file.clone())?;
+        }
+    }
+    Ok(())
+}
+
+fn bring(fetcher: &Fetcher, sub: &str, pins: &[Pin]) -> Result<()> {
+    let plan = fetcher.plan(sub, pins)?;
+    if plan.missing.is_empty() {
+        return Ok(());
+    }
+    let (bytes, _) = plan.download();
+    eprintln!("fetching {} of {sub}: about {:.1} MB", files(plan.missing.len()), bytes as f64 / 1e6);
+    let start = Instant::now();
+    let mut report = |p: bespoke_fetch::Progress<'_>| {
+        if p.phase == Phase::Done {
+            eprintln!("  {} ({:.1} s)", p.file, start.elapsed().as_secs_f64());
+        }
+    };
+    fetcher.ensure(sub, pins, &mut report, &AtomicBool::new(false))?;
+    Ok(())
+}
+
+fn files(n: usize) -> String {
+    if n == 1 { "1 file".into() } else { format!("{n} files") }
+}
+
+fn python() -> Result<String> {
+    let found = ["python3", "python"].into_iter().find(|python| shell::answers(python, &["-m", "pip", "--version"]));
+    found.map(str::to_owned).ok_or_else(|| anyhow!("no python3 with pip on the PATH; install python3 and its pip"))
+}
+
+/// The library of ONNX Runtime, installed once below the target folder.
+fn onnxruntime(python: &str, target: &Path) -> Result<PathBuf> {
+    let home = target.join(format!("onnxruntime-{ONNXRUNTIME}"));
+    if let Some(library) = library(&home) {
+        return Ok(library);
+    }
+    eprintln!("fetching onnxruntime {ONNXRUNTIME} through pip: about 19 MB");
+    fs::create_dir_all(target)?;
+    // Installed aside and renamed, so that a run that was interrupted leaves nothing that looks complete.
+    let staging = tempfile::tempdir_in(target)?;
+    let package = format!("onnxruntime=={ONNXRUNTIME}");
+    let mut pip = Command::new(python);
+    pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check", "--only-binary=:all:", "--target"]);
+    shell::run(pip.arg(staging.path()).arg(package))?;
+    if library(staging.path()).is_none() {
+        bail!("the package onnxruntime {ONNXRUNTIME} has no library for this platform; name one in ORT_DYLIB_PATH");
+    }
+    if home.exists() {
+        fs::remove_dir_all(&home)?;
+    }
+    fs::rename(staging.path(), &home)?;
+    library(&home).ok_or_else(|| anyhow!("{}: the library is gone", home.display()))
+}
+
+fn library(home: &Path) -> Option<PathBuf> {
+    let entries = fs::read_dir(home.join("onnxruntime/capi")).ok()?;
+    let mut found: Vec<PathBuf> = entries
+        .filter_map(|e| Some(e.ok()?.path()))
+        .filter(|path| {
+            let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+            name.starts_with("libonnxruntime.") || name == "onnxruntime.dll"
+        })
+        .collect();
+    found.sort();
+    found.into_iter().next()
+}

@@ -1,0 +1,140 @@
+//! Arrows between crates point down only: an allow-list of edges. What is not listed is not allowed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cargo_metadata::{DependencyKind, Metadata, Package, PackageId};
+
+use crate::workspace::folder;
+
+/// What a crate may know of the others, besides itself. Groups: `@plugins` are the plugin crates, `@support` the leaf
+/// libraries, `@all` every crate.
+const EDGES: &[(&str, &[&str])] = &[
+    ("plugin-api", &[]),
+    ("audio", &[]),
+    ("fetch", &[]),
+    ("onnx", &[]),
+    ("manifest", &["plugin-api"]),
+    ("protocol", &["plugin-api"]),
+    ("plugin-guest", &["plugin-api", "protocol"]),
+    ("plugin-proxy", &["plugin-api", "protocol"]),
+    ("plugin-testkit", &["plugin-api", "protocol", "plugin-guest", "plugin-proxy", "manifest"]),
+    ("host", &["plugin-api", "protocol", "manifest", "plugin-proxy"]),
+    ("agent", &["plugin-api", "host"]),
+    ("voice", &["plugin-api", "host", "agent", "@support"]),
+    ("bespoke", &["@all"]),
+    ("@plugins", &["plugin-api", "@support"]),
+];
+
+/// What tests and benches of a crate may know besides.
+const DEV_EDGES: &[(&str, &[&str])] = &[
+    ("@plugins", &["plugin-testkit", "manifest"]),
+    ("plugin-testkit", &["@plugins"]),
+    ("plugin-api", &["plugin-testkit"]),
+    ("plugin-guest", &["plugin-testkit", "plugin-proxy"]),
+    ("plugin-proxy", &["plugin-testkit", "plugin-guest"]),
+    ("host", &["@plugins", "plugin-testkit"]),
+    ("agent", &["@plugins", "plugin-testkit"]),
+    ("voice", &["@plugins", "plugin-testkit"]),
+];
+
+const SUPPORT: &[&str] = &["audio", "fetch", "onnx"];
+
+/// Crates of others that only some of ours may use: which, who, why.
+const GUARDED: &[(&str, &[&str], &str)] = &[
+    ("ort", &["onnx"], "one environment per process; see crates/onnx"),
+    ("candle-core", &["provider-smol"], "one home for the quantised kernels"),
+    ("clap", &["bespoke"], "only the app has a command line"),
+    ("anyhow", &["bespoke"], "libraries have one error enum per boundary"),
+    ("ureq", &["fetch"], "one HTTP client for files"),
+];
+
+/// Crates that must not be anywhere in the tree of plugin-api: its types name no runtime.
+const NOT_IN_API: &[&str] = &["tokio", "futures-util", "schemars"];
+
+pub(super) fn check(metadata: &Metadata) -> Vec<String> {
+    let mut problems = Vec::new();
+    let folders: BTreeMap<String, String> =
+        metadata.workspace_packages().iter().filter_map(|p| Some((p.name.to_string(), folder(p)?))).collect();
+    let listed: BTreeSet<&str> = EDGES.iter().map(|(name, _)| *name).collect();
+    let plugins: BTreeSet<&str> = metadata
+        .workspace_packages()
+        .iter()
+        .filter(|p| p.manifest_path.with_file_name("plugin.toml").exists())
+        .filter_map(|p| folders.get(p.name.as_str()).map(String::as_str))
+        .collect();
+    for package in metadata.workspace_packages() {
+        let Some(from) = folders.get(package.name.as_str()) else { continue };
+        let expected = if from == "bespoke" { "bespoke".to_owned() } else { format!("bespoke-{from}") };
+        if package.name != expected {
+            problems.push(format!("crates/{from}: the package is `{}`; name it `{expected}`", package.name));
+        }
+        if package.description.is_none() {
+            problems.push(format!("crates/{from}/Cargo.toml: no description; say in one line what the crate is"));
+        }
+        if !plugins.contains(from.as_str()) && !listed.contains(from.as_str()) {
+            problems.push(format!(
+                "crates/{from}: no layer; add it to EDGES in xtask/src/tidy/layers.rs, or, for a plugin, write its plugin.toml"
+            ));
+            continue;
+        }
+        problems.extend(edges(package, from, &folders, &plugins));
+        problems.extend(guarded(package, from));
+    }
+    problems.extend(api_tree(metadata));
+    problems
+}
+
+fn edges(package: &Package, from: &str, folders: &BTreeMap<String, String>, plugins: &BTreeSet<&str>) -> Vec<String> {
+    let me = if plugins.contains(from) { "@plugins" } else { from };
+    let rules = |table: &[(&str, &'static [&'static str])]| table.iter().find(|(name, _)| *name == me).map_or(&[][..], |(_, to)| to);
+    let allowed = |to: &str, rules: &[&str]| {
+        rules.iter().any(|rule| match *rule {
+            "@all" => true,
+            "@plugins" => plugins.contains(to),
+            "@support" => SUPPORT.contains(&to),
+            name => name == to,
+        })
+    };
+    let mut problems = Vec::new();
+    for dependency in &package.dependencies {
+        let Some(to) = folders.get(&dependency.name).filter(|to| *to != from) else { continue };
+        let dev = dependency.kind == DependencyKind::Development;
+        if !allowed(to, rules(EDGES)) && !(dev && allowed(to, rules(DEV_EDGES))) {
+            let what = if dev { "its tests may not know" } else { "it may not know" };
+            problems.push(format!("crates/{from}/Cargo.toml: {what} crates/{to}; arrows point down only (xtask/src/tidy/layers.rs)"));
+        }
+    }
+    problems
+}
+
+fn guarded(package: &Package, from: &str) -> Vec<String> {
+    let of = |name: &str| GUARDED.iter().find(|(guarded, _, _)| *guarded == name);
+    let normal = package.dependencies.iter().filter(|d| d.kind == DependencyKind::Normal);
+    normal
+        .filter_map(|d| of(&d.name))
+        .filter(|(_, who, _)| !who.contains(&from))
+        .map(|(name, who, why)| format!("crates/{from}/Cargo.toml: only {} may use `{name}`: {why}", who.join(", ")))
+        .collect()
+}
+
+/// What plugin-api brings along, over all edges that are no tests.
+fn api_tree(metadata: &Metadata) -> Vec<String> {
+    let Some(resolve) = &metadata.resolve else { return vec!["cargo metadata has no tree of dependencies".into()] };
+    let names: BTreeMap<&PackageId, &str> = metadata.packages.iter().map(|p| (&p.id, p.name.as_str())).collect();
+    let Some(api) = metadata.packages.iter().find(|p| p.name == "bespoke-plugin-api") else {
+        return vec!["there is no package bespoke-plugin-api".into()];
+    };
+    let (mut seen, mut open) = (BTreeSet::new(), vec![&api.id]);
+    while let Some(id) = open.pop() {
+        if !seen.insert(id) {
+            continue;
+        }
+        for dep in resolve.nodes.iter().filter(|n| n.id == *id).flat_map(|n| &n.deps) {
+            if dep.dep_kinds.iter().any(|k| k.kind != DependencyKind::Development) {
+                open.push(&dep.pkg);
+            }
+        }
+    }
+    let found = seen.iter().filter_map(|id| names.get(id)).filter(|name| NOT_IN_API.contains(name));
+    found.map(|name| format!("crates/plugin-api: `{name}` is in its tree; its types name no runtime and stay few")).collect()
+}

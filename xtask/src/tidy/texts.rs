@@ -1,0 +1,112 @@
+//! Rules for the text of files: what modules open with, and words that must not stand anywhere.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+
+use crate::{shell, workspace::Workspace};
+
+/// Hosts of package registries, in two halves so that this file does not name them. Packages come through the tools of
+/// their ecosystem, with the user's own settings.
+const REGISTRIES: &[(&str, &str)] = &[
+    ("pypi", ".org"),
+    ("files.python", "hosted.org"),
+    ("crates", ".io"),
+    ("npm", "js.com"),
+    ("npm", "js.org"),
+    ("registry.yarn", "pkg.com"),
+    ("ruby", "gems.org"),
+];
+
+/// Files that tools write, which name their registry.
+const BY_TOOLS: &[&str] = &["Cargo.lock", "package-lock.json"];
+
+pub(super) fn check(workspace: &Workspace) -> Result<Vec<String>> {
+    let mut problems = Vec::new();
+    let places = machine_places(&workspace.root);
+    for file in tracked(workspace)? {
+        // Binary files, and files that were deleted but not committed.
+        let Ok(text) = fs::read_to_string(workspace.path(&file)) else { continue };
+        if file.ends_with(".rs") && is_module(&file) && !text.starts_with("//!") {
+            problems.push(format!("{file}:1: a module opens with `//!`: what it is, and what it is not"));
+        }
+        if BY_TOOLS.iter().any(|name| file.ends_with(name)) {
+            continue;
+        }
+        for (n, line) in text.lines().enumerate() {
+            for (a, b) in REGISTRIES {
+                if line.contains(&format!("{a}{b}")) {
+                    problems.push(format!("{file}:{}: names the host of a package registry; name the tool instead", n + 1));
+                }
+            }
+            if let Some(place) = places.iter().find(|place| line.contains(place.as_str())) {
+                problems.push(format!("{file}:{}: `{place}` is a path of one machine; write a relative one", n + 1));
+            }
+        }
+    }
+    Ok(problems)
+}
+
+/// All Rust files below a folder.
+pub(super) fn rust_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    let mut open = vec![folder.to_owned()];
+    while let Some(folder) = open.pop() {
+        for entry in fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
+            let path = entry?.path();
+            if path.is_dir() {
+                open.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Files that belong to the project: known to git, or new and not ignored.
+pub(crate) fn tracked(workspace: &Workspace) -> Result<Vec<String>> {
+    let mut git = std::process::Command::new("git");
+    git.current_dir(&workspace.root).args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
+    let listing = shell::output(&mut git)?;
+    Ok(listing.split('\0').filter(|f| !f.is_empty()).map(str::to_owned).collect())
+}
+
+/// Rust files but build scripts and what tests only read.
+fn is_module(file: &str) -> bool {
+    !file.ends_with("/build.rs") && !file.contains("/fixtures/") && !file.contains("/templates/")
+}
+
+/// This machine's folders for the project and for its user: whoever writes them down ties the project to the machine.
+fn machine_places(root: &Path) -> Vec<String> {
+    let home = std::env::home_dir();
+    let places = [Some(root.to_owned()), home];
+    // A home such as `/` or `/a` would be found everywhere.
+    places.into_iter().flatten().map(|p| format!("{}/", p.display())).filter(|p| p.len() > 4).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modules_are_told_from_other_files() {
+        for yes in ["crates/a/src/lib.rs", "crates/a/tests/it/main.rs", "xtask/src/main.rs", "examples/x.rs"] {
+            assert!(is_module(yes), "{yes}");
+        }
+        for no in ["crates/a/build.rs", "crates/a/tests/fixtures/x.rs", "xtask/src/new_plugin/templates/tool.rs"] {
+            assert!(!is_module(no), "{no}");
+        }
+    }
+
+    #[test]
+    fn places_of_this_machine_are_long_enough_to_mean_something() {
+        let places = machine_places(Path::new("/somewhere/project"));
+        assert!(places.contains(&"/somewhere/project/".to_owned()));
+        assert!(places.iter().all(|p| p.len() > 4));
+    }
+}
