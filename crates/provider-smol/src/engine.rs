@@ -127,7 +127,7 @@ impl Engine {
         self.compute.isa()
     }
 
-    /// The tokens of a conversation; see [`ChatMl::encode`].
+    /// The tokens of a conversation; with an exchange of greetings before its first words if `greeting` is set.
     ///
     /// # Errors
     /// [`Error::ContextTooLong`] if no room is left for an answer.
@@ -146,12 +146,7 @@ impl Engine {
     /// # Errors
     /// [`Error::Option`] or [`Error::ContextTooLong`] before anything is computed, [`Error::Busy`] if too many wait,
     /// [`Error::Cancelled`].
-    pub fn generate(
-        &self,
-        request: &Generation,
-        cancelled: &dyn Fn() -> bool,
-        show: &mut dyn FnMut(String),
-    ) -> Result<Answer> {
+    pub fn generate(&self, request: &Generation, cancelled: &dyn Fn() -> bool, show: &mut dyn FnMut(String)) -> Result<Answer> {
         request.sampling.check()?;
         let limit = self.context() - 1;
         if request.prompt.is_empty() || request.max_tokens == 0 {

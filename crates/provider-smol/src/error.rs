@@ -28,9 +28,7 @@ pub enum Error {
     #[error("this engine does not run the model: {0}; it runs llama models such as SmolLM2-135M-Instruct")]
     Unsupported(String),
     /// The prompt does not fit into the model's context.
-    #[error(
-        "the prompt has {tokens} tokens and the model reads at most {limit}; shorten the conversation or the system prompt"
-    )]
+    #[error("the prompt has {tokens} tokens and the model reads at most {limit}; shorten the conversation or the system prompt")]
     ContextTooLong {
         /// Tokens in the prompt; a lower bound when the text was too long to be worth counting.
         tokens: usize,

@@ -130,9 +130,7 @@ impl<R: Read + Seek> Gguf<R> {
             let size = info.size().map_err(|what| source.damaged(format!("tensor {name}: {what}")))?;
             let end = data_start.checked_add(info.offset).and_then(|start| start.checked_add(size));
             if end.is_none_or(|end| end > len) {
-                return Err(source.damaged(format!(
-                    "tensor {name} would end beyond the file's {len} bytes: the file is cut short"
-                )));
+                return Err(source.damaged(format!("tensor {name} would end beyond the file's {len} bytes: the file is cut short")));
             }
         }
         Ok(Self { reader: source.reader, len, data_start, metadata, tensors })
@@ -232,6 +230,11 @@ impl<R: Read + Seek> Gguf<R> {
 }
 
 impl TensorInfo {
+    #[cfg(test)]
+    pub(crate) fn new(dims: Vec<u64>, kind: TensorKind) -> Self {
+        Self { dims, kind, offset: 0 }
+    }
+
     /// The number of rows and columns of a matrix; a vector is one row.
     pub fn shape(&self) -> Option<(usize, usize)> {
         match self.dims[..] {
@@ -254,9 +257,7 @@ impl TensorInfo {
         let count = self.dims.iter().try_fold(1u64, |n, d| n.checked_mul(*d));
         let first = self.dims.first().copied().unwrap_or(1);
         match count {
-            Some(n) if first % per_block == 0 => {
-                (n / per_block).checked_mul(bytes).ok_or_else(|| "its size overflows".to_owned())
-            }
+            Some(n) if first % per_block == 0 => (n / per_block).checked_mul(bytes).ok_or_else(|| "its size overflows".to_owned()),
             Some(_) => Err(format!("its rows of {first} are not whole blocks of {per_block}")),
             None => Err("its size overflows".to_owned()),
         }

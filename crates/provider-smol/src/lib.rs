@@ -1,6 +1,6 @@
 //! SmolLM2-135M-Instruct in this process: a language model of 98 MB that needs no key, no network and no library.
 //!
-//! From the file outwards: [`gguf`] and [`tokenizer`] read it, [`matrix`] packs its weights, [`kernel`] multiplies them,
+//! From the file outwards: [`gguf`] and [`tokenizer`] read it, `matrix` packs its weights, [`kernel`] multiplies them,
 //! [`model`] is the network over the cache in [`kv`], [`sampler`] chooses tokens, [`engine`] puts answers together,
 //! [`plugin`] offers them as a provider.
 //!
@@ -12,21 +12,21 @@
 mod vectorised;
 pub(crate) use vectorised::vectorised;
 
+mod conversations;
+pub mod engine;
 pub mod error;
 pub mod gguf;
-pub mod tokenizer;
-mod pretokenize;
-pub mod matrix;
 mod half;
 pub mod kernel;
 pub mod kv;
-mod ops;
+mod matrix;
 pub mod model;
-pub mod sampler;
+mod ops;
 mod output;
-pub mod prompt;
-mod conversations;
-pub mod engine;
 pub mod plugin;
+mod pretokenize;
+mod prompt;
+pub mod sampler;
+pub mod tokenizer;
 
 pub use plugin::{BESPOKE_PLUGIN, Config, Smol};

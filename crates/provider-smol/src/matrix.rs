@@ -10,18 +10,18 @@ use crate::gguf::{TensorInfo, TensorKind};
 use crate::half;
 
 /// Rows in a tile.
-pub const ROWS: usize = 16;
+pub(crate) const ROWS: usize = 16;
 /// Columns in a block, as in ggml.
-pub const COLS: usize = 32;
+pub(crate) const COLS: usize = 32;
 
 /// One cache line.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
-pub struct Line(pub [u8; 64]);
+pub(crate) struct Line(pub [u8; 64]);
 
 /// How a packed matrix holds its weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Packing {
+pub(crate) enum Packing {
     /// weight = scale × nibble + minimum. Line 0: sixteen scales, sixteen minima (halves). Line 1 + i: for each row four
     /// bytes, whose low nibbles are columns 4i…4i+3 and whose high nibbles are columns 16+4i….
     Nibbles,
@@ -30,8 +30,10 @@ pub enum Packing {
 }
 
 /// A weight matrix; `rows × cols`, used as `y = W x`.
-pub struct Matrix {
+pub(crate) struct Matrix {
+    /// The length of the product.
     pub(crate) rows: usize,
+    /// The length of the argument.
     pub(crate) cols: usize,
     pub(crate) packing: Packing,
     pub(crate) lines: Vec<Line>,
@@ -39,7 +41,7 @@ pub struct Matrix {
 
 impl Packing {
     /// Lines in one block of a tile.
-    pub const fn lines(self) -> usize {
+    pub(crate) const fn lines(self) -> usize {
         match self {
             Self::Nibbles => 5,
             Self::Bytes => 9,
@@ -53,7 +55,7 @@ impl Matrix {
     ///
     /// # Errors
     /// [`Error::Unsupported`] for other encodings and for rows that are not whole blocks of 32.
-    pub fn pack(name: &str, info: &TensorInfo, bytes: &[u8]) -> Result<Self> {
+    pub(crate) fn pack(name: &str, info: &TensorInfo, bytes: &[u8]) -> Result<Self> {
         let Some((rows, cols)) = info.shape().filter(|(_, cols)| cols % COLS == 0) else {
             return Err(Error::Unsupported(format!("{name} has the shape {:?}", info.dims)));
         };
@@ -61,9 +63,7 @@ impl Matrix {
             TensorKind::Q4_0 | TensorKind::Q4_1 => Packing::Nibbles,
             TensorKind::Q8_0 | TensorKind::F16 | TensorKind::F32 => Packing::Bytes,
             TensorKind::Other(n) => {
-                return Err(Error::Unsupported(format!(
-                    "{name} is encoded as ggml type {n}; F32, F16, Q4_0, Q4_1 and Q8_0 are read"
-                )));
+                return Err(Error::Unsupported(format!("{name} is encoded as ggml type {n}; F32, F16, Q4_0, Q4_1 and Q8_0 are read")));
             }
         };
         let mut matrix = Self::zero(rows, cols, packing);
@@ -89,19 +89,8 @@ impl Matrix {
         Ok(matrix)
     }
 
-
-    /// Number of rows: the length of the product.
-    pub fn rows(&self) -> usize {
-        self.rows
-    }
-
-    /// Number of columns: the length of the argument.
-    pub fn cols(&self) -> usize {
-        self.cols
-    }
-
     /// Writes the weights of one row as floats; `into` has `cols` places. A row that does not exist is zero.
-    pub fn row(&self, row: usize, into: &mut [f32]) {
+    pub(crate) fn row(&self, row: usize, into: &mut [f32]) {
         let (tile, lane) = (row / ROWS, row % ROWS);
         let per_block = self.packing.lines();
         let blocks = self.cols / COLS;

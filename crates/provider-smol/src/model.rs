@@ -114,14 +114,7 @@ impl Model {
 
     /// Reads `tokens` behind those that are in `cache`, adds them to it and, if `logits` is given, writes there one
     /// logit per token of the vocabulary for what follows the last. Tokens beyond the vocabulary read as zeros.
-    pub fn forward(
-        &self,
-        compute: &Compute,
-        tokens: &[u32],
-        cache: &mut KvCache,
-        scratch: &mut Scratch,
-        logits: Option<&mut Vec<f32>>,
-    ) {
+    pub fn forward(&self, compute: &Compute, tokens: &[u32], cache: &mut KvCache, scratch: &mut Scratch, logits: Option<&mut Vec<f32>>) {
         let shape = &self.shape;
         let (count, place, isa) = (tokens.len(), cache.tokens().len(), compute.isa());
         let key_width = shape.key_heads * HEAD;
@@ -206,7 +199,7 @@ impl Shape {
             epsilon: gguf.float("llama.attention.layer_norm_rms_epsilon")?,
             rope_base: gguf.float("llama.rope.freq_base")?,
         };
-        if shape.width != shape.heads * HEAD || shape.heads % shape.key_heads != 0 || shape.inner % COLS != 0 {
+        if shape.width != shape.heads * HEAD || !shape.heads.is_multiple_of(shape.key_heads) || !shape.inner.is_multiple_of(COLS) {
             return Err(Error::Unsupported(format!("its shape is {shape:?}; heads must be {HEAD} wide")));
         }
         if let Some(kind) = gguf.value("llama.rope.scaling.type") {

@@ -136,7 +136,7 @@ pub(crate) fn exp(x: f32) -> f32 {
     let whole = shifted - 12_582_912.0;
     let r = x - whole * 0.693_359_4 + whole * 2.121_944_4e-4;
     let mut p = 1.987_569_1e-4f32;
-    for c in [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.000_000_1e-1] {
+    for c in [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
         p = p * r + c;
     }
     let power = (shifted.to_bits() as i32 - 0x4b40_0000 + 127) << 23;

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bespoke_plugin_api::{
-    BoxStream, CallCx, ChatDelta, ChatRequest, Code, Error, Facts, FeedSender, FinishReason, ModelInfo, Plugin, PluginApi,
-    PluginContext, Provider, ProviderSpec, Reload, Result, ToolChoice, Usage, async_trait, feed,
+    BoxStream, CallCx, ChatDelta, ChatRequest, Code, Error, Facts, FeedSender, FinishReason, ModelInfo, Plugin, PluginApi, PluginContext,
+    Provider, ProviderSpec, Reload, Result, ToolChoice, Usage, async_trait, feed,
     serde::{self, Deserialize},
 };
 
@@ -173,9 +173,7 @@ pub(crate) fn plugin_error(error: EngineError) -> Error {
             Error::new(Code::LLM_CONTEXT_TOO_LONG, message).with_help("lower the agent's token budget or start a new session")
         }
         EngineError::Option { .. } => Error::invalid_params(message),
-        EngineError::Busy { .. } => {
-            Error::new(Code::LLM_RATE_LIMITED, message).with_help("raise plugins.smol.parallel").retryable()
-        }
+        EngineError::Busy { .. } => Error::new(Code::LLM_RATE_LIMITED, message).with_help("raise plugins.smol.parallel").retryable(),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::gguf::Gguf;
 use crate::tokenizer::Tokenizer;
 
 /// The prompt format, with the control tokens of one model.
-pub struct ChatMl {
+pub(crate) struct ChatMl {
     start: u32,
     end: u32,
 }
@@ -30,7 +30,7 @@ impl ChatMl {
     ///
     /// # Errors
     /// [`Error::Unsupported`] for another template.
-    pub fn from_gguf<R: Read + Seek>(gguf: &Gguf<R>, tokenizer: &Tokenizer) -> Result<Self> {
+    pub(crate) fn from_gguf<R: Read + Seek>(gguf: &Gguf<R>, tokenizer: &Tokenizer) -> Result<Self> {
         let template = gguf.text("tokenizer.chat_template")?;
         let controls = tokenizer.control("<|im_start|>").zip(tokenizer.control("<|im_end|>"));
         match controls {
@@ -46,7 +46,7 @@ impl ChatMl {
     ///
     /// # Errors
     /// [`Error::ContextTooLong`] if the text alone must have more than `limit` tokens, before it is encoded.
-    pub fn encode(&self, tokenizer: &Tokenizer, messages: &[Message], greeting: bool, limit: usize) -> Result<Vec<u32>> {
+    pub(crate) fn encode(&self, tokenizer: &Tokenizer, messages: &[Message], greeting: bool, limit: usize) -> Result<Vec<u32>> {
         let tokens = tokenizer.at_least(messages.iter().map(|m| m.text.len()).sum());
         if tokens > limit {
             return Err(Error::ContextTooLong { tokens, limit });

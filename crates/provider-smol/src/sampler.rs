@@ -28,15 +28,7 @@ pub struct Sampling {
 impl Default for Sampling {
     /// The likeliest token, with a penalty that stops loops and was measured to keep facts right.
     fn default() -> Self {
-        Self {
-            temperature: 0.0,
-            top_k: 40,
-            top_p: 0.95,
-            min_p: 0.05,
-            repeat_penalty: 1.1,
-            repeat_window: 64,
-            seed: None,
-        }
+        Self { temperature: 0.0, top_k: 40, top_p: 0.95, min_p: 0.05, repeat_penalty: 1.1, repeat_window: 64, seed: None }
     }
 }
 

@@ -100,10 +100,7 @@ fn load(line: &Line) -> __m512i {
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
 fn halves(line: &Line) -> (__m512, __m512) {
     let both = load(line);
-    (
-        _mm512_cvtph_ps(_mm512_castsi512_si256(both)),
-        _mm512_cvtph_ps(_mm512_extracti64x4_epi64::<1>(both)),
-    )
+    (_mm512_cvtph_ps(_mm512_castsi512_si256(both)), _mm512_cvtph_ps(_mm512_extracti64x4_epi64::<1>(both)))
 }
 
 #[inline]

@@ -63,9 +63,7 @@ impl Isa {
                     && is_x86_feature_detected!("avx512vnni")
             }
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => {
-                is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
-            }
+            Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c"),
             #[cfg(not(target_arch = "x86_64"))]
             Self::Avx512 | Self::Avx2 => false,
             Self::Portable => true,
@@ -73,7 +71,8 @@ impl Isa {
     }
 }
 
-/// Where the arithmetic runs: an instruction set that this processor is known to have, and perhaps more threads.
+/// Where the arithmetic runs. **Invariant:** the only way to a kernel, so that none runs on a processor without its
+/// instructions. It holds an instruction set that this processor is known to have, and perhaps more threads.
 pub struct Compute {
     isa: Isa,
     pool: Option<rayon::ThreadPool>,
@@ -114,7 +113,7 @@ impl Compute {
     }
 
     /// Calls `work` with the number and the contents of each piece of `size` numbers, on several threads if there are.
-    pub fn each_piece(&self, data: &mut [f32], size: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
+    pub(crate) fn each_piece(&self, data: &mut [f32], size: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
         match self.pool {
             Some(_) if data.len() > size => {
                 data.par_chunks_mut(size).enumerate().for_each(|(i, piece)| work(i, piece));
@@ -127,7 +126,7 @@ impl Compute {
     ///
     /// # Panics
     /// If the widths of matrix, activations and result do not fit together: a fault of this crate, not of a file.
-    pub fn product(&self, matrix: &Matrix, activations: &Activations, scratch: &mut Vec<[f32; ROWS]>, into: &mut [f32]) {
+    pub(crate) fn product(&self, matrix: &Matrix, activations: &Activations, scratch: &mut Vec<[f32; ROWS]>, into: &mut [f32]) {
         let tokens = activations.tokens();
         assert_eq!(matrix.cols, activations.cols);
         assert_eq!(into.len(), tokens * matrix.rows);
@@ -139,9 +138,10 @@ impl Compute {
             // A piece of fewer than 16 tiles costs less than handing it to another thread.
             Some(_) if tiles >= 32 => {
                 let size = 16;
-                scratch.par_chunks_mut(size * tokens).zip(matrix.lines.par_chunks(size * per_tile)).for_each(
-                    |(out, lines)| self.tiles(matrix, lines, activations, out),
-                );
+                scratch
+                    .par_chunks_mut(size * tokens)
+                    .zip(matrix.lines.par_chunks(size * per_tile))
+                    .for_each(|(out, lines)| self.tiles(matrix, lines, activations, out));
             }
             _ => self.tiles(matrix, &matrix.lines, activations, scratch),
         }
@@ -167,7 +167,7 @@ impl Compute {
 
 /// Rows of activations, rounded to bytes.
 #[derive(Default)]
-pub struct Activations {
+pub(crate) struct Activations {
     cols: usize,
     blocks: Vec<Block>,
 }
@@ -187,7 +187,7 @@ pub(crate) struct Block {
 
 impl Activations {
     /// Rounds `rows`, which are `cols` wide (a multiple of 32), each block of 32 to its own scale.
-    pub fn quantise(&mut self, isa: Isa, cols: usize, rows: &[f32]) {
+    pub(crate) fn quantise(&mut self, isa: Isa, cols: usize, rows: &[f32]) {
         self.cols = cols;
         self.blocks.clear();
         self.blocks.resize(rows.len() / COLS, Block { words: [0; 8], scale: 0.0, sum: 0.0, offset: 0 });
@@ -228,6 +228,93 @@ crate::vectorised! {
             block.scale = largest / 127.0;
             block.sum = block.scale * sum as f32;
             block.offset = -128 * sum;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gguf::{TensorInfo, TensorKind};
+
+    /// Bytes of a tensor of any encoding are weights; only the scales have to stay small.
+    fn weights(kind: TensorKind, rows: usize, cols: usize) -> Matrix {
+        let (size, halves) = match kind {
+            TensorKind::Q4_0 => (18, 1),
+            TensorKind::Q4_1 => (20, 2),
+            TensorKind::Q8_0 => (34, 1),
+            _ => (64, 32),
+        };
+        let mut bytes: Vec<u8> = (0..rows * cols / COLS * size).map(|i| (i * 7919 % 251) as u8).collect();
+        for block in bytes.chunks_exact_mut(size) {
+            for half in 0..halves {
+                // The high byte 0x20–0x2f or 0xa0–0xaf: about ±0.01 to ±0.1.
+                block[half * 2 + 1] = block[half * 2 + 1] & 0x8f | 0x20;
+            }
+        }
+        Matrix::pack("test", &TensorInfo::new(vec![cols as u64, rows as u64], kind), &bytes).unwrap()
+    }
+
+    #[test]
+    fn every_kernel_multiplies_every_encoding() {
+        let (rows, cols) = (40, 96);
+        for kind in [TensorKind::Q4_0, TensorKind::Q4_1, TensorKind::Q8_0, TensorKind::F16] {
+            let matrix = weights(kind, rows, cols);
+            for tokens in [1, 2, 5, 13] {
+                let input: Vec<f32> = (0..tokens * cols).map(|i| (i as f32 * 0.37).sin() * (1.0 + i as f32 / 50.0)).collect();
+                let mut row = vec![0.0; cols];
+                let mut expected = vec![(0.0f64, 0.0f64); tokens * rows];
+                for r in 0..rows {
+                    matrix.row(r, &mut row);
+                    for (t, x) in input.chunks(cols).enumerate() {
+                        let products = row.iter().zip(x).map(|(w, x)| f64::from(*w) * f64::from(*x));
+                        let magnitude: f64 = row.iter().zip(x).map(|(w, x)| f64::from(w.abs()) * f64::from(x.abs())).sum();
+                        expected[t * rows + r] = (products.sum(), magnitude);
+                    }
+                }
+                for isa in Isa::available() {
+                    let compute = Compute::new(isa, 1).unwrap();
+                    let (mut activations, mut out) = (Activations::default(), vec![f32::NAN; tokens * rows]);
+                    activations.quantise(isa, cols, &input);
+                    compute.product(&matrix, &activations, &mut Vec::new(), &mut out);
+                    for (found, (exact, magnitude)) in out.iter().zip(&expected) {
+                        // Activations are rounded to 1/254 of the largest of their block.
+                        let error = (f64::from(*found) - exact).abs();
+                        assert!(error <= magnitude * 0.01, "{isa:?} {kind:?} {tokens}: {found} {exact} ±{magnitude}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn extreme_bytes_do_not_overflow() {
+        // Weights of -128, 127 and 15 with the largest activations: the sums of the kernels at their limits.
+        for (kind, size, fill) in
+            [(TensorKind::Q8_0, 34, 0x80), (TensorKind::Q8_0, 34, 0x7f), (TensorKind::Q4_1, 20, 0xff), (TensorKind::Q4_0, 18, 0x00)]
+        {
+            let mut bytes = vec![fill; size * 16];
+            for block in bytes.chunks_exact_mut(size) {
+                block[..2].copy_from_slice(&[0x00, 0x3c]); // 1.0
+                if kind == TensorKind::Q4_1 {
+                    block[2..4].copy_from_slice(&[0, 0]);
+                }
+            }
+            let matrix = Matrix::pack("test", &TensorInfo::new(vec![32, 16], kind), &bytes).unwrap();
+            let weight = match (kind, fill) {
+                (TensorKind::Q8_0, 0x80) => -128.0,
+                (TensorKind::Q8_0, _) => 127.0,
+                (TensorKind::Q4_1, _) => 15.0,
+                _ => -8.0,
+            };
+            for sign in [1.0f32, -1.0] {
+                for isa in Isa::available() {
+                    let (mut activations, mut out) = (Activations::default(), vec![0.0; 16]);
+                    activations.quantise(isa, 32, &[127.0 * sign; 32]);
+                    Compute::new(isa, 1).unwrap().product(&matrix, &activations, &mut Vec::new(), &mut out);
+                    assert_eq!(out, [weight * 127.0 * 32.0 * sign; 16], "{isa:?} {kind:?} {fill}");
+                }
+            }
         }
     }
 }
