@@ -1,18 +1,19 @@
 //! Silero VAD: where in a stream of sound somebody speaks.
 //!
 //! Two engines compute the same probabilities from the same model file: ONNX Runtime where a library
-//! is found, and our own forward pass, which needs none. Three segmenters turn probabilities into
-//! speech: the LiveKit plugin's events ([`bespoke_audio::SpeechDetector`]), silero-vad's timestamps of
-//! a whole recording, and its iterator. The plugin `silero` puts engine and events into the contract.
+//! is found, and our own forward pass, which needs none and is several times faster. The plugin
+//! `silero` resamples what comes at another rate, cuts it into windows, and lets the segmenter of the
+//! LiveKit plugin ([`bespoke_audio::SpeechDetector`], its options and defaults) decide.
 
+mod config;
 mod engine;
-mod iterator;
 mod model;
+mod plugin;
 mod rate;
-mod timestamps;
+mod stream;
 
+pub use config::Config;
 pub use engine::{Builtin, Engine, EngineChoice, EngineError, EngineKind, Engines, Network, Simd};
-pub use iterator::{Border, IteratorOptions, SpeechIterator};
 pub use model::{Model, ModelError, SHA256};
+pub use plugin::{BESPOKE_PLUGIN, Silero};
 pub use rate::Rate;
-pub use timestamps::{TimestampOptions, speech_timestamps};

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bespoke_onnx::{OnnxError, Runtime, Session};
+use bespoke_plugin_api::serde::{self, Deserialize};
 
 pub use self::builtin::{Builtin, Network, Simd};
 use self::ort::Ort;
@@ -55,7 +56,9 @@ impl EngineKind {
 }
 
 /// Which engine is wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(crate = "serde", rename_all = "snake_case")]
+#[cfg_attr(test, derive(schemars::JsonSchema, serde::Serialize))]
 pub enum EngineChoice {
     /// ONNX Runtime where a library is found that runs the model, else the built-in one.
     #[default]

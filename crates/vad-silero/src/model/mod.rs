@@ -151,7 +151,7 @@ impl Weights {
                 return Err(format!("the tensor {name} has the shape {:?}, expected {dims:?}", tensor.dims));
             }
             let values: Vec<f32> = tensor.raw.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
-            if values.len() != dims.iter().product() || tensor.raw.len() % 4 != 0 {
+            if values.len() != dims.iter().product::<usize>() || tensor.raw.len() % 4 != 0 {
                 return Err(format!("the tensor {name} holds {} bytes, which is not its shape {dims:?}", tensor.raw.len()));
             }
             if values.iter().any(|v| !v.is_finite()) {

@@ -3,7 +3,9 @@
 #[path = "../../../onnx/tests/support/mod.rs"]
 mod support;
 
+mod allocations;
 mod engines;
 mod kit;
 mod model;
+mod plugin;
 mod segmenters;

@@ -1,7 +1,9 @@
 //! Timestamps, iterator and events equal those of the originals, on our own probabilities.
 
-use bespoke_audio::{SpeechDetector, SpeechEdge, SpeechOptions};
-use bespoke_vad_silero::{Border, EngineChoice, Engines, IteratorOptions, Rate, SpeechIterator, TimestampOptions, speech_timestamps};
+use bespoke_audio::{
+    Border, IteratorOptions, SpeechDetector, SpeechEdge, SpeechIterator, SpeechOptions, TimestampOptions, speech_timestamps,
+};
+use bespoke_vad_silero::{EngineChoice, Engines, Rate};
 
 use crate::kit::{self, LiveKitEvent, Reference, recordings, windows};
 use crate::support;
@@ -30,7 +32,7 @@ fn cases() -> Vec<(String, Reference, Vec<f32>)> {
 fn timestamps_are_equal() {
     for (name, reference, probabilities) in cases() {
         let cut = |options: TimestampOptions| -> Vec<[u64; 2]> {
-            speech_timestamps(&probabilities, reference.samples as u64, reference.rate(), &options)
+            speech_timestamps(&probabilities, reference.samples as u64, reference.sr, reference.rate().window() as u32, &options)
                 .into_iter()
                 .map(|range| [range.start, range.end])
                 .collect()
@@ -49,7 +51,7 @@ fn timestamps_are_equal() {
 #[test]
 fn iterator_borders_are_equal() {
     for (name, reference, probabilities) in cases() {
-        let mut iterator = SpeechIterator::new(reference.rate(), IteratorOptions::default());
+        let mut iterator = SpeechIterator::new(reference.sr, reference.rate().window() as u32, IteratorOptions::default());
         let got: Vec<(&str, u64, u64)> = probabilities
             .iter()
             .filter_map(|&p| {

@@ -1,8 +1,6 @@
 //! Speech in a stream the way silero-vad's `VADIterator` reports it: a start or an end per window, at
 //! most. A pure state machine over probabilities.
 
-use crate::Rate;
-
 /// How the stream is cut. [`Default`] is what silero-vad 6.2 uses.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
@@ -34,7 +32,8 @@ pub enum Border {
 #[derive(Debug, Clone)]
 pub struct SpeechIterator {
     options: IteratorOptions,
-    rate: Rate,
+    rate: u32,
+    window: u32,
     /// End of the last window.
     sample: u64,
     speaking: bool,
@@ -43,9 +42,9 @@ pub struct SpeechIterator {
 }
 
 impl SpeechIterator {
-    /// A stream of windows at `rate`.
-    pub fn new(rate: Rate, options: IteratorOptions) -> Self {
-        Self { options, rate, sample: 0, speaking: false, silence_from: None }
+    /// A stream of windows of `window` samples at `rate` Hz.
+    pub fn new(rate: u32, window: u32, options: IteratorOptions) -> Self {
+        Self { options, rate, window, sample: 0, speaking: false, silence_from: None }
     }
 
     /// End of the last window, in samples.
@@ -56,10 +55,10 @@ impl SpeechIterator {
     /// Takes the probability of the next window.
     pub fn push(&mut self, probability: f32) -> Option<Border> {
         let probability = f64::from(probability);
-        let window = self.rate.window() as f64;
-        let samples = |ms: f64| f64::from(self.rate.hz()) * ms / 1000.0;
+        let window = f64::from(self.window);
+        let samples = |ms: f64| f64::from(self.rate) * ms / 1000.0;
         let padding = samples(self.options.speech_pad_ms);
-        self.sample += self.rate.window() as u64;
+        self.sample += u64::from(self.window);
         if probability >= self.options.threshold {
             self.silence_from = None;
             if self.speaking {

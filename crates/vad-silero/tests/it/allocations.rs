@@ -1,0 +1,102 @@
+//! After warm-up neither the engine nor a whole stream allocates per window.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use bespoke_plugin_api::{VadOptions, serde_json::json, try_next};
+use bespoke_vad_silero::{EngineChoice, Engines, Rate};
+
+use crate::kit;
+use crate::plugin;
+
+/// Counts the allocations of each thread, so that tests may run side by side.
+struct Counting;
+
+thread_local! {
+    static COUNT: Cell<u64> = const { Cell::new(0) };
+}
+
+#[allow(unsafe_code)] // a global allocator is an unsafe trait
+// SAFETY: every call goes to the system's allocator unchanged; the counter does not allocate.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let _ = COUNT.try_with(|count| count.set(count.get() + 1));
+        // SAFETY: passed on as it came.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: passed on as it came.
+        unsafe { System.dealloc(memory, layout) }
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        let _ = COUNT.try_with(|count| count.set(count.get() + 1));
+        // SAFETY: passed on as it came.
+        unsafe { System.realloc(memory, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn allocations(work: impl FnOnce()) -> u64 {
+    let before = COUNT.get();
+    work();
+    COUNT.get() - before
+}
+
+fn noise(samples: usize) -> Vec<f32> {
+    let mut seed = 1_u32;
+    let mut next = || {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (seed >> 8) as f32 / 8_388_608.0 - 1.0
+    };
+    // Loud and quiet by turns, so that events may come.
+    (0..samples).map(|i| next() * if i / 16_000 % 2 == 0 { 0.3 } else { 0.001 }).collect()
+}
+
+#[test]
+fn the_counter_counts() {
+    assert!(allocations(|| drop(std::hint::black_box(vec![1_u8; 100]))) >= 1);
+}
+
+#[test]
+fn the_built_in_engine_allocates_nothing_per_window() {
+    let engines = Engines::new(kit::model(), EngineChoice::Builtin, None).expect("always runs");
+    for rate in [Rate::Hz8000, Rate::Hz16000] {
+        let mut engine = engines.open(rate).expect("opens");
+        let window = noise(rate.window());
+        engine.window(&window).expect("runs");
+        let count = allocations(|| {
+            for _ in 0..200 {
+                engine.window(&window).expect("runs");
+            }
+        });
+        assert_eq!(count, 0, "{rate:?}");
+    }
+}
+
+#[test]
+fn a_stream_allocates_nothing_per_push() {
+    let instance = plugin::start(plugin::host(), json!({ "engine": "builtin" })).expect("starts");
+    let (_, speech) = kit::recordings().into_iter().find(|(r, _)| r.name == "librivox_0870").expect("always here");
+    for rate in [8_000, 16_000, 44_100, 48_000] {
+        let sound = bespoke_audio::resample(&speech, 16_000, rate).expect("usual rates");
+        let mut stream = plugin::vad(&instance).open(&VadOptions::new(rate)).expect("opens");
+        let mut events = 0;
+        let mut listen = |sound: &[f32]| {
+            for chunk in sound.chunks(rate as usize / 100) {
+                stream.push(chunk).expect("takes sound");
+                while let Some(event) = try_next(&mut *stream) {
+                    event.expect("no failure");
+                    events += 1;
+                }
+            }
+        };
+        listen(&sound[..rate as usize / 10]);
+        let count = allocations(|| listen(&sound));
+        assert_eq!(count, 0, "at {rate} Hz");
+        assert!(events > 200);
+    }
+}
