@@ -23,6 +23,8 @@ pub(crate) enum Feature {
     Plugin { package: String },
     /// It switches on a feature of a plugin.
     Part { of: String },
+    /// It switches on code of the app itself.
+    App,
     /// It stands for others.
     Group,
 }
@@ -53,6 +55,9 @@ impl AppManifest {
         let members = self.members(name);
         if let Some(package) = members.iter().find_map(|m| m.strip_prefix("dep:")) {
             return Feature::Plugin { package: package.to_owned() };
+        }
+        if members.is_empty() {
+            return Feature::App;
         }
         match members.iter().find(|m| !m.contains('/')) {
             Some(of) if members.iter().any(|m| m.contains('/')) => Feature::Part { of: of.clone() },
@@ -164,6 +169,9 @@ silero = ["dep:bespoke-vad-silero"]
 # Inside.
 silero-bundled = ["silero", "bespoke-vad-silero/bundled"]
 
+# Sounds.
+demo = []
+
 # Everything.
 full = ["clock", "silero-bundled"]
 
@@ -180,6 +188,7 @@ bespoke-vad-silero = { workspace = true, optional = true }
         let app = AppManifest::parse(TEXT).unwrap();
         assert_eq!(app.what("clock"), Feature::Plugin { package: "bespoke-tool-clock".into() });
         assert_eq!(app.what("silero-bundled"), Feature::Part { of: "silero".into() });
+        assert_eq!(app.what("demo"), Feature::App);
         assert_eq!(app.what("full"), Feature::Group);
         assert_eq!(app.comment("clock"), "Tells the time.");
         assert_eq!(app.comment("default"), "");
@@ -207,6 +216,9 @@ bespoke-vad-silero = { workspace = true, optional = true }
             # Inside.
             silero-bundled = ["silero", "bespoke-vad-silero/bundled"]
 
+            # Sounds.
+            demo = []
+
             # Everything.
             full = ["clock", "silero-bundled", "echo"]
 
@@ -217,7 +229,8 @@ bespoke-vad-silero = { workspace = true, optional = true }
             bespoke-tool-clock = { workspace = true, optional = true }
             bespoke-tool-echo = { workspace = true, optional = true }
             bespoke-vad-silero = { workspace = true, optional = true }
-        "#]].assert_eq(&text);
+        "#]]
+        .assert_eq(&text);
         assert!(app.with_plugin("clock", "x", "").is_err());
         let last = AppManifest::parse(&text).unwrap().with_plugin("zoo", "bespoke-vad-zoo", "Animals.").unwrap();
         assert!(last.contains("bespoke-vad-silero\"]\n# Animals.\nzoo = [\"dep:bespoke-vad-zoo\"]\n\n"), "{last}");

@@ -69,7 +69,7 @@ fn checks(workspace: &Workspace) -> Result<Vec<Outcome>> {
     step("format", &mut || cargo(&["fmt", "--all", "--check"]));
     step("tidy", &mut || tidy::run(workspace));
     if shell::answers("cargo", &["deny", "--version"]) {
-        step("deny", &mut || cargo(&["deny", "--workspace", "check", "--hide-inclusion-graph"]));
+        step("deny", &mut || cargo(&["deny", "--all-features", "check", "--hide-inclusion-graph", "bans", "licenses", "sources"]));
     } else {
         eprintln!("\n== deny: cargo-deny is not installed, so licences and bans are not checked here");
     }

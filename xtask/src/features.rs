@@ -34,8 +34,13 @@ pub(crate) fn table(plugins: &[Plugin], app: &AppManifest) -> String {
         rows.push([m.id.clone(), plugin.package.clone(), kinds(plugin), groups_of(app, &m.id).join(","), m.description.clone()]);
     }
     for part in parts(app) {
-        let Feature::Part { of } = app.what(part) else { continue };
-        rows.push([part.to_owned(), format!("(part of {of})"), String::new(), groups_of(app, part).join(","), app.comment(part)]);
+        rows.push([
+            part.to_owned(),
+            format!("(part of {})", owner(app, part)),
+            String::new(),
+            groups_of(app, part).join(","),
+            app.comment(part),
+        ]);
     }
     for group in app.groups() {
         rows.push([group.to_owned(), "(group)".into(), String::new(), groups_of(app, group).join(","), app.members(group).join(",")]);
@@ -77,11 +82,9 @@ pub(crate) fn page(plugins: &[Plugin], app: &AppManifest) -> String {
             m.description.replace('|', "\\|")
         );
     }
-    out += "\n## Parts of plugins\n\n| feature | of | what it is |\n|---|---|---|\n";
+    out += "\n## Parts\n\n| feature | of | what it is |\n|---|---|---|\n";
     for part in parts(app) {
-        if let Feature::Part { of } = app.what(part) {
-            let _ = writeln!(out, "| `{part}` | `{of}` | {} |", app.comment(part));
-        }
+        let _ = writeln!(out, "| `{part}` | {} | {} |", owner(app, part), app.comment(part));
     }
     out += "\n## Groups\n\n| feature | members | what it is |\n|---|---|---|\n";
     for group in app.groups() {
@@ -163,7 +166,15 @@ fn kinds(plugin: &Plugin) -> String {
 }
 
 fn parts(app: &AppManifest) -> impl Iterator<Item = &str> {
-    app.names().filter(|name| matches!(app.what(name), Feature::Part { .. }))
+    app.names().filter(|name| matches!(app.what(name), Feature::Part { .. } | Feature::App))
+}
+
+/// What a part belongs to.
+fn owner(app: &AppManifest, part: &str) -> String {
+    match app.what(part) {
+        Feature::Part { of } => of,
+        _ => "the app".into(),
+    }
 }
 
 /// Groups that switch a feature on, directly or not.
@@ -233,6 +244,7 @@ mod tests {
             voice.stt: no plugin here provides stt `silero`; there are moonshine
             voice.tts: no plugin here provides tts `flite`
             plugins.quux: no plugin here has this id; there are clock, files, silero, moonshine, terminal
-            plugins.termnal: no plugin here has this id; did you mean `terminal`?"#]].assert_eq(&check(config).unwrap_err().to_string());
+            plugins.termnal: no plugin here has this id; did you mean `terminal`?"#]]
+        .assert_eq(&check(config).unwrap_err().to_string());
     }
 }

@@ -169,7 +169,8 @@ mod tests {
             use bespoke_tool_echo as _;
             #[cfg(feature = "energy")]
             use bespoke_vad_energy as _;
-        "#]].assert_eq(&with_use(text, "echo", "bespoke-tool-echo"));
+        "#]]
+        .assert_eq(&with_use(text, "echo", "bespoke-tool-echo"));
         assert!(
             with_use(text, "zoo", "bespoke-vad-zoo")
                 .ends_with("use bespoke_vad_energy as _;\n#[cfg(feature = \"zoo\")]\nuse bespoke_vad_zoo as _;\n")

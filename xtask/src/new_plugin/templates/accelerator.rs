@@ -51,3 +51,29 @@ impl Accelerator for Devices {
         Ok(vec![Device::new(0, &self.0.config.name)])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bespoke_plugin_api::{Contribution, serde_json::json};
+    use bespoke_plugin_testkit::{Conformance, TestHost, block_on, check_config_schema};
+
+    use super::*;
+
+    #[test]
+    fn names_its_devices() {
+        let instance = block_on(BESPOKE_PLUGIN.start(TestHost::new().context("__ID__"), json!({}))).unwrap();
+        let [Contribution::Accelerator(_, accelerator)] = &instance.contributions[..] else { panic!("{instance:?}") };
+        let devices = block_on(accelerator.devices(&CallCx::new())).unwrap();
+        assert_eq!(devices, [Device::new(0, "processor")]);
+    }
+
+    #[test]
+    fn behaves_the_same_in_every_tier() {
+        Conformance::new(&BESPOKE_PLUGIN).check();
+    }
+
+    #[test]
+    fn the_schema_is_fresh() {
+        check_config_schema(env!("CARGO_MANIFEST_DIR"), schemars::schema_for!(Config));
+    }
+}

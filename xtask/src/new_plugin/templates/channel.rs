@@ -58,3 +58,30 @@ impl Channel for Line {
         Ok(MessageRef::new(message.chat, message.idempotency_key.unwrap_or_else(|| "1".into())))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bespoke_plugin_api::{Contribution, serde_json::json};
+    use bespoke_plugin_testkit::{Conformance, TestHost, block_on, check_config_schema};
+
+    use super::*;
+
+    #[test]
+    fn takes_a_message() {
+        let instance = block_on(BESPOKE_PLUGIN.start(TestHost::new().context("__ID__"), json!({}))).unwrap();
+        let [Contribution::Channel(_, channel)] = &instance.contributions[..] else { panic!("{instance:?}") };
+        let message = Outbound::new("room", "hello").idempotency_key("key".into());
+        let sent = block_on(channel.send(&CallCx::new(), message)).unwrap();
+        assert_eq!(sent, MessageRef::new("room", "key"));
+    }
+
+    #[test]
+    fn behaves_the_same_in_every_tier() {
+        Conformance::new(&BESPOKE_PLUGIN).channel_messages(1).check();
+    }
+
+    #[test]
+    fn the_schema_is_fresh() {
+        check_config_schema(env!("CARGO_MANIFEST_DIR"), schemars::schema_for!(Config));
+    }
+}

@@ -32,7 +32,7 @@ impl Plugin for __TYPE__ {
     type Config = Config;
 
     fn register(api: &mut PluginApi<Self>) {
-        let spec = CommandSpec::new("__NAME__", "Writes its arguments, one on a line").usage("__NAME__ TEXT…").require_auth(false);
+        let spec = CommandSpec::new("__NAME__", "Writes its arguments, one on a line").usage("__NAME__ TEXT…".into()).require_auth(false);
         api.command(spec, |plugin| Arc::new(Write(plugin.clone())));
     }
 
@@ -53,5 +53,46 @@ impl Command for Write {
             out.line(&format!("{}{arg}", self.0.config.prefix));
         }
         Ok(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use bespoke_plugin_api::{Contribution, OutputSink, serde_json::json};
+    use bespoke_plugin_testkit::{Conformance, TestHost, block_on, check_config_schema};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Lines(Mutex<Vec<String>>);
+
+    impl OutputSink for Lines {
+        fn line(&self, text: &str) {
+            self.0.lock().unwrap().push(text.to_owned());
+        }
+
+        fn note(&self, _text: &str) {}
+    }
+
+    #[test]
+    fn writes_its_arguments() {
+        let instance = block_on(BESPOKE_PLUGIN.start(TestHost::new().context("__ID__"), json!({}))).unwrap();
+        let [Contribution::Command(_, command)] = &instance.contributions[..] else { panic!("{instance:?}") };
+        let lines = Arc::new(Lines::default());
+        let request = CommandRequest::new(vec!["one".into(), "two".into()]);
+        assert_eq!(block_on(command.run(&CallCx::new(), request, Output::new(lines.clone()))).unwrap(), 0);
+        assert_eq!(*lines.0.lock().unwrap(), ["> one", "> two"]);
+    }
+
+    #[test]
+    fn behaves_the_same_in_every_tier() {
+        Conformance::new(&BESPOKE_PLUGIN).check();
+    }
+
+    #[test]
+    fn the_schema_is_fresh() {
+        check_config_schema(env!("CARGO_MANIFEST_DIR"), schemars::schema_for!(Config));
     }
 }

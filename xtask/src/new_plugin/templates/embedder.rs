@@ -71,3 +71,31 @@ impl Embedder for Letters {
         Ok(Embeddings::new(vectors))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bespoke_plugin_api::{Contribution, serde_json::json};
+    use bespoke_plugin_testkit::{Conformance, TestHost, block_on, check_config_schema};
+
+    use super::*;
+
+    #[test]
+    fn the_same_letters_give_the_same_vector() {
+        let instance = block_on(BESPOKE_PLUGIN.start(TestHost::new().context("__ID__"), json!({}))).unwrap();
+        let [Contribution::Embedder(_, embedder)] = &instance.contributions[..] else { panic!("{instance:?}") };
+        let request = EmbedRequest::new(vec!["Listen".into(), "silent".into(), "other".into()]);
+        let vectors = block_on(embedder.embed(&CallCx::new(), request)).unwrap().vectors;
+        assert_eq!(vectors[0], vectors[1]);
+        assert_ne!(vectors[0], vectors[2]);
+    }
+
+    #[test]
+    fn behaves_the_same_in_every_tier() {
+        Conformance::new(&BESPOKE_PLUGIN).check();
+    }
+
+    #[test]
+    fn the_schema_is_fresh() {
+        check_config_schema(env!("CARGO_MANIFEST_DIR"), schemars::schema_for!(Config));
+    }
+}

@@ -53,3 +53,32 @@ impl HookHandler for Mark {
         Ok(HookReply::Replace { event: Box::new(HookEvent::BeforeMessageSend { channel: channel.clone(), message }) })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bespoke_plugin_api::{Contribution, Outbound, serde_json::json};
+    use bespoke_plugin_testkit::{Conformance, TestHost, block_on, check_config_schema};
+
+    use super::*;
+
+    #[test]
+    fn marks_a_message() {
+        let instance = block_on(BESPOKE_PLUGIN.start(TestHost::new().context("__ID__"), json!({}))).unwrap();
+        let [Contribution::Hook(_, hook)] = &instance.contributions[..] else { panic!("{instance:?}") };
+        let event = HookEvent::BeforeMessageSend { channel: "line".into(), message: Outbound::new("room", "hello") };
+        let reply = block_on(hook.on(&CallCx::new(), &event)).unwrap();
+        let HookReply::Replace { event } = reply else { panic!("{reply:?}") };
+        let HookEvent::BeforeMessageSend { message, .. } = *event else { panic!("{event:?}") };
+        assert_eq!(message.text, "[__ID__] hello");
+    }
+
+    #[test]
+    fn behaves_the_same_in_every_tier() {
+        Conformance::new(&BESPOKE_PLUGIN).check();
+    }
+
+    #[test]
+    fn the_schema_is_fresh() {
+        check_config_schema(env!("CARGO_MANIFEST_DIR"), schemars::schema_for!(Config));
+    }
+}

@@ -54,3 +54,31 @@ impl HttpEndpoint for Endpoint {
         Ok(HttpResponse::new(200).header("content-type", &self.0.config.content_type).body(request.body))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bespoke_plugin_api::{Contribution, serde_json::json};
+    use bespoke_plugin_testkit::{Conformance, TestHost, block_on, check_config_schema};
+
+    use super::*;
+
+    #[test]
+    fn answers_with_what_it_is_sent() {
+        let instance = block_on(BESPOKE_PLUGIN.start(TestHost::new().context("__ID__"), json!({}))).unwrap();
+        let [Contribution::Http(_, endpoint)] = &instance.contributions[..] else { panic!("{instance:?}") };
+        let handle = |request| block_on(endpoint.handle(&CallCx::new(), request)).unwrap();
+        let response = handle(HttpRequest::new("POST", "/").body("hello".into()));
+        assert_eq!((response.status, &response.body[..]), (200, &b"hello"[..]));
+        assert_eq!(handle(HttpRequest::new("GET", "/")).status, 405);
+    }
+
+    #[test]
+    fn behaves_the_same_in_every_tier() {
+        Conformance::new(&BESPOKE_PLUGIN).check();
+    }
+
+    #[test]
+    fn the_schema_is_fresh() {
+        check_config_schema(env!("CARGO_MANIFEST_DIR"), schemars::schema_for!(Config));
+    }
+}

@@ -64,3 +64,36 @@ impl Provider for Model {
         Ok(Box::pin(answer))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bespoke_plugin_api::{Contribution, Message, futures_core::Stream, serde_json::json};
+    use bespoke_plugin_testkit::{Conformance, TestHost, block_on, check_config_schema};
+
+    use super::*;
+
+    #[test]
+    fn answers_a_conversation() {
+        let instance = block_on(BESPOKE_PLUGIN.start(TestHost::new().context("__ID__"), json!({}))).unwrap();
+        let [Contribution::Provider(_, provider)] = &instance.contributions[..] else { panic!("{instance:?}") };
+        let request = ChatRequest::new(vec![Message::user("hello")]);
+        let mut answer = block_on(provider.chat(&CallCx::new(), request)).unwrap();
+        let mut text = String::new();
+        while let Some(delta) = block_on(std::future::poll_fn(|cx| answer.as_mut().poll_next(cx))) {
+            if let ChatDelta::Text { text: more } = delta.unwrap() {
+                text += &more;
+            }
+        }
+        assert_eq!(text, "You said: hello");
+    }
+
+    #[test]
+    fn behaves_the_same_in_every_tier() {
+        Conformance::new(&BESPOKE_PLUGIN).check();
+    }
+
+    #[test]
+    fn the_schema_is_fresh() {
+        check_config_schema(env!("CARGO_MANIFEST_DIR"), schemars::schema_for!(Config));
+    }
+}

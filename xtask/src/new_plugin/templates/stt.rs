@@ -60,3 +60,34 @@ impl Stt for Engine {
         Ok(Transcript::new(text).segments(vec![Segment::new(0, end, text)]))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bespoke_plugin_api::{Audio, Contribution, serde_json::json};
+    use bespoke_plugin_testkit::{Conformance, TestHost, block_on, check_config_schema};
+
+    use super::*;
+
+    #[test]
+    fn hears_what_is_loud() {
+        let instance = block_on(BESPOKE_PLUGIN.start(TestHost::new().context("__ID__"), json!({}))).unwrap();
+        let [Contribution::Stt(_, stt)] = &instance.contributions[..] else { panic!("{instance:?}") };
+        let hear = |level: f32| {
+            let request = SttRequest::new(Audio::new(vec![level; 16_000], 16_000));
+            block_on(stt.transcribe(&CallCx::new(), request)).unwrap()
+        };
+        assert_eq!(hear(0.0).text, "");
+        assert_eq!(hear(0.5).text, "something was said");
+        assert_eq!(hear(0.5).segments[0].end_ms, 1000);
+    }
+
+    #[test]
+    fn behaves_the_same_in_every_tier() {
+        Conformance::new(&BESPOKE_PLUGIN).check();
+    }
+
+    #[test]
+    fn the_schema_is_fresh() {
+        check_config_schema(env!("CARGO_MANIFEST_DIR"), schemars::schema_for!(Config));
+    }
+}

@@ -66,3 +66,30 @@ impl Tool for Say {
         Ok(ToolOutput::text(answer.clone()).with_data(json!({ "answer": answer })))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bespoke_plugin_api::Contribution;
+    use bespoke_plugin_testkit::{Conformance, TestHost, block_on, check_config_schema};
+
+    use super::*;
+
+    #[test]
+    fn says_it_again() {
+        let instance = block_on(BESPOKE_PLUGIN.start(TestHost::new().context("__ID__"), json!({}))).unwrap();
+        let [Contribution::Tool(_, tool)] = &instance.contributions[..] else { panic!("{instance:?}") };
+        let request = ToolRequest::new(json!({ "text": "hello" }));
+        let output = block_on(tool.call(&CallCx::new(), request)).unwrap();
+        assert_eq!(output.to_text(), "You said: hello");
+    }
+
+    #[test]
+    fn behaves_the_same_in_every_tier() {
+        Conformance::new(&BESPOKE_PLUGIN).tool("__NAME__", json!({ "text": "hello" })).check();
+    }
+
+    #[test]
+    fn the_schema_is_fresh() {
+        check_config_schema(env!("CARGO_MANIFEST_DIR"), schemars::schema_for!(Config));
+    }
+}

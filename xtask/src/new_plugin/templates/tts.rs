@@ -116,3 +116,33 @@ impl Duplex<str, AudioChunk> for Stream {
         Poll::Ready(Some(Ok(AudioChunk::new(Audio::new(samples, RATE)))))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bespoke_plugin_api::{Contribution, serde_json::json, try_next};
+    use bespoke_plugin_testkit::{Conformance, TestHost, block_on, check_config_schema};
+
+    use super::*;
+
+    #[test]
+    fn speaks_each_letter() {
+        let instance = block_on(BESPOKE_PLUGIN.start(TestHost::new().context("__ID__"), json!({}))).unwrap();
+        let [Contribution::Tts(_, tts)] = &instance.contributions[..] else { panic!("{instance:?}") };
+        let mut speech = tts.open(&TtsOptions::default()).unwrap();
+        speech.push("A b!").unwrap();
+        speech.finish().unwrap();
+        let chunks: Vec<_> = std::iter::from_fn(|| try_next(&mut *speech)).collect::<Result<_>>().unwrap();
+        assert_eq!(chunks.len(), 2);
+        assert!(chunks.iter().all(|c| c.audio.rate == RATE && c.audio.samples.len() == LETTER));
+    }
+
+    #[test]
+    fn behaves_the_same_in_every_tier() {
+        Conformance::new(&BESPOKE_PLUGIN).check();
+    }
+
+    #[test]
+    fn the_schema_is_fresh() {
+        check_config_schema(env!("CARGO_MANIFEST_DIR"), schemars::schema_for!(Config));
+    }
+}

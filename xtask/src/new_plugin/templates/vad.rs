@@ -129,3 +129,35 @@ impl Duplex<[f32], VadEvent> for Stream {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bespoke_plugin_api::{Contribution, serde_json::json, try_next};
+    use bespoke_plugin_testkit::{Conformance, TestHost, block_on, check_config_schema};
+
+    use super::*;
+
+    #[test]
+    fn finds_what_is_loud() {
+        let instance = block_on(BESPOKE_PLUGIN.start(TestHost::new().context("__ID__"), json!({}))).unwrap();
+        let [Contribution::Vad(_, vad)] = &instance.contributions[..] else { panic!("{instance:?}") };
+        let mut stream = vad.open(&VadOptions::new(16_000)).unwrap();
+        for level in [0.0, 0.5, 0.0] {
+            stream.push(&[level; 1024]).unwrap();
+        }
+        stream.finish().unwrap();
+        let events = std::iter::from_fn(|| try_next(&mut *stream)).map(Result::unwrap);
+        let edges: Vec<_> = events.filter(|e| !matches!(e, VadEvent::Window { .. })).collect();
+        assert_eq!(edges, [VadEvent::SpeechStart { at: 1536, from: 1024 }, VadEvent::SpeechEnd { at: 2560, to: 2048 }]);
+    }
+
+    #[test]
+    fn behaves_the_same_in_every_tier() {
+        Conformance::new(&BESPOKE_PLUGIN).check();
+    }
+
+    #[test]
+    fn the_schema_is_fresh() {
+        check_config_schema(env!("CARGO_MANIFEST_DIR"), schemars::schema_for!(Config));
+    }
+}
