@@ -1,5 +1,7 @@
 //! Silero VAD against what the original gives, on real recordings.
 
+#![allow(clippy::print_stdout)] // a test says which recordings it covered
+
 #[path = "../../../onnx/tests/support/mod.rs"]
 mod support;
 
