@@ -90,7 +90,7 @@ fn with_use(text: &str, id: &str, package: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
     let is_later = |l: &&str| l.starts_with("use ") && **l > *line(&name);
     // Each `use` has its `#[cfg]` on the line above.
-    let at = lines.iter().position(|l| is_later(&l)).map_or(lines.len(), |n| n.saturating_sub(1));
+    let at = lines.iter().position(is_later).map_or(lines.len(), |n| n.saturating_sub(1));
     let attribute = format!("#[cfg(feature = \"{id}\")]");
     let new = [attribute, line(&name)];
     let all: Vec<&str> = lines[..at].iter().copied().chain(new.iter().map(String::as_str)).chain(lines[at..].iter().copied()).collect();
