@@ -8,7 +8,7 @@ use bespoke_plugin_api::{
     Result, State, Stt, SttOptions, SttRequest, Tool, ToolRequest, Tts, TtsOptions, Vad, VadOptions, serde_json::Value,
 };
 use bespoke_protocol::{
-    Body, ChannelEdit, Frame, Kind, Nothing, OutputHead, Route, Setup, TypingArgs, Vitals, method, put_json, put_reply, read_args,
+    Body, ChannelEdit, ChatArgs, Frame, Kind, Nothing, OutputHead, Route, Setup, Vitals, method, put_json, put_reply, read_args,
 };
 
 use crate::{
@@ -126,7 +126,7 @@ impl Dispatch<'_> {
                 method!(Channel(args: ChannelEdit) c => async |c: &Arc<dyn Channel>, cx: &_, a: ChannelEdit| c.edit(cx, a.message, a.new).await)
             }
             method::CHANNEL_TYPING => {
-                method!(Channel(args: TypingArgs) c => async |c: &Arc<dyn Channel>, cx: &_, a: TypingArgs| c.typing(cx, &a.chat).await)
+                method!(Channel(args: ChatArgs) c => async |c: &Arc<dyn Channel>, cx: &_, a: ChatArgs| c.typing(cx, &a.chat).await)
             }
             method::HTTP_HANDLE => {
                 method!(HttpEndpoint(args: HttpRequest) e => async |e: &Arc<dyn HttpEndpoint>, cx: &_, a| e.handle(cx, a).await)
@@ -147,6 +147,10 @@ impl Dispatch<'_> {
             method::VAD_OPEN => {
                 let (vad, options) = (self.find::<dyn Vad>(&route.name)?, read_args::<VadOptions>(frame)?);
                 Ok(Box::new(DuplexSource::new(caught(|| vad.open(&options))??)))
+            }
+            method::CHANNEL_STREAM => {
+                let (channel, args) = (self.find::<dyn Channel>(&route.name)?, read_args::<ChatArgs>(frame)?);
+                Ok(Box::new(DuplexSource::new(caught(|| channel.stream(&args.chat))??)))
             }
             method::STT_OPEN => {
                 let (stt, options) = (self.find::<dyn Stt>(&route.name)?, read_args::<SttOptions>(frame)?);

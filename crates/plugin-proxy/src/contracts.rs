@@ -8,13 +8,17 @@ use bespoke_plugin_api::{
     MessageRef, ModelInfo, Outbound, Output, Provider, Result, Spec, Stt, SttEvent, SttOptions, SttRequest, Tool, ToolOutput, ToolRequest,
     Transcript, Tts, TtsOptions, Vad, VadEvent, VadOptions, Voice, async_trait,
 };
-use bespoke_protocol::{ChannelEdit, Nothing, TypingArgs, method};
+use bespoke_protocol::{ChannelEdit, ChatArgs, Nothing, method};
 
 use crate::{call::Company, inner::Inner};
 
 /// The contribution that serves a spec over the wire; `None` for a kind that this host does not know.
 pub(crate) fn contribution(inner: &Arc<Inner>, spec: Spec) -> Option<Contribution> {
-    let streaming = matches!(&spec, Spec::Stt(stt) if stt.streaming);
+    let streaming = match &spec {
+        Spec::Stt(stt) => stt.streaming,
+        Spec::Channel(channel) => channel.streams,
+        _ => false,
+    };
     let remote = Arc::new(Remote { inner: inner.clone(), name: spec.name().to_owned(), streaming });
     Some(match spec {
         Spec::Channel(spec) => Contribution::Channel(spec, remote),
@@ -36,7 +40,7 @@ pub(crate) fn contribution(inner: &Arc<Inner>, spec: Spec) -> Option<Contributio
 struct Remote {
     inner: Arc<Inner>,
     name: String,
-    /// Whether its `Stt::open` works.
+    /// Whether its `Stt::open` or `Channel::stream` works.
     streaming: bool,
 }
 
@@ -127,8 +131,15 @@ impl Channel for Remote {
     }
 
     async fn typing(&self, cx: &CallCx, chat: &str) -> Result<()> {
-        let args = TypingArgs { chat: chat.to_owned() };
+        let args = ChatArgs { chat: chat.to_owned() };
         or_unsupported(self.inner.call(cx, method::CHANNEL_TYPING, &self.name, &args).await, method::CHANNEL_TYPING)
+    }
+
+    fn stream(&self, chat: &str) -> Result<Box<dyn Duplex<str, MessageRef>>> {
+        if !self.streaming {
+            return Err(Error::unsupported(method::CHANNEL_STREAM));
+        }
+        self.inner.open(method::CHANNEL_STREAM, &self.name, &ChatArgs { chat: chat.to_owned() })
     }
 }
 

@@ -14,6 +14,14 @@ use crate::data::{put_samples, read_samples};
 
 /// Something that travels as arguments, answer or event.
 pub trait Body: Serialize + DeserializeOwned + Send + 'static {
+    /// Whether it can travel: JSON has no words for numbers that are not finite, and would drop them silently.
+    ///
+    /// # Errors
+    /// `INVALID_PARAMS`, naming the field.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// A copy without its bulk, for the head; `None` when nothing of it is bulk.
     fn light(&self) -> Option<Self> {
         None
@@ -41,7 +49,6 @@ plain!(
     String,
     Value,
     ChatDelta,
-    ChatRequest,
     CommandRequest,
     EmbedRequest,
     Event,
@@ -56,7 +63,6 @@ plain!(
     SttOptions,
     ToolRequest,
     Transcript,
-    TtsOptions,
     VadEvent,
     VadOptions,
     Vec<Device>,
@@ -64,8 +70,28 @@ plain!(
     Vec<Voice>,
     Nothing,
     ChannelEdit,
-    TypingArgs,
+    ChatArgs,
 );
+
+impl Body for ChatRequest {
+    fn check(&self) -> Result<()> {
+        finite("temperature", self.temperature)?;
+        finite("top_p", self.top_p)
+    }
+}
+
+impl Body for TtsOptions {
+    fn check(&self) -> Result<()> {
+        finite("speed", self.speed)
+    }
+}
+
+fn finite(field: &str, value: Option<f32>) -> Result<()> {
+    match value.filter(|v| !v.is_finite()) {
+        Some(v) => Err(Error::invalid_params(format!("{field} is {v}"))),
+        None => Ok(()),
+    }
+}
 
 /// Arguments of a method that takes none: `{}`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,9 +106,9 @@ pub struct ChannelEdit {
     pub new: Outbound,
 }
 
-/// Arguments of `channel.typing`.
+/// Arguments of `channel.typing` and `channel.stream`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TypingArgs {
+pub struct ChatArgs {
     /// The conversation.
     pub chat: String,
 }

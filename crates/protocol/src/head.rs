@@ -312,6 +312,7 @@ pub fn put_json(out: &mut Vec<u8>, kind: Kind, id: u32, value: &impl Serialize) 
 /// # Errors
 /// As [`put_json`].
 pub fn put_call<T: Body>(out: &mut Vec<u8>, kind: Kind, id: u32, method: &str, name: &str, cx: &CxHead, args: &T) -> Result<()> {
+    args.check()?;
     let light = args.light();
     let head = CallRef { method, name, cx, args: light.as_ref().unwrap_or(args) };
     put_with(out, kind, id, |out| write_json(out, &head), |out| args.put_bulk(out))

@@ -46,7 +46,7 @@ mod frame;
 mod head;
 pub mod method;
 
-pub use body::{Body, ChannelEdit, Nothing, StoreArgs, TypingArgs};
+pub use body::{Body, ChannelEdit, ChatArgs, Nothing, StoreArgs};
 pub use data::{put_samples, read_samples};
 pub use frame::{
     Frame, FrameError, HEADER_LEN, Kind, Lane, MAX_FRAME, Reassembler, flag, parse, put_bytes_frame, put_credit, put_plain,

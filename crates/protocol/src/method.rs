@@ -43,6 +43,8 @@ pub const CHANNEL_SEND: &str = "channel.send";
 pub const CHANNEL_EDIT: &str = "channel.edit";
 /// `Channel::typing`.
 pub const CHANNEL_TYPING: &str = "channel.typing";
+/// `Channel::stream`: text in, one `MessageRef` out.
+pub const CHANNEL_STREAM: &str = "channel.stream";
 /// `HttpEndpoint::handle`.
 pub const HTTP_HANDLE: &str = "http.handle";
 /// `Accelerator::devices`.

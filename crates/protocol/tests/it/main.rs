@@ -223,3 +223,12 @@ fn panics_read_alike() {
     let payload = std::panic::catch_unwind(|| std::panic::resume_unwind(Box::new("boom"))).unwrap_err();
     assert_eq!(panicked(&*payload).message(), "panicked: boom");
 }
+
+#[test]
+fn numbers_that_json_would_drop_are_refused() {
+    let request = ChatRequest::new(vec![]).temperature(f32::NAN);
+    let mut out = Vec::new();
+    let refused = put_call(&mut out, Kind::CALL, 1, method::PROVIDER_CHAT, "p", &CxHead::default(), &request).unwrap_err();
+    assert_eq!((refused.code(), refused.message()), (Code::INVALID_PARAMS, "temperature is NaN"));
+    assert!(out.is_empty());
+}

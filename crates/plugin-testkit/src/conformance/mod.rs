@@ -1,0 +1,211 @@
+//! The conformance suite: one plugin, one script, two tiers, equal bytes; and the rules that no script shows.
+
+mod checks;
+mod record;
+mod script;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use bespoke_plugin_api::{Audio, ChatRequest, Descriptor, Error, Instance, Message, Result};
+use bespoke_plugin_proxy::StartOptions;
+use serde_json::{Value, json};
+
+use crate::{
+    executor::block_on_for,
+    host::{Clock, TestHost},
+    loopback::{Probe, loopback},
+    manifest::Manifest,
+};
+
+/// Most time that one step of the suite may take. Generous: a model may have to be loaded.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// The suite for one plugin. Everything but the descriptor has a default; say more where the plugin has more to show.
+pub struct Conformance {
+    descriptor: &'static Descriptor,
+    config: Value,
+    tools: Vec<(String, Value)>,
+    chats: Vec<ChatRequest>,
+    audio: Vec<Audio>,
+    texts: Vec<String>,
+    models: Vec<(String, PathBuf)>,
+    channel_messages: usize,
+    slow_tool: Option<(String, Value)>,
+    slow_chat: Option<ChatRequest>,
+    prepare: Arc<dyn Fn(&TestHost) + Send + Sync>,
+}
+
+/// Where a plugin runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tier {
+    Compiled,
+    Loopback,
+}
+
+/// A started plugin and its world.
+pub(crate) struct Running {
+    pub(crate) instance: Instance,
+    pub(crate) host: Arc<TestHost>,
+    /// In the loopback only.
+    pub(crate) probe: Option<Probe>,
+}
+
+impl Conformance {
+    /// The suite with an empty configuration.
+    pub fn new(descriptor: &'static Descriptor) -> Self {
+        Conformance {
+            descriptor,
+            config: json!({}),
+            tools: Vec::new(),
+            chats: vec![
+                ChatRequest::new(vec![Message::system("You are helpful."), Message::user("Say hello.")]).temperature(0.0).max_tokens(8),
+            ],
+            audio: vec![beeps()],
+            texts: vec!["Hello there. This is ".to_owned(), "a test.".to_owned()],
+            models: Vec::new(),
+            channel_messages: 0,
+            slow_tool: None,
+            slow_chat: None,
+            prepare: Arc::new(|_| ()),
+        }
+    }
+
+    /// With the table `[plugins.<id>]`.
+    #[must_use]
+    pub fn config(mut self, config: Value) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// With a call of a tool. Each tool is called without arguments too.
+    #[must_use]
+    pub fn tool(mut self, name: &str, args: Value) -> Self {
+        self.tools.push((name.to_owned(), args));
+        self
+    }
+
+    /// With a conversation besides the one that every provider is asked.
+    #[must_use]
+    pub fn chat(mut self, request: ChatRequest) -> Self {
+        self.chats.push(request);
+        self
+    }
+
+    /// With audio besides a second of silence and tone at 16 kHz.
+    #[must_use]
+    pub fn audio(mut self, audio: Audio) -> Self {
+        self.audio.push(audio);
+        self
+    }
+
+    /// With these fragments of text to speak, instead of two short sentences.
+    #[must_use]
+    pub fn texts(mut self, texts: &[&str]) -> Self {
+        self.texts = texts.iter().map(|t| (*t).to_owned()).collect();
+        self
+    }
+
+    /// With a model file of the manifest.
+    #[must_use]
+    pub fn model(mut self, file: &str, path: impl Into<PathBuf>) -> Self {
+        self.models.push((file.to_owned(), path.into()));
+        self
+    }
+
+    /// With so many messages to wait for from a channel before it is cancelled; none is the default.
+    #[must_use]
+    pub fn channel_messages(mut self, count: usize) -> Self {
+        self.channel_messages = count;
+        self
+    }
+
+    /// With a call that sleeps for long and must end when it is cancelled.
+    #[must_use]
+    pub fn slow_tool(mut self, name: &str, args: Value) -> Self {
+        self.slow_tool = Some((name.to_owned(), args));
+        self
+    }
+
+    /// With a conversation whose answer begins and then sleeps for long, and must end when it is cancelled or dropped.
+    #[must_use]
+    pub fn slow_chat(mut self, request: ChatRequest) -> Self {
+        self.slow_chat = Some(request);
+        self
+    }
+
+    /// With a host that is told more: secrets, scripted answers.
+    #[must_use]
+    pub fn host(mut self, prepare: impl Fn(&TestHost) + Send + Sync + 'static) -> Self {
+        self.prepare = Arc::new(prepare);
+        self
+    }
+
+    /// Runs all of it.
+    ///
+    /// # Panics
+    /// At the first rule that the plugin breaks, naming it.
+    pub fn check(&self) {
+        if let Err(why) = self.run() {
+            panic!("{} does not conform: {why}", self.descriptor.id());
+        }
+    }
+
+    /// What the script recorded, compiled in and through the loopback, as JSON.
+    ///
+    /// # Errors
+    /// When a start fails or a step does not end.
+    pub fn transcripts(&self) -> Result<(Vec<u8>, Vec<u8>), String> {
+        Ok((self.transcript(Tier::Compiled)?, self.transcript(Tier::Loopback)?))
+    }
+
+    fn transcript(&self, tier: Tier) -> Result<Vec<u8>, String> {
+        let running = self.start(tier, Clock::Jump)?;
+        let steps = script::run(self, &running)?;
+        serde_json::to_vec(&steps).map_err(|e| e.to_string())
+    }
+
+    /// Starts an instance, offline.
+    fn start(&self, tier: Tier, clock: Clock) -> Result<Running, String> {
+        let manifest = Manifest::read(self.descriptor.package().manifest)?;
+        let host = TestHost::with_clock(clock);
+        for (file, path) in &self.models {
+            host.set_model(file, path);
+        }
+        (self.prepare)(&host);
+        let id = self.descriptor.id();
+        let started: Option<Result<(Instance, Option<Probe>), Error>> = match tier {
+            Tier::Compiled => {
+                let start = self.descriptor.start(host.context(id), self.config.clone());
+                block_on_for(LIMIT, record::caught(start)).map(|r| r.map(|i| (i, None)))
+            }
+            Tier::Loopback => {
+                let models = manifest.models.into_iter().map(|m| m.file).chain(self.models.iter().map(|(file, _)| file.clone()));
+                let options = StartOptions::new(id, self.config.clone()).models(models.collect());
+                block_on_for(LIMIT, loopback(self.descriptor, host.clone(), options)).map(|r| r.map(|(i, p)| (i, Some(p))))
+            }
+        };
+        match started {
+            Some(Ok((instance, probe))) => Ok(Running { instance, host, probe }),
+            Some(Err(e)) => Err(format!("start fails offline in the tier {tier:?}: {e:?}")),
+            None => Err(format!("start does not end in the tier {tier:?}")),
+        }
+    }
+}
+
+impl std::fmt::Debug for Conformance {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Conformance").field("plugin", &self.descriptor.id()).finish_non_exhaustive()
+    }
+}
+
+/// A second at 16 kHz: silence, a loud square tone, silence. Exact in f32.
+fn beeps() -> Audio {
+    let samples: Vec<f32> = (0..16_000)
+        .map(|n| match n {
+            4_096..12_288 if n / 20 % 2 == 0 => 0.75,
+            4_096..12_288 => -0.75,
+            _ => 0.0,
+        })
+        .collect();
+    Audio::new(samples, 16_000)
+}
