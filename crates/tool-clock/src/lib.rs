@@ -88,3 +88,13 @@ impl Tool for Tell {
         Ok(ToolOutput::text(now.strftime("It is %A, %-d %B %Y, %H:%M (%Z).").to_string()).with_data(data))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Config;
+
+    #[test]
+    fn the_schema_is_fresh() {
+        bespoke_plugin_testkit::check_config_schema(env!("CARGO_MANIFEST_DIR"), schemars::schema_for!(Config));
+    }
+}
