@@ -89,7 +89,7 @@ impl Agent {
 
     /// Names of the providers that it would ask, in order.
     pub fn providers(&self) -> Vec<String> {
-        if self.config.provider.is_empty() { self.host.registry().names(Kind::Provider) } else { self.config.provider.clone() }
+        if self.config.provider.is_empty() { self.host.default_names(Kind::Provider) } else { self.config.provider.clone() }
     }
 
     /// Answers one input. Text goes to `on_event` as it comes; the session has the whole turn afterwards. After an error the

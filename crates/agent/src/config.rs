@@ -5,9 +5,10 @@ use serde::{Deserialize, Serialize};
 /// How the agent answers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct AgentConfig {
-    /// Names of providers, tried in order until one answers; empty means all that there are, by name.
+    /// Names of providers, tried in order until one answers; empty means all that there are but stand-ins for tests, by name.
     pub provider: Vec<String>,
     /// Model of the provider; its default one when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -40,5 +41,16 @@ impl Default for AgentConfig {
             history_tokens: 3_000,
             max_tool_steps: 5,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schema_is_fresh() {
+        let schema = schemars::schema_for!(AgentConfig).to_value();
+        bespoke_plugin_testkit::check_config_schema(env!("CARGO_MANIFEST_DIR"), schema);
     }
 }

@@ -23,3 +23,6 @@ mod tools;
 pub use agent::{Agent, Turn, TurnEvent};
 pub use config::AgentConfig;
 pub use session::Session;
+
+/// JSON Schema of the section `[agent]`.
+pub const CONFIG_SCHEMA: &str = include_str!("../config.schema.json");

@@ -19,7 +19,10 @@ pub(crate) fn offered(host: &Host, names: Option<&[String]>) -> Result<Vec<ToolS
     let registry = host.registry();
     match names {
         Some(names) => names.iter().map(|name| Ok(registry.find::<dyn Tool>(name)?.spec().clone())).collect(),
-        None => Ok(registry.all::<dyn Tool>().iter().filter(|slot| slot.is_ready()).map(|slot| slot.spec().clone()).collect()),
+        None => {
+            let tools = registry.all::<dyn Tool>();
+            Ok(tools.iter().filter(|slot| slot.is_ready() && !host.is_stand_in(slot.plugin())).map(|slot| slot.spec().clone()).collect())
+        }
     }
 }
 

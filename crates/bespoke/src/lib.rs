@@ -1,1 +1,39 @@
-//! The app: features, command line and output.
+//! The app: which plugins ship, the command line, and output. No logic of its own.
+//!
+//! A program that adds plugins of its own is ten lines:
+//!
+//! ```no_run
+//! // use my_plugin as _;
+//! fn main() -> std::process::ExitCode {
+//!     bespoke::App::new(bespoke::app_info!()).run()
+//! }
+//! ```
+//!
+//! What is compiled in is chosen by Cargo features alone; `docs/features.md` lists them.
+
+mod app;
+#[cfg(feature = "demo")]
+mod assets;
+#[cfg(not(feature = "demo"))]
+#[path = "assets_disabled.rs"]
+mod assets;
+mod catalog;
+mod cli;
+mod cmd;
+mod exit;
+mod logs;
+mod models;
+mod output;
+mod paths;
+mod plugins;
+mod setup;
+
+pub use app::{App, AppInfo};
+
+/// Who the program is: name and version of the crate that calls it, so that a fork speaks of itself.
+#[macro_export]
+macro_rules! app_info {
+    () => {
+        $crate::AppInfo { name: env!("CARGO_BIN_NAME"), version: env!("CARGO_PKG_VERSION") }
+    };
+}

@@ -1,0 +1,92 @@
+//! From the command line to an exit code.
+
+use std::{process::ExitCode, time::Duration};
+
+use clap::{CommandFactory, FromArgMatches};
+
+use crate::{
+    cli::{Cli, Verb},
+    cmd,
+    exit::{Exit, Failure, Result},
+    output::Out,
+};
+
+/// Who the program is; see [`app_info!`](crate::app_info).
+#[derive(Debug, Clone, Copy)]
+pub struct AppInfo {
+    /// Name of the binary.
+    pub name: &'static str,
+    /// Its version.
+    pub version: &'static str,
+}
+
+/// The program: the plugins that were linked into it, behind one command line.
+#[derive(Debug)]
+pub struct App {
+    info: AppInfo,
+}
+
+/// How long working threads may go on when the program ends.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+impl App {
+    /// The program of that name.
+    pub fn new(info: AppInfo) -> Self {
+        App { info }
+    }
+
+    /// Does what the command line says.
+    pub fn run(self) -> ExitCode {
+        // The host survives a panic of a plugin only where panics unwind.
+        if cfg!(panic = "abort") {
+            Out::new(false)
+                .note("this program was built with panic = \"abort\", under which one bad plugin ends it; build with panic = \"unwind\"");
+            return Exit::Failed.into();
+        }
+        decline_telemetry();
+        match self.dispatch() {
+            Ok(()) => Exit::Ok.into(),
+            Err(failure) => {
+                if !failure.message.is_empty() {
+                    Out::new(false).note(format!("{}: {failure}", self.info.name));
+                }
+                failure.exit.into()
+            }
+        }
+    }
+
+    fn dispatch(&self) -> Result<()> {
+        let command = Cli::command().name(self.info.name).bin_name(self.info.name).version(self.info.version);
+        let cli = match command.clone().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches)) {
+            Ok(cli) => cli,
+            Err(error) => {
+                // clap knows where its text goes; help and version are no failures.
+                let shown = error.print();
+                return match (error.use_stderr(), shown) {
+                    (false, Ok(())) => Ok(()),
+                    (false, Err(e)) => Err(e.into()),
+                    (true, _) => Err(Failure::new(Exit::Usage, "")),
+                };
+            }
+        };
+        if let Verb::Completions { shell } = cli.verb {
+            return cmd::completions(shell, command, self.info.name);
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let result = runtime.block_on(cmd::run(cli));
+        runtime.shutdown_timeout(FAREWELL);
+        result
+    }
+}
+
+/// ONNX Runtime 1.29 and later report home unless this is set before the library is loaded, and plugins may load it.
+fn decline_telemetry() {
+    const NAME: &str = "ORT_DISABLE_TELEMETRY";
+    if std::env::var_os(NAME).is_none() {
+        #[allow(unsafe_code, reason = "the environment can only be set through an unsafe call")]
+        // SAFETY: the first thing that the program does: no other thread exists that could read the environment.
+        unsafe {
+            std::env::set_var(NAME, "1");
+        }
+    }
+}

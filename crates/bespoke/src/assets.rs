@@ -1,0 +1,18 @@
+//! The recordings of `bespoke demo`.
+
+/// A recording, as the bytes of a WAV file.
+pub(crate) struct Recording {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    pub(crate) wav: &'static [u8],
+}
+
+/// Two turns: a person reading, and a question that calls for a fact.
+pub(crate) const RECORDINGS: &[Recording] = &[
+    Recording {
+        name: "sense_and_sensibility.wav",
+        about: "a sentence of Jane Austen, read for LibriVox (public domain)",
+        wav: include_bytes!("../assets/sense_and_sensibility.wav"),
+    },
+    Recording { name: "question.wav", about: "a spoken question", wav: include_bytes!("../assets/question.wav") },
+];

@@ -1,0 +1,100 @@
+//! `chat`: a conversation over the terminal channel, answers as they are written.
+
+use std::{pin::pin, sync::Arc};
+
+use bespoke_agent::{Agent, Session, TurnEvent};
+use bespoke_plugin_api::{BoxFuture, CallCx, CancelToken, Channel, Code, Duplex, Error, Inbound, Inbox, InboxSink, Kind, MessageRef, next};
+use tokio::sync::mpsc;
+
+use crate::{
+    cli::{Chat, Global},
+    exit::{Failure, Result},
+    models::Consent,
+    output::Out,
+    setup::{Need, Setup},
+};
+
+/// The channel that `chat` talks over.
+const CHANNEL: &str = "terminal";
+
+pub(crate) async fn run(global: &Global, args: Chat) -> Result<()> {
+    let setup = Setup::new(global, &[])?;
+    let channel = [CHANNEL.to_owned()];
+    let mut needs = setup.text_needs();
+    needs.push(Need::of(Kind::Channel, &channel));
+    setup.start(&needs, &Consent::from(&args.fetching)).await?;
+    let slot = setup.host.registry().find::<dyn Channel>(CHANNEL)?;
+    let agent = setup.agent();
+    if std::io::IsTerminal::is_terminal(&std::io::stdin()) {
+        setup.out.note(format!("{} answers. Ctrl-C stops an answer, Ctrl-D or /quit ends the conversation.", agent.providers().join(", ")));
+    }
+
+    let (taken, mut messages) = mpsc::channel(1);
+    let lease = slot.lease()?;
+    let cx = CallCx::new();
+    let inbox = Inbox::new(Arc::new(Taken(taken)));
+    let talk = async {
+        let mut session = Session::new("chat");
+        while let Some(message) = messages.recv().await {
+            let mut reply = slot.enter(|channel| channel.stream(&message.chat))?;
+            answer(setup.out, &agent, &cx, &mut session, &message.text, &mut **reply).await?;
+            reply.finish()?;
+            while let Some(sent) = next(&mut **reply).await {
+                sent?;
+            }
+        }
+        Ok::<(), Failure>(())
+    };
+    // The channel runs as long as the conversation, so no time limit of a single call holds for it.
+    let listen = lease.run(&cx, inbox);
+    let (listened, talked) = tokio::join!(listen, talk);
+    drop(lease);
+    setup.host.shutdown().await;
+    listened?;
+    talked
+}
+
+/// One turn. What goes wrong in it is told, and the conversation goes on: the next question may do better.
+async fn answer(
+    out: Out,
+    agent: &Agent,
+    cx: &CallCx,
+    session: &mut Session,
+    input: &str,
+    reply: &mut dyn Duplex<str, MessageRef>,
+) -> Result<()> {
+    let cancel = CancelToken::new();
+    let cx = cx.with_cancel(cancel.clone());
+    let mut wrote = Ok(());
+    let result = {
+        let mut turn = pin!(agent.turn(&cx, session, input, |event| match event {
+            TurnEvent::Text(text) if wrote.is_ok() => wrote = reply.push(&text),
+            TurnEvent::ToolStarted(call) => out.note(format!("[{} {}]", call.name, call.args)),
+            TurnEvent::ProviderFailed { provider, reason } => out.note(format!("[{provider} failed, the next one is asked: {reason}]")),
+            _ => {}
+        }));
+        loop {
+            tokio::select! {
+                result = &mut turn => break result,
+                Ok(()) = tokio::signal::ctrl_c() => cancel.cancel(),
+            }
+        }
+    };
+    wrote?;
+    match result {
+        Ok(_) => {}
+        Err(error) if error.code() == Code::CANCELLED => reply.push(" …")?,
+        Err(error) => out.note(Failure::from(error).to_string()),
+    }
+    Ok(())
+}
+
+/// Hands what came in to the loop above. Nothing is stored: a terminal asks again.
+struct Taken(mpsc::Sender<Inbound>);
+
+impl InboxSink for Taken {
+    fn accept(&self, message: Inbound) -> BoxFuture<'static, bespoke_plugin_api::Result<()>> {
+        let sender = self.0.clone();
+        Box::pin(async move { sender.send(message).await.map_err(|_| Error::cancelled()) })
+    }
+}

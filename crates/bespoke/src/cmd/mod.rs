@@ -1,0 +1,124 @@
+//! The verbs, one module each: from what was typed to what is printed.
+
+mod chat;
+mod config;
+mod demo;
+mod doctor;
+mod plugin;
+mod speech;
+mod vad;
+
+use std::io::{IsTerminal, Read};
+
+use bespoke_agent::{Session, TurnEvent};
+use bespoke_plugin_api::{CallCx, CancelToken};
+use serde_json::json;
+
+use crate::{
+    cli::{Ask, Cli, Global, Verb},
+    exit::{Exit, Failure, Result},
+    models::Consent,
+    output::Out,
+    setup::Setup,
+};
+
+pub(crate) async fn run(cli: Cli) -> Result<()> {
+    let global = &cli.global;
+    match cli.verb {
+        Verb::Demo(args) => demo::run(global, args).await,
+        Verb::Say(args) => speech::say(global, args).await,
+        Verb::Ask(args) => ask(global, args).await,
+        Verb::Chat(args) => chat::run(global, args).await,
+        Verb::Vad(args) => vad::run(global, args).await,
+        Verb::Transcribe(args) => speech::transcribe(global, args).await,
+        Verb::Speak(args) => speech::speak(global, args).await,
+        Verb::Plugin(verb) => plugin::run(global, verb).await,
+        Verb::Models(fetching) => plugin::models(global, &fetching).await,
+        Verb::Config(verb) => config::run(global, verb).await,
+        Verb::Doctor => doctor::run(global).await,
+        Verb::Completions { .. } => Err(Failure::failed("completions are printed before the program starts")),
+    }
+}
+
+pub(crate) fn completions(shell: clap_complete::Shell, mut command: clap::Command, name: &str) -> Result<()> {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut command, name, &mut text);
+    Out::new(false).text(&String::from_utf8_lossy(&text))
+}
+
+async fn ask(global: &Global, args: Ask) -> Result<()> {
+    let question = with_pipe(args.text)?;
+    let setup = Setup::new(global, &[])?;
+    setup.start(&setup.text_needs(), &Consent::from(&args.fetching)).await?;
+    let out = setup.out;
+    let mut session = Session::new("ask");
+    let (agent, cx) = (setup.agent(), interruptible());
+    let mut wrote = Ok(());
+    let turn = agent.turn(&cx, &mut session, &question, |event| match event {
+        TurnEvent::Text(text) if !out.json && wrote.is_ok() => wrote = out.text(&text),
+        TurnEvent::ProviderFailed { provider, reason } => out.note(format!("{provider} failed, the next one is asked: {reason}")),
+        _ => {}
+    });
+    let turn = turn.await;
+    setup.host.shutdown().await;
+    wrote?;
+    let turn = turn?;
+    if out.json {
+        let ms = |d: std::time::Duration| d.as_secs_f64() * 1e3;
+        let value = json!({
+            "text": turn.text, "provider": turn.provider, "finish": turn.finish, "usage": turn.usage, "tool_calls": turn.tool_calls,
+            "first_token_ms": turn.first_token.map(ms), "total_ms": ms(turn.total),
+        });
+        return out.json(&value, true);
+    }
+    out.line("")
+}
+
+/// What was typed and what was piped in, the pipe last.
+fn with_pipe(typed: Option<String>) -> Result<String> {
+    let mut text = typed.unwrap_or_default();
+    let stdin = std::io::stdin();
+    if text.is_empty() && stdin.is_terminal() {
+        return Err(Failure::new(Exit::Usage, "there is no text: type it, or pipe it in"));
+    }
+    // A pipe beside a typed text is part of it only if there is one: a daemon's stdin may be open and silent for ever.
+    if !stdin.is_terminal() && (text.is_empty() || piped()) {
+        let mut piped = String::new();
+        stdin.lock().take(1 << 20).read_to_string(&mut piped).map_err(|e| Failure::failed(format!("stdin: {e}")))?;
+        if !piped.trim().is_empty() {
+            text = if text.is_empty() { piped } else { format!("{text}\n\n{piped}") };
+        }
+    }
+    if text.trim().is_empty() {
+        return Err(Failure::new(Exit::Usage, "the text is empty"));
+    }
+    Ok(text.trim().to_owned())
+}
+
+/// Whether stdin is a file or a pipe that somebody writes to, and not a device or a socket.
+#[cfg(unix)]
+fn piped() -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    let kind = std::fs::metadata("/dev/stdin").map(|m| m.file_type());
+    kind.is_ok_and(|kind| kind.is_fifo() || kind.is_file())
+}
+
+#[cfg(not(unix))]
+fn piped() -> bool {
+    true
+}
+
+/// A context that Ctrl-C cancels. A second Ctrl-C ends the program at once.
+pub(crate) fn interruptible() -> CallCx {
+    let token = CancelToken::new();
+    let cx = CallCx::new().with_cancel(token.clone());
+    tokio::spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            token.cancel();
+        }
+        if tokio::signal::ctrl_c().await.is_ok() {
+            std::process::exit(Exit::Interrupted as i32);
+        }
+    });
+    cx
+}

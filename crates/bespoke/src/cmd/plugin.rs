@@ -1,0 +1,210 @@
+//! `plugin` and `models`: what there is, how it does, what it needs.
+
+use bespoke_host::{Row, Selection, State};
+use bespoke_plugin_api::Kind;
+use serde_json::json;
+
+use crate::{
+    cli::{Fetching, Global, Plugin},
+    exit::{Exit, Failure, Result},
+    models::{self, Consent},
+    output::{self, Style},
+    setup::{Setup, build_with},
+};
+
+pub(crate) async fn run(global: &Global, verb: Plugin) -> Result<()> {
+    match verb {
+        Plugin::List { kind } => list(global, kind.as_deref()).await,
+        Plugin::Info { id } => info(global, &id).await,
+        Plugin::DownloadFiles { ids, fetching, dry_run } => download_files(global, &ids, &fetching, dry_run).await,
+    }
+}
+
+async fn list(global: &Global, kind: Option<&str>) -> Result<()> {
+    if let Some(kind) = kind
+        && Kind::from_name(kind).is_none()
+    {
+        let kinds: Vec<_> = Kind::ALL.iter().map(|k| k.name()).collect();
+        return Err(Failure::new(Exit::Usage, format!("`{kind}` is no kind of contribution; kinds: {}", kinds.join(", "))));
+    }
+    let setup = Setup::new(global, &[])?;
+    setup.host.start(Selection::All).await;
+    let mut rows = setup.rows();
+    rows.retain(|row| kind.is_none_or(|kind| row.kinds.iter().any(|k| k == kind)));
+    setup.host.shutdown().await;
+    let out = setup.out;
+    if out.json {
+        return out.json(&rows, true);
+    }
+    if rows.is_empty() {
+        return match kind {
+            Some(kind) => out.line(format!("no plugin provides {kind}")),
+            None => {
+                out.line("no plugin in this binary")?;
+                out.note(format!("  try: {}", build_with(&["local"])));
+                Ok(())
+            }
+        };
+    }
+    let table: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| {
+            let why = [row.reason.clone(), row.fix.as_ref().map(|fix| format!("→ {fix}")), engine(row)];
+            let why: Vec<String> = why.into_iter().flatten().collect();
+            vec![
+                row.id.clone(),
+                row.kinds.join(","),
+                row.tier.name().into(),
+                row.version.clone(),
+                row.state.name().into(),
+                row.health.clone(),
+                why.join("  "),
+            ]
+        })
+        .collect();
+    out.table(&["ID", "KINDS", "TIER", "VERSION", "STATE", "HEALTH", "WHY"], &table)
+}
+
+/// What a healthy plugin says of itself that a list has room for.
+fn engine(row: &Row) -> Option<String> {
+    (row.reason.is_none()).then(|| row.facts.get("engine").cloned()).flatten()
+}
+
+async fn info(global: &Global, id: &str) -> Result<()> {
+    let setup = Setup::new(global, &[])?;
+    setup.host.start(Selection::Ids(&[id.to_owned()])).await;
+    let row = setup.rows().into_iter().find(|row| row.id == id);
+    let out = setup.out;
+    let Some(row) = row else {
+        let failure = Failure::new(Exit::NotFound, format!("no plugin `{id}` in this binary"));
+        let known = crate::catalog::CATALOG.iter().find(|k| k.id == id);
+        setup.host.shutdown().await;
+        return Err(failure.help(known.map_or("bespoke plugin list".into(), |k| build_with(&[k.id]))));
+    };
+    let manifest = setup.host.manifest(id);
+    setup.host.shutdown().await;
+    if out.json {
+        let models: Vec<_> = manifest
+            .iter()
+            .flat_map(|m| &m.models)
+            .map(|m| json!({ "file": m.file, "size": m.size, "sha256": m.sha256, "license": m.license }))
+            .collect();
+        let mut value = serde_json::to_value(&row).map_err(|e| Failure::failed(e.to_string()))?;
+        if let (Some(map), Some(m)) = (value.as_object_mut(), &manifest) {
+            map.insert("author".into(), json!(m.author));
+            map.insert("license".into(), json!(m.license));
+            map.insert("models".into(), json!(models));
+        }
+        return out.json(&value, true);
+    }
+    let line = |key: &str, value: &str| if value.is_empty() { Ok(()) } else { out.line(format!("{key:<12} {value}")) };
+    out.line(format!("{} {}", out.paint(Style::Bold, &row.id), row.version))?;
+    line("", &row.description)?;
+    line("provides", &row.provides.join(", "))?;
+    line("tier", row.tier.name())?;
+    let color = if row.state == State::Ready { Style::Green } else { Style::Yellow };
+    line("state", &out.paint(color, row.state.name()))?;
+    line("health", &row.health)?;
+    line("why", row.reason.as_deref().unwrap_or_default())?;
+    line("try", row.fix.as_deref().unwrap_or_default())?;
+    line("started in", &row.started_ms.map(|ms| format!("{ms} ms")).unwrap_or_default())?;
+    for (key, value) in &row.facts {
+        line(key, value)?;
+    }
+    if let Some(m) = manifest {
+        line("author", &m.author)?;
+        line("license", &m.license)?;
+        if m.permissions.is_empty() {
+            line("permissions", "asks for none")?;
+        } else {
+            line("permissions", &format!("{:?}; not enforceable in this tier, the plugin is part of the program", m.permissions))?;
+        }
+        for model in &m.models {
+            line("model", &format!("{} ({}, {})", model.file, output::bytes(model.size), model.license))?;
+        }
+    }
+    Ok(())
+}
+
+async fn download_files(global: &Global, ids: &[String], fetching: &Fetching, dry_run: bool) -> Result<()> {
+    let setup = Setup::new(global, &[])?;
+    let consent = Consent { yes: true, ..Consent::from(fetching) };
+    let all: Vec<String> = setup.host.rows().into_iter().map(|row| row.id).collect();
+    if let Some(unknown) = ids.iter().find(|id| !all.contains(id)) {
+        return Err(Failure::new(Exit::NotFound, format!("no plugin `{unknown}` in this binary")).help("bespoke plugin list"));
+    }
+    let ids = if ids.is_empty() { &all } else { ids };
+    let out = setup.out;
+    let (mut fetched, mut worst) = (0, None::<Failure>);
+    for id in ids {
+        let Some(manifest) = setup.host.manifest(id).filter(|m| !m.models.is_empty()) else { continue };
+        let plan = setup.models.plan(id, &manifest.models, &consent)?;
+        for file in &plan.missing {
+            let from = file.sources.first().map_or("a folder", String::as_str);
+            out.note(format!("{id}: {} ({}, {}) from {from}", file.file, output::bytes(file.size), file.license));
+        }
+        if plan.missing.is_empty() || dry_run {
+            continue;
+        }
+        // One that fails does not keep the others from their files.
+        match setup.models.fetch(id, &models::pins(&manifest.models)?, &consent) {
+            Ok(()) => fetched += plan.missing.len(),
+            Err(failure) if failure.exit == Exit::Interrupted => return Err(failure),
+            Err(failure) => {
+                out.note(format!("{id}: {failure}"));
+                worst = Some(failure);
+            }
+        }
+    }
+    match worst {
+        Some(failure) => Err(Failure::new(failure.exit, format!("{fetched} files fetched, not all"))),
+        None if dry_run => Ok(()),
+        None if fetched == 0 => {
+            out.note("every model file is here");
+            Ok(())
+        }
+        None => {
+            out.note(format!("{fetched} files fetched into {}", setup.paths.models().display()));
+            Ok(())
+        }
+    }
+}
+
+pub(crate) async fn models(global: &Global, fetching: &Fetching) -> Result<()> {
+    let setup = Setup::new(global, &[])?;
+    let consent = Consent::from(fetching);
+    let mut rows = Vec::new();
+    for row in setup.host.rows() {
+        let Some(manifest) = setup.host.manifest(&row.id) else { continue };
+        let plan = setup.models.plan(&row.id, &manifest.models, &consent)?;
+        for model in &manifest.models {
+            let missing = plan.missing.iter().any(|m| m.file == model.file);
+            let path = plan.present.iter().find(|p| p.ends_with(&model.file));
+            rows.push((row.id.clone(), model.clone(), missing, path.cloned()));
+        }
+    }
+    let out = setup.out;
+    if out.json {
+        let rows: Vec<_> = rows
+            .iter()
+            .map(|(id, m, missing, path)| json!({ "plugin": id, "file": m.file, "size": m.size, "sha256": m.sha256, "license": m.license, "present": !missing, "path": path }))
+            .collect();
+        return out.json(&rows, true);
+    }
+    if rows.is_empty() {
+        return out.line("no plugin in this binary needs a model file");
+    }
+    let table: Vec<Vec<String>> = rows
+        .iter()
+        .map(|(id, m, missing, path)| {
+            let place = path.as_ref().map(|p| models::folder(p)).unwrap_or_default();
+            let state = if *missing { "missing" } else { "here" };
+            vec![id.clone(), m.file.clone(), output::bytes(m.size), m.license.clone(), state.into(), place]
+        })
+        .collect();
+    out.table(&["PLUGIN", "FILE", "SIZE", "LICENCE", "STATE", "PLACE"], &table)?;
+    if rows.iter().any(|(_, _, missing, _)| *missing) {
+        out.note("  try: bespoke plugin download-files");
+    }
+    Ok(())
+}

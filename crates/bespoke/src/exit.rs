@@ -1,0 +1,110 @@
+//! How a verb ends: exit codes, and the one error that every verb returns.
+
+use std::{fmt, process::ExitCode};
+
+use bespoke_host::ConfigError;
+use bespoke_plugin_api::{Code, Error};
+
+/// Exit codes, the same for every verb.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Exit {
+    Ok = 0,
+    Failed = 1,
+    Usage = 2,
+    NotFound = 3,
+    Consent = 4,
+    Conflict = 5,
+    Verification = 6,
+    Network = 7,
+    Interrupted = 130,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        ExitCode::from(exit as u8)
+    }
+}
+
+/// Why a verb could not do its job, and the command that would help.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) exit: Exit,
+    pub(crate) message: String,
+    pub(crate) help: Option<String>,
+}
+
+pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
+
+impl Failure {
+    pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Failure { exit, message: message.into(), help: None }
+    }
+
+    pub(crate) fn failed(message: impl Into<String>) -> Self {
+        Self::new(Exit::Failed, message)
+    }
+
+    #[must_use]
+    pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        if let Some(help) = &self.help {
+            write!(f, "\n  try: {help}")?;
+        }
+        Ok(())
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let exit = match error.code() {
+            Code::PLUGIN_NOT_FOUND | Code::MODEL_NOT_FOUND | Code::LLM_MODEL_NOT_AVAILABLE | Code::TTS_VOICE_NOT_FOUND => Exit::NotFound,
+            Code::INVALID_PARAMS | Code::CONTRACT_NOT_FOUND => Exit::Usage,
+            Code::PERMISSION_DENIED => Exit::Consent,
+            Code::ALREADY_LOADED => Exit::Conflict,
+            Code::CANCELLED => Exit::Interrupted,
+            _ => Exit::Failed,
+        };
+        Failure { exit, help: error.help().map(str::to_owned), message: error.to_string() }
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Failure::new(Exit::Usage, error.to_string())
+    }
+}
+
+impl From<bespoke_fetch::Error> for Failure {
+    fn from(error: bespoke_fetch::Error) -> Self {
+        use bespoke_fetch::Class;
+        let exit = match error.class() {
+            Class::NotFound => Exit::NotFound,
+            Class::Verification => Exit::Verification,
+            Class::Network => Exit::Network,
+            Class::Conflict => Exit::Conflict,
+            Class::Cancelled => Exit::Interrupted,
+            _ => Exit::Failed,
+        };
+        Failure::new(exit, error.to_string())
+    }
+}
+
+impl From<bespoke_audio::WavError> for Failure {
+    fn from(error: bespoke_audio::WavError) -> Self {
+        Failure::failed(error.to_string())
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Failure::failed(error.to_string())
+    }
+}

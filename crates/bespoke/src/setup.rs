@@ -1,0 +1,193 @@
+//! What every verb begins with: configuration, plugins, models, and the plugins that the verb needs started.
+
+use std::sync::Arc;
+
+use bespoke_agent::{Agent, AgentConfig};
+use bespoke_host::{Config, Host, Row, Selection};
+use bespoke_plugin_api::Kind;
+use bespoke_voice::{Voice, VoiceConfig};
+
+use crate::{
+    catalog::CATALOG,
+    cli::{Fetching, Global},
+    exit::{Failure, Result},
+    logs,
+    models::{Consent, Models},
+    output::Out,
+    paths::Paths,
+};
+
+/// The sections of bespoke.toml beside `plugins`.
+pub(crate) const SECTIONS: &[&str] = &["agent", "voice"];
+
+/// A host with its plugins inspected and none started.
+pub(crate) struct Setup {
+    pub(crate) out: Out,
+    pub(crate) paths: Paths,
+    pub(crate) host: Host,
+    pub(crate) models: Models,
+    pub(crate) agent: AgentConfig,
+    pub(crate) voice: VoiceConfig,
+}
+
+impl Setup {
+    pub(crate) fn new(global: &Global, overrides: &[(&str, &str)]) -> Result<Self> {
+        let paths = Paths::find(global.config.as_deref())?;
+        let mut config = match &paths.config {
+            Some(path) => Config::read(path)?,
+            None => Config::empty(),
+        };
+        for (key, value) in overrides {
+            config = config.with(key, value)?;
+        }
+        logs::redact(config.redactor());
+        logs::start(global.log_level.name(), &paths.logs());
+        config.check_sections(SECTIONS)?;
+        let (agent, voice) = (config.section("agent")?, config.section("voice")?);
+        let models = Models::new(&paths);
+        let host = Host::builder()
+            .config(config)
+            .plugins(bespoke_plugin_api::compiled_in())
+            .models(Arc::new(models.clone()))
+            .data_dir(paths.data())
+            .build()?;
+        Ok(Setup { out: Out::new(global.json), paths, host, models, agent, voice })
+    }
+
+    /// Starts the plugins behind these needs, after fetching their models; what cannot start is told by whoever needs it.
+    pub(crate) async fn start(&self, needs: &[Need<'_>], consent: &Consent) -> Result<()> {
+        let ids = self.plugins_for(needs)?;
+        self.models.ensure(&self.out, &self.host, &ids, consent)?;
+        self.host.start(Selection::Ids(&ids)).await;
+        Ok(())
+    }
+
+    fn plugins_for(&self, needs: &[Need<'_>]) -> Result<Vec<String>> {
+        let mut ids: Vec<String> = Vec::new();
+        for Need { kind, names } in needs {
+            let named: Vec<String> = names.iter().filter_map(|name| self.host.provider_of(*kind, name)).collect();
+            if !names.is_empty() && named.is_empty() {
+                return Err(self.none_of(*kind, names));
+            }
+            let defaults = || self.host.default_names(*kind).iter().filter_map(|name| self.host.provider_of(*kind, name)).collect();
+            ids.extend(if names.is_empty() { defaults() } else { named });
+        }
+        // Hooks look at everything, whatever the verb.
+        ids.extend(self.host.rows().into_iter().filter(|row| self.watches(row)).map(|row| row.id));
+        ids.sort();
+        ids.dedup();
+        Ok(ids)
+    }
+
+    fn watches(&self, row: &Row) -> bool {
+        let hooks = row.kinds.iter().any(|k| k == Kind::Hook.name());
+        hooks && (!self.host.is_stand_in(&row.id) || self.host.config().plugin_ids().contains(&row.id))
+    }
+
+    /// The error of a need that nothing in this binary meets.
+    fn none_of(&self, kind: Kind, names: &[String]) -> Failure {
+        let failure = Failure::new(crate::exit::Exit::NotFound, format!("no {kind} named {} is in this binary", names.join(" or ")));
+        let features: Vec<&str> = CATALOG
+            .iter()
+            .filter(|k| k.provides.iter().any(|(of, name)| *of == kind && names.iter().any(|n| n == name)))
+            .map(|k| k.id)
+            .collect();
+        if features.is_empty() { failure.help("bespoke plugin list") } else { failure.help(build_with(&features)) }
+    }
+
+    pub(crate) fn agent(&self) -> Agent {
+        Agent::new(self.host.clone(), self.agent.clone())
+    }
+
+    pub(crate) fn voice(&self) -> Result<Voice> {
+        Ok(Voice::new(self.agent(), self.voice.clone())?)
+    }
+
+    /// What the text turn needs.
+    pub(crate) fn text_needs(&self) -> Vec<Need<'_>> {
+        vec![Need::of(Kind::Provider, &self.agent.provider), Need::of(Kind::Tool, self.agent.tools.as_deref().unwrap_or_default())]
+    }
+
+    /// What the voice turn needs.
+    pub(crate) fn voice_needs(&self) -> Vec<Need<'_>> {
+        let mut needs = self.text_needs();
+        needs.extend([Need::of(Kind::Vad, &self.voice.vad), Need::of(Kind::Stt, &self.voice.stt), Need::of(Kind::Tts, &self.voice.tts)]);
+        needs
+    }
+
+    /// Rows of all plugins: those of this binary, and those that the configuration speaks of but nobody compiled in.
+    pub(crate) fn rows(&self) -> Vec<Row> {
+        let mut rows = self.host.rows();
+        let config = self.host.config();
+        let mut missing: Vec<(String, Option<Kind>)> = config.plugin_ids().into_iter().map(|id| (id, None)).collect();
+        for (key, kind) in [
+            ("agent.provider", Kind::Provider),
+            ("agent.tools", Kind::Tool),
+            ("voice.vad", Kind::Vad),
+            ("voice.stt", Kind::Stt),
+            ("voice.tts", Kind::Tts),
+        ] {
+            let names = config.get(key).and_then(|v| serde_json::from_value::<Vec<String>>(v).ok()).unwrap_or_default();
+            missing.extend(names.into_iter().filter(|name| self.host.provider_of(kind, name).is_none()).map(|name| (name, Some(kind))));
+        }
+        for (name, kind) in missing {
+            let known = CATALOG.iter().find(|k| match kind {
+                None => k.id == name,
+                Some(kind) => k.provides.contains(&(kind, name.as_str())),
+            });
+            let id = known.map_or(name.as_str(), |k| k.id);
+            if rows.iter().any(|row| row.id == id) {
+                continue;
+            }
+            rows.push(match known {
+                Some(known) => {
+                    let mut kinds: Vec<String> = known.provides.iter().map(|(kind, _)| kind.name().to_owned()).collect();
+                    kinds.dedup();
+                    let reason = format!("configured, but its crate {} is not in this binary", known.package);
+                    let mut row = Row::missing(id, kinds, reason, build_with(&[known.id]));
+                    row.description = known.description.to_owned();
+                    row
+                }
+                None => {
+                    let kinds = kind.map(|k| k.name().to_owned()).into_iter().collect();
+                    let close = bespoke_manifest::closest(&name, CATALOG.iter().map(|k| k.id));
+                    let reason = close.map_or("configured, but nobody knows it".to_owned(), |close| {
+                        format!("configured, but nobody knows it; did you mean `{close}`?")
+                    });
+                    Row::missing(id, kinds, reason, "bespoke config check")
+                }
+            });
+        }
+        rows.sort_by(|a, b| a.id.cmp(&b.id));
+        rows
+    }
+}
+
+/// Names of a kind that a verb works with; no names means all of the kind.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Need<'s> {
+    kind: Kind,
+    names: &'s [String],
+}
+
+impl<'s> Need<'s> {
+    pub(crate) fn of(kind: Kind, names: &'s [String]) -> Self {
+        Need { kind, names }
+    }
+}
+
+impl From<&Fetching> for Consent {
+    fn from(fetching: &Fetching) -> Self {
+        Consent { yes: fetching.yes, from: fetching.from.clone(), offline: fetching.offline }
+    }
+}
+
+/// The command that builds this binary with more features: those it has, and these.
+pub(crate) fn build_with(features: &[&str]) -> String {
+    let mut all: Vec<&str> =
+        bespoke_plugin_api::compiled_in().iter().map(|d| d.id()).filter(|id| CATALOG.iter().any(|k| k.id == *id)).collect();
+    all.extend(features);
+    all.sort_unstable();
+    all.dedup();
+    format!("cargo build --release --features {}", all.join(","))
+}
