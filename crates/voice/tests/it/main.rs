@@ -1,0 +1,5 @@
+//! The voice turn over a real host, with engines that do what a test tells them.
+
+mod cast;
+mod live;
+mod recording;
