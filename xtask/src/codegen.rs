@@ -20,7 +20,7 @@ use crate::{
 pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     let plugins = workspace.plugins()?;
     write(workspace, &plugins)?;
-    schemas(workspace, &plugins)
+    schemas(workspace)
 }
 
 /// Writes the files that need no build.
@@ -43,9 +43,11 @@ pub(crate) fn files(workspace: &Workspace, plugins: &[Plugin]) -> Result<[(&'sta
     Ok([("crates/bespoke/src/catalog.rs", catalog), ("docs/features.md", features::page(plugins, &app))])
 }
 
-/// Each plugin's `config.schema.json`, by its own test: only its own code knows its configuration.
-fn schemas(workspace: &Workspace, plugins: &[Plugin]) -> Result<()> {
-    let packages = plugins.iter().flat_map(|p| ["-p", p.package.as_str()]);
+/// Each `config.schema.json`, by the test of its own crate: only its own code knows its configuration.
+fn schemas(workspace: &Workspace) -> Result<()> {
+    let metadata = workspace.metadata(false)?;
+    let with_schema = |p: &&cargo_metadata::Package| p.manifest_path.with_file_name("config.schema.json").exists();
+    let packages = metadata.packages.iter().filter(with_schema).flat_map(|p| ["-p", p.name.as_str()]);
     let args: Vec<&str> = ["test", "--quiet"].into_iter().chain(packages).chain(["schema"]).collect();
     shell::run(shell::cargo(&workspace.root, &args).env("BESPOKE_UPDATE", "1").env("UPDATE_EXPECT", "1"))
 }

@@ -14,6 +14,7 @@ use std::{
 use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::{
+    codegen,
     counts::Counts,
     dist, features, new_plugin,
     setup::Environment,
@@ -96,7 +97,15 @@ fn every_kind(workspace: &Workspace, environment: &Environment) -> Result<()> {
     }
     let problems = tidy::plugin_problems(&copy)?;
     ensure!(problems.is_empty(), "after new-plugin, tidy finds:\n{}", problems.join("\n"));
-    shell::run(&mut shell::cargo(&copy.root, &["fmt", "--all", "--check"]))?;
+    let named: Vec<&str> = packages.iter().flat_map(|p| ["-p", p.as_str()]).collect();
+    let cargo = |before: &[&str], after: &[&str]| {
+        let args: Vec<&str> = before.iter().chain(&named).chain(after).copied().collect();
+        let mut command = shell::cargo(&copy.root, &args);
+        shell::run(command.env("CARGO_TARGET_DIR", workspace.target()?).envs(environment.iter().map(|(k, v)| (k, v))))
+    };
+    cargo(&["fmt", "--check"], &[])?;
+    cargo(&["clippy", "--all-targets"], &["--", "-D", "warnings"])?;
+    cargo(&["test"], &[])?;
     let list = ids.iter().cloned().collect::<Vec<_>>().join(",");
     let binary = build(&copy, &["--no-default-features", "--features", &list])?;
     let folder = tempfile::tempdir()?;
@@ -107,9 +116,7 @@ fn every_kind(workspace: &Workspace, environment: &Environment) -> Result<()> {
     for row in &compiled {
         ensure!(!["failed", "blocked", "missing"].contains(&of(row, "state").as_str()), "a new plugin does not start: {row}");
     }
-    let args: Vec<&str> = ["test"].into_iter().chain(packages.iter().flat_map(|p| ["-p", p.as_str()])).collect();
-    let mut command = shell::cargo(&copy.root, &args);
-    shell::run(command.env("CARGO_TARGET_DIR", workspace.target()?).envs(environment.iter().map(|(k, v)| (k, v))))
+    Ok(())
 }
 
 fn fork(workspace: &Workspace, _: &Environment) -> Result<()> {
@@ -121,7 +128,8 @@ fn fork(workspace: &Workspace, _: &Environment) -> Result<()> {
     // The versions that the workspace was tested with; cargo drops what the fork does not use.
     fs::copy(copy.path("Cargo.lock"), fork.join("Cargo.lock"))?;
     let target = workspace.target()?;
-    shell::run(shell::cargo(&fork, &["build"]).env("CARGO_TARGET_DIR", &target))?;
+    let profile = dev_profile(workspace, &target.join("composition/profile.toml"))?;
+    shell::run(shell::cargo(&fork, &["build", "--config", &profile]).env("CARGO_TARGET_DIR", &target))?;
     let folder = tempfile::tempdir()?;
     let binary = target.join("debug").join(if cfg!(windows) { "parrot.exe" } else { "parrot" });
     let linked = dist::compiled_in(&binary, folder.path())?;
@@ -129,6 +137,16 @@ fn fork(workspace: &Workspace, _: &Environment) -> Result<()> {
     let said = shell::output(Command::new(&binary).arg("--version"))?;
     ensure!(said.starts_with("parrot 7.0.0"), "the fork calls itself `{}`, not by its own name and version", said.trim());
     Ok(())
+}
+
+/// Writes the dev profile of the workspace as a configuration of cargo. With it the fork, which has a profile of its own,
+/// finds its dependencies built.
+fn dev_profile(workspace: &Workspace, path: &Path) -> Result<String> {
+    let root: toml::Table = toml::from_str(&workspace.read("Cargo.toml")?)?;
+    let dev = root.get("profile").and_then(|p| p.get("dev")).ok_or_else(|| anyhow!("Cargo.toml: no [profile.dev]"))?;
+    let config = toml::Table::from_iter([("profile".to_owned(), toml::Table::from_iter([("dev".to_owned(), dev.clone())]).into())]);
+    codegen::put(path, &toml::to_string(&config)?)?;
+    path.to_str().map(str::to_owned).ok_or_else(|| anyhow!("{}: not UTF-8", path.display()))
 }
 
 /// Builds the app and returns the binary.

@@ -71,6 +71,10 @@ pub(super) fn check(metadata: &Metadata) -> Vec<String> {
         if package.description.is_none() {
             problems.push(format!("crates/{from}/Cargo.toml: no description; say in one line what the crate is"));
         }
+        let cargo_toml = std::fs::read_to_string(&package.manifest_path).unwrap_or_default();
+        if !cargo_toml.contains("[lints]\nworkspace = true") {
+            problems.push(format!("crates/{from}/Cargo.toml: no [lints] workspace = true; every crate has the same lints"));
+        }
         if !plugins.contains(from.as_str()) && !listed.contains(from.as_str()) {
             problems.push(format!(
                 "crates/{from}: no layer; add it to EDGES in xtask/src/tidy/layers.rs, or, for a plugin, write its plugin.toml"

@@ -67,7 +67,7 @@ impl Provider for Model {
 
 #[cfg(test)]
 mod tests {
-    use bespoke_plugin_api::{Contribution, Message, futures_core::Stream, serde_json::json};
+    use bespoke_plugin_api::{Contribution, Message, serde_json::json};
     use bespoke_plugin_testkit::{Conformance, TestHost, block_on, check_config_schema};
 
     use super::*;
