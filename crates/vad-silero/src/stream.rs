@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bespoke_audio::{Resampler, SpeechDetector, SpeechEdge, SpeechOptions, Windows};
 use bespoke_plugin_api::{Code, Duplex, Error, Level, PluginContext, Result, VadEvent};
@@ -89,9 +89,7 @@ impl Stream {
 
 impl Listener {
     fn window(&mut self, samples: &[f32]) -> Result<()> {
-        let started = Instant::now();
-        let probability = self.probability(samples)?;
-        let elapsed = started.elapsed();
+        let (probability, elapsed) = self.probability(samples)?;
         self.keep_up(elapsed);
         if self.live.generation.load(Ordering::Acquire) != self.generation {
             let (options, generation) = self.live.get();
@@ -116,14 +114,16 @@ impl Listener {
     /// The last window, mostly zeros: worth its probability, but as in the LiveKit plugin no ground to
     /// start or end speech.
     fn rest(&mut self, samples: &[f32]) -> Result<()> {
-        let started = Instant::now();
-        let probability = self.probability(samples)?;
-        self.report(self.pushed, probability, started.elapsed());
+        let (probability, elapsed) = self.probability(samples)?;
+        self.report(self.pushed, probability, elapsed);
         Ok(())
     }
 
-    fn probability(&mut self, samples: &[f32]) -> Result<f32> {
-        self.engine.window(samples).map_err(|error| Error::internal(error.to_string()))
+    /// What the engine says, and how long it took by the host's clock.
+    fn probability(&mut self, samples: &[f32]) -> Result<(f32, Duration)> {
+        let started = self.cx.now();
+        let probability = self.engine.window(samples).map_err(|error| Error::internal(error.to_string()))?;
+        Ok((probability, started.until(self.cx.now())))
     }
 
     fn report(&mut self, at: u64, probability: f32, elapsed: Duration) {

@@ -67,3 +67,11 @@ fn a_change_of_options_reaches_open_streams() {
     }
     assert!(borders(&events).is_empty());
 }
+
+#[test]
+fn behaves_the_same_in_every_tier() {
+    let sound = [sine(44_100, 0.001, 1.0), sine(44_100, 0.3, 1.0), sine(44_100, 0.001, 1.0)].concat();
+    bespoke_plugin_testkit::Conformance::new(&bespoke_vad_energy::BESPOKE_PLUGIN)
+        .audio(bespoke_plugin_api::Audio::new(sound, 44_100))
+        .check();
+}

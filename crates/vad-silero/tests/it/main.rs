@@ -6,6 +6,7 @@
 mod support;
 
 mod allocations;
+mod conformance;
 mod engines;
 mod kit;
 mod model;
