@@ -15,8 +15,8 @@ use serde_json::Value;
 use tokio::runtime::Handle;
 
 use crate::{
-    Events, Registry, clock,
-    plugin::{PluginCell, Tasks},
+    Config, Events, Hooks, Registry, clock,
+    plugin::{Generation, PluginCell, Tasks},
 };
 
 /// Where model files lie. The host does not know how they get there.
@@ -33,7 +33,23 @@ pub(crate) struct Services {
     pub(crate) runtime: Handle,
     pub(crate) events: Events,
     pub(crate) registry: Registry,
+    pub(crate) hooks: Hooks,
+    pub(crate) config: Config,
     pub(crate) models: Option<Arc<dyn ModelStore>>,
+}
+
+impl Services {
+    /// Replaces what a plugin offers at run time.
+    pub(crate) fn publish(&self, plugin: &Arc<PluginCell>, generation: &Arc<Generation>, contributions: &[Contribution]) -> Result<()> {
+        self.registry.publish(plugin, generation, contributions)?;
+        self.hooks.update(&self.registry);
+        Ok(())
+    }
+}
+
+/// The variable of the environment that holds a plugin's secret: `token` of `telegram` is `TELEGRAM_TOKEN`.
+pub(crate) fn secret_variable(plugin: &str, secret: &str) -> String {
+    format!("{plugin}_{secret}").to_uppercase().replace('-', "_")
 }
 
 /// The host as one generation of a plugin sees it.
@@ -102,16 +118,16 @@ impl HostApi for PluginHost {
     }
 
     fn publish(&self, contributions: Vec<Contribution>) -> Result<()> {
-        let plugin = self.plugin.upgrade().ok_or_else(|| Error::new(Code::NOT_READY, "the plugin has stopped"))?;
-        let generation = plugin.generation.load_full().ok_or_else(|| Error::new(Code::NOT_READY, "publish works after start"))?;
+        let plugin = self.plugin.upgrade().ok_or_else(|| Error::new(Code::NOT_READY, "the host has stopped"))?;
         let dynamic = |kind: Kind| plugin.manifest.as_ref().is_some_and(|m| m.is_dynamic(kind));
         if let Some(other) = contributions.iter().find(|c| !dynamic(c.kind())) {
-            let message = format!("publishes {other:?}, but plugin.toml marks no {} as `dynamic`", other.kind());
-            return Err(Error::new(Code::CONTRACT_MISMATCH, message));
+            let kind = other.kind();
+            let message = format!("publishes {kind} `{}`, but plugin.toml marks no {kind} as dynamic", other.name());
+            return Err(Error::new(Code::CONTRACT_MISMATCH, message)
+                .with_help(format!("add [[provides]] kind = \"{kind}\", dynamic = true to plugin.toml")));
         }
-        let specs: Vec<_> = contributions.iter().map(Contribution::spec).collect();
-        self.services.registry.declare(&plugin, &specs)?;
-        self.services.registry.serve(&generation, &contributions)
+        let Some((generation, contributions)) = plugin.publisher(contributions)? else { return Ok(()) };
+        self.services.publish(&plugin, &generation, &contributions)
     }
 
     fn emit(&self, topic: &str, payload: Value) -> Result<()> {
@@ -126,11 +142,15 @@ impl HostApi for PluginHost {
     fn secret(&self, name: &str) -> BoxFuture<'static, Result<String>> {
         let declared =
             self.plugin.upgrade().and_then(|p| p.manifest.clone()).is_some_and(|m| m.permissions.secrets.iter().any(|s| s == name));
+        let variable = secret_variable(&self.id, name);
         let result = if declared {
-            std::env::var(name)
-                .map_err(|_| Error::invalid_params(format!("the secret {name} is not set")).with_help(format!("export {name}=…")))
+            self.services.config.variable(&variable).map(str::to_owned).ok_or_else(|| {
+                Error::invalid_params(format!("the secret `{name}` is not set: it is read from {variable}"))
+                    .with_help(format!("export {variable}=…"))
+            })
         } else {
-            Err(Error::new(Code::PERMISSION_DENIED, format!("plugin.toml does not ask for the secret {name}")))
+            Err(Error::new(Code::PERMISSION_DENIED, format!("plugin.toml does not ask for the secret `{name}`"))
+                .with_help(format!("add \"{name}\" to secrets under [permissions] in plugin.toml")))
         };
         Box::pin(async move { result })
     }

@@ -18,8 +18,11 @@ use crate::redact::Redactor;
 /// The version of the configuration's layout that this program writes.
 pub const CONFIG_VERSION: u64 = 1;
 
+/// The longest limit that can be configured. Far more could not be added to a clock.
+const LONGEST_MS: u64 = 24 * 60 * 60 * 1000;
+
 /// A configuration as it stands in a file, or the empty one.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Config {
     origin: String,
     path: Option<PathBuf>,
@@ -46,6 +49,8 @@ pub struct PluginDefaults {
     pub auto_install: bool,
     /// Most time a plugin's start may take, in milliseconds.
     pub start_timeout_ms: u64,
+    /// Most time that calls in flight may go on when a plugin stops, and again that its shutdown may take, in milliseconds.
+    pub stop_timeout_ms: u64,
     /// Most time a request may take when its caller sets no deadline, in milliseconds.
     pub call_timeout_ms: u64,
     /// Threads that one request of a plugin may use, at least 1.
@@ -54,7 +59,7 @@ pub struct PluginDefaults {
 
 impl Default for PluginDefaults {
     fn default() -> Self {
-        PluginDefaults { auto_install: false, start_timeout_ms: 10_000, call_timeout_ms: 120_000, cpu_budget: 1 }
+        PluginDefaults { auto_install: false, start_timeout_ms: 10_000, stop_timeout_ms: 5_000, call_timeout_ms: 120_000, cpu_budget: 1 }
     }
 }
 
@@ -100,6 +105,13 @@ impl From<Problem> for ConfigError {
     }
 }
 
+impl fmt::Debug for Config {
+    /// Without the values: the environment holds secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config").field("origin", &self.origin).field("keys", &self.positions.len()).finish_non_exhaustive()
+    }
+}
+
 impl Config {
     /// The configuration of a program that has no file.
     pub fn empty() -> Self {
@@ -109,7 +121,7 @@ impl Config {
             text: String::new(),
             root: Map::new(),
             positions: BTreeMap::new(),
-            env: std::env::vars().collect(),
+            env: environment(),
         }
     }
 
@@ -142,8 +154,7 @@ impl Config {
         })?;
         let mut positions = BTreeMap::new();
         let root = table(document.as_table(), "", &lines, &mut positions);
-        let config =
-            Config { origin: origin.to_owned(), path: None, text: text.to_owned(), root, positions, env: std::env::vars().collect() };
+        let config = Config { origin: origin.to_owned(), path: None, text: text.to_owned(), root, positions, env: environment() };
         match config.root.get("config_version") {
             None => {}
             Some(Value::Number(n)) if n.as_u64().is_some_and(|n| (1..=CONFIG_VERSION).contains(&n)) => {}
@@ -191,6 +202,10 @@ impl Config {
     /// With the place of the offending key.
     pub fn section<T: DeserializeOwned>(&self, name: &str) -> Result<T, ConfigError> {
         let value = self.root.get(name).cloned().unwrap_or_else(|| json!({}));
+        if !value.is_object() {
+            // serde would take an array for the fields in order.
+            return Err(self.problem(name, "must be a table", Some(format!("write [{name}] above its keys"))).into());
+        }
         let value = self.filled(value, name)?;
         serde_path_to_error::deserialize(&value).map_err(|e| {
             let path = e.path().to_string();
@@ -203,12 +218,32 @@ impl Config {
     /// # Errors
     /// With the place of the offending key.
     pub fn plugin_defaults(&self) -> Result<PluginDefaults, ConfigError> {
+        let at_hand = self.root.get("plugins");
+        if at_hand.is_some_and(|plugins| !plugins.is_object()) {
+            return Err(self.problem("plugins", "must be a table", Some("write [plugins] above its keys".into())).into());
+        }
+        if let Some((id, _)) = self.plugins().find(|(_, v)| v.is_array()) {
+            let fix = format!("write [plugins.{id}] once, with single brackets");
+            return Err(self.problem(&format!("plugins.{id}"), "must be a table, not an array", Some(fix)).into());
+        }
         let scalars: Map<_, _> = self.plugins().filter(|(_, v)| !v.is_object()).map(|(k, v)| (k.clone(), v.clone())).collect();
         let value = self.filled(Value::Object(scalars), "plugins")?;
-        serde_path_to_error::deserialize(&value).map_err(|e| {
+        let defaults: PluginDefaults = serde_path_to_error::deserialize(&value).map_err(|e| {
             let path = e.path().to_string();
-            self.explain("plugins", &path, &e.into_inner().to_string()).into()
-        })
+            ConfigError::from(self.explain("plugins", &path, &e.into_inner().to_string()))
+        })?;
+        let limits = [
+            ("start_timeout_ms", defaults.start_timeout_ms),
+            ("stop_timeout_ms", defaults.stop_timeout_ms),
+            ("call_timeout_ms", defaults.call_timeout_ms),
+        ];
+        match limits.into_iter().find(|(_, ms)| !(1..=LONGEST_MS).contains(ms)) {
+            Some((key, ms)) => {
+                let fix = format!("write milliseconds from 1 to {LONGEST_MS}, which is a day");
+                Err(self.problem(&format!("plugins.{key}"), format!("{ms} is no limit"), Some(fix)).into())
+            }
+            None => Ok(defaults),
+        }
     }
 
     /// Ids of the plugins that have a table, in the order of the file.
@@ -234,7 +269,8 @@ impl Config {
         self.filled(Value::Object(own), &format!("plugins.{id}"))
     }
 
-    /// Puts the error of a plugin's own check in its place in the file.
+    /// Puts the error of a plugin's own check in its place in the file. A value that came through a reference is taken out of
+    /// the message: serde repeats what it does not like.
     pub fn locate(&self, id: &str, error: &Error) -> ConfigError {
         let path = error.data().and_then(|d| d.get("path")).and_then(Value::as_str).unwrap_or_default();
         let mut problem = self.explain(&format!("plugins.{id}"), path, error.message());
@@ -276,6 +312,9 @@ impl Config {
                 .ok_or_else(|| self.problem(&above[..=depth].join("."), format!("is no table, so `{key}` cannot be set"), None))?;
         }
         let value = value.parse::<toml_edit::Value>().unwrap_or_else(|_| value.into());
+        if !value.is_inline_table() && table.get(last).is_some_and(|item| item.is_table_like() || item.is_array_of_tables()) {
+            return Err(self.problem(key, "is a table", Some(format!("set one of its keys, such as {key}.NAME"))).into());
+        }
         match table.get_mut(last).and_then(Item::as_value_mut) {
             // The old value's decoration holds the comment on its line.
             Some(old) => {
@@ -299,9 +338,21 @@ impl Config {
 
     /// Knows every value that came through a reference, so that none of them is shown.
     pub fn redactor(&self) -> Redactor {
+        Redactor::new(self.referenced())
+    }
+
+    /// The values behind all references.
+    pub(crate) fn referenced(&self) -> Vec<String> {
         let mut names = Vec::new();
-        references(&Value::Object(self.root.clone()), &mut names);
-        Redactor::new(names.iter().filter_map(|name| self.env.get(name)).cloned())
+        for value in self.root.values() {
+            references(value, &mut names);
+        }
+        names.iter().filter_map(|name| self.env.get(name)).cloned().collect()
+    }
+
+    /// A variable of the environment.
+    pub(crate) fn variable(&self, name: &str) -> Option<&str> {
+        self.env.get(name).map(String::as_str)
     }
 
     fn plugins(&self) -> impl Iterator<Item = (&String, &Value)> {
@@ -330,26 +381,25 @@ impl Config {
 
     fn fill(&self, text: &str, key: &str) -> Result<String, ConfigError> {
         let mut out = String::with_capacity(text.len());
-        let mut rest = text;
-        while let Some(at) = rest.find("${") {
-            if rest[..at].ends_with('$') {
-                out.push_str(&rest[..at]);
-                out.push('{');
-                rest = &rest[at + 2..];
-                continue;
+        for piece in pieces(text) {
+            match piece {
+                Piece::Text(text) => out.push_str(text),
+                Piece::Reference(name) => match self.env.get(name) {
+                    Some(value) => out.push_str(value),
+                    None if name.is_empty() || name.contains(|c: char| !c.is_ascii_alphanumeric() && c != '_') => {
+                        let fix = "write ${NAME} with letters, digits and `_`, or `$${` for a literal `${`";
+                        return Err(self.problem(key, format!("`${{{name}}}` names no variable"), Some(fix.into())).into());
+                    }
+                    None => {
+                        let fix = format!("export {name}=…");
+                        return Err(self.problem(key, format!("refers to ${{{name}}}, which is not set"), Some(fix)).into());
+                    }
+                },
+                Piece::Unclosed => {
+                    return Err(self.problem(key, "has a `${` without a `}`", Some("write `$${` for a literal `${`".into())).into());
+                }
             }
-            out.push_str(&rest[..at]);
-            let Some(end) = rest[at..].find('}') else {
-                return Err(self.problem(key, "has a `${` without a `}`", Some("write `$${` for a literal `${`".into())).into());
-            };
-            let name = &rest[at + 2..at + end];
-            let Some(value) = self.env.get(name) else {
-                return Err(self.problem(key, format!("refers to ${{{name}}}, which is not set"), Some(format!("export {name}=…"))).into());
-            };
-            out.push_str(value);
-            rest = &rest[at + end + 1..];
         }
-        out.push_str(rest);
         Ok(out)
     }
 
@@ -363,7 +413,7 @@ impl Config {
                 let key = if key.ends_with(&format!(".{field}")) { key } else { join(&key, field) };
                 self.unknown(&key, field, &known)
             }
-            None => self.problem(&key, message, None),
+            None => self.problem(&key, in_words(&self.redactor().redact(message)), None),
         }
     }
 
@@ -398,10 +448,81 @@ fn join(above: &str, key: &str) -> String {
     if above.is_empty() { key.to_owned() } else { format!("{above}.{key}") }
 }
 
+/// serde speaks of Rust's types; a person wrote TOML.
+fn in_words(message: &str) -> String {
+    if let Some((found, known)) = message.strip_prefix("unknown variant `").and_then(|rest| rest.split_once('`')) {
+        let known: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
+        let fix = match closest(found, known.iter().copied()) {
+            Some(close) => format!("did you mean `{close}`?"),
+            None => format!("known values: {}", known.join(", ")),
+        };
+        return format!("`{found}` is not known here; {fix}");
+    }
+    let unfit = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "));
+    let Some((found, expected)) = unfit.and_then(|unfit| unfit.rsplit_once(", expected ")) else { return message.to_owned() };
+    let found = match found {
+        "map" => "a table",
+        "sequence" => "a list",
+        other => other,
+    };
+    let expected = match expected {
+        "u8" => "a whole number from 0 to 255",
+        "u16" => "a whole number from 0 to 65535",
+        "u32" | "u64" | "usize" => "a whole number, not negative",
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
+        "f32" | "f64" => "a number",
+        "a boolean" => "true or false",
+        "a sequence" => "a list",
+        "a map" => "a table",
+        other if other.starts_with("struct ") => "a table",
+        other => other,
+    };
+    format!("{found} does not fit here: expected {expected}")
+}
+
+/// The process's own variables. One that is no Unicode cannot stand in a TOML text either.
+fn environment() -> BTreeMap<String, String> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect()
+}
+
+/// A part of a string.
+enum Piece<'t> {
+    Text(&'t str),
+    /// `${NAME}`.
+    Reference(&'t str),
+    /// A `${` without a `}`, with which the text ends.
+    Unclosed,
+}
+
+fn pieces(text: &str) -> Vec<Piece<'_>> {
+    let mut pieces = Vec::new();
+    let mut rest = text;
+    while let Some(at) = rest.find("${") {
+        let (before, from) = rest.split_at(at);
+        if before.ends_with('$') {
+            // `$${` is a literal `${`: one `$` stands in `before` already.
+            pieces.extend([Piece::Text(before), Piece::Text("{")]);
+            rest = &from[2..];
+            continue;
+        }
+        pieces.push(Piece::Text(before));
+        let Some((name, after)) = from[2..].split_once('}') else {
+            pieces.push(Piece::Unclosed);
+            return pieces;
+        };
+        pieces.push(Piece::Reference(name));
+        rest = after;
+    }
+    pieces.push(Piece::Text(rest));
+    pieces
+}
+
 fn references(value: &Value, names: &mut Vec<String>) {
     match value {
         Value::String(text) => {
-            names.extend(text.match_indices("${").filter_map(|(at, _)| Some(text[at + 2..].split_once('}')?.0.to_owned())))
+            names.extend(
+                pieces(text).iter().filter_map(|piece| if let Piece::Reference(name) = piece { Some((*name).to_owned()) } else { None }),
+            );
         }
         Value::Array(items) => items.iter().for_each(|item| references(item, names)),
         Value::Object(fields) => fields.values().for_each(|field| references(field, names)),

@@ -4,7 +4,7 @@ use std::{
     fmt,
     future::Future,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -13,7 +13,10 @@ use std::{
 use arc_swap::ArcSwap;
 use bespoke_plugin_api::{CallCx, Error, Hook, HookEvent, HookHandler, HookReply, OnFailure, Result};
 
-use crate::{Slot, clock};
+use crate::{Leased, Registry, Slot, clock};
+
+/// The longest a handler may take, whatever its subscription says: more could not be added to a clock.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The subscriptions of all plugins, in order.
 #[derive(Default)]
@@ -21,6 +24,8 @@ pub struct Hooks {
     /// One bit per hook that somebody wants. Written after the snapshot it speaks of.
     mask: AtomicU64,
     table: ArcSwap<Vec<Slot<dyn HookHandler>>>,
+    /// Held while a snapshot is made: of two plugins that come up at once, none may overwrite the other's with an older one.
+    update: Mutex<()>,
 }
 
 /// What the handlers made of an event.
@@ -63,12 +68,17 @@ impl Hooks {
     }
 
     /// Takes over the subscriptions of a registry.
-    pub(crate) fn update(&self, mut slots: Vec<Slot<dyn HookHandler>>) {
+    pub(crate) fn update(&self, registry: &Registry) {
+        let updating = self.update.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots = registry.all::<dyn HookHandler>();
         slots.retain(Slot::is_ready);
         slots.sort_by(|a, b| b.spec().priority.cmp(&a.spec().priority).then_with(|| a.plugin().cmp(b.plugin())));
         let mask = slots.iter().fold(0, |mask, slot| mask | slot.spec().hook.bit());
-        self.table.store(Arc::new(slots));
+        let before = self.table.swap(Arc::new(slots));
         self.mask.store(mask, Ordering::Relaxed);
+        drop(updating);
+        // It may hold the last of a plugin's objects: not dropped under the lock.
+        drop(before);
     }
 }
 
@@ -94,11 +104,8 @@ async fn dispatch(table: &[Slot<dyn HookHandler>], cx: &CallCx, mut event: HookE
             Ok(HookReply::Replace { event: new }) => event = *new,
             Ok(HookReply::Veto { reason }) => return Outcome::Vetoed { plugin: slot.plugin().to_owned(), reason },
             // `HookReply` may grow: an answer that this host does not know is a failure, not a consent.
-            Ok(_) => {
-                return failed(slot, hook, &Error::internal("answered something this host does not know"))
-                    .unwrap_or(Outcome::Proceed(event));
-            }
-            Err(error) => {
+            reply => {
+                let error = reply.err().unwrap_or_else(|| Error::internal("answered something that this host does not know"));
                 if let Some(veto) = failed(slot, hook, &error) {
                     return veto;
                 }
@@ -115,10 +122,14 @@ async fn dispatch(table: &[Slot<dyn HookHandler>], cx: &CallCx, mut event: HookE
 }
 
 async fn ask(slot: &Slot<dyn HookHandler>, cx: &CallCx, event: &HookEvent) -> Result<HookReply> {
-    let cx = cx.with_deadline(clock::now().plus(Duration::from_millis(slot.spec().timeout_ms)));
+    let limit = Duration::from_millis(slot.spec().timeout_ms).min(LONGEST);
     // The handler gets a copy: a reference could not outlive this frame inside the guarded future.
     let event = event.clone();
-    slot.call(&cx, |handler, cx| async move { handler.on(&cx, &event).await }).await
+    let asked = slot.call_within(limit, cx, |handler, cx| async move {
+        let cx = cx.with_deadline(clock::now().plus(limit));
+        handler.on(&cx, &event).await
+    });
+    asked.await.map(Leased::into_inner)
 }
 
 fn failed(slot: &Slot<dyn HookHandler>, hook: Hook, error: &Error) -> Option<Outcome> {

@@ -3,31 +3,25 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use bespoke_manifest::{Inherited, Manifest};
-use bespoke_plugin_api::{Code, Error, HookHandler, Instance, Kind, PluginContext, Result};
+use bespoke_plugin_api::{CancelToken, Code, Error, Instance, Kind, PluginContext, Result};
 use serde_json::{Value, json};
-use tokio::{runtime::Handle, sync::oneshot, task::JoinSet};
+use tokio::{runtime::Handle, task::JoinSet};
 
 use crate::{
-    Config, ConfigError, Events, Hooks, ModelStore, Registry, Row,
-    api::{PluginHost, Services},
+    Config, ConfigError, Events, Hooks, ModelStore, Redactor, Registry, Row,
+    api::{PluginHost, Services, secret_variable},
+    needs::{self, claim, closure, refuse_cycles, refuse_unmet, requires},
     plugin::{Candidate, Generation, PluginCell, State, Tasks},
-    slot::{panicked, timed_out},
+    slot::{panicked, shown},
+    thread::{Threads, Waiting},
 };
-
-/// How long calls in flight may go on when a plugin stops.
-const DRAIN_LIMIT: Duration = Duration::from_secs(5);
-
-/// How long a plugin's `shutdown` may take.
-const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
 
 /// Makes a [`Host`]; see [`Host::builder`].
 #[must_use]
@@ -77,40 +71,43 @@ impl HostBuilder {
         let mut names: BTreeMap<(Kind, String), String> = BTreeMap::new();
         for candidate in candidates {
             let manifest = inspect(&candidate);
-            let cell = PluginCell::new(candidate, manifest.as_ref().ok().cloned().map(Arc::new), Value::Null, call_limit);
+            let cell = PluginCell::new(candidate, manifest.as_ref().ok().cloned().map(Arc::new), call_limit);
             let id = cell.id().to_owned();
             if let Some(first) = plugins.iter().find(|p| p.id() == id) {
                 let (a, b) = (&first.candidate.origin, &cell.candidate.origin);
-                let message = format!("the id `{id}` is taken: both {a} and {b} claim it; the first one serves");
+                let message = format!("the id `{id}` is taken: both {a} and {b} claim it; that of {a} counts");
                 cell.fail(Error::new(Code::ALREADY_LOADED, message).with_help("build with one of the two"));
-            } else if let Err(error) = &manifest {
-                cell.fail(error.clone());
             } else if !self.config.is_enabled(&id) {
-                cell.set(
-                    State::Disabled,
-                    "switched off in the configuration",
-                    Some(format!("bespoke config set plugins.{id}.enabled true")),
-                );
-            } else if let Some(clash) = claim(&mut names, &id, manifest.as_ref().ok()) {
-                cell.fail(clash);
+                let fix = format!("bespoke config set plugins.{id}.enabled true");
+                cell.set(State::Disabled, "switched off in the configuration", Some(fix));
+            } else if let Err(error) = manifest.and_then(|manifest| claim(&mut names, &id, &manifest)) {
+                cell.fail(error);
             }
             plugins.push(Arc::new(cell));
         }
         refuse_unmet(&plugins);
         refuse_cycles(&plugins);
 
-        let services =
-            Services { runtime: Handle::current(), events: Events::default(), registry: Registry::default(), models: self.models };
+        let redactor = redactor(&self.config, &plugins);
+        let services = Services {
+            runtime: Handle::current(),
+            events: Events::default(),
+            registry: Registry::default(),
+            hooks: Hooks::default(),
+            config: self.config,
+            models: self.models,
+        };
         Ok(Host {
             inner: Arc::new(Inner {
                 services: Arc::new(services),
-                hooks: Hooks::default(),
-                config: self.config,
+                redactor,
                 plugins,
                 data_dir: self.data_dir,
                 start_limit: Duration::from_millis(defaults.start_timeout_ms),
+                stop_limit: Duration::from_millis(defaults.stop_timeout_ms),
                 cpu_budget: defaults.cpu_budget,
-                late: AtomicUsize::new(0),
+                threads: Threads::default(),
+                closing: CancelToken::new(),
             }),
         })
     }
@@ -139,14 +136,15 @@ pub struct Host {
 
 struct Inner {
     services: Arc<Services>,
-    hooks: Hooks,
-    config: Config,
+    redactor: Redactor,
     plugins: Vec<Arc<PluginCell>>,
     data_dir: Option<PathBuf>,
     start_limit: Duration,
+    stop_limit: Duration,
     cpu_budget: u16,
-    /// Threads of plugin code that did not come back in time.
-    late: AtomicUsize,
+    threads: Threads,
+    /// Cancelled by `shutdown`: nothing starts any more.
+    closing: CancelToken,
 }
 
 impl Host {
@@ -162,7 +160,7 @@ impl Host {
 
     /// Hook dispatch.
     pub fn hooks(&self) -> &Hooks {
-        &self.inner.hooks
+        &self.inner.services.hooks
     }
 
     /// The event bus.
@@ -172,7 +170,12 @@ impl Host {
 
     /// The configuration.
     pub fn config(&self) -> &Config {
-        &self.inner.config
+        &self.inner.services.config
+    }
+
+    /// Knows every secret that the configuration refers to or a plugin may ask for, so that none of them is shown.
+    pub fn redactor(&self) -> &Redactor {
+        &self.inner.redactor
     }
 
     /// The manifest of a plugin, where it could be read.
@@ -188,6 +191,21 @@ impl Host {
         self.inner.plugins.iter().find(provides).map(|p| p.id().to_owned())
     }
 
+    /// Whether a plugin is a stand-in for tests: its manifest has the category `testing`. Such a plugin serves who names it and
+    /// is never chosen by default.
+    pub fn is_stand_in(&self, id: &str) -> bool {
+        self.manifest(id).is_some_and(|m| m.categories.iter().any(|c| c == "testing"))
+    }
+
+    /// Names of a kind that serve when nothing is configured, sorted: all but those of stand-ins.
+    pub fn default_names(&self, kind: Kind) -> Vec<String> {
+        let plugins = self.inner.plugins.iter().filter(|p| !self.is_stand_in(p.id()));
+        let provided = plugins.filter_map(|p| p.manifest.clone()).flat_map(|m| m.provides.clone());
+        let mut names: Vec<String> = provided.filter(|p| p.kind == kind).filter_map(|p| p.name).collect();
+        names.sort();
+        names
+    }
+
     /// Text of the JSON Schema of a plugin's configuration.
     pub fn config_schema(&self, id: &str) -> Option<&str> {
         self.inner.plugins.iter().find(|p| p.id() == id).map(|p| p.candidate.config_schema.as_str())
@@ -200,7 +218,7 @@ impl Host {
 
     /// Threads of plugin code that did not come back in time and are left behind.
     pub fn late_threads(&self) -> usize {
-        self.inner.late.load(Ordering::Relaxed)
+        self.inner.threads.late()
     }
 
     /// Checks the configuration of every plugin without starting any.
@@ -211,9 +229,10 @@ impl Host {
         let mut problems = Vec::new();
         for plugin in &self.inner.plugins {
             if matches!(plugin.state(), State::Unloaded | State::Ready) {
-                let checked = self.inner.config_of(plugin);
-                if let Err(ConfigFault::Located(error)) = checked {
-                    problems.extend(error.problems);
+                match self.inner.config_of(plugin) {
+                    Ok(_) => {}
+                    Err(ConfigFault::Located(error)) => problems.extend(error.problems),
+                    Err(ConfigFault::Broken(error)) => problems.extend(self.config().locate(plugin.id(), &error).problems),
                 }
             }
         }
@@ -222,21 +241,35 @@ impl Host {
 
     /// Starts plugins side by side, each as soon as those it needs are ready, each time-boxed. Returns when all have settled.
     /// What went wrong with one is in its row.
+    ///
+    /// Dropping the future stops the waiting, not the starting.
     pub async fn start(&self, selection: Selection<'_>) {
-        let chosen = self.inner.closure(selection);
-        let mut tasks = JoinSet::new();
-        for plugin in self.inner.plugins.iter().filter(|p| chosen.contains(p.id()) && p.state() == State::Unloaded) {
-            // All are `Starting` before the first one runs: a call or a dependent waits instead of failing.
-            plugin.set_state(State::Starting);
-            let (inner, plugin) = (self.inner.clone(), plugin.clone());
-            tasks.spawn(async move { inner.start(plugin).await });
+        let inner = &self.inner;
+        let chosen = match selection {
+            Selection::All => inner.plugins.iter().map(|p| p.id().to_owned()).collect(),
+            Selection::Ids(ids) => closure(&inner.plugins, ids.iter().cloned().collect()),
+        };
+        // All are `Starting` before the first one runs: a call or a dependent waits instead of failing.
+        let starting: Vec<_> = inner
+            .plugins
+            .iter()
+            .filter(|p| chosen.contains(p.id()) && !inner.closing.is_cancelled() && p.change(State::Unloaded, State::Starting))
+            .map(|plugin| (plugin, inner.services.runtime.spawn(inner.clone().start(plugin.clone()))))
+            .collect();
+        for (plugin, task) in starting {
+            if let Err(error) = task.await {
+                plugin.fail(Error::internal(format!("its start broke: {error}")));
+            }
         }
-        while tasks.join_next().await.is_some() {}
     }
 
     /// Stops all plugins, dependents first, within bounded time. Plugin code that hangs is left behind and counted.
     pub async fn shutdown(&self) {
         let inner = &self.inner;
+        inner.closing.cancel();
+        for plugin in &inner.plugins {
+            plugin.started().await;
+        }
         let mut left: BTreeMap<String, Arc<PluginCell>> =
             inner.plugins.iter().filter(|p| p.state() == State::Ready).map(|p| (p.id().to_owned(), p.clone())).collect();
         while !left.is_empty() {
@@ -272,72 +305,89 @@ enum ConfigFault {
 
 impl Inner {
     async fn start(self: Arc<Self>, plugin: Arc<PluginCell>) {
-        let begun = Instant::now();
-        if let Err(error) = self.dependencies_ready(&plugin).await {
-            return plugin.fail(error);
-        }
-        match self.start_in_time(&plugin).await {
-            Ok(()) => {
-                plugin.ready(begun);
-                self.hooks_changed();
-                self.services.events.emit("plugin.ready", None, json!({ "plugin": plugin.id(), "ms": begun.elapsed().as_millis() as u64 }));
+        let events = &self.services.events;
+        let result = tokio::select! {
+            biased;
+            () = self.closing.cancelled() => {
+                self.services.registry.remove(plugin.id());
+                return plugin.set(State::Stopped, "the host was shut down before it was ready", None);
+            }
+            result = self.start_when_possible(&plugin) => result,
+        };
+        match result {
+            Ok(started_in) => {
+                plugin.ready(started_in);
+                events.emit("plugin.ready", None, json!({ "plugin": plugin.id(), "ms": started_in.as_millis() as u64 }));
             }
             Err(error) => {
                 self.services.registry.remove(plugin.id());
-                tracing::warn!(plugin = plugin.id(), %error, "did not start");
-                self.services.events.emit("plugin.failed", None, json!({ "plugin": plugin.id(), "reason": error.message() }));
-                plugin.fail(error);
+                let reason = self.redactor.redact(error.message()).into_owned();
+                tracing::warn!(plugin = plugin.id(), reason, "did not start");
+                events.emit("plugin.failed", None, json!({ "plugin": plugin.id(), "reason": reason }));
+                let redacted = Error::new(error.code(), reason);
+                plugin.fail(error.help().map_or(redacted.clone(), |help| redacted.with_help(help)));
             }
         }
     }
 
-    async fn dependencies_ready(&self, plugin: &PluginCell) -> Result<()> {
-        for id in requires(plugin) {
-            let Some(needed) = self.plugins.iter().find(|p| *p.id() == id) else { continue };
-            let optional = plugin.manifest.as_ref().is_some_and(|m| m.requires.iter().any(|r| r.plugin == id && r.optional));
-            let state = needed.settled().await;
-            if state != State::Ready && !optional {
-                let why = needed.status().reason.map_or(String::new(), |reason| format!(": {reason}"));
-                return Err(Error::new(Code::DEPENDENCY_MISSING, format!("needs `{id}`, which is {}{why}", state.name())));
+    async fn start_when_possible(self: &Arc<Self>, plugin: &Arc<PluginCell>) -> Result<Duration> {
+        needs::ready(&self.plugins, plugin).await?;
+        let begun = Instant::now();
+        let tasks = Arc::new(Tasks::default());
+        let instance = match self.start_in_time(plugin, &tasks).await {
+            Ok(instance) => instance,
+            Err(error) => {
+                tasks.abort();
+                return Err(error);
+            }
+        };
+        let generation = Arc::new(Generation::new(plugin.id(), instance.life, tasks));
+        let early = plugin.come_up(generation.clone());
+        let served = self.services.registry.serve(&generation, &instance.contributions);
+        let served = served.and_then(|()| early.map_or(Ok(()), |early| self.services.registry.publish(plugin, &generation, &early)));
+        match served {
+            Ok(()) => {
+                self.services.hooks.update(&self.services.registry);
+                Ok(begun.elapsed())
+            }
+            Err(error) => {
+                plugin.generation.store(None);
+                self.services.registry.withdraw(plugin.id());
+                // The error of the start is the one to tell.
+                let _ = self.shut(generation).await;
+                Err(error)
             }
         }
-        Ok(())
     }
 
     /// Runs the plugin's code on a thread that the host can do without, so that the limit holds against code that blocks.
-    async fn start_in_time(self: &Arc<Self>, plugin: &Arc<PluginCell>) -> Result<()> {
+    async fn start_in_time(self: &Arc<Self>, plugin: &Arc<PluginCell>, tasks: &Arc<Tasks>) -> Result<Instance> {
         let wanted = plugin.manifest.as_ref().and_then(|m| m.resources.start_timeout_ms).map(|ms| Duration::from_millis(ms.into()));
         let limit = wanted.unwrap_or(self.start_limit);
-        let tasks = Arc::new(Tasks::default());
-        let (tx, rx) = oneshot::channel();
-        let (inner, cell, of_tasks) = (self.clone(), plugin.clone(), tasks.clone());
-        let start = move || {
-            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| inner.start_here(&cell, of_tasks)));
-            let result = result.unwrap_or_else(|panic| Err(panicked(&*panic)));
-            if let Err(Ok(instance)) = tx.send(result) {
-                // Nobody waits any more: what came up late is taken down again.
-                inner.services.runtime.block_on(instance.life.shutdown());
-            }
+        let (inner, cell, of_plugin) = (self.clone(), plugin.clone(), tasks.clone());
+        let start = move |waiting: &Waiting| inner.start_here(&cell, of_plugin, waiting);
+        let (runtime, of_plugin) = (self.services.runtime.clone(), tasks.clone());
+        let take_down = move |instance: Instance| {
+            let _after = Aborts(of_plugin);
+            runtime.block_on(instance.life.shutdown());
         };
-        self.on_thread(format!("start-{}", plugin.id()), start)?;
-        let instance = match tokio::time::timeout(limit, rx).await {
-            Ok(Ok(result)) => result?,
-            Ok(Err(_)) => return Err(Error::new(Code::INITIALIZE_FAILED, "its thread ended without a word")),
-            Err(_) => {
-                tasks.abort();
-                let what = timed_out(limit);
-                return Err(Error::new(Code::INITIALIZE_FAILED, format!("start: {}; its thread was left behind", what.message()))
-                    .with_help("raise plugins.start_timeout_ms, or switch the plugin off"));
+        match self.threads.run(format!("start-{}", plugin.id()), "start", limit, start, take_down).await? {
+            Some(instance) => Ok(instance),
+            None => {
+                let message = format!("did not start within {}; its thread was left behind", shown(limit));
+                let help = match wanted {
+                    Some(_) => "raise start_timeout_ms under [resources] in its plugin.toml, or switch the plugin off",
+                    None => "raise plugins.start_timeout_ms, or switch the plugin off",
+                };
+                Err(Error::new(Code::INITIALIZE_FAILED, message).with_help(help))
             }
-        };
-        let generation = Arc::new(Generation::new(plugin.id(), instance.life.clone(), tasks));
-        plugin.generation.store(Some(generation.clone()));
-        self.services.registry.serve(&generation, &instance.contributions)
+        }
     }
 
     /// The part that runs plugin code: declare, compare, configure, start.
-    fn start_here(self: &Arc<Self>, plugin: &Arc<PluginCell>, tasks: Arc<Tasks>) -> Result<Instance> {
-        let specs = plugin.candidate.artifact.declare();
+    fn start_here(self: &Arc<Self>, plugin: &Arc<PluginCell>, tasks: Arc<Tasks>, waiting: &Waiting) -> Result<Instance> {
+        let artifact = &plugin.candidate.artifact;
+        let specs = catch_unwind(AssertUnwindSafe(|| artifact.declare())).map_err(|panic| panicked("register()", &*panic))?;
         if let Some(manifest) = &plugin.manifest {
             manifest.check_provides(&specs).map_err(|e| Error::new(Code::CONTRACT_MISMATCH, e.to_string()))?;
         }
@@ -346,175 +396,93 @@ impl Inner {
             ConfigFault::Broken(error) => error,
         })?;
         self.services.registry.declare(plugin, &specs)?;
-        *plugin.config.write().unwrap_or_else(std::sync::PoisonError::into_inner) = config.clone();
+        if waiting.is_over() {
+            // The host has cleaned up after us already, perhaps before we declared.
+            self.services.registry.remove(plugin.id());
+            return Err(Error::new(Code::INITIALIZE_FAILED, "late"));
+        }
         let host = PluginHost { services: self.services.clone(), plugin: Arc::downgrade(plugin), id: plugin.id().into(), tasks };
         let threads = plugin.manifest.as_ref().and_then(|m| m.resources.threads).map_or(self.cpu_budget, |most| most.min(self.cpu_budget));
         let mut cx = PluginContext::new(plugin.id(), Arc::new(host)).with_cpu_budget(threads);
         if let Some(dir) = &self.data_dir {
             cx = cx.with_data_dir(dir.join(plugin.id()));
         }
-        let _inside = self.services.runtime.enter();
-        self.services.runtime.block_on(plugin.candidate.artifact.start(cx, config))
+        self.services.runtime.block_on(artifact.start(cx, config))
     }
 
     fn config_of(&self, plugin: &PluginCell) -> std::result::Result<Value, ConfigFault> {
-        let config = self.config.plugin(plugin.id()).map_err(ConfigFault::Located)?;
-        let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| plugin.candidate.artifact.check(&config)));
-        match checked {
+        let config = self.services.config.plugin(plugin.id()).map_err(ConfigFault::Located)?;
+        match catch_unwind(AssertUnwindSafe(|| plugin.candidate.artifact.check(&config))) {
             Ok(Ok(())) => Ok(config),
-            Ok(Err(error)) => Err(ConfigFault::Located(self.config.locate(plugin.id(), &error))),
-            Err(panic) => Err(ConfigFault::Broken(panicked(&*panic))),
+            Ok(Err(error)) => Err(ConfigFault::Located(self.services.config.locate(plugin.id(), &error))),
+            Err(panic) => Err(ConfigFault::Broken(panicked("the check of its configuration", &*panic))),
         }
     }
 
     async fn stop(self: Arc<Self>, plugin: Arc<PluginCell>) {
         plugin.set_state(State::Draining);
         self.services.registry.withdraw(plugin.id());
-        self.hooks_changed();
+        self.services.hooks.update(&self.services.registry);
         let Some(generation) = plugin.generation.swap(None) else { return plugin.set_state(State::Stopped) };
-        let drained = generation.drain(DRAIN_LIMIT).await;
-        let (tx, rx) = oneshot::channel();
-        let (runtime, life) = (self.services.runtime.clone(), generation.life.clone());
-        let shutdown = move || {
-            let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                let _inside = runtime.enter();
-                runtime.block_on(life.shutdown());
-            }));
-            let _ = tx.send(done.map_err(|panic| panicked(&*panic)));
-        };
-        let outcome = match self.on_thread(format!("stop-{}", plugin.id()), shutdown) {
-            Err(error) => Err(error),
-            Ok(()) => match tokio::time::timeout(SHUTDOWN_LIMIT, rx).await {
-                Ok(Ok(done)) => done,
-                Ok(Err(_)) => Err(Error::new(Code::SHUTDOWN_FAILED, "its thread ended without a word")),
-                Err(_) => Err(Error::new(
-                    Code::SHUTDOWN_FAILED,
-                    format!("shutdown: no answer within {SHUTDOWN_LIMIT:?}; its thread was left behind"),
-                )),
-            },
-        };
-        generation.tasks.abort();
-        match outcome {
+        let drained = generation.drain(self.stop_limit).await;
+        let left = generation.in_flight();
+        match self.shut(generation).await {
             Ok(()) if drained => plugin.set_state(State::Stopped),
             Ok(()) => {
-                plugin.set(State::Stopped, format!("{} calls were still running after {DRAIN_LIMIT:?}", generation.in_flight()), None)
+                let calls = if left == 1 { "1 call was".to_owned() } else { format!("{left} calls were") };
+                plugin.set(State::Stopped, format!("{calls} still running after {}", shown(self.stop_limit)), None);
             }
             Err(error) => plugin.fail(error),
         }
         self.services.events.emit("plugin.stopped", None, json!({ "plugin": plugin.id() }));
     }
 
-    /// Runs plugin code on a named thread that is counted until it ends.
-    fn on_thread(self: &Arc<Self>, name: String, work: impl FnOnce() + Send + 'static) -> Result<()> {
-        let inner = self.clone();
-        inner.late.fetch_add(1, Ordering::Relaxed);
-        let counted = move || {
-            work();
-            inner.late.fetch_sub(1, Ordering::Relaxed);
+    /// Ends a generation, on a thread too: `shutdown` may block, and so may dropping the last of the plugin.
+    async fn shut(&self, generation: Arc<Generation>) -> Result<()> {
+        let (name, runtime) = (format!("stop-{}", generation.plugin()), self.services.runtime.clone());
+        let shutdown = move |_: &Waiting| {
+            let _after = Aborts(generation.tasks.clone());
+            runtime.block_on(generation.life.shutdown());
+            drop(generation);
+            Ok(())
         };
-        std::thread::Builder::new().name(name).spawn(counted).map(drop).map_err(|e| {
-            self.late.fetch_sub(1, Ordering::Relaxed);
-            Error::new(Code::RESOURCE_EXHAUSTED, format!("no thread for the plugin: {e}"))
-        })
-    }
-
-    fn hooks_changed(&self) {
-        self.hooks.update(self.services.registry.all::<dyn HookHandler>());
-    }
-
-    /// The chosen plugins and all that they need.
-    fn closure(&self, selection: Selection<'_>) -> BTreeSet<String> {
-        let mut chosen: BTreeSet<String> = match selection {
-            Selection::All => self.plugins.iter().map(|p| p.id().to_owned()).collect(),
-            Selection::Ids(ids) => ids.iter().cloned().collect(),
-        };
-        loop {
-            let needed: Vec<String> = self.plugins.iter().filter(|p| chosen.contains(p.id())).flat_map(|p| requires(p)).collect();
-            let before = chosen.len();
-            chosen.extend(needed);
-            if chosen.len() == before {
-                return chosen;
+        match self.threads.run(name, "shutdown", self.stop_limit, shutdown, drop).await? {
+            Some(()) => Ok(()),
+            None => {
+                let message = format!("did not stop within {}; its thread was left behind", shown(self.stop_limit));
+                Err(Error::new(Code::SHUTDOWN_FAILED, message))
             }
         }
     }
+}
+
+/// Ends a plugin's tasks after its shutdown, also when that panics.
+struct Aborts(Arc<Tasks>);
+
+impl Drop for Aborts {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// What must not be shown: values behind references of the configuration, and secrets that plugins may ask for.
+fn redactor(config: &Config, plugins: &[Arc<PluginCell>]) -> Redactor {
+    let secrets = plugins.iter().flat_map(|p| {
+        p.manifest.iter().flat_map(|m| m.permissions.secrets.iter().map(|secret| secret_variable(p.id(), secret))).collect::<Vec<_>>()
+    });
+    Redactor::new(config.referenced().into_iter().chain(secrets.filter_map(|variable| config.variable(&variable).map(str::to_owned))))
 }
 
 fn inspect(candidate: &Candidate) -> Result<Manifest> {
     let path = format!("{}/plugin.toml", candidate.origin);
     // Only a compiled-in plugin has a crate whose version and licence it can inherit.
-    let inherited = Inherited { version: &candidate.version, license: "Apache-2.0" };
+    let inherited = Inherited { version: &candidate.version, license: &candidate.license };
     let inherited = (candidate.tier == crate::Tier::Compiled).then_some(inherited);
     let manifest = Manifest::parse(&path, &candidate.manifest, inherited).map_err(|e| Error::new(Code::MANIFEST_INVALID, e.to_string()))?;
     if manifest.id != candidate.id {
-        let message = format!("{path}: id is `{}`, but the plugin registers as `{}`", manifest.id, candidate.id);
+        let at = manifest.position("id").map_or(String::new(), |at| format!(":{at}"));
+        let message = format!("{path}{at}: id: it is `{}`, but the plugin registers as `{}`", manifest.id, candidate.id);
         return Err(Error::new(Code::MANIFEST_INVALID, message).with_help("make the two equal"));
     }
     Ok(manifest)
-}
-
-/// Claims the names of a plugin; the plugin whose id comes first keeps a name that two want.
-fn claim(names: &mut BTreeMap<(Kind, String), String>, id: &str, manifest: Option<&Manifest>) -> Option<Error> {
-    let wanted: Vec<_> = manifest?.provides.iter().filter_map(|p| Some((p.kind, p.name.clone()?))).collect();
-    if let Some(((kind, name), owner)) = wanted.iter().find_map(|key| names.get_key_value(key)) {
-        let message = format!("{kind} `{name}` is provided by both `{owner}` and `{id}`; the first one serves");
-        return Some(Error::new(Code::ALREADY_LOADED, message).with_help(format!("bespoke config set plugins.{owner}.enabled false")));
-    }
-    names.extend(wanted.into_iter().map(|key| (key, id.to_owned())));
-    None
-}
-
-fn requires(plugin: &PluginCell) -> Vec<String> {
-    plugin.manifest.iter().flat_map(|m| m.requires.iter().map(|r| r.plugin.clone())).collect()
-}
-
-/// Refuses plugins that need one that is not there, or not in a version that fits.
-fn refuse_unmet(plugins: &[Arc<PluginCell>]) {
-    for plugin in plugins.iter().filter(|p| p.state() == State::Unloaded) {
-        let Some(manifest) = &plugin.manifest else { continue };
-        for required in manifest.requires.iter().filter(|r| !r.optional) {
-            let found = plugins.iter().find(|p| p.id() == required.plugin);
-            let error = match found.map(|p| p.manifest.as_ref().map(|m| &m.version)) {
-                None => Error::new(Code::DEPENDENCY_MISSING, format!("needs `{}`, which is not in this program", required.plugin))
-                    .with_help(format!("build with the feature `{}`", required.plugin)),
-                Some(Some(version)) if !required.version.matches(version) => {
-                    let message = format!("needs `{}` {}, but {version} is here", required.plugin, required.version);
-                    Error::new(Code::DEPENDENCY_MISSING, message)
-                }
-                Some(_) => continue,
-            };
-            plugin.fail(error);
-            break;
-        }
-    }
-}
-
-/// Refuses plugins that need each other in a circle; none of them could ever be first.
-fn refuse_cycles(plugins: &[Arc<PluginCell>]) {
-    let mut open: BTreeMap<&str, Vec<String>> =
-        plugins.iter().filter(|p| p.state() == State::Unloaded).map(|p| (p.id(), requires(p))).collect();
-    // Take away what could start; what is left needs itself.
-    loop {
-        let startable: Vec<&str> =
-            open.iter().filter(|(_, needs)| needs.iter().all(|n| !open.contains_key(n.as_str()))).map(|(id, _)| *id).collect();
-        if startable.is_empty() {
-            break;
-        }
-        for id in startable {
-            open.remove(id);
-        }
-    }
-    for plugin in plugins.iter().filter(|p| open.contains_key(p.id())) {
-        // Follow one need after the other until an id comes again.
-        let mut path = vec![plugin.id().to_owned()];
-        while let Some(next) =
-            open.get(path[path.len() - 1].as_str()).and_then(|needs| needs.iter().find(|n| open.contains_key(n.as_str())))
-        {
-            let seen = path.contains(next);
-            path.push(next.clone());
-            if seen {
-                break;
-            }
-        }
-        plugin.fail(Error::new(Code::DEPENDENCY_MISSING, format!("waits for itself: {}", path.join(" → "))));
-    }
 }

@@ -32,11 +32,13 @@ mod config;
 mod events;
 mod hooks;
 mod host;
+mod needs;
 mod plugin;
 mod redact;
 mod registry;
 mod report;
 mod slot;
+mod thread;
 
 pub use api::ModelStore;
 pub use config::{CONFIG_VERSION, Config, ConfigError, PluginDefaults, Problem};

@@ -3,15 +3,15 @@
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use arc_swap::ArcSwapOption;
 use bespoke_manifest::Manifest;
-use bespoke_plugin_api::{BoxFuture, Code, Descriptor, Error, Facts, Health, Instance, Life, PluginContext, Result, Spec};
+use bespoke_plugin_api::{BoxFuture, Code, Contribution, Descriptor, Error, Facts, Health, Instance, Life, PluginContext, Result, Spec};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::{
@@ -135,6 +135,8 @@ pub struct Candidate {
     pub origin: String,
     /// Version of the artifact.
     pub version: String,
+    /// Its licence, an SPDX expression; a manifest may leave it out where the artifact knows it.
+    pub license: String,
     /// Text of plugin.toml.
     pub manifest: String,
     /// Text of config.schema.json.
@@ -151,6 +153,7 @@ impl From<&'static Descriptor> for Candidate {
             tier: Tier::Compiled,
             origin: package.name.to_owned(),
             version: package.version.to_owned(),
+            license: package.license.to_owned(),
             manifest: package.manifest.to_owned(),
             config_schema: package.config_schema.to_owned(),
             artifact: Arc::new(descriptor),
@@ -229,19 +232,37 @@ impl Generation {
 
 /// Tasks that a plugin spawned; they end with their generation.
 #[derive(Default)]
-pub(crate) struct Tasks(Mutex<Vec<AbortHandle>>);
+pub(crate) struct Tasks(Mutex<Running>);
+
+#[derive(Default)]
+struct Running {
+    over: bool,
+    list: Vec<AbortHandle>,
+}
 
 impl Tasks {
     pub(crate) fn add(&self, task: AbortHandle) {
-        let mut tasks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        tasks.retain(|t| !t.is_finished());
-        tasks.push(task);
+        let mut tasks = self.lock();
+        if tasks.over {
+            // A start that was given up may still run and spawn.
+            task.abort();
+            return;
+        }
+        tasks.list.retain(|t| !t.is_finished());
+        tasks.list.push(task);
     }
 
+    /// Ends them, and those that are still to come.
     pub(crate) fn abort(&self) {
-        for task in self.0.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-            task.abort();
-        }
+        let mut tasks = self.lock();
+        tasks.over = true;
+        let list = std::mem::take(&mut tasks.list);
+        drop(tasks);
+        list.iter().for_each(AbortHandle::abort);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Running> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -275,8 +296,9 @@ pub(crate) struct PluginCell {
     id: Arc<str>,
     pub(crate) candidate: Candidate,
     pub(crate) manifest: Option<Arc<Manifest>>,
-    pub(crate) config: RwLock<Value>,
     pub(crate) generation: ArcSwapOption<Generation>,
+    /// What the plugin published before its generation was in place.
+    early: Mutex<Option<Vec<Contribution>>>,
     status: Mutex<Status>,
     settled: watch::Sender<State>,
     metrics: Metrics,
@@ -291,19 +313,18 @@ pub(crate) struct Status {
     pub(crate) reported: Health,
     pub(crate) reason: Option<String>,
     pub(crate) fix: Option<String>,
-    pub(crate) error: Option<Error>,
     pub(crate) started_in: Option<Duration>,
 }
 
 impl PluginCell {
-    pub(crate) fn new(candidate: Candidate, manifest: Option<Arc<Manifest>>, config: Value, call_limit: Duration) -> Self {
-        let status = Status { state: State::Unloaded, reported: Health::Unknown, reason: None, fix: None, error: None, started_in: None };
+    pub(crate) fn new(candidate: Candidate, manifest: Option<Arc<Manifest>>, call_limit: Duration) -> Self {
+        let status = Status { state: State::Unloaded, reported: Health::Unknown, reason: None, fix: None, started_in: None };
         PluginCell {
             id: candidate.id.as_str().into(),
             candidate,
             manifest,
-            config: RwLock::new(config),
             generation: ArcSwapOption::empty(),
+            early: Mutex::new(None),
             status: Mutex::new(status),
             settled: watch::Sender::new(State::Unloaded),
             metrics: Metrics::default(),
@@ -335,6 +356,42 @@ impl PluginCell {
         self.lock().state
     }
 
+    /// From one state into another, if it is in the first: of two who try, one succeeds.
+    pub(crate) fn change(&self, from: State, to: State) -> bool {
+        {
+            let mut status = self.lock();
+            if status.state != from {
+                return false;
+            }
+            status.state = to;
+        }
+        self.settled.send_replace(to);
+        true
+    }
+
+    /// Puts a generation in its place and hands out what it published before.
+    pub(crate) fn come_up(&self, generation: Arc<Generation>) -> Option<Vec<Contribution>> {
+        let mut early = self.early.lock().unwrap_or_else(PoisonError::into_inner);
+        self.generation.store(Some(generation));
+        early.take()
+    }
+
+    /// The generation that contributions are published for; while it starts they are kept until it is there.
+    pub(crate) fn publisher(&self, contributions: Vec<Contribution>) -> Result<Option<(Arc<Generation>, Vec<Contribution>)>> {
+        let mut early = self.early.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.generation.load_full() {
+            Some(generation) => Ok(Some((generation, contributions))),
+            None if self.state() == State::Starting => {
+                let before = early.replace(contributions);
+                drop(early);
+                // Objects of the plugin: not dropped under the lock.
+                drop(before);
+                Ok(None)
+            }
+            None => Err(Error::new(Code::NOT_READY, "the plugin has stopped, so nothing can be published")),
+        }
+    }
+
     pub(crate) fn set_state(&self, state: State) {
         self.lock().state = state;
         self.settled.send_replace(state);
@@ -355,16 +412,15 @@ impl PluginCell {
             let mut status = self.lock();
             status.reason = Some(error.message().to_owned());
             status.fix = error.help().map(str::to_owned);
-            status.error = Some(error);
         }
         self.set_state(State::Failed);
     }
 
-    pub(crate) fn ready(&self, started: Instant) {
+    pub(crate) fn ready(&self, started_in: Duration) {
         {
             let mut status = self.lock();
-            status.started_in = Some(started.elapsed());
-            (status.reason, status.fix, status.error) = (None, None, None);
+            status.started_in = Some(started_in);
+            (status.reason, status.fix) = (None, None);
         }
         self.set_state(State::Ready);
     }
@@ -383,7 +439,7 @@ impl PluginCell {
         }
         let Some(generation) = self.generation.load_full() else { return Health::Unknown };
         let asked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| generation.life.health()))
-            .unwrap_or_else(|panic| Health::Failed(format!("health {}", crate::slot::panicked(&*panic).message())));
+            .unwrap_or_else(|panic| Health::Failed(crate::slot::panicked("health()", &*panic).message().to_owned()));
         match (asked, status.reported) {
             (Health::Failed(reason), _) | (_, Health::Failed(reason)) => Health::Failed(reason),
             (Health::Degraded(reason), _) | (_, Health::Degraded(reason)) => Health::Degraded(reason),
@@ -409,6 +465,12 @@ impl PluginCell {
             Some(fix) => error.with_help(fix),
             None => error,
         }
+    }
+
+    /// Completes when the plugin does not start, or no longer.
+    pub(crate) async fn started(&self) {
+        // The sender is part of this cell, so it is never gone while we look.
+        let _ = self.settled.subscribe().wait_for(|state| *state != State::Starting).await;
     }
 
     /// Completes when the plugin is in a state that does not change by itself.

@@ -9,6 +9,7 @@ use bespoke_plugin_api::{
 };
 
 use crate::{
+    needs::taken,
     plugin::{Generation, PluginCell},
     slot::{Place, Serving, Slot},
 };
@@ -25,6 +26,9 @@ type Table = BTreeMap<Kind, BTreeMap<String, Entry>>;
 #[derive(Clone)]
 struct Entry {
     plugin: Arc<str>,
+    spec: Arc<Spec>,
+    /// Published at run time, not declared.
+    dynamic: bool,
     slot: Arc<dyn ErasedSlot>,
 }
 
@@ -51,6 +55,21 @@ macro_rules! by_kind {
         type $T = dyn $contract;
         $body
     }};
+}
+
+impl Entry {
+    fn new(plugin: &Arc<PluginCell>, spec: &Spec, dynamic: bool) -> Result<Self> {
+        let slot: Arc<dyn ErasedSlot> = by_kind!(spec.kind(), T => empty_slot::<T>(plugin, spec))?;
+        Ok(Entry { plugin: plugin.id().into(), spec: Arc::new(spec.clone()), dynamic, slot })
+    }
+
+    fn kind(&self) -> Kind {
+        self.spec.kind()
+    }
+
+    fn name(&self) -> &str {
+        self.spec.name()
+    }
 }
 
 impl Registry {
@@ -93,35 +112,69 @@ impl Registry {
     pub(crate) fn declare(&self, plugin: &Arc<PluginCell>, specs: &[Spec]) -> Result<()> {
         let mut added = Vec::new();
         for spec in specs {
-            let slot: Arc<dyn ErasedSlot> = by_kind!(spec.kind(), T => empty_slot::<T>(plugin, spec))?;
-            added.push((spec.kind(), spec.name().to_owned(), Entry { plugin: plugin.id().into(), slot }));
+            added.push(Entry::new(plugin, spec, false)?);
         }
-        let mut clash = None;
-        self.table.rcu(|table| {
-            let mut new = Table::clone(table);
-            clash = None;
-            for (kind, name, entry) in &added {
-                let of_kind = new.entry(*kind).or_default();
-                match of_kind.get(name) {
-                    Some(other) if other.plugin != entry.plugin => {
-                        clash = Some(format!(
-                            "{kind} `{name}` is provided by both `{}` and `{}`; the first one serves",
-                            other.plugin,
-                            plugin.id()
-                        ));
-                        return table.clone();
+        self.change(|table| {
+            for entry in &added {
+                put(table, plugin.id(), entry.clone())?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Replaces what a plugin offers at run time, beside what it declares. What stays as it was keeps its slot.
+    ///
+    /// # Errors
+    /// As [`declare`](Self::declare), and `CONTRACT_MISMATCH` for a name that is declared or stands there twice.
+    pub(crate) fn publish(&self, plugin: &Arc<PluginCell>, generation: &Arc<Generation>, contributions: &[Contribution]) -> Result<()> {
+        let mut added: Vec<Entry> = Vec::new();
+        for contribution in contributions {
+            let entry = Entry::new(plugin, &contribution.spec(), true)?;
+            if added.iter().any(|other| (other.kind(), other.name()) == (entry.kind(), entry.name())) {
+                return Err(mismatch(format!("publishes {} `{}` twice", entry.kind(), entry.name())));
+            }
+            // It serves before anybody can find it.
+            entry.slot.serve(contribution, generation);
+            added.push(entry);
+        }
+        let mut gone = Vec::new();
+        self.change(|table| {
+            gone.clear();
+            for (kind, of_kind) in table.iter_mut() {
+                of_kind.retain(|name, old| {
+                    let mine = old.dynamic && &*old.plugin == plugin.id();
+                    let stays = !mine || added.iter().any(|new| new.spec == old.spec && (new.kind(), new.name()) == (*kind, name.as_str()));
+                    if !stays {
+                        gone.push(old.clone());
                     }
-                    _ => _ = of_kind.insert(name.clone(), entry.clone()),
+                    stays
+                });
+            }
+            for entry in &added {
+                match table.get(&entry.kind()).and_then(|of_kind| of_kind.get(entry.name())) {
+                    Some(old) if old.plugin == entry.plugin && !old.dynamic => {
+                        return Err(mismatch(format!("publishes {} `{}`, which plugin.toml declares", entry.kind(), entry.name())));
+                    }
+                    // It stayed: whoever holds the old slot goes on with it.
+                    Some(old) if old.plugin == entry.plugin => {}
+                    _ => put(table, plugin.id(), entry.clone())?,
                 }
             }
-            Arc::new(new)
+            Ok(())
+        })?;
+        gone.iter().for_each(|entry| entry.slot.withdraw());
+        self.serve(generation, contributions)
+    }
+
+    /// Makes a changed copy of the table and puts it in place, unless `change` refuses. `change` may run more than once.
+    fn change(&self, mut change: impl FnMut(&mut Table) -> Result<()>) -> Result<()> {
+        let mut result = Ok(());
+        self.table.rcu(|table| {
+            let mut new = Table::clone(table);
+            result = change(&mut new);
+            if result.is_ok() { Arc::new(new) } else { table.clone() }
         });
-        match clash {
-            Some(clash) => {
-                Err(Error::new(Code::ALREADY_LOADED, clash).with_help(format!("bespoke config set plugins.{}.enabled false", plugin.id())))
-            }
-            None => Ok(()),
-        }
+        result
     }
 
     /// Lets the slots of a plugin serve from a generation.
@@ -133,8 +186,7 @@ impl Registry {
         for contribution in contributions {
             let (kind, name) = (contribution.kind(), contribution.name());
             let entry = table.get(&kind).and_then(|of_kind| of_kind.get(name)).filter(|e| &*e.plugin == generation.plugin());
-            let entry = entry
-                .ok_or_else(|| Error::new(Code::CONTRACT_MISMATCH, format!("contributes {kind} `{name}`, which it did not declare")))?;
+            let entry = entry.ok_or_else(|| mismatch(format!("contributes {kind} `{name}`, which it did not declare")))?;
             entry.slot.serve(contribution, generation);
         }
         Ok(())
@@ -149,14 +201,31 @@ impl Registry {
 
     /// Removes the slots of a plugin.
     pub(crate) fn remove(&self, plugin: &str) {
-        self.table.rcu(|table| {
-            let mut new = Table::clone(table);
-            for of_kind in new.values_mut() {
+        self.withdraw(plugin);
+        // Removing refuses nothing.
+        let _ = self.change(|table| {
+            for of_kind in table.values_mut() {
                 of_kind.retain(|_, entry| &*entry.plugin != plugin);
             }
-            new
+            Ok(())
         });
     }
+}
+
+fn put(table: &mut Table, plugin: &str, entry: Entry) -> Result<()> {
+    let (kind, name) = (entry.kind(), entry.name().to_owned());
+    let of_kind = table.entry(kind).or_default();
+    match of_kind.get(&name) {
+        Some(other) if other.plugin != entry.plugin => Err(taken(kind, &name, &other.plugin, plugin)),
+        _ => {
+            of_kind.insert(name, entry);
+            Ok(())
+        }
+    }
+}
+
+fn mismatch(message: String) -> Error {
+    Error::new(Code::CONTRACT_MISMATCH, message)
 }
 
 impl fmt::Debug for Registry {

@@ -4,9 +4,9 @@
 use std::{
     any::Any,
     fmt,
-    future::Future,
+    future::{Future, poll_fn},
     ops::{Deref, DerefMut},
-    panic::AssertUnwindSafe,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
@@ -16,10 +16,11 @@ use std::{
 use arc_swap::ArcSwapOption;
 use bespoke_plugin_api::{BoxStream, CallCx, CancelToken, Code, Contract, Error, Result};
 use futures_util::Stream;
+use tokio::task::unconstrained;
 
 use crate::{
     clock,
-    plugin::{Generation, PluginCell},
+    plugin::{Generation, PluginCell, State},
 };
 
 /// The longest a single request may take when neither the caller nor the configuration says otherwise.
@@ -72,18 +73,31 @@ impl<T: Contract + ?Sized> Slot<T> {
     pub fn lease(&self) -> Result<Lease<T>> {
         match self.place.serving.load_full() {
             Some(serving) if serving.generation.enter() => Ok(Lease { serving }),
-            _ => Err(self.place.plugin.not_ready()),
+            _ => Err(self.refusal()),
         }
     }
 
+    #[cold]
+    fn refusal(&self) -> Error {
+        let plugin = &self.place.plugin;
+        if plugin.state() == State::Ready {
+            let message = format!("no longer offers the {} `{}`", T::KIND, self.place.name);
+            return Error::new(Code::NOT_READY, message).with_plugin(plugin.id());
+        }
+        plugin.not_ready()
+    }
+
     /// As [`lease`](Self::lease), but waits for a plugin that is just starting, at most until the deadline of the call.
+    ///
+    /// # Errors
+    /// As [`lease`](Self::lease).
     pub async fn lease_ready(&self, cx: &CallCx) -> Result<Lease<T>> {
         if let Ok(lease) = self.lease() {
             return Ok(lease);
         }
-        let limit = cx.deadline().map_or(DEFAULT_CALL_LIMIT, |at| clock::now().until(at));
+        let limit = cx.deadline().map_or(self.place.plugin.call_limit(), |at| clock::now().until(at));
         // Past the limit the second lease says in which state the plugin is.
-        let _ = tokio::time::timeout(limit, self.place.plugin.settled()).await;
+        let _ = tokio::time::timeout(limit, self.place.plugin.started()).await;
         self.lease()
     }
 
@@ -96,7 +110,7 @@ impl<T: Contract + ?Sized> Slot<T> {
     where
         F: Future<Output = Result<R>> + Send,
     {
-        self.call_leased(cx, request).await.map(|leased| leased.value)
+        self.call_leased(cx, request).await.map(Leased::into_inner)
     }
 
     /// As [`call`](Self::call), for answers that go on living, such as a stream: they keep the lease, and the token of the
@@ -108,23 +122,32 @@ impl<T: Contract + ?Sized> Slot<T> {
     where
         F: Future<Output = Result<R>> + Send,
     {
+        self.call_within(self.place.plugin.call_limit(), cx, request).await
+    }
+
+    /// As [`call_leased`](Self::call_leased), with a limit of its own; an earlier deadline of the caller still wins.
+    pub(crate) async fn call_within<R, F>(
+        &self,
+        limit: Duration,
+        cx: &CallCx,
+        request: impl FnOnce(Arc<T>, CallCx) -> F,
+    ) -> Result<Leased<T, R>>
+    where
+        F: Future<Output = Result<R>> + Send,
+    {
         let lease = match self.lease() {
             Ok(lease) => lease,
             Err(_) => self.lease_ready(cx).await?,
         };
         let plugin = &self.place.plugin;
-        let limit = cx.deadline().map_or(plugin.call_limit(), |at| clock::now().until(at).min(plugin.call_limit()));
+        let limit = cx.deadline().map_or(limit, |at| clock::now().until(at).min(limit));
         // A token of its own: a call that is late is cancelled alone, its siblings go on.
         let cancel = CancelOnDrop(cx.cancel_token().child());
         let object = lease.serving.object.clone();
         let begun = Instant::now();
-        let result = match std::panic::catch_unwind(AssertUnwindSafe(|| request(object, cx.with_cancel(cancel.0.clone())))) {
-            Ok(future) => match tokio::time::timeout(limit, CatchUnwind { future: pin!(future) }).await {
-                Ok(Ok(result)) => result,
-                Ok(Err(panic)) => Err(panicked(&*panic)),
-                Err(_) => Err(timed_out(limit)),
-            },
-            Err(panic) => Err(panicked(&*panic)),
+        let result = match catch_unwind(AssertUnwindSafe(|| request(object, cx.with_cancel(cancel.0.clone())))) {
+            Ok(future) => in_time(pin!(future), begun, limit).await,
+            Err(panic) => Err(panicked("the call", &*panic)),
         };
         plugin.metrics().record(begun.elapsed(), result.is_err());
         match result {
@@ -141,7 +164,7 @@ impl<T: Contract + ?Sized> Slot<T> {
         let lease = self.lease()?;
         let plugin = &self.place.plugin;
         let begun = Instant::now();
-        let result = std::panic::catch_unwind(AssertUnwindSafe(|| method(&lease))).unwrap_or_else(|panic| Err(panicked(&*panic)));
+        let result = catch_unwind(AssertUnwindSafe(|| method(&lease))).unwrap_or_else(|panic| Err(panicked("the call", &*panic)));
         plugin.metrics().record(begun.elapsed(), result.is_err());
         result.map(|value| Leased { value, _cancel: None, lease }).map_err(|e| e.with_plugin(plugin.id()))
     }
@@ -193,6 +216,12 @@ pub struct Leased<T: ?Sized, R> {
     lease: Lease<T>,
 }
 
+impl<T: ?Sized, R> Leased<T, R> {
+    pub(crate) fn into_inner(self) -> R {
+        self.value
+    }
+}
+
 impl<T: ?Sized, R> Deref for Leased<T, R> {
     type Target = R;
 
@@ -219,35 +248,34 @@ impl<T: ?Sized, I: Send + 'static> Stream for Leased<T, BoxStream<I>> {
     /// Polls with a net below, and stamps the plugin on an error. After a panic the stream is over.
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
-        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| this.value.as_mut().poll_next(cx)));
+        let polled = catch_unwind(AssertUnwindSafe(|| this.value.as_mut().poll_next(cx)));
         let item = match polled {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(item)) => item,
             Err(panic) => {
                 this.value = Box::pin(futures_util::stream::empty());
-                Some(Err(panicked(&*panic)))
+                Some(Err(panicked("the stream", &*panic)))
             }
         };
         Poll::Ready(item.map(|item| item.map_err(|e| e.with_plugin(this.lease.serving.generation.plugin()))))
     }
 }
 
-/// Polls with a net below.
-struct CatchUnwind<'a, F> {
-    future: Pin<&'a mut F>,
-}
-
-impl<F: Future> Future for CatchUnwind<'_, F> {
-    type Output = std::result::Result<F::Output, Box<dyn Any + Send>>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let future = &mut self.future;
-        match std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-            Ok(Poll::Ready(value)) => Poll::Ready(Ok(value)),
-            Ok(Poll::Pending) => Poll::Pending,
-            Err(panic) => Poll::Ready(Err(panic)),
+/// Polls a request with a net below and a limit above. Most answers are there at the first poll or soon after it, so the
+/// timer is made only when one is not.
+async fn in_time<R>(mut future: Pin<&mut (impl Future<Output = Result<R>> + Send)>, begun: Instant, limit: Duration) -> Result<R> {
+    let mut timer = None;
+    poll_fn(|cx| {
+        match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+            Ok(Poll::Ready(result)) => return Poll::Ready(result),
+            Ok(Poll::Pending) => {}
+            Err(panic) => return Poll::Ready(Err(panicked("the call", &*panic))),
         }
-    }
+        // Unconstrained: a request that uses up its task's budget on every poll is late all the same.
+        let timer = timer.get_or_insert_with(|| Box::pin(unconstrained(tokio::time::sleep_until((begun + limit).into()))));
+        timer.as_mut().poll(cx).map(|()| Err(timed_out(limit)))
+    })
+    .await
 }
 
 /// Tells work that outlives its future, such as a working thread, that nobody waits any more.
@@ -260,11 +288,17 @@ impl Drop for CancelOnDrop {
 }
 
 /// The error of a panic. The message goes to the log through the panic hook; here it is told to the caller.
-pub(crate) fn panicked(panic: &(dyn Any + Send)) -> Error {
+pub(crate) fn panicked(what: &str, panic: &(dyn Any + Send)) -> Error {
     let message = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    Error::new(Code::PLUGIN_EXCEPTION, format!("panicked: {}", message.unwrap_or("no message")))
+    Error::new(Code::PLUGIN_EXCEPTION, format!("{what} panicked: {}", message.unwrap_or("no message")))
 }
 
 pub(crate) fn timed_out(limit: Duration) -> Error {
-    Error::new(Code::EXECUTION_TIMEOUT, format!("no answer within {limit:?}")).retryable()
+    Error::new(Code::EXECUTION_TIMEOUT, format!("no answer within {}", shown(limit))).retryable()
+}
+
+/// A limit as a person would write it: a deadline leaves fractions that nobody configured.
+pub(crate) fn shown(limit: Duration) -> String {
+    let ms = limit.as_micros().div_ceil(1000);
+    if ms >= 1000 && ms.is_multiple_of(1000) { format!("{} s", ms / 1000) } else { format!("{ms} ms") }
 }

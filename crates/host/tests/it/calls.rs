@@ -1,0 +1,333 @@
+//! The guard around every call: time, panics, cancellation, leases, depth; the same whoever calls.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    task::{Context, Poll},
+    time::{Duration, SystemTime},
+};
+
+use bespoke_host::{Host, Selection};
+use bespoke_plugin_api::{
+    CallCx, CancelToken, ChatDelta, ChatRequest, Code, Contribution, Duplex, Error, Provider, Result, Target, Timestamp, Tool, ToolOutput,
+    ToolRequest, Vad, VadEvent, VadOptions, VadSpec,
+    serde_json::{Value, json},
+};
+use expect_test::expect;
+use futures_util::{FutureExt, Stream, StreamExt};
+use tokio::sync::Notify;
+
+use crate::kit::{Alive, Plug, built, call, call_with, provider, row, says, started, told, within};
+
+fn in_ms(ms: u64) -> CallCx {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    CallCx::new().with_deadline(Timestamp(now.as_micros() as u64).plus(Duration::from_millis(ms)))
+}
+
+#[tokio::test]
+async fn errors_are_stamped_with_the_plugin_whatever_it_wrote() {
+    let plug = Plug::new("a")
+        .tool("returns", |_, _| async { Err(Error::internal("on purpose").with_plugin("somebody-else")) })
+        .tool("panics", |_, _| async { panic!("on purpose") })
+        .tool("panics-early", |_, _| -> std::future::Ready<Result<ToolOutput>> { panic!("before the first poll") });
+    let host = started("", [plug]).await;
+    let mut said = String::new();
+    for name in ["returns", "panics", "panics-early"] {
+        said += &told(&call(&host, name).await.unwrap_err());
+    }
+    expect![[r#"
+        INTERNAL_ERROR a: on purpose
+        PLUGIN_EXCEPTION a: the call panicked: on purpose
+        PLUGIN_EXCEPTION a: the call panicked: before the first poll
+    "#]]
+    .assert_eq(&said);
+    assert_eq!((row(&host, "a").errors, row(&host, "a").in_flight), (3, 0));
+}
+
+#[tokio::test]
+async fn a_call_that_is_late_is_cancelled_and_its_siblings_are_not() {
+    let seen: Arc<Mutex<Vec<CancelToken>>> = Arc::default();
+    let tokens = seen.clone();
+    let plug = Plug::new("a").tool("x", move |cx, args| {
+        tokens.lock().unwrap().push(cx.cancel_token().clone());
+        async move {
+            if args == json!("wait") {
+                std::future::pending::<()>().await;
+            }
+            Ok(ToolOutput::text("done"))
+        }
+    });
+    let host = started("[plugins]\ncall_timeout_ms = 30\n", [plug]).await;
+    let slot = host.registry().get::<dyn Tool>("x").unwrap();
+    let outer = CallCx::new();
+    let ask = |word: &'static str| slot.call(&outer, move |tool, cx| async move { tool.call(&cx, ToolRequest::new(json!(word))).await });
+    let error = within(ask("wait")).await.unwrap_err();
+    assert_eq!(told(&error), "EXECUTION_TIMEOUT a: no answer within 30 ms\n");
+    assert!(error.is_retryable());
+    assert!(seen.lock().unwrap()[0].is_cancelled(), "whoever still works for it is told");
+    assert!(!outer.is_cancelled());
+    assert_eq!(within(ask("go")).await.unwrap().to_text(), "done");
+}
+
+#[tokio::test]
+async fn an_earlier_deadline_of_the_caller_wins() {
+    let plug = Plug::new("a").tool("x", |_, _| std::future::pending());
+    let host = started("", [plug]).await;
+    let error = call_with(&host, &in_ms(40), "x").await.unwrap_err();
+    assert_eq!(error.code(), Code::EXECUTION_TIMEOUT);
+    // One that has passed already leaves no time at all.
+    let past = CallCx::new().with_deadline(Timestamp(1));
+    assert_eq!(told(&call_with(&host, &past, "x").await.unwrap_err()), "EXECUTION_TIMEOUT a: no answer within 0 ms\n");
+}
+
+#[tokio::test]
+async fn the_caller_that_goes_away_cancels_what_it_asked_for() {
+    let seen: Arc<Mutex<Option<CancelToken>>> = Arc::default();
+    let token = seen.clone();
+    let plug = Plug::new("a").tool("x", move |cx, _| {
+        *token.lock().unwrap() = Some(cx.cancel_token().clone());
+        std::future::pending()
+    });
+    let host = started("", [plug]).await;
+    let mut asked = Box::pin(call(&host, "x"));
+    assert!(asked.as_mut().now_or_never().is_none());
+    assert_eq!(row(&host, "a").in_flight, 1);
+    drop(asked);
+    assert!(seen.lock().unwrap().take().unwrap().is_cancelled());
+    assert_eq!(row(&host, "a").in_flight, 0);
+}
+
+fn deltas(items: impl IntoIterator<Item = Option<&'static str>>) -> impl Stream<Item = Result<ChatDelta>> + Send {
+    let items: Vec<_> = items.into_iter().collect();
+    futures_util::stream::iter(items).map(|item| item.map(ChatDelta::text).ok_or(())).map(|item| match item {
+        Ok(delta) => Ok(delta),
+        Err(()) => panic!("midway"),
+    })
+}
+
+async fn chat(host: &Host) -> Result<bespoke_host::Leased<dyn Provider, bespoke_plugin_api::BoxStream<ChatDelta>>> {
+    let slot = host.registry().get::<dyn Provider>("p").unwrap();
+    slot.call_leased(&CallCx::new(), |p, cx| async move { p.chat(&cx, ChatRequest::new(Vec::new())).await }).await
+}
+
+#[tokio::test]
+async fn a_stream_that_panics_midway_ends_with_one_error() {
+    let host = started("", [Plug::new("a").provides(provider("p", |_| Box::pin(deltas([Some("one"), None, Some("two")]))))]).await;
+    let mut stream = chat(&host).await.unwrap();
+    assert!(stream.next().await.unwrap().is_ok());
+    assert_eq!(told(&stream.next().await.unwrap().unwrap_err()), "PLUGIN_EXCEPTION a: the stream panicked: midway\n");
+    assert!(stream.next().await.is_none());
+    assert!(stream.next().await.is_none());
+}
+
+#[tokio::test]
+async fn an_open_stream_holds_its_plugin_and_tells_it_when_it_is_dropped() {
+    let seen: Arc<Mutex<Option<CancelToken>>> = Arc::default();
+    let (token, ended) = (seen.clone(), Arc::new(AtomicBool::new(false)));
+    let at_end = ended.clone();
+    let plug = Plug::new("a").provides(provider("p", move |cx| {
+        *token.lock().unwrap() = Some(cx.cancel_token().clone());
+        Box::pin(futures_util::stream::pending())
+    }));
+    let plug = plug.lives(Alive::ends(move || {
+        at_end.store(true, Ordering::SeqCst);
+        async {}
+    }));
+    let host = started("", [plug]).await;
+    let stream = chat(&host).await.unwrap();
+    let token = seen.lock().unwrap().take().unwrap();
+    assert!(!token.is_cancelled(), "the call has returned, but its answer goes on");
+    let mut stopping = Box::pin(host.shutdown());
+    for _ in 0..10 {
+        assert!(stopping.as_mut().now_or_never().is_none());
+        tokio::task::yield_now().await;
+    }
+    assert!(!ended.load(Ordering::SeqCst));
+    drop(stream);
+    assert!(token.is_cancelled());
+    within(stopping).await;
+    assert!(ended.load(Ordering::SeqCst));
+}
+
+struct Counts(u32);
+
+impl Duplex<[f32], VadEvent> for Counts {
+    fn push(&mut self, item: &[f32]) -> Result<()> {
+        self.0 += item.len() as u32;
+        Ok(())
+    }
+    fn finish(&mut self) -> Result<()> {
+        Ok(())
+    }
+    fn poll_next(&mut self, _: &mut Context<'_>) -> Poll<Option<Result<VadEvent>>> {
+        Poll::Ready(None)
+    }
+}
+
+struct Ear;
+
+impl Vad for Ear {
+    fn open(&self, options: &VadOptions) -> Result<Box<dyn Duplex<[f32], VadEvent>>> {
+        match options.sample_rate {
+            0 => Err(Error::new(Code::STT_AUDIO_INVALID, "0 Hz is no rate")),
+            1 => panic!("one"),
+            _ => Ok(Box::new(Counts(0))),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_duplex_is_opened_under_the_guard_and_keeps_its_lease() {
+    let host = started("", [Plug::new("a").provides(Contribution::Vad(VadSpec::new("ear"), Arc::new(Ear)))]).await;
+    let slot = host.registry().get::<dyn Vad>("ear").unwrap();
+    let mut stream = slot.enter(|vad| vad.open(&VadOptions::new(16_000))).unwrap();
+    stream.push(&[0.0; 512]).unwrap();
+    assert_eq!(row(&host, "a").in_flight, 1);
+    drop(stream);
+    assert_eq!(row(&host, "a").in_flight, 0);
+    let mut said = String::new();
+    for rate in [0, 1] {
+        said += &told(&slot.enter(|vad| vad.open(&VadOptions::new(rate))).map(|_| ()).unwrap_err());
+    }
+    expect![[r#"
+        STT_AUDIO_INVALID a: 0 Hz is no rate
+        PLUGIN_EXCEPTION a: the call panicked: one
+    "#]]
+    .assert_eq(&said);
+    assert_eq!((row(&host, "a").in_flight, row(&host, "a").errors), (0, 2));
+}
+
+/// A plugin that starts when it is told to.
+fn waits(go: Arc<Notify>, entered: Arc<Notify>) -> Plug {
+    Plug::new("a").provides(says("x", "up")).starts(move |_, _| {
+        let (go, entered) = (go.clone(), entered.clone());
+        async move {
+            entered.notify_one();
+            go.notified().await;
+            Ok(())
+        }
+    })
+}
+
+#[tokio::test]
+async fn a_call_to_a_plugin_that_starts_waits_for_it_but_not_past_the_deadline() {
+    let (go, entered) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let host = built("", [waits(go.clone(), entered.clone())]);
+    let starting = tokio::spawn({
+        let host = host.clone();
+        async move { host.start(Selection::All).await }
+    });
+    within(entered.notified()).await;
+    assert_eq!(told(&call_with(&host, &in_ms(20), "x").await.unwrap_err()), "NOT_READY a: is starting\n");
+    assert_eq!(told(&host.registry().get::<dyn Tool>("x").unwrap().lease().unwrap_err()), "NOT_READY a: is starting\n");
+    let asked = tokio::spawn({
+        let host = host.clone();
+        async move { call(&host, "x").await }
+    });
+    tokio::task::yield_now().await;
+    go.notify_one();
+    assert_eq!(within(asked).await.unwrap().unwrap(), "up");
+    within(starting).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_call_to_a_plugin_that_does_not_serve_fails_at_once_and_says_why() {
+    let host = started("", [Plug::new("a").provides(says("x", ""))]).await;
+    let slot = host.registry().get::<dyn Tool>("x").unwrap();
+    within(host.shutdown()).await;
+    let begun = std::time::Instant::now();
+    let error = slot.lease_ready(&CallCx::new()).await.map(|_| ()).unwrap_err();
+    assert_eq!(told(&error), "NOT_READY a: is stopped\n");
+    assert!(begun.elapsed() < Duration::from_secs(5));
+}
+
+#[tokio::test]
+async fn plugins_that_call_each_other_in_a_circle_end_at_the_depth_limit() {
+    let calls = Arc::new(AtomicU32::new(0));
+    let counted = calls.clone();
+    let context: Arc<Mutex<Option<bespoke_plugin_api::PluginContext>>> = Arc::default();
+    let (mine, given) = (context.clone(), context);
+    let plug = Plug::new("a")
+        .tool("x", move |cx, _| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            let context = mine.lock().unwrap().clone().unwrap();
+            async move {
+                assert_eq!(cx.caller().is_some(), cx.depth() > 0);
+                let answer = context.call(&cx, Target::new("tool", "x"), Value::Null).await?;
+                Ok(ToolOutput::text(answer.to_string()))
+            }
+        })
+        .starts(move |cx, _| {
+            *given.lock().unwrap() = Some(cx);
+            async { Ok(()) }
+        });
+    let host = started("", [plug]).await;
+    let error = call(&host, "x").await.unwrap_err();
+    assert_eq!(told(&error), "RESOURCE_EXHAUSTED a: a calls deeper than 8 plugins: is there a cycle?\n");
+    assert_eq!(calls.load(Ordering::Relaxed), 9);
+}
+
+#[tokio::test]
+async fn a_plugin_calls_tools_of_others_and_learns_what_it_may_not_call() {
+    let host = started(
+        "",
+        [
+            Plug::new("b").tool("echo", |cx, args| async move {
+                Ok(ToolOutput::text(format!("{} for {}", args["word"], cx.caller().unwrap_or("nobody"))))
+            }),
+            calls_once("a", Target::new("tool", "echo")),
+            calls_once("c", Target::new("tool", "nothing")),
+            calls_once("d", Target::new("vad", "ear")),
+            calls_once("e", Target::new("toll", "echo")),
+        ],
+    )
+    .await;
+    let mut said = call(&host, "a").await.unwrap() + "\n";
+    for name in ["c", "d", "e"] {
+        said += &told(&call(&host, name).await.unwrap_err());
+    }
+    expect![[r#"
+        {"content":[{"type":"text","text":"\"ahoy\" for a"}]}
+        PLUGIN_NOT_FOUND c: no tool named `nothing`; there is a, c, d, e, echo
+            help: bespoke plugin list
+        METHOD_NOT_FOUND d: calling a vad from a plugin is not supported
+        CONTRACT_NOT_FOUND e: `toll` is no kind of contribution
+    "#]]
+    .assert_eq(&said);
+}
+
+/// A plugin whose one tool calls another plugin.
+fn calls_once(id: &str, target: Target) -> Plug {
+    let context: Arc<Mutex<Option<bespoke_plugin_api::PluginContext>>> = Arc::default();
+    let given = context.clone();
+    Plug::new(id)
+        .needs("b", "")
+        .tool(id, move |cx, _| {
+            let (context, target) = (context.lock().unwrap().clone().unwrap(), target.clone());
+            async move { context.call(&cx, target, json!({ "word": "ahoy" })).await.map(|answer| ToolOutput::text(answer.to_string())) }
+        })
+        .starts(move |cx, _| {
+            *given.lock().unwrap() = Some(cx);
+            async { Ok(()) }
+        })
+}
+
+/// A future that never yields the budget of its task would keep a timer of the same task from firing.
+#[tokio::test]
+async fn a_request_that_is_always_busy_is_late_all_the_same() {
+    struct Busy;
+    impl Future for Busy {
+        type Output = Result<ToolOutput>;
+        fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+            // Uses the whole budget up, then asks to be polled again.
+            while let Poll::Ready(()) = std::pin::pin!(tokio::task::coop::consume_budget()).poll(cx) {}
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+    }
+    let host = started("[plugins]\ncall_timeout_ms = 20\n", [Plug::new("a").tool("x", |_, _| Busy)]).await;
+    assert_eq!(call(&host, "x").await.unwrap_err().code(), Code::EXECUTION_TIMEOUT);
+}

@@ -1,0 +1,9 @@
+//! What the host promises, against plugins that keep and break every rule.
+
+mod calls;
+mod config;
+mod discovery;
+mod hooks;
+mod kit;
+mod lifecycle;
+mod services;
