@@ -5,9 +5,10 @@
 //! [`plugin`] offers them as a provider.
 //!
 //! There is no model library underneath. Measured on one thread at the default target processor with this very file,
-//! `candle-core` 0.11.1 gives 22 tokens/s as shipped and 80 re-quantised, because on x86 it chooses its vector code at
-//! compile time; llama.cpp gives 126–154 but needs cmake and libclang to build. The engine here beats both and is
-//! small, as one architecture is all it has to run.
+//! `candle-core` 0.11.1 gives 22 tokens/s as shipped and 80 re-quantised, because on x86 it has no vector code that is
+//! chosen at run time; llama.cpp needs cmake and libclang to build. In one run with a 100-token prompt on one thread
+//! (Zen 5): here 290 tokens/s and 0.073 s to the first token with AVX-512, 224 and 0.11 s with AVX2; llama.cpp 128 and
+//! 0.385 s. Loading takes 0.1 s and 105 MB. The portable kernels are the slow ones: 40 tokens/s and 1.4 s.
 
 mod vectorised;
 pub(crate) use vectorised::vectorised;

@@ -10,7 +10,7 @@ use crate::gguf::{Gguf, TensorKind};
 use crate::kernel::{Activations, Compute};
 use crate::kv::{HEAD, KvCache};
 use crate::matrix::{COLS, Matrix, ROWS};
-use crate::ops;
+use crate::ops::{self, Part};
 
 /// The weights of a model, read-only and shared by all requests.
 pub struct Model {
@@ -71,6 +71,9 @@ pub struct Scratch {
     activations: Activations,
     tiles: Vec<[f32; ROWS]>,
 }
+
+/// Tokens whose attention is computed together, so that their common keys are read once.
+const TOGETHER: usize = 8;
 
 impl Model {
     /// Reads and packs the weights, tensor by tensor, so that the file is never in memory as a whole.
@@ -150,12 +153,14 @@ impl Model {
                 cache.write(i, place + t, &key[keys.clone()], &value[keys]);
             }
             let heads = cache.layer(i);
-            compute.each_piece(attended, shape.width, |t, out| {
-                let group = shape.width / shape.key_heads;
-                let queries = &query[t * shape.width..(t + 1) * shape.width];
+            compute.each_piece(attended, TOGETHER * shape.width, |piece, out| {
+                let first = piece * TOGETHER;
+                let queries = &query[first * shape.width..first * shape.width + out.len()];
+                let group = shape.heads / shape.key_heads;
                 let mut scores = Vec::new();
-                for ((head, queries), out) in heads.iter().zip(queries.chunks(group)).zip(out.chunks_mut(group)) {
-                    ops::attend(isa, queries, &head.keys, &head.values, place + t + 1, &mut scores, out);
+                for (i, head) in heads.iter().enumerate() {
+                    let part = Part { width: shape.width, first: i * group * HEAD, heads: group };
+                    ops::attend(isa, queries, &part, head, place + first + 1, &mut scores, out);
                 }
             });
             activations.quantise(isa, shape.width, attended);

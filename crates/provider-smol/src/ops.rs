@@ -3,7 +3,7 @@
 //! Each function works on one row at a time, so that a token's numbers do not depend on its neighbours in a batch.
 
 use crate::half;
-use crate::kv::{BLOCK, Block, HEAD};
+use crate::kv::{BLOCK, Block, HEAD, HeadCache};
 
 crate::vectorised! {
     /// Root mean square norm of each row of `rows`, which is as wide as `weight`.
@@ -49,24 +49,30 @@ crate::vectorised! {
         }
     }
 
-    /// Attention of one token for the query heads that share one key head. `queries` and `into` are `[head][HEAD]`;
-    /// the token sees the first `seen` places of the cache. `scores` is working space.
-    fn attend(queries: &[f32], keys: &[Block], values: &[Block], seen: usize, scores: &mut Vec<f32>, into: &mut [f32]) {
-        let blocks = seen.div_ceil(BLOCK);
+    /// Attention of a few tokens for the query heads that share one key head. `queries` and `into` hold whole tokens, of
+    /// which `part` is read and written; the first token sees the first `seen` places of the cache and each further one
+    /// a place more. `scores` is working space. What comes out for a token does not depend on the others.
+    fn attend(
+        queries: &[f32], part: &Part, cache: &HeadCache, seen: usize, scores: &mut Vec<f32>, into: &mut [f32],
+    ) {
+        let tokens = queries.len() / part.width;
+        let rows = tokens * part.heads;
+        let blocks = (seen + tokens - 1).div_ceil(BLOCK);
         let width = blocks * BLOCK;
-        let heads = queries.len() / HEAD;
         scores.clear();
-        scores.resize(heads * width, 0.0);
-        let mut wide = [0.0f32; HEAD * BLOCK];
-        for (at, block) in keys[..blocks].iter().enumerate() {
-            widen(block, &mut wide);
-            for (query, scores) in queries.chunks_exact(HEAD).zip(scores.chunks_exact_mut(width)) {
+        scores.resize(rows * width, 0.0);
+        let Wide(wide) = &mut Wide([0.0; HEAD * BLOCK]);
+        // A block is widened once for all tokens and heads.
+        for (at, block) in cache.keys[..blocks].iter().enumerate() {
+            widen(block, wide);
+            for (row, scores) in scores.chunks_exact_mut(width).enumerate() {
+                let query = &queries[part.of(row)];
                 // Four partial sums, so that the additions do not wait for each other.
                 let mut sums = [[0.0f32; BLOCK]; 4];
                 for (fours, q) in wide.chunks_exact(4 * BLOCK).zip(query.chunks_exact(4)) {
                     for ((sum, keys), q) in sums.iter_mut().zip(fours.chunks_exact(BLOCK)).zip(q) {
                         for (sum, key) in sum.iter_mut().zip(keys) {
-                            *sum += q * key;
+                            *sum = multiply_add::<FMA>(*q, *key, *sum);
                         }
                     }
                 }
@@ -75,20 +81,23 @@ crate::vectorised! {
                 }
             }
         }
-        for scores in scores.chunks_exact_mut(width) {
-            scores[seen..].fill(f32::NEG_INFINITY);
+        for (row, scores) in scores.chunks_exact_mut(width).enumerate() {
+            scores[seen + row / part.heads..].fill(f32::NEG_INFINITY);
             softmax(scores, 1.0 / (HEAD as f32).sqrt());
         }
-        into.fill(0.0);
-        for (at, block) in values[..blocks].iter().enumerate() {
-            widen(block, &mut wide);
-            let valid = (seen - at * BLOCK).min(BLOCK);
-            for (scores, out) in scores.chunks_exact(width).zip(into.chunks_exact_mut(HEAD)) {
+        for row in 0..rows {
+            into[part.of(row)].fill(0.0);
+        }
+        for (at, block) in cache.values[..blocks].iter().enumerate() {
+            widen(block, wide);
+            for (row, scores) in scores.chunks_exact(width).enumerate() {
+                let valid = (seen + row / part.heads).saturating_sub(at * BLOCK).min(BLOCK);
+                let out = &mut into[part.of(row)];
                 let mut sum = [0.0f32; HEAD];
                 sum.copy_from_slice(out);
                 for (weight, value) in scores[at * BLOCK..at * BLOCK + valid].iter().zip(wide.chunks_exact(HEAD)) {
                     for (sum, value) in sum.iter_mut().zip(value) {
-                        *sum += weight * value;
+                        *sum = multiply_add::<FMA>(*weight, *value, *sum);
                     }
                 }
                 out.copy_from_slice(&sum);
@@ -96,6 +105,35 @@ crate::vectorised! {
         }
     }
 }
+
+/// The query heads of one key head within the rows of a batch.
+pub(crate) struct Part {
+    /// Numbers in a row: all heads of a token.
+    pub(crate) width: usize,
+    /// Where in a row the heads begin.
+    pub(crate) first: usize,
+    /// How many heads there are.
+    pub(crate) heads: usize,
+}
+
+impl Part {
+    /// Where the `row`-th head lies; heads of the first token come first.
+    #[inline(always)]
+    fn of(&self, row: usize) -> std::ops::Range<usize> {
+        let start = row / self.heads * self.width + self.first + row % self.heads * HEAD;
+        start..start + HEAD
+    }
+}
+
+/// `a · b + c`, rounded once where that is one instruction; elsewhere it would be a library call.
+#[inline(always)]
+fn multiply_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
+    if FMA { a.mul_add(b, c) } else { a * b + c }
+}
+
+/// A block as floats, on the border of a cache line: a register then never spans two.
+#[repr(align(64))]
+struct Wide([f32; HEAD * BLOCK]);
 
 #[inline(always)]
 fn widen(block: &Block, into: &mut [f32; HEAD * BLOCK]) {
@@ -178,9 +216,11 @@ mod tests {
             let total: f32 = scores.iter().map(|s| s.exp()).sum();
             expected.extend((0..HEAD).map(|d| (0..seen).map(|t| scores[t].exp() / total * value(t, d)).sum::<f32>()));
         }
+        let cache = HeadCache { keys: keys.clone(), values: values.clone() };
         for isa in Isa::available() {
             let mut out = vec![0.0; 2 * HEAD];
-            attend(isa, &queries, &keys, &values, seen, &mut Vec::new(), &mut out);
+            let part = Part { width: 2 * HEAD, first: 0, heads: 2 };
+            attend(isa, &queries, &part, &cache, seen, &mut Vec::new(), &mut out);
             for (a, b) in out.iter().zip(&expected) {
                 assert!((a - b).abs() < 1e-5, "{isa:?}: {a} {b}");
             }

@@ -89,15 +89,31 @@ fn a_long_answer_does_not_go_round_in_circles() {
 
 #[test]
 fn logits_are_those_of_exact_arithmetic_within_the_rounding() {
-    // Log-probabilities by a plain float32 implementation (numpy) over the dequantised weights of the same file, for the
-    // prompt of the template's own system text. The root mean square over the 50 likeliest tokens is 0.12 here; llama.cpp,
-    // which rounds activations in the same way, has 0.13.
-    let exact = [(504, -1.883), (60, -1.965), (15319, -2.266), (2219, -2.806), (7026, -2.893), (14925, -3.074)];
-    let logits = engine().logits(&engine().prompt(&[Message::user("What is the capital of France?")], false).unwrap());
-    let largest = logits.iter().fold(f32::MIN, |a, b| a.max(*b));
-    let total: f32 = logits.iter().map(|l| (l - largest).exp()).sum();
-    for (token, expected) in exact {
-        let found = logits[token] - largest - total.ln();
-        assert!((found - expected).abs() < 0.4, "{token}: {found} {expected}");
+    // Log-probabilities of the likeliest tokens by a plain float32 implementation (numpy) over the dequantised weights of
+    // the same file. Rounding the activations to bytes moves them: the root mean square of these 18 differences is 0.13
+    // here with AVX-512, and 0.11 in llama.cpp, which rounds in the same way. A fault in the network moves them by whole
+    // units.
+    let exact = [
+        (
+            conversation(PLAIN, "What is the capital of France?").to_vec(),
+            [(504, -1.351), (15319, -1.378), (60, -1.987), (7026, -2.319), (2219, -3.179), (51, -3.868)],
+        ),
+        (
+            vec![Message::user("What is the capital of France?")],
+            [(504, -1.883), (60, -1.965), (15319, -2.266), (2219, -2.806), (7026, -2.893), (14925, -3.074)],
+        ),
+        (
+            conversation(PLAIN, "What colour is the sky?").to_vec(),
+            [(504, -0.322), (5195, -3.324), (49, -3.602), (788, -3.911), (1348, -4.073), (2068, -4.333)],
+        ),
+    ];
+    let mut squares = 0.0f32;
+    for (messages, expected) in exact {
+        let logits = engine().logits(&engine().prompt(&messages, false).unwrap());
+        let largest = logits.iter().fold(f32::MIN, |a, b| a.max(*b));
+        let total: f32 = logits.iter().map(|l| (l - largest).exp()).sum();
+        squares += expected.iter().map(|(token, exact)| (logits[*token as usize] - largest - total.ln() - exact).powi(2)).sum::<f32>();
     }
+    let error = (squares / 18.0).sqrt();
+    assert!(error < 0.3, "{error}");
 }
