@@ -85,15 +85,15 @@ impl Core {
         }
     }
 
-    /// [`deliver`](Self::deliver), [`poll`](Self::poll) and [`drain`](Self::drain) in one.
+    /// [`deliver`](Self::deliver), [`poll`](Self::poll) and [`drain`](Self::drain) in one. True when there is more to do at
+    /// once: step again, with or without bytes.
     ///
     /// # Errors
     /// As [`deliver`](Self::deliver).
     pub fn step(&mut self, inbound: &[u8], out: &mut Vec<u8>) -> Result<bool> {
         self.deliver(inbound)?;
         let more = self.poll();
-        self.drain(out);
-        Ok(more || self.shared.has_work())
+        Ok(self.drain(out) || more)
     }
 
     /// Takes bytes from the host, cut anywhere.
@@ -119,14 +119,16 @@ impl Core {
         self.shared.has_work()
     }
 
-    /// Moves the frames for the host to `out`, control first.
-    pub fn drain(&mut self, out: &mut Vec<u8>) {
+    /// Moves the frames for the host to `out`, control first. True when that made room for streams that had waited for it:
+    /// poll again.
+    pub fn drain(&mut self, out: &mut Vec<u8>) -> bool {
         self.shared.outbox().drain(out);
         for key in self.stalled.drain(..) {
             if let Some(task) = self.tasks.get(&key) {
                 task.wake.queue();
             }
         }
+        self.shared.has_work()
     }
 
     /// Calls, streams and tasks that are under way.
@@ -142,6 +144,7 @@ impl Core {
             Kind::CANCEL => self.cancel(frame),
             Kind::RESET => self.discard(TaskKey::wire(frame.id)),
             Kind::CREDIT => self.with_stream(frame.id, |stream, _| stream.credit = stream.credit.saturating_add(frame.credit())),
+            // Events are looked for after each frame, as a caller of a compiled-in stream does.
             Kind::DATA => self.with_stream(frame.id, |stream, waker| stream.input(frame.blob, waker)),
             Kind::FINISH => self.with_stream(frame.id, |stream, _| {
                 if stream.finish == Finish::Open {
@@ -226,9 +229,10 @@ impl Core {
 
     fn with_stream(&mut self, id: u32, act: impl FnOnce(&mut Stream, &Waker)) {
         // What comes for a stream that is gone crossed its END or RESET on the way.
-        if let Some(Task { job: Job::Stream(stream), waker, wake, .. }) = self.tasks.get_mut(&TaskKey::wire(id)) {
+        let key = TaskKey::wire(id);
+        if let Some(Task { job: Job::Stream(stream), waker, .. }) = self.tasks.get_mut(&key) {
             act(stream, waker);
-            wake.queue();
+            self.poll_task(key);
         }
     }
 

@@ -39,7 +39,6 @@ impl Serving {
 /// Serves a HOST_CALL.
 pub(crate) fn serve(inner: &Arc<Inner>, frame: &Frame<'_>) {
     if let Err(e) = begin(inner, frame) {
-        inner.serving().remove(&frame.id);
         reply::<()>(inner, frame.id, &Err(e));
     }
 }
@@ -79,9 +78,7 @@ fn begin(inner: &Arc<Inner>, frame: &Frame<'_>) -> Result<()> {
             reply(inner, id, &host.emit(&args.topic, args.payload));
         }
         method::HOST_REPORT_HEALTH => {
-            let health: Health = read_args(frame)?;
-            inner.vitals().health.clone_from(&health);
-            host.report_health(health);
+            host.report_health(read_args::<Health>(frame)?);
             reply(inner, id, &Ok(()));
         }
         method::HOST_PUBLISH => {

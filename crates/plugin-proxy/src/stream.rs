@@ -107,14 +107,14 @@ impl<O> Slot<O> {
 
     fn take_answer(&self, waker: &Waker) -> Option<Result<()>> {
         let mut state = self.state();
+        if let Some(answer) = state.answer.take() {
+            return Some(answer);
+        }
         if let Some(Err(e)) = &state.end {
             return Some(Err(e.clone()));
         }
-        let answer = state.answer.take();
-        if answer.is_none() {
-            keep(&mut state.reader, waker);
-        }
-        answer
+        keep(&mut state.reader, waker);
+        None
     }
 
     /// Changes the state, then wakes who waits: outside the lock, because a waker may run anything.
@@ -186,9 +186,10 @@ impl<O: Body> Reader<O> {
             let mut state = self.slot.state();
             match state.events.pop_front() {
                 Some(event) => event,
-                None => match state.end.take() {
+                None => match &state.end {
+                    // It stays: a push after the error is that error again.
                     Some(result) => {
-                        state.end = Some(Ok(()));
+                        let result = result.clone();
                         drop(state);
                         self.over = true;
                         return Poll::Ready(result.err().map(Err));

@@ -38,7 +38,7 @@ pub enum Clock {
 }
 
 type OnHttp = dyn Fn(HttpRequest) -> Result<HttpResponse> + Send + Sync;
-type OnCall = dyn Fn(Target, Value) -> Result<Value> + Send + Sync;
+type OnCall = dyn Fn(Target, Value) -> BoxFuture<'static, Result<Value>> + Send + Sync;
 
 /// A host for tests.
 pub struct TestHost {
@@ -119,7 +119,12 @@ impl TestHost {
 
     /// Answers calls of other plugins.
     pub fn on_call(&self, answer: impl Fn(Target, Value) -> Result<Value> + Send + Sync + 'static) {
-        self.state().call = Some(Arc::new(answer));
+        self.state().call = Some(Arc::new(move |target, args| Box::pin(std::future::ready(answer(target, args)))));
+    }
+
+    /// Answers calls of other plugins with a future: to be late, or never to answer.
+    pub fn on_call_later(&self, answer: impl Fn() -> BoxFuture<'static, Result<Value>> + Send + Sync + 'static) {
+        self.state().call = Some(Arc::new(move |_, _| answer()));
     }
 
     /// Sets a secret.
@@ -269,7 +274,7 @@ impl HostApi for TestHost {
         Box::pin(async move {
             nested?;
             match answer {
-                Some(answer) => answer(target, args),
+                Some(answer) => answer(target, args).await,
                 None => Err(Error::new(Code::PLUGIN_NOT_FOUND, format!("no {} named `{}`", target.kind, target.name))),
             }
         })

@@ -2,7 +2,7 @@
 //!
 //! A plugin crate has two tests that cost it ten lines:
 //!
-//! ```ignore
+//! ```text
 //! #[test]
 //! fn behaves_the_same_in_every_tier() {
 //!     bespoke_plugin_testkit::Conformance::new(&crate::BESPOKE_PLUGIN).tool("clock", json!({})).check();

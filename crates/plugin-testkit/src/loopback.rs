@@ -48,6 +48,13 @@ impl Probe {
         state.active == 0
     }
 
+    /// Waits until the guest has read all that it was sent and has nothing to say; false when `limit` passes first.
+    pub fn wait_quiet(&self, limit: Duration) -> bool {
+        let busy = |state: &mut State| !state.is_quiet();
+        let (state, _) = self.0.changed.wait_timeout_while(self.0.state(), limit, busy).unwrap_or_else(PoisonError::into_inner);
+        state.is_quiet()
+    }
+
     /// Steps that the guest has made.
     pub fn steps(&self) -> u64 {
         self.0.steps.load(Ordering::Relaxed)

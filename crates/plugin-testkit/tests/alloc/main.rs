@@ -1,0 +1,124 @@
+//! Frames inside an open stream allocate nothing: neither compiled in nor on their way through the wire. A binary of its
+//! own, because the counting allocator is the whole program's.
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+    future::poll_fn,
+    sync::atomic::{AtomicU64, Ordering},
+    task::{Context, Waker},
+    time::Duration,
+};
+
+use bespoke_fake::BESPOKE_PLUGIN;
+use bespoke_plugin_api::{Channel, Contract, Duplex, Instance, Vad, VadEvent, VadOptions, try_next};
+use bespoke_plugin_proxy::StartOptions;
+use bespoke_plugin_testkit::{TestHost, block_on, loopback};
+use serde_json::json;
+
+struct Counting;
+
+/// Of all threads.
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+thread_local! {
+    /// Of this thread: the test harness has threads of its own, which allocate when they like.
+    static MINE: Cell<u64> = const { Cell::new(0) };
+}
+
+fn count() {
+    ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+    MINE.with(|mine| mine.set(mine.get() + 1));
+}
+
+// SAFETY: everything is handed to the system's allocator as it comes; the count touches no memory of its own.
+#[allow(unsafe_code, reason = "an allocator cannot be written without")]
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the pointer came from `System` in `alloc` or `realloc`.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: the pointer came from `System`, and the caller keeps the contract of `realloc`.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Half a window: two pushes make one event.
+const FRAME: [f32; 256] = [0.25; 256];
+const FRAMES: u64 = 10_000;
+
+#[test]
+fn frames_allocate_nothing() {
+    let host = TestHost::new();
+    let compiled = block_on(BESPOKE_PLUGIN.start(host.context("fake"), json!({}))).unwrap();
+    let mut stream = open(&compiled);
+    let frames = |stream: &mut dyn Duplex<[f32], VadEvent>, count: u64| {
+        for _ in 0..count {
+            stream.push(&FRAME).unwrap();
+            while let Some(event) = try_next(stream) {
+                event.unwrap();
+            }
+        }
+    };
+    frames(&mut *stream, 100);
+    let before = MINE.get();
+    frames(&mut *stream, FRAMES);
+    assert_eq!(MINE.get() - before, 0, "compiled in");
+
+    // Text that makes no event: frames alone, pushed as fast as the guest takes them.
+    let (wired, probe) = block_on(loopback(&BESPOKE_PLUGIN, host, StartOptions::new("fake", json!({})))).unwrap();
+    let mut text = wired.contributions.iter().find_map(<dyn Channel>::of).unwrap().1.stream("chat").unwrap();
+    let mut write = |count: u64| {
+        for _ in 0..count {
+            // Only where there is no room: waiting makes a waker.
+            if !text.poll_ready(&mut Context::from_waker(Waker::noop())).is_ready() {
+                assert!(probe.wait_quiet(Duration::from_secs(10)));
+            }
+            text.push("a few words ").unwrap();
+        }
+        assert!(probe.wait_quiet(Duration::from_secs(10)));
+    };
+    write(FRAMES);
+    let (before, mine) = (ALLOCATIONS.load(Ordering::SeqCst), MINE.get());
+    write(FRAMES);
+    let (all, pushing) = (ALLOCATIONS.load(Ordering::SeqCst) - before, MINE.get() - mine);
+    // The buffers of the wire and the plugin's own text grow by doubling: a few times in all, not once a frame.
+    assert!(pushing <= 32, "{pushing} allocations of the pushing thread for {FRAMES} frames");
+    assert!(all <= 128, "{all} allocations of all threads for {FRAMES} frames");
+
+    let mut stream = open(&wired);
+    // With events each of them is JSON and costs a few.
+    let mut taken = 0;
+    let before = ALLOCATIONS.load(Ordering::SeqCst);
+    for _ in 0..FRAMES {
+        block_on(poll_fn(|cx| stream.poll_ready(cx))).unwrap();
+        stream.push(&FRAME).unwrap();
+        while let Some(event) = try_next(&mut *stream) {
+            event.unwrap();
+            taken += 1;
+        }
+    }
+    while taken < FRAMES / 2 {
+        block_on(bespoke_plugin_api::next(&mut *stream)).unwrap().unwrap();
+        taken += 1;
+    }
+    let each = (ALLOCATIONS.load(Ordering::SeqCst) - before) as f64 / taken as f64;
+    assert!(each < 12.0, "{each} allocations for each event");
+}
+
+fn open(instance: &Instance) -> Box<dyn Duplex<[f32], VadEvent>> {
+    let (_, vad) = instance.contributions.iter().find_map(<dyn Vad>::of).unwrap();
+    vad.open(&VadOptions::new(16_000)).unwrap()
+}

@@ -1,0 +1,184 @@
+//! The proxy against guests that are old, rude or broken.
+
+use std::{
+    future::poll_fn,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bespoke_plugin_api::{
+    CallCx, Channel, ChannelSpec, ChatRequest, Code, Contract, Error, Instance, MessageRef, Outbound, Provider, ProviderSpec, Reload,
+    Result, Spec, Tool, ToolOutput, ToolRequest, ToolSpec, Vad, VadOptions, VadSpec, next, try_next,
+};
+use bespoke_plugin_proxy::{Link, Proxy, Receiver, StartOptions};
+use bespoke_plugin_testkit::{TestHost, block_on, block_on_for};
+use bespoke_protocol::{
+    EVENT_WINDOW, GuestHello, Kind, Lane, Reassembler, Route, Vitals, flag, method, put_body, put_json, put_plain, put_reply,
+};
+use serde_json::json;
+
+/// What the guest of a test does with a frame: kind, flags, id, method; it writes its answer.
+type Script = dyn FnMut(Kind, u8, u32, &str, &mut Vec<u8>) + Send;
+
+struct Scripted {
+    script: Mutex<Box<Script>>,
+    receiver: Mutex<Option<Receiver>>,
+}
+
+struct ToScript(Arc<Scripted>);
+
+impl Link for ToScript {
+    fn send(&self, _lane: Lane, bytes: &[u8]) -> Result<()> {
+        let mut out = Vec::new();
+        Reassembler::new()
+            .feed(bytes, |f| {
+                let method = Route::read(&f).map(|r| r.method).unwrap_or_default();
+                match (f.kind, method.as_str()) {
+                    (Kind::HELLO, _) => put_json(&mut out, Kind::HELLO, 0, &hello()).unwrap(),
+                    (_, method::START) => put_reply(&mut out, Kind::REPLY, f.id, &Ok(Vitals::default())),
+                    (kind, method) => (self.0.script.lock().unwrap())(kind, f.flags, f.id, method, &mut out),
+                }
+            })
+            .unwrap();
+        // Answered from within `send`, as an in-process driver does.
+        let receiver = self.0.receiver.lock().unwrap().take();
+        if let Some(mut receiver) = receiver {
+            let _ = receiver.receive(&out);
+            *self.0.receiver.lock().unwrap() = Some(receiver);
+        }
+        Ok(())
+    }
+}
+
+fn hello() -> GuestHello {
+    let specs = vec![
+        Spec::Tool(ToolSpec::new("t", "")),
+        Spec::Vad(VadSpec::new("v")),
+        Spec::Provider(ProviderSpec::new("p")),
+        Spec::Channel(ChannelSpec::new("c").edits(true).streams(true)),
+    ];
+    GuestHello { protocol: 1, oldest: 1, plugin: "old".into(), version: "0.0.1".into(), specs }
+}
+
+fn start(script: impl FnMut(Kind, u8, u32, &str, &mut Vec<u8>) + Send + 'static) -> (Instance, Arc<Scripted>) {
+    let scripted = Arc::new(Scripted { script: Mutex::new(Box::new(script)), receiver: Mutex::new(None) });
+    let (proxy, receiver) = Proxy::new(TestHost::new(), Arc::new(ToScript(scripted.clone())));
+    *scripted.receiver.lock().unwrap() = Some(receiver);
+    (block_on(proxy.start(StartOptions::new("old", json!({})))).unwrap(), scripted)
+}
+
+fn find<T: Contract + ?Sized>(instance: &Instance) -> &Arc<T> {
+    instance.contributions.iter().find_map(T::of).unwrap().1
+}
+
+#[test]
+fn what_an_old_guest_does_not_know_has_its_default() {
+    let (old, _guest) = start(|kind, _, id, method, out| match kind {
+        Kind::CALL => put_reply::<()>(out, Kind::REPLY, id, &Err(Error::unsupported(&format!("method {method}")))),
+        Kind::OPEN => bespoke_protocol::put_end(out, id, &Err(Error::unsupported(method))),
+        _ => {}
+    });
+    assert_eq!(block_on(old.life.reconfigure(json!({}))).unwrap(), Reload::Restart);
+    assert_eq!(block_on(old.life.capture_state()).unwrap(), None);
+    block_on(old.life.shutdown());
+    let (cx, channel) = (CallCx::new(), find::<dyn Channel>(&old));
+    let edited = block_on(channel.edit(&cx, MessageRef::new("c", "1"), Outbound::new("c", "x"))).unwrap_err();
+    assert_eq!(edited, Error::unsupported("channel.edit"));
+    let mut stream = channel.stream("c").unwrap();
+    assert_eq!(block_on(next(&mut *stream)).unwrap().unwrap_err(), Error::unsupported("channel.stream"));
+    let called = block_on(find::<dyn Tool>(&old).call(&cx, ToolRequest::new(json!({})))).unwrap_err();
+    assert_eq!(called.code(), Code::METHOD_NOT_FOUND);
+}
+
+#[test]
+fn another_plugin_or_protocol_is_not_started() {
+    let scripted = Arc::new(Scripted { script: Mutex::new(Box::new(|_, _, _, _, _| {})), receiver: Mutex::new(None) });
+    let (proxy, receiver) = Proxy::new(TestHost::new(), Arc::new(ToScript(scripted.clone())));
+    *scripted.receiver.lock().unwrap() = Some(receiver);
+    let refused = block_on(proxy.start(StartOptions::new("new", json!({})))).unwrap_err();
+    assert_eq!((refused.code(), refused.message()), (Code::LOAD_FAILED, "the guest is the plugin `old`, not `new`"));
+}
+
+#[test]
+fn an_answer_that_is_no_answer_is_an_error_of_that_call() {
+    let (old, _guest) = start(|kind, _, id, _, out| {
+        if kind == Kind::CALL {
+            put_json(out, Kind::REPLY, id, &json!({ "ok": 17 })).unwrap();
+        }
+    });
+    let cx = CallCx::new();
+    let tool = find::<dyn Tool>(&old);
+    let refused = block_on(tool.call(&cx, ToolRequest::new(json!({})))).unwrap_err();
+    assert_eq!(refused.code(), Code::INVALID_REQUEST);
+}
+
+#[test]
+fn a_flood_of_events_ends_its_stream_and_is_reset() {
+    let resets = Arc::new(Mutex::new(Vec::new()));
+    let seen = resets.clone();
+    let (old, _guest) = start(move |kind, _, id, _, out| match kind {
+        Kind::CALL => {
+            put_reply(out, Kind::REPLY, id, &Ok(()));
+            for _ in 0..=EVENT_WINDOW {
+                put_body(out, Kind::EVENT, id, &bespoke_plugin_api::ChatDelta::text("x")).unwrap();
+            }
+        }
+        Kind::RESET => seen.lock().unwrap().push(id),
+        _ => {}
+    });
+    let mut answer = block_on(find::<dyn Provider>(&old).chat(&CallCx::new(), ChatRequest::new(vec![]))).unwrap();
+    let mut events = 0;
+    let error = loop {
+        match block_on(poll_fn(|cx| answer.as_mut().poll_next(cx))).unwrap() {
+            Ok(_) => events += 1,
+            Err(e) => break e,
+        }
+    };
+    assert_eq!((events, error.code()), (EVENT_WINDOW, Code::RESOURCE_EXHAUSTED));
+    drop(answer);
+    assert_eq!(resets.lock().unwrap().len(), 1);
+}
+
+#[test]
+fn a_dropped_call_is_cancelled_once_and_a_late_answer_ignored() {
+    let said = Arc::new(Mutex::new(Vec::new()));
+    let seen = said.clone();
+    let (old, guest) = start(move |kind, flags, id, _, _| seen.lock().unwrap().push((kind, flags, id)));
+    let cx = CallCx::new();
+    let tool = find::<dyn Tool>(&old);
+    assert!(block_on_for(Duration::from_millis(1), tool.call(&cx, ToolRequest::new(json!({})))).is_none());
+    let said = said.lock().unwrap().clone();
+    let [(Kind::CALL, 0, call), (Kind::CANCEL, flag::ABANDONED, cancelled)] = said[..] else { panic!("{said:?}") };
+    assert_eq!(call, cancelled);
+    let mut late = Vec::new();
+    put_reply(&mut late, Kind::REPLY, call, &Ok(ToolOutput::text("late")));
+    put_plain(&mut late, Kind::END, 0, call);
+    put_plain(&mut late, Kind(77), 0, call);
+    guest.receiver.lock().unwrap().as_mut().unwrap().receive(&late).unwrap();
+}
+
+#[test]
+fn garbage_ends_every_call_and_stream() {
+    let (old, guest) = start(|_, _, _, _, _| {});
+    let mut stream = find::<dyn Vad>(&old).open(&VadOptions::new(16_000)).unwrap();
+    stream.push(&[0.0]).unwrap();
+    assert!(try_next(&mut *stream).is_none());
+    let garbage = guest.receiver.lock().unwrap().as_mut().unwrap().receive(b"Segmentation fault\n").unwrap_err();
+    assert_eq!(garbage.code(), Code::PARSE_ERROR);
+    let lost = block_on(next(&mut *stream)).unwrap().unwrap_err();
+    assert_eq!((lost.code(), lost.is_retryable()), (Code::PLUGIN_CRASHED, true));
+    assert!(lost.message().contains("no frame header"), "{lost}");
+}
+
+#[test]
+fn a_link_that_fails_is_a_crash() {
+    struct Broken;
+    impl Link for Broken {
+        fn send(&self, _lane: Lane, _frames: &[u8]) -> Result<()> {
+            Err(Error::internal("broken pipe"))
+        }
+    }
+    let (proxy, _receiver) = Proxy::new(TestHost::new(), Arc::new(Broken));
+    let lost = block_on(proxy.start(StartOptions::new("old", json!({})))).unwrap_err();
+    assert_eq!((lost.code(), lost.message()), (Code::PLUGIN_CRASHED, "the link to the plugin is lost: broken pipe"));
+}
