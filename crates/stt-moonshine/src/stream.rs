@@ -1,13 +1,12 @@
 //! Listening while somebody speaks: audio goes in as it comes, guesses come out every second or so, and a final text for
 //! each stretch between pauses. The model runs on a working thread of the host, one job at a time.
 
-use std::future::Future;
-use std::pin::Pin;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bespoke_plugin_api::{CancelToken, Code, Duplex, Error, PluginContext, Result, Segment, SttEvent, Transcript};
+use bespoke_plugin_api::{BoxFuture, CancelToken, Code, Duplex, Error, PluginContext, Result, Segment, SttEvent, Transcript};
 
 use crate::engine::Engine;
 use crate::error::EngineError;
@@ -34,7 +33,7 @@ pub(crate) struct ListenStream {
     /// How much of it the last job saw.
     seen: usize,
     job: Option<Job>,
-    events: std::collections::VecDeque<SttEvent>,
+    events: VecDeque<SttEvent>,
     said_anything: bool,
     finished: bool,
     over: bool,
@@ -42,8 +41,10 @@ pub(crate) struct ListenStream {
     waker: Option<Waker>,
 }
 
+type Outcome = std::result::Result<Vec<Heard>, EngineError>;
+
 struct Job {
-    work: Pin<Box<dyn Future<Output = Result<Result<Vec<Heard>, EngineError>>> + Send>>,
+    work: BoxFuture<'static, Result<Outcome>>,
     /// Samples that it was given, and whether there will be no more.
     samples: usize,
     last: bool,
@@ -60,7 +61,7 @@ impl ListenStream {
             start: 0,
             seen: 0,
             job: None,
-            events: std::collections::VecDeque::new(),
+            events: VecDeque::new(),
             said_anything: false,
             finished: false,
             over: false,
@@ -77,17 +78,21 @@ impl ListenStream {
         if self.guess_every.is_zero() { WITHOUT_GUESSES } else { self.guess_every }
     }
 
-    /// Starts a job when there is reason to.
+    /// Starts a job when there is reason to. With guesses it takes all that is there, so that a slow machine catches up;
+    /// without, its steps are counted in samples, so that the events do not depend on the time of day.
     fn look(&mut self) {
-        let news = self.waiting.len() - self.seen;
-        if !self.finished && news < self.samples(self.interval()) {
-            return;
-        }
+        let (all, step) = (self.waiting.len(), self.seen + self.samples(self.interval()));
+        let (samples, last) = match self.finished {
+            _ if self.guess_every.is_zero() && step <= all => (step, false),
+            true => (all, true),
+            false if step <= all => (all, false),
+            false => return,
+        };
         let (engine, rate, cancel) = (self.engine.clone(), self.rate, self.cancel.clone());
-        let audio = self.waiting.clone();
-        self.seen = audio.len();
+        let audio = self.waiting[..samples].to_vec();
+        self.seen = samples;
         let work = self.cx.blocking(move || transcribe(&engine, &audio, rate, &|| cancel.is_cancelled()));
-        self.job = Some(Job { work: Box::pin(work), samples: self.seen, last: self.finished });
+        self.job = Some(Job { work: Box::pin(work), samples, last });
     }
 
     /// Turns what a job heard into events. Stretches that can no longer change leave the waiting audio.

@@ -86,8 +86,6 @@ mod tests {
 
     #[test]
     fn the_schema_beside_the_manifest_is_fresh() {
-        let schema = schemars::schema_for!(Config);
-        let text = bespoke_plugin_api::serde_json::to_string_pretty(&schema).unwrap() + "\n";
-        expect_test::expect_file!["../config.schema.json"].assert_eq(&text);
+        bespoke_plugin_testkit::check_config_schema(env!("CARGO_MANIFEST_DIR"), schemars::schema_for!(Config));
     }
 }

@@ -2,30 +2,32 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bespoke_plugin_api::serde_json::{Value, json};
 use bespoke_plugin_api::{
-    Audio, CallCx, CancelToken, Code, Contribution, Duplex, Error, Instance, PluginContext, Stt, SttEvent, SttOptions, SttRequest, next,
-    try_next,
+    Audio, CallCx, CancelToken, Code, Contribution, Duplex, Error, Instance, Stt, SttEvent, SttOptions, SttRequest, next, try_next,
 };
+use bespoke_plugin_testkit::{Conformance, TestHost, block_on};
 use bespoke_stt_moonshine::BESPOKE_PLUGIN;
 
-use crate::host::{Host, block_on};
 use crate::models::{beckett, folder, librivox};
 use crate::wer::WordErrors;
 
-fn start_in(models: &Path, config: Value) -> Result<(Arc<Host>, Instance), Error> {
-    let host = Arc::new(Host { models: models.into(), jobs: 0.into() });
-    let cx = PluginContext::new("moonshine", host.clone());
-    Ok((host, block_on(BESPOKE_PLUGIN.start(cx, config))?))
+const FILES: [&str; 3] = ["encoder_model.onnx", "decoder_model_merged.onnx", "tokenizer.json"];
+
+fn start_in(models: &Path, config: Value) -> Result<Instance, Error> {
+    let host = TestHost::new();
+    for file in FILES.iter().filter(|file| models.join(file).is_file()) {
+        host.set_model(file, models.join(file));
+    }
+    block_on(BESPOKE_PLUGIN.start(host.context("moonshine"), config))
 }
 
-fn start(config: Value) -> (Arc<Host>, Arc<dyn Stt>) {
-    let (host, instance) = start_in(&folder(), config).unwrap();
+fn start(config: Value) -> Arc<dyn Stt> {
+    let instance = start_in(&folder(), config).unwrap();
     let [Contribution::Stt(spec, stt)] = &instance.contributions[..] else { panic!("one engine was promised") };
     assert!(spec.streaming);
-    (host, stt.clone())
+    stt.clone()
 }
 
 fn request((samples, rate): (Vec<f32>, u32)) -> SttRequest {
@@ -43,16 +45,25 @@ fn drain(stream: &mut dyn Duplex<[f32], SttEvent>) -> Result<Vec<SttEvent>, Erro
 }
 
 fn finals(events: &[SttEvent]) -> Vec<&str> {
-    let text = |event| match event {
-        &SttEvent::Final { ref transcript, .. } => Some(transcript.text.as_str()),
-        _ => None,
-    };
-    events.iter().filter_map(text).collect()
+    let mut texts = Vec::new();
+    for event in events {
+        if let SttEvent::Final { transcript, .. } = event {
+            texts.push(transcript.text.as_str());
+        }
+    }
+    texts
+}
+
+#[test]
+fn behaves_the_same_in_every_tier() {
+    let (samples, rate) = beckett();
+    let suite = Conformance::new(&BESPOKE_PLUGIN).config(json!({ "interim_ms": 0 })).audio(Audio::new(samples, rate));
+    FILES.iter().fold(suite, |suite, file| suite.model(file, folder().join(file))).check();
 }
 
 #[test]
 fn a_recording_has_a_text_with_times() {
-    let (_, stt) = start(json!({}));
+    let stt = start(json!({}));
     let recording = beckett();
     let transcript = block_on(stt.transcribe(&CallCx::new(), request(recording).language("en-IE".into()))).unwrap();
     assert_eq!(WordErrors::of("Ever tried. Ever failed. No matter. Try again. Fail again. Fail better.", &transcript.text).errors, 0);
@@ -64,7 +75,7 @@ fn a_recording_has_a_text_with_times() {
 
 #[test]
 fn unusable_audio_and_languages_are_refused() {
-    let (_, stt) = start(json!({}));
+    let stt = start(json!({}));
     let refused = |request| block_on(stt.transcribe(&CallCx::new(), request)).unwrap_err();
     let with_nan = [vec![0.1; 20_000], vec![f32::NAN]].concat();
     for (samples, rate, part) in [(vec![], 16_000, "no samples"), (vec![0.1; 800], 0, "0 Hz"), (with_nan, 16_000, "sample 20000")] {
@@ -81,7 +92,7 @@ fn unusable_audio_and_languages_are_refused() {
 
 #[test]
 fn a_caller_who_has_gone_gets_no_text() {
-    let (_, stt) = start(json!({}));
+    let stt = start(json!({}));
     let token = CancelToken::new();
     token.cancel();
     let error = block_on(stt.transcribe(&CallCx::new().with_cancel(token), request(beckett()))).unwrap_err();
@@ -90,7 +101,7 @@ fn a_caller_who_has_gone_gets_no_text() {
 
 #[test]
 fn a_stream_guesses_while_somebody_speaks_and_is_sure_at_the_end() {
-    let (_, stt) = start(json!({ "interim_ms": 1000 }));
+    let stt = start(json!({ "interim_ms": 1000 }));
     let (audio, rate) = librivox("librivox_0870.wav");
     let mut stream = stt.open(&SttOptions::new(rate)).unwrap();
     let mut events = Vec::new();
@@ -109,7 +120,7 @@ fn a_stream_guesses_while_somebody_speaks_and_is_sure_at_the_end() {
 
 #[test]
 fn a_stream_tells_each_utterance_when_its_pause_is_long() {
-    let (host, stt) = start(json!({ "interim_ms": 0 }));
+    let stt = start(json!({ "interim_ms": 0 }));
     let (first, rate) = librivox("librivox_0870.wav");
     let (second, _) = librivox("librivox_0890.wav");
     let mut stream = stt.open(&SttOptions::new(rate)).unwrap();
@@ -126,12 +137,11 @@ fn a_stream_tells_each_utterance_when_its_pause_is_long() {
     assert!(transcript.text.contains("selfish") && !transcript.text.contains("Dashwood"), "{rest:?}");
     let start_ms = (first.len() as u64 + 8 * u64::from(rate)) * 1000 / u64::from(rate);
     assert!(transcript.segments[0].start_ms.abs_diff(start_ms) < 500, "{rest:?} at {start_ms}");
-    assert_eq!(host.jobs.load(Ordering::SeqCst), 3, "loading, one look at the pause, one at the end");
 }
 
 #[test]
 fn a_silent_stream_ends_with_an_empty_text() {
-    let (_, stt) = start(json!({}));
+    let stt = start(json!({}));
     for audio in [vec![], vec![0.0; 48_000 * 20]] {
         let mut stream = stt.open(&SttOptions::new(48_000)).unwrap();
         stream.push(&audio).unwrap();
@@ -144,7 +154,7 @@ fn a_silent_stream_ends_with_an_empty_text() {
 
 #[test]
 fn a_stream_that_nobody_reads_does_not_grow_without_end() {
-    let (_, stt) = start(json!({}));
+    let stt = start(json!({}));
     let mut stream = stt.open(&SttOptions::new(1_000)).unwrap();
     let minute = vec![0.0; 60_000];
     let refused = (0..40).find_map(|_| stream.push(&minute).err()).expect("a limit");
@@ -153,7 +163,7 @@ fn a_stream_that_nobody_reads_does_not_grow_without_end() {
 
 #[test]
 fn bad_samples_end_a_stream_with_an_error() {
-    let (_, stt) = start(json!({}));
+    let stt = start(json!({}));
     let mut stream = stt.open(&SttOptions::new(16_000)).unwrap();
     stream.push(&[f32::INFINITY; 100]).unwrap();
     stream.finish().unwrap();
@@ -164,12 +174,11 @@ fn bad_samples_end_a_stream_with_an_error() {
 #[test]
 fn missing_broken_and_foreign_models_are_told_apart() {
     let home = tempfile::tempdir().unwrap();
-    let error = |models: &Path| start_in(models, json!({})).err().expect("refused");
+    let error = |models: &Path| start_in(models, json!({})).expect_err("refused");
     assert_eq!(error(home.path()).code(), Code::MODEL_NOT_FOUND);
 
-    let names = ["encoder_model.onnx", "decoder_model_merged.onnx", "tokenizer.json"];
     let place = |name: &str, from: &str| std::fs::copy(folder().join(from), home.path().join(name)).unwrap();
-    for name in names {
+    for name in FILES {
         place(name, name);
     }
     start_in(home.path(), json!({})).unwrap();
@@ -193,9 +202,9 @@ fn missing_broken_and_foreign_models_are_told_apart() {
 
 #[test]
 fn the_configuration_is_checked() {
-    let error = |config| start_in(&folder(), config).err().expect("refused");
+    let error = |config| start_in(&folder(), config).expect_err("refused");
     assert!(error(json!({ "threads": 0 })).message().contains("plugins.moonshine.threads is 0"));
     assert!(error(json!({ "thread": 1 })).message().contains("thread"));
-    let (_, instance) = start_in(&folder(), json!({ "threads": 2 })).unwrap();
+    let instance = start_in(&folder(), json!({ "threads": 2 })).unwrap();
     assert_eq!(instance.life.facts()["threads"], "2");
 }

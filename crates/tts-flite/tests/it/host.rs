@@ -1,16 +1,12 @@
-//! A host with nothing but working threads, and an executor for one future.
+//! A host that counts the work it is given.
 
-use std::future::Future;
-use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
+use std::thread;
 use std::time::Duration;
 
 use bespoke_plugin_api::{BoxFuture, HostApi, Level, Timestamp, feed};
 
-/// Counts the jobs that it was given.
+/// Nothing but working threads.
 #[derive(Default)]
 pub(crate) struct Host {
     pub(crate) jobs: AtomicUsize,
@@ -39,25 +35,5 @@ impl HostApi for Host {
 
     fn spawn(&self, _: BoxFuture<'static, ()>) {
         unreachable!("flite spawns nothing");
-    }
-}
-
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-/// Runs a future on this thread.
-pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    let mut future: Pin<&mut _> = pin!(future);
-    loop {
-        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(value) => return value,
-            Poll::Pending => thread::park(),
-        }
     }
 }

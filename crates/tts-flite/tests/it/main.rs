@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use bespoke_plugin_api::{
     AudioChunk, CallCx, Code, Contribution, Duplex, Error, PluginContext, Tts, TtsOptions, next, serde_json::json, try_next,
 };
+use bespoke_plugin_testkit::{Conformance, block_on};
 use bespoke_tts_flite::{BESPOKE_PLUGIN, MAX_TEXT};
-use host::{Host, block_on};
+use host::Host;
 
 fn start(config: bespoke_plugin_api::serde_json::Value) -> Result<(Arc<Host>, Arc<dyn Tts>), Error> {
     let host = Arc::new(Host::default());
@@ -44,6 +45,11 @@ fn say(tts: &dyn Tts, options: &TtsOptions, fragments: &[&str]) -> Result<Vec<f3
 
 fn seconds(samples: &[f32]) -> f32 {
     samples.len() as f32 / 16_000.0
+}
+
+#[test]
+fn behaves_the_same_in_every_tier() {
+    Conformance::new(&BESPOKE_PLUGIN).texts(&["The capital of France, as", " you know, is Paris. It", " has 2.1 million people."]).check();
 }
 
 #[test]
