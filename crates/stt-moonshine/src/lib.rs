@@ -1,5 +1,5 @@
-//! Moonshine tiny: English speech to text in pure Rust, 27 million parameters, about 30 times faster than speech on one
-//! core.
+//! Moonshine tiny: English speech to text in pure Rust, 27 million parameters, 50 to 90 times faster than speech
+//! on one core.
 //!
 //! From the model outwards: [`engine`] (one stretch of speech to text, with [`vocabulary`]), [`pauses`] (long audio to
 //! stretches), [`transcript`] (any recording to text), then the plugin with its live stream.

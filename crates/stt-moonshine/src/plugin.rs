@@ -26,7 +26,7 @@ pub struct Config {
     #[cfg_attr(test, schemars(range(min = 1, max = 64), extend("x-reload" = "restart")))]
     pub threads: Option<u16>,
     /// How much new speech a live stream collects before each guess at the unfinished sentence, in milliseconds; 0 for no
-    /// guesses. A guess costs about 30 ms of one core per second of the sentence so far.
+    /// guesses. A guess costs 10 to 20 ms of one core per second of the sentence so far.
     #[cfg_attr(test, schemars(extend("x-reload" = "restart")))]
     pub interim_ms: u32,
 }
