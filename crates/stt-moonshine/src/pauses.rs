@@ -15,7 +15,7 @@ const FRAME: usize = SAMPLE_RATE as usize / 50;
 const FRAMES_PER_SECOND: usize = 50;
 
 /// The longest stretch that is given to the model in one piece: 12 s. On long input Moonshine drops sentences and loops
-/// (45 s of telephone prompts end in one sentence said over and over). On 21 mixtures of read speech, 30 to 70 s long,
+/// (45 s of telephone prompts end in one sentence said over and over). On 21 mixtures of read speech, 16 to 70 s long,
 /// limits of 6, 8, 10, 12, 14, 16 and 18 s gave 6.4, 6.4, 6.0, 5.4, 5.5, 5.0 and 5.3 % wrong words, at rising cost.
 const MAX_FRAMES: usize = 12 * FRAMES_PER_SECOND;
 /// A pause of this length always ends a stretch: sentences this far apart gain nothing from each other.
