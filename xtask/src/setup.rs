@@ -111,7 +111,7 @@ fn onnxruntime(python: &str, target: &Path) -> Result<PathBuf> {
     let package = format!("onnxruntime=={ONNXRUNTIME}");
     let mut pip = Command::new(python);
     pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check", "--only-binary=:all:", "--target"]);
-    shell::run(pip.arg(staging.path()).arg(package))?;
+    shell::run(pip.arg(staging.path()).arg(package).env("PIP_ROOT_USER_ACTION", "ignore"))?;
     if library(staging.path()).is_none() {
         bail!("the package onnxruntime {ONNXRUNTIME} has no library for this platform; name one in ORT_DYLIB_PATH");
     }
