@@ -40,11 +40,13 @@ impl Inner {
         let slot = Arc::new(CallSlot { state: Mutex::default(), cx: cx.clone(), company });
         let pending = Pending { inner: self.clone(), id: self.register(slot.clone()) };
         let mut frame = Vec::new();
-        put_call(&mut frame, Kind::CALL, pending.id, method, name, &CxHead::of(cx), args)?;
+        let head = CxHead::of(cx);
+        put_call(&mut frame, Kind::CALL, pending.id, method, name, &head, args)?;
         self.send(Lane::Control, &frame)?;
         drop(frame);
 
-        let mut cancelled = (!cx.is_cancelled()).then(|| cx.cancelled());
+        // By what the guest was told, not by what is true now: the caller may have gone while the frame was on its way.
+        let mut cancelled = (!head.cancelled).then(|| cx.cancelled());
         poll_fn(|task| {
             if let Some(result) = slot.take(task.waker()) {
                 return Poll::Ready(result);
@@ -118,9 +120,10 @@ impl<R> CallSlot<R> {
 }
 
 impl<R: Body> Waiting for CallSlot<R> {
-    fn reply(&self, frame: &Frame<'_>) -> bool {
-        self.fill(read_reply(frame));
-        true
+    fn reply(&self, frame: &Frame<'_>, forget: &dyn Fn()) {
+        let result = read_reply(frame);
+        forget();
+        self.fill(result);
     }
 
     fn event(&self, _frame: &Frame<'_>) -> Result<()> {

@@ -29,8 +29,9 @@ struct Table {
 
 /// A call or stream of the host that waits for frames.
 pub(crate) trait Waiting: Send + Sync {
-    /// A reply; true when nothing follows it.
-    fn reply(&self, frame: &Frame<'_>) -> bool;
+    /// A reply. When nothing follows it, `forget` is called before anybody is woken: whoever sees the answer and drops its
+    /// handle must not find the number in the table and cancel what is done.
+    fn reply(&self, frame: &Frame<'_>, forget: &dyn Fn());
     /// An event. An error says that the guest broke the rules, and ends the stream.
     fn event(&self, frame: &Frame<'_>) -> Result<()>;
     /// The end of a stream, or of everything.

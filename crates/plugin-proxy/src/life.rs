@@ -66,11 +66,11 @@ impl RemoteLife {
 struct Ask(Weak<Inner>);
 
 impl Waiting for Ask {
-    fn reply(&self, frame: &Frame<'_>) -> bool {
+    fn reply(&self, frame: &Frame<'_>, forget: &dyn Fn()) {
+        forget();
         if let (Some(inner), Ok(vitals)) = (self.0.upgrade(), read_reply::<Vitals>(frame)) {
             *inner.vitals() = vitals;
         }
-        true
     }
 
     fn event(&self, _frame: &Frame<'_>) -> Result<()> {

@@ -69,10 +69,10 @@ fn take(inner: &Arc<Inner>, frame: &Frame<'_>) {
             }
         }
         Kind::REPLY => {
-            if let Some(waiting) = inner.waiting(frame.id)
-                && waiting.reply(frame)
-            {
-                inner.forget(frame.id);
+            if let Some(waiting) = inner.waiting(frame.id) {
+                waiting.reply(frame, &|| {
+                    inner.forget(frame.id);
+                });
             }
         }
         Kind::EVENT => {

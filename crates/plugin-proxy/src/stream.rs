@@ -42,10 +42,12 @@ impl Inner {
     ) -> Result<BoxStream<O>> {
         let reader = Reader::<O>::register(self);
         let mut frame = Vec::new();
-        put_call(&mut frame, Kind::CALL, reader.id, method, name, &CxHead::of(cx), args)?;
+        let head = CxHead::of(cx);
+        put_call(&mut frame, Kind::CALL, reader.id, method, name, &head, args)?;
         self.send(Lane::Control, &frame)?;
         drop(frame);
-        let cancelled = (!cx.is_cancelled()).then(|| cx.cancelled());
+        // By what the guest was told: see `call_with`.
+        let cancelled = (!head.cancelled).then(|| cx.cancelled());
         let mut stream = RemoteStream { reader, cancelled };
         std::future::poll_fn(|task| {
             if let Some(answer) = stream.reader.slot.take_answer(task.waker()) {
@@ -132,11 +134,12 @@ impl<O> Slot<O> {
 }
 
 impl<O: Body> Waiting for Slot<O> {
-    fn reply(&self, frame: &Frame<'_>) -> bool {
+    fn reply(&self, frame: &Frame<'_>, forget: &dyn Fn()) {
         let answer = read_reply::<()>(frame);
-        let over = answer.is_err();
+        if answer.is_err() {
+            forget();
+        }
         self.change(|state| state.answer = Some(answer));
-        over
     }
 
     fn event(&self, frame: &Frame<'_>) -> Result<()> {

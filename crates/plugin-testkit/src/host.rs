@@ -23,8 +23,8 @@ use serde_json::Value;
 
 use crate::executor::{Signal, block_on};
 
-/// Events that a subscriber of a [`TestHost`] may be behind.
-const SUBSCRIBER_QUEUE: usize = 1024;
+/// Events that a subscriber of a [`TestHost`] may be behind: any number, so that announcing never waits.
+const SUBSCRIBER_QUEUE: usize = usize::MAX;
 
 /// How time passes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

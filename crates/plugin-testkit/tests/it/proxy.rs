@@ -7,8 +7,8 @@ use std::{
 };
 
 use bespoke_plugin_api::{
-    CallCx, Channel, ChannelSpec, ChatRequest, Code, Contract, Error, Instance, MessageRef, Outbound, Provider, ProviderSpec, Reload,
-    Result, Spec, Tool, ToolOutput, ToolRequest, ToolSpec, Vad, VadOptions, VadSpec, next, try_next,
+    CallCx, CancelToken, Channel, ChannelSpec, ChatRequest, Code, Contract, Error, Instance, MessageRef, Outbound, Provider, ProviderSpec,
+    Reload, Result, Spec, Tool, ToolOutput, ToolRequest, ToolSpec, Vad, VadOptions, VadSpec, next, try_next,
 };
 use bespoke_plugin_proxy::{Link, Proxy, Receiver, StartOptions};
 use bespoke_plugin_testkit::{TestHost, block_on, block_on_for};
@@ -181,4 +181,31 @@ fn a_link_that_fails_is_a_crash() {
     let (proxy, _receiver) = Proxy::new(TestHost::new(), Arc::new(Broken));
     let lost = block_on(proxy.start(StartOptions::new("old", json!({})))).unwrap_err();
     assert_eq!((lost.code(), lost.message()), (Code::PLUGIN_CRASHED, "the link to the plugin is lost: broken pipe"));
+}
+
+/// The guest may have run half of the call, and the caller gone, before the call of `send` returns.
+#[test]
+fn a_caller_that_goes_while_the_call_is_being_sent_is_noticed() {
+    let token = CancelToken::new();
+    let leaving = token.clone();
+    let (old, _guest) = start(move |kind, _, id, _, out| match kind {
+        Kind::CALL => leaving.cancel(),
+        Kind::CANCEL => put_reply::<()>(out, Kind::REPLY, id, &Err(Error::cancelled())),
+        _ => {}
+    });
+    let cx = CallCx::new().with_cancel(token);
+    let called = block_on_for(Duration::from_secs(10), find::<dyn Tool>(&old).call(&cx, ToolRequest::new(json!({})))).expect("it hangs");
+    assert_eq!(called.unwrap_err().code(), Code::CANCELLED);
+}
+
+#[test]
+fn a_call_that_was_answered_is_not_cancelled() {
+    let said = Arc::new(Mutex::new(Vec::new()));
+    let seen = said.clone();
+    let (old, _guest) = start(move |kind, _, id, _, out| {
+        seen.lock().unwrap().push(kind);
+        put_reply(out, Kind::REPLY, id, &Ok(ToolOutput::text("done")));
+    });
+    block_on(find::<dyn Tool>(&old).call(&CallCx::new(), ToolRequest::new(json!({})))).unwrap();
+    assert_eq!(said.lock().unwrap()[..], [Kind::CALL]);
 }
