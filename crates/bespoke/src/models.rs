@@ -51,7 +51,7 @@ impl Models {
     ///
     /// # Errors
     /// `Consent` when nobody can be asked; what fetching says otherwise.
-    pub(crate) fn ensure(&self, out: &Out, host: &Host, plugins: &[String], consent: &Consent) -> Result<()> {
+    pub(crate) fn ensure(&self, out: Out, host: &Host, plugins: &[String], consent: &Consent) -> Result<()> {
         let mut wanted = Vec::new();
         for plugin in plugins {
             let Some(manifest) = host.manifest(plugin).filter(|m| !m.models.is_empty()) else { continue };

@@ -54,11 +54,16 @@ impl Setup {
         Ok(Setup { out: Out::new(global.json), paths, host, models, agent, voice })
     }
 
-    /// Starts the plugins behind these needs, after fetching their models; what cannot start is told by whoever needs it.
+    /// Starts the plugins behind these needs. Those that lack a model file get it, after a question, and are started again: a
+    /// plugin knows best whether it needs a file. What cannot start is told by whoever needs it.
     pub(crate) async fn start(&self, needs: &[Need<'_>], consent: &Consent) -> Result<()> {
         let ids = self.plugins_for(needs)?;
-        self.models.ensure(&self.out, &self.host, &ids, consent)?;
         self.host.start(Selection::Ids(&ids)).await;
+        let lacking = self.host.lacking_models();
+        if !lacking.is_empty() {
+            self.models.ensure(self.out, &self.host, &lacking, consent)?;
+            self.host.start(Selection::Ids(&lacking)).await;
+        }
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use bespoke_plugin_api::{CallCx, Error, Hook, HookEvent, HookHandler, HookReply, OnFailure, Result};
+use bespoke_plugin_api::{BoxFuture, CallCx, Error, Hook, HookEvent, HookHandler, HookReply, OnFailure, Result};
 
 use crate::{Leased, Registry, Slot, clock};
 
@@ -56,15 +56,19 @@ impl Hooks {
     /// as its subscription says: open goes on with the event as it was, closed is a veto. Neither is silent.
     #[inline]
     pub fn run(&self, cx: &CallCx, hook: Hook, event: impl FnOnce() -> HookEvent) -> impl Future<Output = Option<Outcome>> + Send {
-        let event = (self.wants(hook) && cx.fires(hook)).then(event);
-        let table = event.is_some().then(|| self.table.load_full());
-        let cx = event.is_some().then(|| cx.quieting(hook));
+        // Boxed: what nobody wants must not pay for moving the state of the asking around.
+        let asking = (self.wants(hook) && cx.fires(hook)).then(|| self.asking(cx, event()));
         async move {
-            match (event, table, cx) {
-                (Some(event), Some(table), Some(cx)) => Some(dispatch(&table, &cx, event).await),
-                _ => None,
+            match asking {
+                Some(asking) => Some(asking.await),
+                None => None,
             }
         }
+    }
+
+    fn asking(&self, cx: &CallCx, event: HookEvent) -> BoxFuture<'static, Outcome> {
+        let (table, cx) = (self.table.load_full(), cx.quieting(event.hook()));
+        Box::pin(async move { dispatch(&table, &cx, event).await })
     }
 
     /// Takes over the subscriptions of a registry.
@@ -90,9 +94,8 @@ impl fmt::Debug for Hooks {
 
 async fn dispatch(table: &[Slot<dyn HookHandler>], cx: &CallCx, mut event: HookEvent) -> Outcome {
     let hook = event.hook();
-    let (observers, modifiers): (Vec<_>, Vec<_>) =
-        table.iter().filter(|slot| slot.spec().hook == hook).partition(|slot| slot.spec().observer);
-    for slot in modifiers {
+    let subscribed = |observer: bool| table.iter().filter(move |slot| slot.spec().hook == hook && slot.spec().observer == observer);
+    for slot in subscribed(false) {
         let reply = ask(slot, cx, &event).await.and_then(|reply| match reply {
             HookReply::Replace { event: new } if new.hook() != hook => {
                 Err(Error::internal(format!("answered {} with an event of {}", hook.name(), new.hook().name())))
@@ -112,7 +115,7 @@ async fn dispatch(table: &[Slot<dyn HookHandler>], cx: &CallCx, mut event: HookE
             }
         }
     }
-    futures_util::future::join_all(observers.into_iter().map(async |slot| {
+    futures_util::future::join_all(subscribed(true).map(async |slot| {
         if let Err(error) = ask(slot, cx, &event).await {
             tracing::warn!(plugin = slot.plugin(), hook = hook.name(), %error, "observer failed");
         }
@@ -123,11 +126,9 @@ async fn dispatch(table: &[Slot<dyn HookHandler>], cx: &CallCx, mut event: HookE
 
 async fn ask(slot: &Slot<dyn HookHandler>, cx: &CallCx, event: &HookEvent) -> Result<HookReply> {
     let limit = Duration::from_millis(slot.spec().timeout_ms).min(LONGEST);
-    // The handler gets a copy: a reference could not outlive this frame inside the guarded future.
-    let event = event.clone();
     let asked = slot.call_within(limit, cx, |handler, cx| async move {
         let cx = cx.with_deadline(clock::now().plus(limit));
-        handler.on(&cx, &event).await
+        handler.on(&cx, event).await
     });
     asked.await.map(Leased::into_inner)
 }

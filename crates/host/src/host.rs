@@ -239,8 +239,13 @@ impl Host {
         if problems.is_empty() { Ok(()) } else { Err(ConfigError { problems }) }
     }
 
-    /// Starts plugins side by side, each as soon as those it needs are ready, each time-boxed. Returns when all have settled.
-    /// What went wrong with one is in its row.
+    /// Ids of the plugins that could not start for want of a model file. Once it is there, [`start`](Self::start) tries again.
+    pub fn lacking_models(&self) -> Vec<String> {
+        self.inner.plugins.iter().filter(|p| p.lacks_model()).map(|p| p.id().to_owned()).collect()
+    }
+
+    /// Starts plugins side by side, each as soon as those it needs are ready, each time-boxed: those that were never started,
+    /// and those that lacked a model file. Returns when all have settled. What went wrong with one is in its row.
     ///
     /// Dropping the future stops the waiting, not the starting.
     pub async fn start(&self, selection: Selection<'_>) {
@@ -253,7 +258,8 @@ impl Host {
         let starting: Vec<_> = inner
             .plugins
             .iter()
-            .filter(|p| chosen.contains(p.id()) && !inner.closing.is_cancelled() && p.change(State::Unloaded, State::Starting))
+            .filter(|p| chosen.contains(p.id()) && !inner.closing.is_cancelled())
+            .filter(|p| p.change(State::Unloaded, State::Starting) || p.lacks_model() && p.change(State::Failed, State::Starting))
             .map(|plugin| (plugin, inner.services.runtime.spawn(inner.clone().start(plugin.clone()))))
             .collect();
         for (plugin, task) in starting {

@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -18,6 +18,8 @@ use tokio::{
     sync::{Notify, watch},
     task::AbortHandle,
 };
+
+use crate::metrics::Metrics;
 
 /// How a plugin ships.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -266,31 +268,6 @@ impl Tasks {
     }
 }
 
-/// Calls of a plugin since the program started.
-#[derive(Debug, Default)]
-pub struct Metrics {
-    calls: AtomicU64,
-    errors: AtomicU64,
-    nanos: AtomicU64,
-}
-
-impl Metrics {
-    pub(crate) fn record(&self, time: Duration, failed: bool) {
-        self.calls.fetch_add(1, Ordering::Relaxed);
-        self.nanos.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
-        if failed {
-            self.errors.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    /// How many, how many failed, and the mean time.
-    pub fn read(&self) -> (u64, u64, Duration) {
-        let calls = self.calls.load(Ordering::Relaxed);
-        let mean = self.nanos.load(Ordering::Relaxed).checked_div(calls).unwrap_or(0);
-        (calls, self.errors.load(Ordering::Relaxed), Duration::from_nanos(mean))
-    }
-}
-
 /// A plugin's place in the host, from discovery to shutdown.
 pub(crate) struct PluginCell {
     id: Arc<str>,
@@ -313,12 +290,14 @@ pub(crate) struct Status {
     pub(crate) reported: Health,
     pub(crate) reason: Option<String>,
     pub(crate) fix: Option<String>,
+    /// The code of the failure, while the state is one.
+    pub(crate) code: Option<Code>,
     pub(crate) started_in: Option<Duration>,
 }
 
 impl PluginCell {
     pub(crate) fn new(candidate: Candidate, manifest: Option<Arc<Manifest>>, call_limit: Duration) -> Self {
-        let status = Status { state: State::Unloaded, reported: Health::Unknown, reason: None, fix: None, started_in: None };
+        let status = Status { state: State::Unloaded, reported: Health::Unknown, reason: None, fix: None, code: None, started_in: None };
         PluginCell {
             id: candidate.id.as_str().into(),
             candidate,
@@ -330,6 +309,12 @@ impl PluginCell {
             metrics: Metrics::default(),
             call_limit,
         }
+    }
+
+    /// Whether it failed only because a model file is not here.
+    pub(crate) fn lacks_model(&self) -> bool {
+        let status = self.status();
+        status.state == State::Failed && status.code == Some(Code::MODEL_NOT_FOUND)
     }
 
     pub(crate) fn id(&self) -> &str {
@@ -412,6 +397,7 @@ impl PluginCell {
             let mut status = self.lock();
             status.reason = Some(error.message().to_owned());
             status.fix = error.help().map(str::to_owned);
+            status.code = Some(error.code());
         }
         self.set_state(State::Failed);
     }
@@ -420,7 +406,7 @@ impl PluginCell {
         {
             let mut status = self.lock();
             status.started_in = Some(started_in);
-            (status.reason, status.fix) = (None, None);
+            (status.reason, status.fix, status.code) = (None, None, None);
         }
         self.set_state(State::Ready);
     }

@@ -10,7 +10,7 @@ use std::{
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use arc_swap::ArcSwapOption;
@@ -110,7 +110,7 @@ impl<T: Contract + ?Sized> Slot<T> {
     where
         F: Future<Output = Result<R>> + Send,
     {
-        self.call_leased(cx, request).await.map(Leased::into_inner)
+        self.call_within(self.place.plugin.call_limit(), cx, request).await.map(Leased::into_inner)
     }
 
     /// As [`call`](Self::call), for answers that go on living, such as a stream: they keep the lease, and the token of the
@@ -137,19 +137,20 @@ impl<T: Contract + ?Sized> Slot<T> {
     {
         let lease = match self.lease() {
             Ok(lease) => lease,
-            Err(_) => self.lease_ready(cx).await?,
+            // Boxed: the wait is rare, and every call would carry its size.
+            Err(_) => Box::pin(self.lease_ready(cx)).await?,
         };
         let plugin = &self.place.plugin;
         let limit = cx.deadline().map_or(limit, |at| clock::now().until(at).min(limit));
         // A token of its own: a call that is late is cancelled alone, its siblings go on.
         let cancel = CancelOnDrop(cx.cancel_token().child());
         let object = lease.serving.object.clone();
-        let begun = Instant::now();
+        let begun = plugin.metrics().begin();
         let result = match catch_unwind(AssertUnwindSafe(|| request(object, cx.with_cancel(cancel.0.clone())))) {
-            Ok(future) => in_time(pin!(future), begun, limit).await,
+            Ok(future) => in_time(pin!(future), limit).await,
             Err(panic) => Err(panicked("the call", &*panic)),
         };
-        plugin.metrics().record(begun.elapsed(), result.is_err());
+        plugin.metrics().end(begun, result.is_err());
         match result {
             Ok(value) => Ok(Leased { value, _cancel: Some(cancel), lease }),
             Err(e) => Err(e.with_plugin(plugin.id())),
@@ -163,9 +164,9 @@ impl<T: Contract + ?Sized> Slot<T> {
     pub fn enter<R>(&self, method: impl FnOnce(&T) -> Result<R>) -> Result<Leased<T, R>> {
         let lease = self.lease()?;
         let plugin = &self.place.plugin;
-        let begun = Instant::now();
+        let begun = plugin.metrics().begin();
         let result = catch_unwind(AssertUnwindSafe(|| method(&lease))).unwrap_or_else(|panic| Err(panicked("the call", &*panic)));
-        plugin.metrics().record(begun.elapsed(), result.is_err());
+        plugin.metrics().end(begun, result.is_err());
         result.map(|value| Leased { value, _cancel: None, lease }).map_err(|e| e.with_plugin(plugin.id()))
     }
 }
@@ -262,8 +263,8 @@ impl<T: ?Sized, I: Send + 'static> Stream for Leased<T, BoxStream<I>> {
 }
 
 /// Polls a request with a net below and a limit above. Most answers are there at the first poll or soon after it, so the
-/// timer is made only when one is not.
-async fn in_time<R>(mut future: Pin<&mut (impl Future<Output = Result<R>> + Send)>, begun: Instant, limit: Duration) -> Result<R> {
+/// timer is made only when one is not; the time of the first poll does not count, nothing could end it.
+async fn in_time<R>(mut future: Pin<&mut (impl Future<Output = Result<R>> + Send)>, limit: Duration) -> Result<R> {
     let mut timer = None;
     poll_fn(|cx| {
         match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
@@ -272,7 +273,7 @@ async fn in_time<R>(mut future: Pin<&mut (impl Future<Output = Result<R>> + Send
             Err(panic) => return Poll::Ready(Err(panicked("the call", &*panic))),
         }
         // Unconstrained: a request that uses up its task's budget on every poll is late all the same.
-        let timer = timer.get_or_insert_with(|| Box::pin(unconstrained(tokio::time::sleep_until((begun + limit).into()))));
+        let timer = timer.get_or_insert_with(|| Box::pin(unconstrained(tokio::time::sleep(limit))));
         timer.as_mut().poll(cx).map(|()| Err(timed_out(limit)))
     })
     .await
@@ -283,7 +284,7 @@ struct CancelOnDrop(CancelToken);
 
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {
-        self.0.cancel();
+        self.0.give_up();
     }
 }
 

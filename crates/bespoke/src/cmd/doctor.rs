@@ -8,8 +8,7 @@ use serde::Serialize;
 use crate::{
     cli::Global,
     exit::{Failure, Result},
-    models::Consent,
-    output::{Out, Style, bytes},
+    output::{Out, Style},
     paths::Paths,
     setup::{Setup, build_with},
 };
@@ -90,21 +89,8 @@ async fn inspect(report: &mut Report, setup: &Setup) {
             .ok("configuration", setup.paths.config.as_ref().map_or("no file, defaults".into(), |p| format!("{} is right", p.display()))),
         Err(error) => report.add("configuration", Verdict::Problem, error.to_string(), Some("bespoke config check".into())),
     }
-    let consent = Consent { offline: true, ..Consent::default() };
-    for row in setup.host.rows() {
-        let Some(manifest) = setup.host.manifest(&row.id).filter(|m| !m.models.is_empty()) else { continue };
-        let fix = Some(format!("bespoke plugin download-files {}", row.id));
-        match setup.models.plan(&row.id, &manifest.models, &consent) {
-            Ok(plan) if plan.missing.is_empty() => report.ok(&format!("models of {}", row.id), "all here and verified"),
-            Ok(plan) => {
-                let files: Vec<_> = plan.missing.iter().map(|m| m.file.as_str()).collect();
-                let message = format!("missing: {} ({})", files.join(", "), bytes(plan.size()));
-                report.add(&format!("models of {}", row.id), Verdict::Warning, message, fix);
-            }
-            Err(failure) => report.add(&format!("models of {}", row.id), Verdict::Problem, failure.message, fix),
-        }
-    }
     setup.host.start(Selection::All).await;
+    let lacking = setup.host.lacking_models();
     let rows = setup.rows();
     if rows.is_empty() {
         report.add("plugins", Verdict::Warning, "none in this binary", Some(build_with(&["local"])));
@@ -118,6 +104,7 @@ async fn inspect(report: &mut Report, setup: &Setup) {
             }
             (State::Ready, health) => report.add(&name, Verdict::Warning, format!("{health}: {reason}"), row.fix),
             (State::Disabled, _) => report.ok(&name, "switched off"),
+            (State::Failed, _) if lacking.contains(&row.id) => report.add(&name, Verdict::Warning, reason, row.fix),
             (state, _) => report.add(&name, Verdict::Problem, format!("{}: {reason}", state.name()), row.fix),
         }
     }

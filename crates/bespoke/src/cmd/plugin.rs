@@ -133,10 +133,18 @@ async fn download_files(global: &Global, ids: &[String], fetching: &Fetching, dr
     if let Some(unknown) = ids.iter().find(|id| !all.contains(id)) {
         return Err(Failure::new(Exit::NotFound, format!("no plugin `{unknown}` in this binary")).help("bespoke plugin list"));
     }
-    let ids = if ids.is_empty() { &all } else { ids };
     let out = setup.out;
+    // Without names, those that cannot start without a file; a named one gets its files whether it needs them now or not.
+    let ids = if ids.is_empty() {
+        setup.host.start(Selection::All).await;
+        let lacking = setup.host.lacking_models();
+        setup.host.shutdown().await;
+        lacking
+    } else {
+        ids.to_vec()
+    };
     let (mut fetched, mut worst) = (0, None::<Failure>);
-    for id in ids {
+    for id in &ids {
         let Some(manifest) = setup.host.manifest(id).filter(|m| !m.models.is_empty()) else { continue };
         let plan = setup.models.plan(id, &manifest.models, &consent)?;
         for file in &plan.missing {
@@ -160,7 +168,7 @@ async fn download_files(global: &Global, ids: &[String], fetching: &Fetching, dr
         Some(failure) => Err(Failure::new(failure.exit, format!("{fetched} files fetched, not all"))),
         None if dry_run => Ok(()),
         None if fetched == 0 => {
-            out.note("every model file is here");
+            out.note("every model file that is needed is here");
             Ok(())
         }
         None => {
@@ -173,21 +181,28 @@ async fn download_files(global: &Global, ids: &[String], fetching: &Fetching, dr
 pub(crate) async fn models(global: &Global, fetching: &Fetching) -> Result<()> {
     let setup = Setup::new(global, &[])?;
     let consent = Consent::from(fetching);
+    setup.host.start(Selection::All).await;
+    let lacking = setup.host.lacking_models();
+    setup.host.shutdown().await;
     let mut rows = Vec::new();
     for row in setup.host.rows() {
         let Some(manifest) = setup.host.manifest(&row.id) else { continue };
         let plan = setup.models.plan(&row.id, &manifest.models, &consent)?;
         for model in &manifest.models {
-            let missing = plan.missing.iter().any(|m| m.file == model.file);
             let path = plan.present.iter().find(|p| p.ends_with(&model.file));
-            rows.push((row.id.clone(), model.clone(), missing, path.cloned()));
+            let state = match (path, lacking.contains(&row.id)) {
+                (Some(_), _) => "here",
+                (None, true) => "missing",
+                (None, false) => "not needed",
+            };
+            rows.push((row.id.clone(), model.clone(), state, path.cloned()));
         }
     }
     let out = setup.out;
     if out.json {
         let rows: Vec<_> = rows
             .iter()
-            .map(|(id, m, missing, path)| json!({ "plugin": id, "file": m.file, "size": m.size, "sha256": m.sha256, "license": m.license, "present": !missing, "path": path }))
+            .map(|(id, m, state, path)| json!({ "plugin": id, "file": m.file, "size": m.size, "sha256": m.sha256, "license": m.license, "state": state, "path": path }))
             .collect();
         return out.json(&rows, true);
     }
@@ -196,14 +211,13 @@ pub(crate) async fn models(global: &Global, fetching: &Fetching) -> Result<()> {
     }
     let table: Vec<Vec<String>> = rows
         .iter()
-        .map(|(id, m, missing, path)| {
+        .map(|(id, m, state, path)| {
             let place = path.as_ref().map(|p| models::folder(p)).unwrap_or_default();
-            let state = if *missing { "missing" } else { "here" };
-            vec![id.clone(), m.file.clone(), output::bytes(m.size), m.license.clone(), state.into(), place]
+            vec![id.clone(), m.file.clone(), output::bytes(m.size), m.license.clone(), (*state).to_owned(), place]
         })
         .collect();
     out.table(&["PLUGIN", "FILE", "SIZE", "LICENCE", "STATE", "PLACE"], &table)?;
-    if rows.iter().any(|(_, _, missing, _)| *missing) {
+    if rows.iter().any(|(_, _, state, _)| *state == "missing") {
         out.note("  try: bespoke plugin download-files");
     }
     Ok(())

@@ -35,6 +35,9 @@ pub(crate) async fn say(global: &Global, args: Say) -> Result<()> {
     setup.host.shutdown().await;
     wrote?;
     let turn = turn?;
+    if !out.json && turn.reply.is_some() {
+        out.line("")?;
+    }
     if let (Some(path), Some(reply)) = (&args.out, &turn.audio) {
         write_wav(path, &reply.samples, reply.rate)?;
         out.note(format!("spoken in {} ({:.1} s)", path.display(), reply.duration().as_secs_f64()));
@@ -45,7 +48,10 @@ pub(crate) async fn say(global: &Global, args: Say) -> Result<()> {
     if turn.reply.is_none() {
         return Err(Failure::new(Exit::NotFound, format!("{}: nobody says anything", args.input.display())));
     }
-    out.line("")
+    match turn.tts_error {
+        Some(error) => Err(error.into()),
+        None => Ok(()),
+    }
 }
 
 /// What a person should know of an event that is not shown otherwise.
