@@ -5,9 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Counters of a plugin. Every call is counted; time is taken of each of the first 64 and of one in eight after
-/// that, which then stands for as many: two readings of the clock were 42 of the 163 ns
-/// that a guarded call cost over a direct one.
+/// Counters of a plugin. Every call is counted; time is taken of each of the first 64 and of one in eight after that, which
+/// then stands for as many: two readings of the clock were 42 of the 163 ns that a guarded call cost over a direct one.
 #[derive(Debug, Default)]
 pub struct Metrics {
     calls: AtomicU64,
