@@ -151,6 +151,19 @@ async fn speech_after_a_breath_is_one_piece_and_after_a_pause_two() {
     assert_eq!(cast.stt.requests.lock().unwrap().len(), 2);
 }
 
+/// The tail of one utterance and the padding of the next may be the same sound.
+#[tokio::test]
+async fn sound_between_two_utterances_is_transcribed_once() {
+    let cast = Script::new(&["one two"], &[&[Say("Yes.")]]).start().await;
+    let recording = sound(16_000, &[(320, false), (640, true), (192, false), (640, true), (600, false)]);
+    let turn = within(cast.voice.turn(&CallCx::new(), &mut Session::new("s"), Audio::new(&recording[..], 16_000), drop)).await.unwrap();
+    let [first, second] = turn.heard.speech[..] else { panic!("{:?}", turn.heard.speech) };
+    assert!(second.from - first.to < Duration::from_millis(200));
+    let heard = cast.stt.requests.lock().unwrap()[0].audio.samples.clone();
+    let from = (first.from.as_secs_f64() * 16_000.0).round() as usize;
+    assert!(*heard == recording[from..from + heard.len()] && heard.len() > 23_000, "{} samples", heard.len());
+}
+
 #[tokio::test]
 async fn speech_to_the_very_end_is_heard() {
     let cast = Script::new(&["hello"], &[&[Say("Hi.")]]).start().await;
