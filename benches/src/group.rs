@@ -33,6 +33,8 @@ pub enum Aim {
 pub struct Group<'c> {
     title: String,
     cases: Vec<Case<'c>>,
+    turn: Duration,
+    turns: usize,
 }
 
 struct Case<'c> {
@@ -48,7 +50,13 @@ struct Case<'c> {
 impl<'c> Group<'c> {
     /// A group without cases.
     pub fn new(title: impl Into<String>) -> Self {
-        Group { title: title.into(), cases: Vec::new() }
+        Group { title: title.into(), cases: Vec::new(), turn: TURN, turns: TURNS }
+    }
+
+    /// For cases that take long, or whose turn has a cost of its own: so many turns of at least this time each.
+    pub fn turns(mut self, turns: usize, turn: Duration) -> Self {
+        (self.turns, self.turn) = (turns, turn);
+        self
     }
 
     /// Adds a case: `run` makes so many operations. The loop is the case's own, so that nothing stands between two operations.
@@ -77,8 +85,9 @@ impl<'c> Group<'c> {
             self.cases.iter_mut().for_each(|case| (case.run)(3));
             return;
         }
-        self.cases.iter_mut().for_each(Case::calibrate);
-        for _ in 0..TURNS {
+        let turn = self.turn;
+        self.cases.iter_mut().for_each(|case| case.calibrate(turn));
+        for _ in 0..self.turns {
             self.cases.iter_mut().for_each(Case::turn);
         }
         // A closed pipe is no reason to stop measuring.
@@ -87,13 +96,13 @@ impl<'c> Group<'c> {
 }
 
 impl Case<'_> {
-    fn calibrate(&mut self) {
+    fn calibrate(&mut self, turn: Duration) {
         // Warms caches and lazy statics, then doubles until a turn is long enough.
         (self.run)(1);
         loop {
             let begun = Instant::now();
             (self.run)(self.per_turn);
-            if begun.elapsed() >= TURN {
+            if begun.elapsed() >= turn {
                 break;
             }
             self.per_turn *= 2;
@@ -182,7 +191,7 @@ mod tests {
     #[test]
     fn a_turn_is_long_enough_for_the_clock() {
         let mut group = Group::new("t").case("a", |n| (0..n).for_each(|i| _ = std::hint::black_box(i)));
-        group.cases[0].calibrate();
+        group.cases[0].calibrate(TURN);
         assert!(group.cases[0].per_turn > 1000);
     }
 }

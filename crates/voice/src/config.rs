@@ -12,6 +12,7 @@ const SPEEDS: std::ops::RangeInclusive<f32> = 0.5..=2.0;
 /// How the agent hears and speaks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct VoiceConfig {
     /// Names of detectors, tried in order.
@@ -98,6 +99,11 @@ mod tests {
         assert_eq!(config, VoiceConfig { vad: vec!["energy".into()], speed: Some(1.5), ..VoiceConfig::default() });
         assert_eq!(config.check(), Ok(()));
         assert!(serde_json::from_value::<VoiceConfig>(json!({ "vads": [] })).is_err());
+    }
+
+    #[test]
+    fn the_schema_is_fresh() {
+        bespoke_plugin_testkit::check_config_schema(env!("CARGO_MANIFEST_DIR"), schemars::schema_for!(VoiceConfig));
     }
 
     #[test]
