@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use bespoke_plugin_api::{BoxStream, CancelToken, Code, Error, Event, Health, HttpRequest, Result};
+use bespoke_plugin_api::{BoxStream, CancelToken, Code, Error, Event, Health, HttpRequest, Level, Result};
 use bespoke_protocol::{
     AcceptArgs, Body, EVENT_WINDOW, EmitArgs, Frame, HostCallArgs, Kind, PublishArgs, Route, SleepArgs, StoreArgs, flag, method, put_body,
     put_end, put_reply, read_args,
@@ -75,7 +75,7 @@ fn begin(inner: &Arc<Inner>, frame: &Frame<'_>) -> Result<()> {
     match route.method.as_str() {
         method::HOST_EMIT => {
             let args: EmitArgs = read_args(frame)?;
-            reply(inner, id, &host.emit(&args.topic, args.payload));
+            reply(inner, id, &told(inner, "emit", host.emit(&args.topic, args.payload)));
         }
         method::HOST_REPORT_HEALTH => {
             host.report_health(read_args::<Health>(frame)?);
@@ -84,7 +84,7 @@ fn begin(inner: &Arc<Inner>, frame: &Frame<'_>) -> Result<()> {
         method::HOST_PUBLISH => {
             let args: PublishArgs = read_args(frame)?;
             let contributions = args.specs.into_iter().filter_map(|spec| contribution(inner, spec)).collect();
-            reply(inner, id, &host.publish(contributions));
+            reply(inner, id, &told(inner, "publish", host.publish(contributions)));
         }
         method::HOST_SUBSCRIBE => subscribe(inner, id, host.subscribe(&read_args::<String>(frame)?)?)?,
         method::HOST_SLEEP => {
@@ -117,6 +117,14 @@ fn begin(inner: &Arc<Inner>, frame: &Frame<'_>) -> Result<()> {
         other => return Err(Error::unsupported(other)),
     }
     Ok(())
+}
+
+/// Nobody in the guest waits for these answers: a refusal goes to the log, under the plugin's id.
+fn told(inner: &Inner, what: &str, result: Result<()>) -> Result<()> {
+    if let Err(error) = &result {
+        inner.host.log(Level::Warn, &format!("{what} was refused: {error}"));
+    }
+    result
 }
 
 fn reply<R: Body>(inner: &Inner, id: u32, result: &Result<R>) {
