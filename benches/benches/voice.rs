@@ -55,7 +55,8 @@ async fn voice() -> Voice {
     for row in host.rows() {
         assert_eq!(row.state.name(), "ready", "{}: {:?}; run `bespoke demo --yes` first", row.id, row.reason);
     }
-    Voice::new(Agent::new(host, AgentConfig::default()), VoiceConfig::default()).expect("the defaults are right")
+    let agent = Agent::new(host, AgentConfig::default()).expect("the defaults are right");
+    Voice::new(agent, VoiceConfig::default()).expect("the defaults are right")
 }
 
 /// Model files of this machine. They are not verified: a benchmark takes what the program has verified.

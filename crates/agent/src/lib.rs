@@ -6,19 +6,23 @@
 //! use bespoke_plugin_api::CallCx;
 //!
 //! # async fn run(host: bespoke_host::Host) -> bespoke_plugin_api::Result<()> {
-//! let agent = Agent::new(host, AgentConfig::default());
+//! let agent = Agent::new(host, AgentConfig::default())?;
 //! let mut session = Session::new("demo");
 //! let turn = agent.turn(&CallCx::new(), &mut session, "What time is it?", |event| {
 //!     if let TurnEvent::Text(text) = event { print!("{text}") }
 //! }).await?;
 //! assert_eq!(session.messages().last().map(|m| &m.text), Some(&turn.text));
+//! agent.end(&CallCx::new(), session).await;
 //! # Ok(()) }
 //! ```
 
 mod agent;
+mod ask;
 mod config;
+mod limit;
 mod session;
 mod tools;
+mod turn;
 
 pub use agent::{Agent, Turn, TurnEvent};
 pub use config::AgentConfig;

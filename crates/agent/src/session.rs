@@ -7,6 +7,7 @@ use bespoke_plugin_api::{Message, Role};
 pub struct Session {
     id: String,
     messages: Vec<Message>,
+    /// Whether hooks were told that it begins.
     pub(crate) announced: bool,
 }
 
@@ -31,46 +32,108 @@ impl Session {
         self.messages.clear();
     }
 
-    pub(crate) fn push(&mut self, message: Message) {
-        self.messages.push(message);
-    }
-
-    pub(crate) fn truncate(&mut self, len: usize) {
-        self.messages.truncate(len);
-    }
-
-    /// Takes back a round of tool calls that was cut off before every call had its answer.
-    pub(crate) fn drop_open_calls(&mut self) {
-        let Some(at) = self.messages.iter().rposition(|m| m.role == Role::Assistant && !m.tool_calls.is_empty()) else { return };
-        let answers = self.messages[at + 1..].iter().take_while(|m| m.role == Role::Tool).count();
-        if answers < self.messages[at].tool_calls.len() {
-            self.messages.truncate(at);
-        }
-    }
-
     /// The latest messages that fit a budget of tokens. Only whole turns are left out: a cut falls before a message of the
     /// user, so that no answer of a tool loses its call. The last turn is always there.
-    pub(crate) fn window(&self, budget: u32) -> &[Message] {
-        let mut start = self.messages.len();
+    fn window(&self, budget: u64) -> &[Message] {
+        let mut start = None;
         let mut used = 0;
         for (at, message) in self.messages.iter().enumerate().rev() {
             used += estimate(message);
             if message.role == Role::User {
-                if used > budget && start < self.messages.len() {
+                if used > budget && start.is_some() {
                     break;
                 }
-                start = at;
+                start = Some(at);
             }
         }
-        // A history that does not begin with the user has no whole turn to leave out.
-        if self.messages.iter().any(|m| m.role == Role::User) { &self.messages[start..] } else { &self.messages }
+        &self.messages[start.unwrap_or(0)..]
+    }
+
+    /// Forgets calls whose tools were cut off before they answered: a model that reads of a call expects its answer. Tools
+    /// answer in the order in which they were called.
+    fn drop_open_calls(&mut self) {
+        let Some(at) = self.messages.iter().rposition(|m| !m.tool_calls.is_empty()) else { return };
+        let answers = self.messages[at + 1..].iter().take_while(|m| m.role == Role::Tool).count();
+        let message = &mut self.messages[at];
+        message.tool_calls.truncate(answers);
+        if message.tool_calls.is_empty() && message.text.is_empty() {
+            self.messages.remove(at);
+        }
+    }
+}
+
+/// A turn that is being added to a session. Dropped before it is kept or taken back, as that of a cancelled turn is, it leaves
+/// what was said until then.
+pub(crate) struct Draft<'a> {
+    session: &'a mut Session,
+    /// Messages of the session before this turn.
+    before: usize,
+    /// What the model has said since the last message.
+    said: String,
+    settled: bool,
+}
+
+impl<'a> Draft<'a> {
+    pub(crate) fn new(session: &'a mut Session) -> Self {
+        let before = session.messages.len();
+        Draft { session, before, said: String::new(), settled: false }
+    }
+
+    pub(crate) fn id(&self) -> &str {
+        &self.session.id
+    }
+
+    /// Whether hooks have to be told that the session begins: once.
+    pub(crate) fn announce(&mut self) -> bool {
+        !std::mem::replace(&mut self.session.announced, true)
+    }
+
+    /// As [`Session::window`].
+    pub(crate) fn window(&self, budget: u64) -> &[Message] {
+        self.session.window(budget)
+    }
+
+    pub(crate) fn say(&mut self, text: &str) {
+        self.said.push_str(text);
+    }
+
+    pub(crate) fn said(&self) -> &str {
+        &self.said
+    }
+
+    /// A whole message, in the place of what was said.
+    pub(crate) fn push(&mut self, message: Message) {
+        self.said.clear();
+        self.session.messages.push(message);
+    }
+
+    /// The turn is whole.
+    pub(crate) fn keep(&mut self) {
+        self.settled = true;
+    }
+
+    /// The turn never was.
+    pub(crate) fn take_back(&mut self) {
+        self.session.messages.truncate(self.before);
+        self.settled = true;
+    }
+}
+
+impl Drop for Draft<'_> {
+    fn drop(&mut self) {
+        if !self.settled {
+            self.session.drop_open_calls();
+            if !self.said.is_empty() {
+                self.session.messages.push(Message::assistant(std::mem::take(&mut self.said)));
+            }
+        }
     }
 }
 
 /// Tokens of a message, by the rule of thumb of four bytes a token, and four for its frame. Exact counts belong to a provider.
-fn estimate(message: &Message) -> u32 {
+pub(crate) fn estimate(message: &Message) -> u64 {
     let calls: usize = message.tool_calls.iter().map(|call| call.name.len() + call.args.to_string().len()).sum();
-    u32::try_from((message.text.len() + calls) / 4 + 4).unwrap_or(u32::MAX / 2)
+    (message.text.len() + calls) as u64 / 4 + 4
 }
 
 #[cfg(test)]
@@ -83,40 +146,80 @@ mod tests {
     fn session() -> Session {
         let mut session = Session::new("s");
         for n in 0..4 {
-            session.push(Message::user(format!("question {n} {}", "x".repeat(36))));
-            session.push(Message::assistant("").tool_calls(vec![ToolCall::new("1", "clock", json!({}))]));
-            session.push(Message::tool("1", "noon"));
-            session.push(Message::assistant("it is noon"));
+            session.messages.push(Message::user(format!("question {n} {}", "x".repeat(36))));
+            session.messages.push(Message::assistant("").tool_calls(vec![call("1")]));
+            session.messages.push(Message::tool("1", "noon"));
+            session.messages.push(Message::assistant("it is noon"));
         }
         session
+    }
+
+    fn call(id: &str) -> ToolCall {
+        ToolCall::new(id, "clock", json!({}))
     }
 
     #[test]
     fn leaves_out_whole_turns_and_keeps_tool_pairs_together() {
         let session = session();
-        assert_eq!(session.window(u32::MAX / 2), session.messages());
-        let window = session.window(70);
-        assert_eq!(window.len(), 4 * 2);
-        assert!(window[0].text.starts_with("question 2"));
-    }
-
-    #[test]
-    fn an_open_round_of_calls_is_taken_back_and_a_closed_one_stays() {
-        let mut session = session();
-        let whole = session.clone();
-        session.drop_open_calls();
-        assert_eq!(session, whole);
-        let call = |id: &str| ToolCall::new(id, "clock", json!({}));
-        session.push(Message::user("again"));
-        session.push(Message::assistant("").tool_calls(vec![call("1"), call("2")]));
-        session.push(Message::tool("1", "noon"));
-        session.drop_open_calls();
-        assert_eq!(session.messages().last(), Some(&Message::user("again")));
+        assert_eq!(session.window(u64::MAX), session.messages());
+        let turn: u64 = session.messages[..4].iter().map(estimate).sum();
+        for turns in 1..=4_u64 {
+            // One token less than the next turn needs, and just enough for these.
+            for budget in [turn * turns, turn * (turns + 1) - 1] {
+                let window = session.window(budget);
+                assert_eq!(window, &session.messages[16 - 4 * turns as usize..], "{budget}");
+            }
+        }
     }
 
     #[test]
     fn the_last_turn_is_always_there() {
-        let session = session();
-        assert!(session.window(1)[0].text.starts_with("question 3"));
+        assert_eq!(session().window(0), &session().messages[12..]);
+        assert!(Session::new("s").window(0).is_empty());
+    }
+
+    #[test]
+    fn a_draft_that_is_dropped_leaves_what_was_said_and_no_open_call() {
+        let whole = session();
+        let drafted = |fill: &dyn Fn(&mut Draft<'_>)| {
+            let mut session = whole.clone();
+            let mut draft = Draft::new(&mut session);
+            draft.push(Message::user("again"));
+            fill(&mut draft);
+            drop(draft);
+            session.messages[whole.messages.len()..].to_vec()
+        };
+        let user = Message::user("again");
+        assert_eq!(drafted(&|_| {}), std::slice::from_ref(&user));
+        assert_eq!(drafted(&|draft| draft.say("It is")), [user.clone(), Message::assistant("It is")]);
+        // None of two has answered: with words, the words stay.
+        let round = |text: &str, calls: &[&str]| Message::assistant(text).tool_calls(calls.iter().map(|id| call(id)).collect());
+        assert_eq!(drafted(&|draft| draft.push(round("", &["1", "2"]))), std::slice::from_ref(&user));
+        assert_eq!(drafted(&|draft| draft.push(round("Wait.", &["1", "2"]))), [user.clone(), Message::assistant("Wait.")]);
+        // One has: what it did is not forgotten.
+        let one = drafted(&|draft| {
+            draft.push(round("", &["1", "2"]));
+            draft.push(Message::tool("1", "noon"));
+        });
+        assert_eq!(one, [user.clone(), round("", &["1"]), Message::tool("1", "noon")]);
+        // Both have, and the model was speaking.
+        let both = drafted(&|draft| {
+            draft.push(round("", &["1"]));
+            draft.push(Message::tool("1", "noon"));
+            draft.say("It");
+        });
+        assert_eq!(both, [user, round("", &["1"]), Message::tool("1", "noon"), Message::assistant("It")]);
+    }
+
+    #[test]
+    fn a_draft_that_is_taken_back_leaves_nothing() {
+        let whole = session();
+        let mut session = whole.clone();
+        let mut draft = Draft::new(&mut session);
+        draft.push(Message::user("again"));
+        draft.say("It is");
+        draft.take_back();
+        drop(draft);
+        assert_eq!(session.messages, whole.messages);
     }
 }

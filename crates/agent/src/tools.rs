@@ -1,83 +1,113 @@
 //! Running the tools that a model asked for, with hooks around each. A tool that fails is told to the model, not to the user.
 
-use std::time::Duration;
-
 use bespoke_host::{Host, Outcome};
-use bespoke_plugin_api::{CallCx, Code, Error, Hook, HookEvent, Result, Tool, ToolCall, ToolOutput, ToolRequest, ToolSpec};
-
-/// The longest one tool may take.
-const TOOL_LIMIT: Duration = Duration::from_secs(60);
+use bespoke_plugin_api::{CallCx, Code, Error, Hook, HookEvent, Part, Result, Tool, ToolCall, ToolOutput, ToolRequest, ToolSpec};
 
 /// Most bytes of a tool's answer that the model is shown; more would push the conversation out of its window.
 const ANSWER_LIMIT: usize = 16 * 1024;
 
-/// The tools that the model is told of: those of `names`, or all.
-///
-/// # Errors
-/// `PLUGIN_NOT_FOUND` for a name that no plugin provides.
-pub(crate) fn offered(host: &Host, names: Option<&[String]>) -> Result<Vec<ToolSpec>> {
+/// The tools that the model is told of: those of `names`, or all that serve, without stand-ins for tests. A name that nothing
+/// provides is left out and logged: one tool that did not start must not silence the agent.
+pub(crate) fn offered(host: &Host, names: Option<&[String]>) -> Vec<ToolSpec> {
     let registry = host.registry();
-    match names {
-        Some(names) => names.iter().map(|name| Ok(registry.find::<dyn Tool>(name)?.spec().clone())).collect(),
+    let slots = match names {
+        Some(names) => names
+            .iter()
+            .filter_map(|name| {
+                registry.find::<dyn Tool>(name).inspect_err(|error| tracing::warn!(tool = name, %error, "tool is left out")).ok()
+            })
+            .collect(),
         None => {
-            let tools = registry.all::<dyn Tool>();
-            Ok(tools.iter().filter(|slot| slot.is_ready() && !host.is_stand_in(slot.plugin())).map(|slot| slot.spec().clone()).collect())
+            registry.all::<dyn Tool>().into_iter().filter(|slot| slot.is_ready() && !host.is_stand_in(slot.plugin())).collect::<Vec<_>>()
         }
-    }
+    };
+    slots.iter().map(|slot| slot.spec().clone()).collect()
 }
 
 /// Runs one call. Whatever goes wrong becomes an answer that the model can read; only cancellation is an error.
 pub(crate) async fn run(host: &Host, cx: &CallCx, session: &str, call: ToolCall, offered: &[ToolSpec]) -> Result<(ToolCall, ToolOutput)> {
-    let asked =
-        host.hooks().run(cx, Hook::BeforeToolExecute, || HookEvent::BeforeToolExecute { session: session.to_owned(), call: call.clone() });
-    let call = match asked.await {
-        None => call,
+    let event = || HookEvent::BeforeToolExecute { session: session.to_owned(), call: call.clone() };
+    let call = match host.hooks().run(cx, Hook::BeforeToolExecute, event).await {
         Some(Outcome::Proceed(HookEvent::BeforeToolExecute { call, .. })) => call,
-        Some(Outcome::Proceed(_)) => return Err(Error::internal("a hook changed the place of its event")),
         Some(Outcome::Vetoed { plugin, reason }) => return Ok((call, ToolOutput::error(format!("refused by {plugin}: {reason}")))),
+        _ => call,
     };
-    let output = if offered.iter().any(|spec| spec.name == call.name) {
-        execute(host, cx, &call).await?
-    } else {
-        let names: Vec<_> = offered.iter().map(|spec| spec.name.as_str()).collect();
-        ToolOutput::error(format!("there is no tool `{}`; there is {}", call.name, names.join(", ")))
-    };
+    let output = execute(host, cx, &call, offered).await?;
     let event = || HookEvent::AfterToolExecute { session: session.to_owned(), call: call.clone(), output: output.clone() };
-    Ok(match host.hooks().run(cx, Hook::AfterToolExecute, event).await {
-        None => (call, output),
-        Some(Outcome::Proceed(HookEvent::AfterToolExecute { output, .. })) => (call, output),
-        Some(Outcome::Proceed(_)) => return Err(Error::internal("a hook changed the place of its event")),
-        Some(Outcome::Vetoed { plugin, reason }) => (call, ToolOutput::error(format!("withheld by {plugin}: {reason}"))),
-    })
+    let output = match host.hooks().run(cx, Hook::AfterToolExecute, event).await {
+        Some(Outcome::Proceed(HookEvent::AfterToolExecute { output, .. })) => output,
+        Some(Outcome::Vetoed { plugin, reason }) => ToolOutput::error(format!("withheld by {plugin}: {reason}")),
+        _ => output,
+    };
+    Ok((call, output))
 }
 
-async fn execute(host: &Host, cx: &CallCx, call: &ToolCall) -> Result<ToolOutput> {
+async fn execute(host: &Host, cx: &CallCx, call: &ToolCall, offered: &[ToolSpec]) -> Result<ToolOutput> {
+    if !offered.iter().any(|spec| spec.name == call.name) {
+        let names: Vec<_> = offered.iter().map(|spec| spec.name.as_str()).collect();
+        let there_is = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+        return Ok(ToolOutput::error(format!("there is no tool `{}`; there is {there_is}", call.name)));
+    }
     let slot = match host.registry().find::<dyn Tool>(&call.name) {
         Ok(slot) => slot,
         Err(error) => return Ok(ToolOutput::error(error.message())),
     };
     let args = call.args.clone();
-    let running = slot.call(cx, |tool, cx| async move { tool.call(&cx, ToolRequest::new(args)).await });
-    let result = tokio::select! {
-        result = tokio::time::timeout(TOOL_LIMIT, running) => result,
-        () = cx.cancelled() => return Err(Error::cancelled()),
-    };
-    match result {
-        Ok(Ok(output)) => Ok(output),
-        Ok(Err(error)) if error.code() == Code::CANCELLED && cx.is_cancelled() => Err(error),
-        Ok(Err(error)) => Ok(ToolOutput::error(format!("{}: {}", error.kind(), error.message()))),
-        Err(_) => Ok(ToolOutput::error(format!("no answer within {TOOL_LIMIT:?}"))),
+    match slot.call(cx, |tool, cx| async move { tool.call(&cx, ToolRequest::new(args)).await }).await {
+        Ok(output) => Ok(output),
+        Err(error) if error.code() == Code::CANCELLED && cx.is_cancelled() => Err(Error::cancelled()),
+        Err(error) => {
+            tracing::warn!(tool = call.name, %error, "tool failed");
+            Ok(ToolOutput::error(format!("{}: {}", error.kind(), error.message())))
+        }
     }
 }
 
-/// What the model reads of an answer.
+/// What the model reads of an answer: its texts, or its data if there are none; of bytes it is told that there are some.
 pub(crate) fn for_model(output: &ToolOutput) -> String {
-    let mut text = output.to_text();
+    let parts = output.content.iter().filter_map(|part| match part {
+        Part::Text { text } => Some(text.clone()),
+        Part::Blob { mime, bytes } => Some(format!("[{} bytes of {mime}]", bytes.len())),
+        // `Part` may grow: what this agent does not know, it leaves out.
+        _ => None,
+    });
+    let mut text = parts.collect::<Vec<_>>().join("\n");
+    if let (true, Some(data)) = (output.content.is_empty(), &output.data) {
+        text = data.to_string();
+    }
     if text.len() > ANSWER_LIMIT {
-        let cut = (0..=ANSWER_LIMIT).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        let cut = text.floor_char_boundary(ANSWER_LIMIT);
         let left_out = text.len() - cut;
         text.truncate(cut);
         text.push_str(&format!("\n[{left_out} more bytes left out]"));
     }
     if output.is_error { format!("error: {text}") } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_too_long_is_cut_between_characters() {
+        assert_eq!(for_model(&ToolOutput::text("a".repeat(ANSWER_LIMIT))).len(), ANSWER_LIMIT);
+        // Three bytes a character, and the limit is no multiple of three: it falls into the middle of one.
+        let long = "€".repeat(ANSWER_LIMIT);
+        let text = for_model(&ToolOutput::text(long.clone()));
+        let (shown, note) = text.split_once('\n').unwrap();
+        assert_eq!(shown, "€".repeat(ANSWER_LIMIT / 3));
+        assert_eq!(note, format!("[{} more bytes left out]", long.len() - shown.len()));
+    }
+
+    #[test]
+    fn data_bytes_and_faults_are_told() {
+        let mut output = ToolOutput::default().with_data(json!({ "degrees": 21 }));
+        assert_eq!(for_model(&output), r#"{"degrees":21}"#);
+        output.content = vec![Part::Text { text: "a map".into() }, Part::Blob { mime: "image/png".into(), bytes: vec![0; 7].into() }];
+        assert_eq!(for_model(&output), "a map\n[7 bytes of image/png]");
+        assert_eq!(for_model(&ToolOutput::error("no map")), "error: no map");
+        assert_eq!(for_model(&ToolOutput::default()), "");
+    }
 }

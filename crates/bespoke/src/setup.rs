@@ -100,12 +100,12 @@ impl Setup {
         if features.is_empty() { failure.help("bespoke plugin list") } else { failure.help(build_with(&features)) }
     }
 
-    pub(crate) fn agent(&self) -> Agent {
-        Agent::new(self.host.clone(), self.agent.clone())
+    pub(crate) fn agent(&self) -> Result<Agent> {
+        Ok(Agent::new(self.host.clone(), self.agent.clone())?)
     }
 
     pub(crate) fn voice(&self) -> Result<Voice> {
-        Ok(Voice::new(self.agent(), self.voice.clone())?)
+        Ok(Voice::new(self.agent()?, self.voice.clone())?)
     }
 
     /// What the text turn needs.

@@ -10,7 +10,7 @@
 //! use bespoke_voice::{Voice, VoiceConfig, VoiceEvent};
 //!
 //! # async fn run(host: bespoke_host::Host, recording: Audio) -> bespoke_plugin_api::Result<()> {
-//! let voice = Voice::new(Agent::new(host, AgentConfig::default()), VoiceConfig::default())?;
+//! let voice = Voice::new(Agent::new(host, AgentConfig::default())?, VoiceConfig::default())?;
 //! let mut session = Session::new("demo");
 //! let turn = voice.turn(&CallCx::new(), &mut session, recording, |event| {
 //!     if let VoiceEvent::ReplyAudio { audio } = event { /* play it while the rest is still being thought of */ }

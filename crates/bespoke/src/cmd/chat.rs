@@ -24,7 +24,7 @@ pub(crate) async fn run(global: &Global, args: Chat) -> Result<()> {
     needs.push(Need::of(Kind::Channel, &channel));
     setup.start(&needs, &Consent::from(&args.fetching)).await?;
     let slot = setup.host.registry().find::<dyn Channel>(CHANNEL)?;
-    let agent = setup.agent();
+    let agent = setup.agent()?;
     if std::io::IsTerminal::is_terminal(&std::io::stdin()) {
         setup.out.note(format!("{} answers. Ctrl-C stops an answer, Ctrl-D or /quit ends the conversation.", agent.providers().join(", ")));
     }
@@ -43,6 +43,7 @@ pub(crate) async fn run(global: &Global, args: Chat) -> Result<()> {
                 sent?;
             }
         }
+        agent.end(&cx, session).await;
         Ok::<(), Failure>(())
     };
     // The channel runs as long as the conversation, so no time limit of a single call holds for it.

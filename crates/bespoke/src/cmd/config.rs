@@ -25,6 +25,8 @@ pub(crate) async fn run(global: &Global, verb: ConfigVerb) -> Result<()> {
 async fn check(global: &Global) -> Result<()> {
     let setup = Setup::new(global, &[])?;
     setup.host.check_config().await?;
+    setup.agent.check()?;
+    setup.voice.check()?;
     let out = setup.out;
     let missing: Vec<_> = setup.rows().into_iter().filter(|row| row.state == bespoke_host::State::Missing).collect();
     for row in &missing {
@@ -110,8 +112,8 @@ async fn set(global: &Global, key: &str, value: &str, dry_run: bool) -> Result<(
     }
     let new = Config::parse(&path.display().to_string(), &text)?;
     new.check_sections(SECTIONS)?;
-    let _: bespoke_agent::AgentConfig = new.section("agent")?;
-    let _: bespoke_voice::VoiceConfig = new.section("voice")?;
+    new.section::<bespoke_agent::AgentConfig>("agent")?.check()?;
+    new.section::<bespoke_voice::VoiceConfig>("voice")?.check()?;
     let host = bespoke_host::Host::builder().config(new).plugins(bespoke_plugin_api::compiled_in()).build()?;
     refuse_new_problems(&host, &old).await?;
     let out = crate::output::Out::new(global.json);

@@ -42,6 +42,7 @@ pub(crate) async fn run(global: &Global, args: Demo) -> Result<()> {
             other => speech::tell(out, &other),
         });
         let turn = turn.await?;
+        voice.agent().end(&cx, session).await;
         if !out.json {
             show(out, &audio, &turn)?;
         }
@@ -60,7 +61,7 @@ pub(crate) async fn run(global: &Global, args: Demo) -> Result<()> {
 
 /// A demo with scripted answers would show nothing.
 fn refuse_stand_ins(setup: &Setup) -> Result<()> {
-    let providers = setup.agent().providers();
+    let providers = setup.agent()?.providers();
     let chosen =
         [(Kind::Vad, &setup.voice.vad), (Kind::Stt, &setup.voice.stt), (Kind::Tts, &setup.voice.tts), (Kind::Provider, &providers)];
     for (kind, names) in chosen {

@@ -52,7 +52,7 @@ async fn ask(global: &Global, args: Ask) -> Result<()> {
     setup.start(&setup.text_needs(), &Consent::from(&args.fetching)).await?;
     let out = setup.out;
     let mut session = Session::new("ask");
-    let (agent, cx) = (setup.agent(), interruptible());
+    let (agent, cx) = (setup.agent()?, interruptible());
     let mut wrote = Ok(());
     let turn = agent.turn(&cx, &mut session, &question, |event| match event {
         TurnEvent::Text(text) if !out.json && wrote.is_ok() => wrote = out.text(&text),
@@ -60,6 +60,7 @@ async fn ask(global: &Global, args: Ask) -> Result<()> {
         _ => {}
     });
     let turn = turn.await;
+    agent.end(&CallCx::new(), session).await;
     setup.host.shutdown().await;
     wrote?;
     let turn = turn?;

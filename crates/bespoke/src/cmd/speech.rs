@@ -4,7 +4,7 @@ use std::path::Path;
 
 use bespoke_agent::Session;
 use bespoke_audio::{read_wav, write_wav};
-use bespoke_plugin_api::{Audio, Kind};
+use bespoke_plugin_api::{Audio, CallCx, Kind};
 use bespoke_voice::{Span, VoiceEvent, VoiceTurn};
 use serde_json::json;
 
@@ -32,6 +32,7 @@ pub(crate) async fn say(global: &Global, args: Say) -> Result<()> {
         other => tell(out, &other),
     });
     let turn = turn.await;
+    voice.agent().end(&CallCx::new(), session).await;
     setup.host.shutdown().await;
     wrote?;
     let turn = turn?;

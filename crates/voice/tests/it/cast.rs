@@ -417,7 +417,8 @@ impl Script {
         let plugins = self.extra.into_iter().chain([candidate("cast", cast, None)]);
         let host = Host::builder().plugins(plugins).build().expect("the configuration is empty");
         within(host.start(Selection::All)).await;
-        let voice = Voice::new(Agent::new(host.clone(), AgentConfig::default()), self.config).expect("the configuration fits");
+        let agent = Agent::new(host.clone(), AgentConfig::default()).expect("the defaults fit");
+        let voice = Voice::new(agent, self.config).expect("the configuration fits");
         Cast { voice, vad, stt, brain, tts, host }
     }
 }

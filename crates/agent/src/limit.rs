@@ -1,0 +1,35 @@
+//! When a turn has to end although it is not done: its caller has gone, or the deadline has passed.
+
+use std::{
+    future::pending,
+    time::{Duration, SystemTime},
+};
+
+use bespoke_plugin_api::{CallCx, Code, Error, Timestamp};
+
+/// Completes when nobody waits for the turn any more, with the error that says why.
+pub(crate) async fn reached(cx: &CallCx) -> Error {
+    let late = async {
+        match left(cx) {
+            Some(left) => tokio::time::sleep(left).await,
+            None => pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        () = cx.cancelled() => Error::cancelled(),
+        () = late => Error::new(Code::EXECUTION_TIMEOUT, "the turn was not done before its deadline").retryable(),
+    }
+}
+
+/// Whether nobody waits any more. Then it makes no sense to try another way.
+pub(crate) fn is_reached(cx: &CallCx) -> bool {
+    cx.is_cancelled() || left(cx).is_some_and(|left| left.is_zero())
+}
+
+/// Time until the deadline. A system clock before 1970 reads as the epoch, as it does in the host.
+fn left(cx: &CallCx) -> Option<Duration> {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    let now = Timestamp(u64::try_from(since.as_micros()).unwrap_or(u64::MAX));
+    cx.deadline().map(|at| now.until(at))
+}

@@ -1,0 +1,165 @@
+//! Calls of tools: what reaches the tool, what the model is told of it, and when it is enough.
+
+use std::future::pending;
+
+use bespoke_agent::Session;
+use bespoke_plugin_api::{Error, ModelInfo, ToolOutput, serde_json::json};
+use expect_test::expect;
+
+use crate::kit::{Brain, Journal, Step, agent, broken, config, lines, plain, plug, says, stand_in, tool, turn};
+
+fn call(name: &'static str) -> Step {
+    Step::Call("1", name, json!({}))
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_tool_gets_the_arguments_and_the_model_the_answer() {
+    let brain = Brain::new(
+        "brain",
+        [&[Step::Say("Let me look. "), Step::Call("c7", "clock", json!({ "zone": "Europe/Paris" }))], &[Step::Say("It is noon.")]],
+    );
+    let clock = tool("clock", |_, args| async move { Ok(ToolOutput::text(format!("12:00 in {}", args["zone"]))) });
+    let agent = agent(plain(), [brain.plug(), plug("clock", [clock])]).await;
+    let mut session = Session::new("s");
+    let told = turn(&agent, &mut session, "What time is it?").await;
+    expect![[r#"
+        "Let me look. "
+        > clock {"zone":"Europe/Paris"}
+        < clock {"zone":"Europe/Paris"}: 12:00 in "Europe/Paris"
+        "It is noon."
+    "#]]
+    .assert_eq(&told.events);
+    assert_eq!(told.text(), "It is noon.");
+    assert_eq!(told.result.unwrap().tool_calls, 1);
+    let asked_again = expect![[r#"
+        system: Be brief.
+        user: What time is it?
+        assistant: Let me look.  [c7 clock {"zone":"Europe/Paris"}]
+        tool c7: 12:00 in "Europe/Paris"
+    "#]];
+    asked_again.assert_eq(&brain.read());
+    assert_eq!(format!("system: Be brief.\n{}", lines(session.messages())), brain.read() + "assistant: It is noon.\n");
+    assert_eq!(brain.requests()[0].tools.iter().map(|spec| spec.name.as_str()).collect::<Vec<_>>(), ["clock"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_calls_of_one_answer_run_one_after_the_other() {
+    let brain = Brain::new("brain", [&[Step::Call("1", "clock", json!({})), Step::Call("2", "dice", json!({}))]]);
+    let agent = agent(plain(), [brain.plug(), plug("tools", [says("clock", "noon"), says("dice", "six")])]).await;
+    let told = turn(&agent, &mut Session::new("s"), "hi").await;
+    assert_eq!(told.events, "> clock {}\n< clock {}: noon\n> dice {}\n< dice {}: six\n\"Ok.\"\n");
+    expect![[r#"
+        system: Be brief.
+        user: hi
+        assistant: [1 clock {}] [2 dice {}]
+        tool 1: noon
+        tool 2: six
+    "#]]
+    .assert_eq(&brain.read());
+}
+
+/// What goes wrong with a tool is the model's to mend; the user gets an answer all the same.
+#[tokio::test(start_paused = true)]
+async fn whatever_goes_wrong_is_told_to_the_model_and_not_to_the_user() {
+    let bad = [
+        tool("errs", |_, _| async { Err(Error::invalid_params("arguments: `zone` is missing")) }),
+        tool("refuses", |_, _| async { Ok(ToolOutput::error("no such zone")) }),
+        tool("panics", |_, _| async { panic!("on purpose") }),
+        tool("hangs", |_, _| pending()),
+        // Nobody cancelled: it says so all the same.
+        tool("quits", |_, _| async { Err(Error::cancelled()) }),
+    ];
+    let names = ["errs", "refuses", "panics", "hangs", "quits", "nonsense"];
+    let calls: Vec<_> = names.iter().map(|name| Step::Call(name, name, json!({}))).collect();
+    let brain = Brain::new("brain", [&calls]);
+    let agent = agent(plain(), [brain.plug(), plug("bad", bad)]).await;
+    let told = turn(&agent, &mut Session::new("s"), "hi").await;
+    assert_eq!(told.text(), "Ok.");
+    expect![[r#"
+        system: Be brief.
+        user: hi
+        assistant: [errs errs {}] [refuses refuses {}] [panics panics {}] [hangs hangs {}] [quits quits {}] [nonsense nonsense {}]
+        tool errs: error: INVALID_PARAMS: arguments: `zone` is missing
+        tool refuses: error: no such zone
+        tool panics: error: PLUGIN_EXCEPTION: the call panicked: on purpose
+        tool hangs: error: EXECUTION_TIMEOUT: no answer within 120 s
+        tool quits: error: CANCELLED: cancelled by the caller
+        tool nonsense: error: there is no tool `nonsense`; there is errs, hangs, panics, quits, refuses
+    "#]]
+    .assert_eq(&brain.read());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_too_long_is_cut() {
+    let brain = Brain::new("brain", [&[call("essay")]]);
+    let essay = tool("essay", |_, _| async { Ok(ToolOutput::text("ä".repeat(100_000))) });
+    let agent = agent(plain(), [brain.plug(), plug("essay", [essay])]).await;
+    assert_eq!(turn(&agent, &mut Session::new("s"), "hi").await.text(), "Ok.");
+    let read = brain.requests()[1].messages.last().unwrap().text.clone();
+    assert_eq!(read, format!("{}\n[183616 more bytes left out]", "ä".repeat(8_192)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_model_that_never_stops_asking_is_stopped() {
+    let asks: [&[Step]; 3] = [&[call("clock")], &[call("clock")], &[call("clock")]];
+    let runs = Journal::default();
+    let counted = runs.clone();
+    let clock = tool("clock", move |_, _| {
+        counted.note("ran");
+        async { Ok(ToolOutput::text("noon")) }
+    });
+    let plugins = |brain: &std::sync::Arc<Brain>| [brain.plug(), plug("clock", [clock.clone()])];
+    let brain = Brain::new("brain", asks);
+    let two = agent(config(json!({ "max_tool_steps": 2 })), plugins(&brain)).await;
+    let mut session = Session::new("s");
+    expect![[r#"
+        RESOURCE_EXHAUSTED the model still asks for tools after 2 rounds
+          try: raise agent.max_tool_steps"#]]
+    .assert_eq(&turn(&two, &mut session, "hi").await.error());
+    assert_eq!(runs.text(), "ran\nran");
+    assert_eq!(session.messages(), []);
+    let brain = Brain::new("brain", asks);
+    let three = agent(config(json!({ "max_tool_steps": 3 })), plugins(&brain)).await;
+    assert_eq!(turn(&three, &mut session, "hi").await.text(), "Ok.");
+}
+
+/// The names of the tools that the model was offered, by configuration.
+async fn offered(tools: Option<&[&str]>) -> String {
+    let brain = Brain::new("brain", []);
+    let plugins = [
+        brain.plug(),
+        plug("real", [says("clock", "noon"), says("dice", "six")]),
+        stand_in(plug("scripted", [says("scripted", "")])),
+        broken("broken", says("broken", ""), Error::internal("on purpose")),
+    ];
+    let agent = agent(config(json!({ "tools": tools })), plugins).await;
+    turn(&agent, &mut Session::new("s"), "hi").await.result.unwrap();
+    brain.requests()[0].tools.iter().map(|spec| spec.name.as_str()).collect::<Vec<_>>().join(" ")
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_model_is_offered_what_is_configured_and_serves() {
+    assert_eq!(offered(None).await, "clock dice");
+    assert_eq!(offered(Some(&["dice"])).await, "dice");
+    assert_eq!(offered(Some(&[])).await, "");
+    assert_eq!(offered(Some(&["scripted"])).await, "scripted");
+    // A tool that is not there, or did not come up, takes nothing else with it.
+    assert_eq!(offered(Some(&["broken", "nonsense", "clock"])).await, "clock");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tool_that_was_not_offered_does_not_run() {
+    let brain = Brain::new("brain", [&[call("clock")]]);
+    let clock = tool("clock", |_, _| async { panic!("it ran") });
+    let agent = agent(config(json!({ "system": "", "tools": [] })), [brain.plug(), plug("clock", [clock])]).await;
+    turn(&agent, &mut Session::new("s"), "hi").await.result.unwrap();
+    assert_eq!(brain.read(), "user: hi\nassistant: [1 clock {}]\ntool 1: error: there is no tool `clock`; there is none\n");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_model_that_knows_no_tools_is_offered_none() {
+    let brain = Brain::new("brain", []).models(|| async { Ok(vec![ModelInfo::new("plain", 4_096)]) });
+    let agent = agent(plain(), [brain.plug(), plug("clock", [says("clock", "noon")])]).await;
+    turn(&agent, &mut Session::new("s"), "hi").await.result.unwrap();
+    assert!(brain.requests()[0].tools.is_empty());
+}
