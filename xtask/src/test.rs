@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::{
     composition,
-    counts::Counts,
+    counts::{Counts, Runner},
     setup::{self, Environment},
     shell,
     workspace::Workspace,
@@ -48,7 +48,7 @@ fn crates(workspace: &Workspace, environment: &Environment, filters: &[String]) 
         args.push("--");
     }
     args.extend(filters);
-    counted(workspace, environment, &args)
+    counted(workspace, environment, if nextest { Runner::Nextest } else { Runner::Harness }, &args)
 }
 
 fn documentation(workspace: &Workspace, environment: &Environment, filters: &[String]) -> Result<Counts> {
@@ -59,15 +59,15 @@ fn documentation(workspace: &Workspace, environment: &Environment, filters: &[St
         args.push("--");
     }
     args.extend(filters.iter().map(String::as_str));
-    counted(workspace, environment, &args)
+    counted(workspace, environment, Runner::Harness, &args)
 }
 
-fn counted(workspace: &Workspace, environment: &Environment, args: &[&str]) -> Result<Counts> {
+fn counted(workspace: &Workspace, environment: &Environment, runner: Runner, args: &[&str]) -> Result<Counts> {
     let mut counts = Counts::default();
     let mut command = shell::cargo(&workspace.root, args);
     command.envs(environment.iter().map(|(k, v)| (k, v)));
     let good = shell::watched(&mut command, |line| {
-        if let Some(more) = Counts::of_line(line) {
+        if let Some(more) = Counts::of_line(runner, line) {
             counts += more;
         }
     })?;
