@@ -8,7 +8,7 @@ use crate::{
     cli::{Cli, Verb},
     cmd,
     exit::{Exit, Failure, Result},
-    output::Out,
+    output::{Out, closed},
 };
 
 /// Who the program is; see [`app_info!`](crate::app_info).
@@ -62,11 +62,7 @@ impl App {
             Err(error) => {
                 // clap knows where its text goes; help and version are no failures.
                 let shown = error.print();
-                return match (error.use_stderr(), shown) {
-                    (false, Ok(())) => Ok(()),
-                    (false, Err(e)) => Err(e.into()),
-                    (true, _) => Err(Failure::new(Exit::Usage, "")),
-                };
+                return if error.use_stderr() { Err(Failure::new(Exit::Usage, "")) } else { shown.map_err(closed) };
             }
         };
         if let Verb::Completions { shell } = cli.verb {

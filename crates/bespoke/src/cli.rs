@@ -72,6 +72,7 @@ pub(crate) enum Verb {
     #[command(after_help = "Examples:\n  bespoke ask \"What is the capital of France?\"\n  cat notes.txt | bespoke ask \"Sum this up\"")]
     Ask(Ask),
     /// Talk with the agent on this terminal
+    #[command(after_help = "Examples:\n  bespoke chat\n  printf 'Hello\\nWhat time is it?\\n' | bespoke chat")]
     Chat(Chat),
     /// Find speech in WAV files
     #[command(
@@ -88,11 +89,13 @@ pub(crate) enum Verb {
     #[command(subcommand)]
     Plugin(Plugin),
     /// Model files: what plugins need, what is here
+    #[command(after_help = "Examples:\n  bespoke models\n  bespoke models --json")]
     Models(Fetching),
     /// The configuration: check, show, change
     #[command(subcommand)]
     Config(ConfigVerb),
     /// Look for what is wrong with this machine and this set-up
+    #[command(after_help = "Examples:\n  bespoke doctor\n  bespoke doctor --json")]
     Doctor,
     /// Print completions for a shell
     #[command(after_help = "Example:\n  bespoke completions bash > ~/.local/share/bash-completion/completions/bespoke")]
@@ -221,6 +224,7 @@ pub(crate) enum Plugin {
         kind: Option<String>,
     },
     /// One plugin in detail
+    #[command(after_help = "Example:\n  bespoke plugin info silero")]
     Info {
         /// Its id
         id: String,
@@ -265,4 +269,75 @@ pub(crate) enum ConfigVerb {
         #[arg(long)]
         dry_run: bool,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn command() -> clap::Command {
+        Cli::command().version("0")
+    }
+
+    /// Every command line in a text: what stands after `bespoke` on a line, up to a comment, a pipe or a redirection.
+    fn examples(text: &str) -> Vec<Vec<String>> {
+        let mut found = Vec::new();
+        for line in text.lines().map(str::trim) {
+            for part in line.split(" | ") {
+                let part = part.trim();
+                if !part.starts_with("bespoke ") {
+                    continue;
+                }
+                // In help, two spaces stand between a command and its explanation; in a document, a #.
+                let part = part.split("  ").next().unwrap_or_default();
+                let part = part.split(" > ").next().unwrap_or_default();
+                found.push(words(part.split(" #").next().unwrap_or_default()));
+            }
+        }
+        found
+    }
+
+    /// As a shell takes a line apart, as far as our examples go.
+    fn words(line: &str) -> Vec<String> {
+        let (mut words, mut word, mut quoted) = (Vec::new(), String::new(), false);
+        for c in line.chars() {
+            match c {
+                '"' => quoted = !quoted,
+                ' ' if !quoted => words.push(std::mem::take(&mut word)),
+                c => word.push(c),
+            }
+        }
+        words.push(word);
+        words.retain(|word| !word.is_empty());
+        words
+    }
+
+    fn help_of(command: &clap::Command, texts: &mut Vec<String>) {
+        texts.extend(command.get_after_help().map(ToString::to_string));
+        command.get_subcommands().for_each(|sub| help_of(sub, texts));
+    }
+
+    #[test]
+    fn every_example_is_a_command_line_that_works() {
+        let mut texts = Vec::new();
+        help_of(&command(), &mut texts);
+        assert!(texts.len() > 10, "few verbs have examples");
+        texts.push(include_str!("../../../README.md").to_owned());
+        for text in &texts {
+            let examples = examples(text);
+            assert!(!examples.is_empty(), "a text without an example: {text}");
+            for example in examples {
+                if let Err(error) = command().try_get_matches_from(&example) {
+                    panic!("{example:?}: {error}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        command().debug_assert();
+    }
 }

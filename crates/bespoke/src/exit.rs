@@ -72,7 +72,8 @@ impl From<Error> for Failure {
             Code::CANCELLED => Exit::Interrupted,
             _ => Exit::Failed,
         };
-        Failure { exit, help: error.help().map(str::to_owned), message: error.to_string() }
+        let message = if exit == Exit::Interrupted { "interrupted".to_owned() } else { error.to_string() };
+        Failure { exit, help: error.help().map(str::to_owned), message }
     }
 }
 
@@ -99,7 +100,15 @@ impl From<bespoke_fetch::Error> for Failure {
 
 impl From<bespoke_audio::WavError> for Failure {
     fn from(error: bespoke_audio::WavError) -> Self {
-        Failure::failed(error.to_string())
+        use bespoke_audio::WavError;
+        let message = error.to_string();
+        match error {
+            WavError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Failure::new(Exit::NotFound, message),
+            WavError::Header { path, .. } | WavError::Unsupported { path, .. } => {
+                Failure::failed(message).help(format!("ffmpeg -i {} -c:a pcm_s16le NEW.wav", path.display()))
+            }
+            _ => Failure::failed(message),
+        }
     }
 }
 

@@ -26,14 +26,22 @@ mod models;
 mod output;
 mod paths;
 mod plugins;
+mod schema;
 mod setup;
 
 pub use app::{App, AppInfo};
 
-/// Who the program is: name and version of the crate that calls it, so that a fork speaks of itself.
+/// Who the program is: name and version of the binary that calls it, so that a fork speaks of itself. What is no binary, such as
+/// an example in documentation, has the name of its package.
 #[macro_export]
 macro_rules! app_info {
     () => {
-        $crate::AppInfo { name: env!("CARGO_BIN_NAME"), version: env!("CARGO_PKG_VERSION") }
+        $crate::AppInfo {
+            name: match option_env!("CARGO_BIN_NAME") {
+                Some(name) => name,
+                None => env!("CARGO_PKG_NAME"),
+            },
+            version: env!("CARGO_PKG_VERSION"),
+        }
     };
 }

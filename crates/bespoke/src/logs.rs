@@ -1,6 +1,7 @@
 //! Logs: a line a day's file under `logs/`, warnings also on stderr; secrets are taken out of both.
 
 use std::{
+    borrow::Cow,
     fs::File,
     io::{self, Write},
     path::{Path, PathBuf},
@@ -88,7 +89,8 @@ fn append(path: &Path) -> io::Result<File> {
 
 impl Write for Rotating {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(&clean(line)).map(|()| line.len())
+        let text = String::from_utf8_lossy(line);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(clean(&text).as_bytes()).map(|()| line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -108,7 +110,7 @@ struct Redacting<W>(W);
 
 impl<W: Write> Write for Redacting<W> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.0.write_all(&clean(line)).map(|()| line.len())
+        self.0.write_all(clean(&String::from_utf8_lossy(line)).as_bytes()).map(|()| line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -116,11 +118,36 @@ impl<W: Write> Write for Redacting<W> {
     }
 }
 
-/// A formatted line arrives in one write, so a secret is never cut in two.
-fn clean(line: &[u8]) -> Vec<u8> {
-    let text = String::from_utf8_lossy(line);
-    match REDACTOR.get() {
-        Some(redactor) => redactor.redact(&text).into_owned().into_bytes(),
-        None => text.into_owned().into_bytes(),
+/// A text without secrets. A formatted line arrives in one write, so a secret is never cut in two.
+pub(crate) fn clean(text: &str) -> Cow<'_, str> {
+    REDACTOR.get().map_or(Cow::Borrowed(text), |redactor| redactor.redact(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_file_is_set_aside_and_the_oldest_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = Rotating::open(folder.path()).unwrap();
+        let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).ok();
+        for n in 0..7 {
+            log.write_all(format!("line {n}\n").as_bytes()).unwrap();
+            log.0.lock().unwrap().size = ROTATE_AT;
+        }
+        assert_eq!(read("bespoke.log").as_deref(), Some("line 6\n"));
+        for n in 1..=KEPT {
+            assert_eq!(read(&format!("bespoke.log.{n}")), Some(format!("line {}\n", 6 - n)));
+        }
+        assert_eq!(read(&format!("bespoke.log.{}", KEPT + 1)), None);
+    }
+
+    #[test]
+    fn the_size_of_a_file_that_is_there_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("bespoke.log"), vec![b'x'; usize::try_from(ROTATE_AT).unwrap()]).unwrap();
+        Rotating::open(folder.path()).unwrap().write_all(b"new\n").unwrap();
+        assert_eq!(std::fs::read(folder.path().join("bespoke.log")).unwrap(), b"new\n");
     }
 }

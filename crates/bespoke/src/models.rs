@@ -72,7 +72,9 @@ impl Models {
                 out.note(format!("{plugin} needs {} ({}, {}) from {from}", file.file, output::bytes(file.size), file.license));
             }
         }
-        if !consent.yes {
+        // With no source left there is nothing to agree to: fetching says what is not found, and where it looked.
+        let possible = wanted.iter().flat_map(|(_, _, plan)| &plan.missing).any(|file| file.local.is_some() || !file.sources.is_empty());
+        if !consent.yes && possible {
             let question = format!("Fetch {} into {}?", output::bytes(total), self.store.root.display());
             if !output::can_ask() {
                 return Err(

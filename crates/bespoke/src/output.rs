@@ -7,7 +7,10 @@ use std::{
 
 use serde::Serialize;
 
-use crate::exit::{Exit, Failure, Result};
+use crate::{
+    exit::{Exit, Failure, Result},
+    logs,
+};
 
 /// How a verb speaks.
 #[derive(Debug, Clone, Copy)]
@@ -30,7 +33,7 @@ pub(crate) enum Style {
 impl Out {
     pub(crate) fn new(json: bool) -> Self {
         let color = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-        let width = std::env::var("COLUMNS").ok().and_then(|v| v.parse().ok()).unwrap_or(100).clamp(60, 200);
+        let width = terminal_size::terminal_size().map_or(100, |(width, _)| usize::from(width.0));
         Out { json, color, width }
     }
 
@@ -54,7 +57,7 @@ impl Out {
     /// A line for the person.
     pub(crate) fn note(&self, text: impl AsRef<str>) {
         // Nobody to tell when stderr is closed.
-        let _ = writeln!(io::stderr().lock(), "{}", text.as_ref());
+        let _ = writeln!(io::stderr().lock(), "{}", logs::clean(text.as_ref()));
     }
 
     pub(crate) fn paint<'t>(&self, style: Style, text: &'t str) -> Cow<'t, str> {
@@ -71,32 +74,77 @@ impl Out {
         Cow::Owned(format!("\x1b[{code}m{text}\x1b[0m"))
     }
 
-    /// A table: columns as wide as their widest cell, the last one cut to the width of the terminal, never in a pipe.
+    /// A table: columns as wide as their widest cell. On a terminal the last one is wrapped into the room that is left; in a pipe
+    /// a row is a line.
     pub(crate) fn table(&self, head: &[&str], rows: &[Vec<String>]) -> Result<()> {
-        let columns = head.len();
-        let mut widths: Vec<usize> = head.iter().map(|h| h.chars().count()).collect();
-        for row in rows {
-            for (width, cell) in widths.iter_mut().zip(row) {
-                *width = (*width).max(cell.chars().count());
-            }
-        }
-        let before: usize = widths.iter().take(columns.saturating_sub(1)).map(|w| w + 2).sum();
-        let room = if io::stdout().is_terminal() { self.width.saturating_sub(before).max(20) } else { usize::MAX };
-        let line = |cells: &mut dyn Iterator<Item = &str>| {
-            let mut text = String::new();
-            for (n, cell) in cells.enumerate() {
-                if n + 1 == columns {
-                    let cut: String = cell.chars().take(room).collect();
-                    text.push_str(&cut);
-                } else {
-                    text.push_str(&format!("{cell:<width$}  ", width = widths[n]));
-                }
-            }
-            text.trim_end().to_owned()
-        };
-        self.line(self.paint(Style::Bold, &line(&mut head.iter().copied())))?;
-        rows.iter().try_for_each(|row| self.line(line(&mut row.iter().map(String::as_str))))
+        let width = if io::stdout().is_terminal() { Some(self.width) } else { None };
+        let lines = laid_out(head, rows, width);
+        let (head, rows) = lines.split_first().map_or(("", &[][..]), |(head, rows)| (head.as_str(), rows));
+        self.line(self.paint(Style::Bold, head))?;
+        rows.iter().try_for_each(|row| self.line(row))
     }
+}
+
+/// The least room in which a text is wrapped; with less, it goes below its row.
+const LEAST_ROOM: usize = 24;
+/// How far a text below its row is set in.
+const INDENT: usize = 4;
+
+/// The lines of a table; a line may only be wider than `width` where a column before the last one or a single word makes it so.
+fn laid_out(head: &[&str], rows: &[Vec<String>], width: Option<usize>) -> Vec<String> {
+    let mut widths: Vec<usize> = head.iter().map(|h| h.chars().count()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let before: usize = widths.iter().take(head.len().saturating_sub(1)).map(|w| w + 2).sum();
+    let mut lines = Vec::new();
+    let mut lay = |cells: &[&str]| {
+        let Some((last, first)) = cells.split_last() else { return };
+        let mut line: String = first.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}  ")).collect();
+        let (room, indent) = match width.map(|width| (width, width.saturating_sub(before))) {
+            None => (usize::MAX, 0),
+            Some((_, beside)) if beside >= LEAST_ROOM || last.chars().count() <= beside => (beside, before),
+            Some((width, _)) => {
+                if !last.is_empty() {
+                    lines.push(line.trim_end().to_owned());
+                    line = " ".repeat(INDENT);
+                }
+                (width.saturating_sub(INDENT), INDENT)
+            }
+        };
+        for (n, piece) in wrapped(last, room).into_iter().enumerate() {
+            if n > 0 {
+                lines.push(std::mem::replace(&mut line, " ".repeat(indent)).trim_end().to_owned());
+            }
+            line.push_str(&piece);
+        }
+        lines.push(line.trim_end().to_owned());
+    };
+    lay(head);
+    for row in rows {
+        lay(&row.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+    lines
+}
+
+/// A text in lines of at most `room` characters, broken at spaces; a longer word stays whole.
+fn wrapped(text: &str, room: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    let mut used = 0;
+    for word in text.split_inclusive(' ') {
+        let length = word.trim_end().chars().count();
+        if used > 0 && used + length > room {
+            lines.push(String::new());
+            used = 0;
+        }
+        if let Some(line) = lines.last_mut() {
+            line.push_str(word);
+        }
+        used += word.chars().count();
+    }
+    lines
 }
 
 /// Whether somebody can be asked a question.
@@ -124,6 +172,35 @@ pub(crate) fn bytes(n: u64) -> String {
 }
 
 /// `head` closed our pipe: that is how it says that it has enough.
-fn closed(error: io::Error) -> Failure {
+pub(crate) fn closed(error: io::Error) -> Failure {
     if error.kind() == io::ErrorKind::BrokenPipe { Failure::new(Exit::Ok, "") } else { error.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(width: Option<usize>) -> Vec<String> {
+        let rows = [vec!["a".into(), "it is missing and nobody knows why".into()], vec!["longer".into(), String::new()]];
+        laid_out(&["ID", "WHY"], &rows, width)
+    }
+
+    #[test]
+    fn a_row_in_a_pipe_is_a_line() {
+        assert_eq!(table(None), ["ID      WHY", "a       it is missing and nobody knows why", "longer"]);
+    }
+
+    #[test]
+    fn a_text_is_wrapped_beside_its_row_or_below_it_and_never_cut() {
+        assert_eq!(table(Some(34)), ["ID      WHY", "a       it is missing and nobody", "        knows why", "longer"]);
+        assert_eq!(table(Some(20)), ["ID      WHY", "a", "    it is missing", "    and nobody knows", "    why", "longer"]);
+    }
+
+    #[test]
+    fn bytes_are_told_in_powers_of_ten() {
+        assert_eq!(
+            [0, 999, 1_000, 2_327_524, 98_362_432, 1_500_000_000].map(bytes),
+            ["0 B", "999 B", "1 kB", "2.3 MB", "98.4 MB", "1.50 GB"]
+        );
+    }
 }

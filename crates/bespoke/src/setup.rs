@@ -10,7 +10,7 @@ use bespoke_voice::{Voice, VoiceConfig};
 use crate::{
     catalog::CATALOG,
     cli::{Fetching, Global},
-    exit::{Failure, Result},
+    exit::{Exit, Failure, Result},
     logs,
     models::{Consent, Models},
     output::Out,
@@ -91,13 +91,19 @@ impl Setup {
 
     /// The error of a need that nothing in this binary meets.
     fn none_of(&self, kind: Kind, names: &[String]) -> Failure {
-        let failure = Failure::new(crate::exit::Exit::NotFound, format!("no {kind} named {} is in this binary", names.join(" or ")));
+        let failure = Failure::new(Exit::NotFound, format!("no {kind} named {} is in this binary", names.join(" or ")));
         let features: Vec<&str> = CATALOG
             .iter()
             .filter(|k| k.provides.iter().any(|(of, name)| *of == kind && names.iter().any(|n| n == name)))
             .map(|k| k.id)
             .collect();
         if features.is_empty() { failure.help("bespoke plugin list") } else { failure.help(build_with(&features)) }
+    }
+
+    /// The command that opens the configuration: a name that nobody knows can only be mended by hand.
+    fn edit(&self) -> String {
+        let path = self.paths.config.clone().unwrap_or_else(|| self.paths.home.join("bespoke.toml"));
+        format!("\"${{EDITOR:-vi}}\" {}", path.display())
     }
 
     pub(crate) fn agent(&self) -> Result<Agent> {
@@ -120,52 +126,79 @@ impl Setup {
         needs
     }
 
+    /// The error of an id that is not in this binary.
+    pub(crate) fn no_plugin(&self, id: &str) -> Failure {
+        let failure = |why: &str| Failure::new(Exit::NotFound, format!("no plugin `{id}` in this binary{why}"));
+        if CATALOG.iter().any(|k| k.id == id) {
+            return failure("").help(build_with(&[id]));
+        }
+        let rows = self.host.rows();
+        let known = rows.iter().map(|row| row.id.as_str()).chain(CATALOG.iter().map(|k| k.id));
+        match bespoke_manifest::closest(id, known) {
+            Some(close) => failure(&format!("; did you mean `{close}`?")).help("bespoke plugin list"),
+            None => failure("").help("bespoke plugin list"),
+        }
+    }
+
     /// Rows of all plugins: those of this binary, and those that the configuration speaks of but nobody compiled in.
     pub(crate) fn rows(&self) -> Vec<Row> {
         let mut rows = self.host.rows();
-        let config = self.host.config();
-        let mut missing: Vec<(String, Option<Kind>)> = config.plugin_ids().into_iter().map(|id| (id, None)).collect();
-        for (key, kind) in [
-            ("agent.provider", Kind::Provider),
-            ("agent.tools", Kind::Tool),
-            ("voice.vad", Kind::Vad),
-            ("voice.stt", Kind::Stt),
-            ("voice.tts", Kind::Tts),
-        ] {
-            let names = config.get(key).and_then(|v| serde_json::from_value::<Vec<String>>(v).ok()).unwrap_or_default();
-            missing.extend(names.into_iter().filter(|name| self.host.provider_of(kind, name).is_none()).map(|name| (name, Some(kind))));
-        }
-        for (name, kind) in missing {
-            let known = CATALOG.iter().find(|k| match kind {
-                None => k.id == name,
-                Some(kind) => k.provides.contains(&(kind, name.as_str())),
-            });
-            let id = known.map_or(name.as_str(), |k| k.id);
-            if rows.iter().any(|row| row.id == id) {
-                continue;
-            }
-            rows.push(match known {
-                Some(known) => {
-                    let mut kinds: Vec<String> = known.provides.iter().map(|(kind, _)| kind.name().to_owned()).collect();
-                    kinds.dedup();
-                    let reason = format!("configured, but its crate {} is not in this binary", known.package);
-                    let mut row = Row::missing(id, kinds, reason, build_with(&[known.id]));
-                    row.description = known.description.to_owned();
-                    row
-                }
-                None => {
-                    let kinds = kind.map(|k| k.name().to_owned()).into_iter().collect();
-                    let close = bespoke_manifest::closest(&name, CATALOG.iter().map(|k| k.id));
-                    let reason = close.map_or("configured, but nobody knows it".to_owned(), |close| {
-                        format!("configured, but nobody knows it; did you mean `{close}`?")
-                    });
-                    Row::missing(id, kinds, reason, "bespoke config check")
-                }
-            });
-        }
+        rows.extend(self.missing());
         rows.sort_by(|a, b| a.id.cmp(&b.id));
         rows
     }
+
+    /// Rows of the plugins that the configuration speaks of but nobody compiled in.
+    pub(crate) fn missing(&self) -> Vec<Row> {
+        missing(&self.host, &self.edit())
+    }
+}
+
+/// As [`Setup::missing`]; `edit` is the command that mends a name that nobody knows.
+pub(crate) fn missing(host: &Host, edit: &str) -> Vec<Row> {
+    let here = host.rows();
+    let config = host.config();
+    let mut named: Vec<(String, Option<Kind>)> = config.plugin_ids().into_iter().map(|id| (id, None)).collect();
+    for (key, kind) in [
+        ("agent.provider", Kind::Provider),
+        ("agent.tools", Kind::Tool),
+        ("voice.vad", Kind::Vad),
+        ("voice.stt", Kind::Stt),
+        ("voice.tts", Kind::Tts),
+    ] {
+        let names = config.get(key).and_then(|v| serde_json::from_value::<Vec<String>>(v).ok()).unwrap_or_default();
+        named.extend(names.into_iter().filter(|name| host.provider_of(kind, name).is_none()).map(|name| (name, Some(kind))));
+    }
+    let mut rows: Vec<Row> = Vec::new();
+    for (name, kind) in named {
+        let known = CATALOG.iter().find(|k| match kind {
+            None => k.id == name,
+            Some(kind) => k.provides.contains(&(kind, name.as_str())),
+        });
+        let id = known.map_or(name.as_str(), |k| k.id);
+        if here.iter().chain(&rows).any(|row| row.id == id) {
+            continue;
+        }
+        rows.push(match known {
+            Some(known) => {
+                let mut kinds: Vec<String> = known.provides.iter().map(|(kind, _)| kind.name().to_owned()).collect();
+                kinds.dedup();
+                let reason = format!("configured, but its crate {} is not in this binary", known.package);
+                let mut row = Row::missing(id, kinds, reason, build_with(&[known.id]));
+                row.description = known.description.to_owned();
+                row
+            }
+            None => {
+                let kinds = kind.map(|k| k.name().to_owned()).into_iter().collect();
+                let close = bespoke_manifest::closest(&name, CATALOG.iter().map(|k| k.id));
+                let reason = close.map_or("configured, but nobody knows it".to_owned(), |close| {
+                    format!("configured, but nobody knows it; did you mean `{close}`?")
+                });
+                Row::missing(id, kinds, reason, edit)
+            }
+        });
+    }
+    rows
 }
 
 /// Names of a kind that a verb works with; no names means all of the kind.

@@ -123,5 +123,9 @@ impl Drop for Reply {
 
 fn write(text: &str) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
-    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|e| Error::internal(format!("stdout: {e}")))
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|e| match e.kind() {
+        // Who read our output has enough of it.
+        std::io::ErrorKind::BrokenPipe => Error::cancelled(),
+        _ => Error::internal(format!("stdout: {e}")),
+    })
 }

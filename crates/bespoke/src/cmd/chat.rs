@@ -1,6 +1,6 @@
 //! `chat`: a conversation over the terminal channel, answers as they are written.
 
-use std::{pin::pin, sync::Arc};
+use std::{cell::RefCell, pin::pin, sync::Arc};
 
 use bespoke_agent::{Agent, Session, TurnEvent};
 use bespoke_plugin_api::{BoxFuture, CallCx, CancelToken, Channel, Code, Duplex, Error, Inbound, Inbox, InboxSink, Kind, MessageRef, next};
@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     cli::{Chat, Global},
-    exit::{Failure, Result},
+    exit::{Exit, Failure, Result},
     models::Consent,
     output::Out,
     setup::{Need, Setup},
@@ -33,25 +33,44 @@ pub(crate) async fn run(global: &Global, args: Chat) -> Result<()> {
     let lease = slot.lease()?;
     let cx = CallCx::new();
     let inbox = Inbox::new(Arc::new(Taken(taken)));
+    // The answer that Ctrl-C stops; without one, Ctrl-C ends the conversation.
+    let answering = RefCell::new(None::<CancelToken>);
     let talk = async {
         let mut session = Session::new("chat");
         while let Some(message) = messages.recv().await {
             let mut reply = slot.enter(|channel| channel.stream(&message.chat))?;
-            answer(setup.out, &agent, &cx, &mut session, &message.text, &mut **reply).await?;
-            reply.finish()?;
+            let cancel = CancelToken::new();
+            answering.replace(Some(cancel.clone()));
+            answer(setup.out, &agent, &cx.with_cancel(cancel), &mut session, &message.text, &mut **reply).await?;
+            answering.replace(None);
+            reply.finish().map_err(left)?;
             while let Some(sent) = next(&mut **reply).await {
-                sent?;
+                sent.map_err(left)?;
             }
         }
         agent.end(&cx, session).await;
         Ok::<(), Failure>(())
     };
-    // The channel runs as long as the conversation, so no time limit of a single call holds for it.
-    let listen = lease.run(&cx, inbox);
-    let (listened, talked) = tokio::join!(listen, talk);
+    let talked = {
+        // The channel runs as long as the conversation, so no time limit of a single call holds for it.
+        let (mut listen, mut talk) = (pin!(lease.run(&cx, inbox)), pin!(talk));
+        loop {
+            tokio::select! {
+                // An error: nobody reads the answers any more, so the next line is not waited for.
+                talked = &mut talk => break talked,
+                listened = &mut listen => break match listened {
+                    Ok(()) => talk.await,
+                    Err(error) => Err(error.into()),
+                },
+                Ok(()) = tokio::signal::ctrl_c() => match answering.borrow().as_ref() {
+                    Some(answer) => answer.cancel(),
+                    None => break Err(Failure::new(Exit::Interrupted, "interrupted")),
+                },
+            }
+        }
+    };
     drop(lease);
     setup.host.shutdown().await;
-    listened?;
     talked
 }
 
@@ -64,30 +83,31 @@ async fn answer(
     input: &str,
     reply: &mut dyn Duplex<str, MessageRef>,
 ) -> Result<()> {
-    let cancel = CancelToken::new();
-    let cx = cx.with_cancel(cancel.clone());
     let mut wrote = Ok(());
-    let result = {
-        let mut turn = pin!(agent.turn(&cx, session, input, |event| match event {
-            TurnEvent::Text(text) if wrote.is_ok() => wrote = reply.push(&text),
-            TurnEvent::ToolStarted(call) => out.note(format!("[{} {}]", call.name, call.args)),
-            TurnEvent::ProviderFailed { provider, reason } => out.note(format!("[{provider} failed, the next one is asked: {reason}]")),
-            _ => {}
-        }));
-        loop {
-            tokio::select! {
-                result = &mut turn => break result,
-                Ok(()) = tokio::signal::ctrl_c() => cancel.cancel(),
+    let turn = agent.turn(cx, session, input, |event| match event {
+        TurnEvent::Text(text) if wrote.is_ok() => {
+            wrote = reply.push(&text);
+            if wrote.is_err() {
+                cx.cancel_token().cancel();
             }
         }
-    };
-    wrote?;
-    match result {
+        TurnEvent::ToolStarted(call) => out.note(format!("[{} {}]", call.name, call.args)),
+        TurnEvent::ProviderFailed { provider, reason } => out.note(format!("[{provider} failed, the next one is asked: {reason}]")),
+        _ => {}
+    });
+    let turn = turn.await;
+    wrote.map_err(left)?;
+    match turn {
         Ok(_) => {}
-        Err(error) if error.code() == Code::CANCELLED => reply.push(" …")?,
+        Err(error) if error.code() == Code::CANCELLED => reply.push(" …").map_err(left)?,
         Err(error) => out.note(Failure::from(error).to_string()),
     }
     Ok(())
+}
+
+/// A channel that cancels has lost whom it talks with: the conversation is over, and that is no failure.
+fn left(error: Error) -> Failure {
+    if error.code() == Code::CANCELLED { Failure::new(Exit::Ok, "") } else { error.into() }
 }
 
 /// Hands what came in to the loop above. Nothing is stored: a terminal asks again.

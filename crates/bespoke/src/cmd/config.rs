@@ -2,14 +2,17 @@
 
 use std::{fs, io::Write, path::Path};
 
-use bespoke_host::{Config, ConfigError};
-use serde_json::{Map, Value, json};
+use bespoke_host::{Config, ConfigError, Host, Problem};
+use serde_json::{Value, json};
 
 use crate::{
+    catalog::CATALOG,
     cli::{ConfigVerb, Global},
     exit::{Exit, Failure, Result},
+    output::Out,
     paths::Paths,
-    setup::{SECTIONS, Setup},
+    schema,
+    setup::{SECTIONS, Setup, missing},
 };
 
 pub(crate) async fn run(global: &Global, verb: ConfigVerb) -> Result<()> {
@@ -24,11 +27,14 @@ pub(crate) async fn run(global: &Global, verb: ConfigVerb) -> Result<()> {
 
 async fn check(global: &Global) -> Result<()> {
     let setup = Setup::new(global, &[])?;
-    setup.host.check_config().await?;
     setup.agent.check()?;
     setup.voice.check()?;
+    let problems = problems(&setup.host).await?;
+    if !problems.is_empty() {
+        return Err(ConfigError { problems }.into());
+    }
     let out = setup.out;
-    let missing: Vec<_> = setup.rows().into_iter().filter(|row| row.state == bespoke_host::State::Missing).collect();
+    let missing = setup.missing();
     for row in &missing {
         out.note(format!("{}: {}\n  try: {}", row.id, row.reason.as_deref().unwrap_or_default(), row.fix.as_deref().unwrap_or_default()));
     }
@@ -43,31 +49,7 @@ async fn check(global: &Global) -> Result<()> {
 
 fn schema(global: &Global) -> Result<()> {
     let setup = Setup::new(global, &[])?;
-    let parse =
-        |text: &str, what: &str| serde_json::from_str::<Value>(text).map_err(|e| Failure::failed(format!("the schema of {what}: {e}")));
-    let mut plugins = Map::new();
-    for row in setup.host.rows() {
-        if let Some(text) = setup.host.config_schema(&row.id) {
-            let mut schema = parse(text, &row.id)?;
-            if let Some(properties) = schema.as_object_mut().map(|s| s.entry("properties").or_insert_with(|| json!({}))) {
-                properties["enabled"] = json!({ "type": "boolean", "default": true, "description": "Whether the plugin is started." });
-            }
-            plugins.insert(row.id, schema);
-        }
-    }
-    let schema = json!({
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "bespoke.toml",
-        "type": "object",
-        "properties": {
-            "config_version": { "type": "integer", "const": bespoke_host::CONFIG_VERSION },
-            "agent": parse(bespoke_agent::CONFIG_SCHEMA, "agent")?,
-            "voice": parse(bespoke_voice::CONFIG_SCHEMA, "voice")?,
-            "plugins": { "type": "object", "properties": plugins }
-        },
-        "additionalProperties": false
-    });
-    setup.out.json(&schema, true)
+    setup.out.json(&schema::of_file(&setup.host)?, true)
 }
 
 fn show(global: &Global) -> Result<()> {
@@ -90,8 +72,18 @@ fn show(global: &Global) -> Result<()> {
 
 fn get(global: &Global, key: &str) -> Result<()> {
     let setup = Setup::new(global, &[])?;
-    let value = setup.host.config().get(key);
-    let value = value.ok_or_else(|| Failure::new(Exit::NotFound, format!("{key} is not set")).help("bespoke config schema"))?;
+    let value = match setup.host.config().get(key) {
+        Some(value) => value,
+        None => {
+            let schema = schema::of_file(&setup.host)?;
+            let known = schema::of_key(&schema, key)
+                .ok_or_else(|| Failure::new(Exit::NotFound, format!("there is no key {key}")).help("bespoke config schema"))?;
+            let default = known.get("default").filter(|default| !default.is_null());
+            let default = default.ok_or_else(|| Failure::new(Exit::NotFound, format!("{key} is not set, and has no default")))?;
+            setup.out.note(format!("{key} is not set; its default:"));
+            default.clone()
+        }
+    };
     match (&value, setup.out.json) {
         (Value::String(text), false) => setup.out.line(text),
         _ => setup.out.json(&value, setup.out.json),
@@ -114,28 +106,56 @@ async fn set(global: &Global, key: &str, value: &str, dry_run: bool) -> Result<(
     new.check_sections(SECTIONS)?;
     new.section::<bespoke_agent::AgentConfig>("agent")?.check()?;
     new.section::<bespoke_voice::VoiceConfig>("voice")?.check()?;
-    let host = bespoke_host::Host::builder().config(new).plugins(bespoke_plugin_api::compiled_in()).build()?;
+    let host = Host::builder().config(new).plugins(bespoke_plugin_api::compiled_in()).build()?;
     refuse_new_problems(&host, &old).await?;
-    let out = crate::output::Out::new(global.json);
+    let out = Out::new(global.json);
     if dry_run {
         return out.text(&text);
     }
-    write(&path, &text).map_err(|e| Failure::failed(format!("{}: {e}", path.display())))?;
+    write(&path, &text).map_err(|e| {
+        Failure::failed(format!("{} cannot be written: {e}", path.display()))
+            .help("bespoke config set … --config FILE, or export BESPOKE_HOME=/a/folder")
+    })?;
     out.note(format!("{key} is set in {}", path.display()));
     Ok(())
 }
 
 /// A file that was wrong elsewhere before may be mended key by key; a key may not make it worse.
-async fn refuse_new_problems(host: &bespoke_host::Host, old: &Config) -> Result<()> {
-    let Err(ConfigError { problems: now }) = host.check_config().await else { return Ok(()) };
-    let before = bespoke_host::Host::builder().config(old.clone()).plugins(bespoke_plugin_api::compiled_in()).build()?;
-    let before = before.check_config().await.err().map(|e| e.problems).unwrap_or_default();
-    let new: Vec<_> = now.into_iter().filter(|p| !before.iter().any(|b| (&b.key, &b.message) == (&p.key, &p.message))).collect();
-    if new.is_empty() { Ok(()) } else { Err(ConfigError { problems: new }.into()) }
+async fn refuse_new_problems(host: &Host, old: &Config) -> Result<()> {
+    let before = Host::builder().config(old.clone()).plugins(bespoke_plugin_api::compiled_in()).build()?;
+    let old_problems = problems(&before).await?;
+    let mut new = problems(host).await?;
+    new.retain(|p| !old_problems.iter().any(|b| (&b.key, &b.message) == (&p.key, &p.message)));
+    if !new.is_empty() {
+        return Err(ConfigError { problems: new }.into());
+    }
+    let old_missing = missing(&before, "");
+    for row in missing(host, "bespoke plugin list") {
+        // A plugin of another binary may be configured here; one that nobody knows is a slip.
+        let known = CATALOG.iter().any(|k| k.id == row.id);
+        if !known && !old_missing.iter().any(|old| old.id == row.id) {
+            let failure = Failure::new(Exit::NotFound, format!("{}: {}", row.id, row.reason.unwrap_or_default()));
+            return Err(failure.help(row.fix.unwrap_or_default()));
+        }
+    }
+    Ok(())
 }
 
-/// Written beside, flushed to the disk, renamed into place.
+/// What is wrong with the plugins' tables, in the order of the file.
+async fn problems(host: &Host) -> Result<Vec<Problem>> {
+    let mut problems = host.check_config().await.err().map(|e| e.problems).unwrap_or_default();
+    problems.extend(schema::out_of_range(host)?);
+    problems.sort_by_key(|problem| {
+        let mut numbers = problem.place.rsplit(':').map(|n| n.parse::<usize>().unwrap_or_default());
+        let (column, line) = (numbers.next(), numbers.next());
+        (line, column)
+    });
+    Ok(problems)
+}
+
+/// Written beside, flushed to the disk, renamed into place. A link stays one: the file behind it is replaced.
 fn write(path: &Path, text: &str) -> std::io::Result<()> {
+    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;
     let mut file = tempfile::NamedTempFile::new_in(folder)?;

@@ -23,6 +23,7 @@ pub(crate) async fn run(global: &Global, args: Demo) -> Result<()> {
     if RECORDINGS.is_empty() {
         return Err(Failure::failed("this binary holds no recordings for a demo").help(build_with(&["local"])));
     }
+    speech::can_be_written(&args.out)?;
     let setup = Setup::new(global, &[])?;
     refuse_stand_ins(&setup)?;
     setup.start(&setup.voice_needs(), &Consent::from(&args.fetching)).await?;

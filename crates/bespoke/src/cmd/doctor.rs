@@ -148,8 +148,9 @@ fn show(out: Out, report: &Report) -> Result<()> {
             }
         }
     }
-    match worst {
-        Verdict::Problem => Err(Failure::failed(format!("{} problems", report.0.iter().filter(|c| c.verdict == Verdict::Problem).count()))),
+    match (worst, report.0.iter().filter(|c| c.verdict == Verdict::Problem).count()) {
+        (Verdict::Problem, 1) => Err(Failure::failed("1 problem")),
+        (Verdict::Problem, n) => Err(Failure::failed(format!("{n} problems"))),
         _ => Ok(()),
     }
 }

@@ -53,9 +53,15 @@ async fn ask(global: &Global, args: Ask) -> Result<()> {
     let out = setup.out;
     let mut session = Session::new("ask");
     let (agent, cx) = (setup.agent()?, interruptible());
-    let mut wrote = Ok(());
+    let (mut wrote, mut begun) = (Ok(()), false);
     let turn = agent.turn(&cx, &mut session, &question, |event| match event {
-        TurnEvent::Text(text) if !out.json && wrote.is_ok() => wrote = out.text(&text),
+        TurnEvent::Text(text) if !out.json && wrote.is_ok() => {
+            wrote = out.text(&text);
+            begun = true;
+            if wrote.is_err() {
+                cx.cancel_token().cancel();
+            }
+        }
         TurnEvent::ProviderFailed { provider, reason } => out.note(format!("{provider} failed, the next one is asked: {reason}")),
         _ => {}
     });
@@ -63,6 +69,10 @@ async fn ask(global: &Global, args: Ask) -> Result<()> {
     agent.end(&CallCx::new(), session).await;
     setup.host.shutdown().await;
     wrote?;
+    if begun {
+        // An answer that broke off ends its line too.
+        out.line("")?;
+    }
     let turn = turn?;
     if out.json {
         let ms = |d: std::time::Duration| d.as_secs_f64() * 1e3;
@@ -72,8 +82,11 @@ async fn ask(global: &Global, args: Ask) -> Result<()> {
         });
         return out.json(&value, true);
     }
-    out.line("")
+    if begun { Ok(()) } else { out.line("") }
 }
+
+/// Most bytes that are read from a pipe.
+const LONGEST_PIPE: u64 = 1 << 20;
 
 /// What was typed and what was piped in, the pipe last.
 fn with_pipe(typed: Option<String>) -> Result<String> {
@@ -85,7 +98,10 @@ fn with_pipe(typed: Option<String>) -> Result<String> {
     // A pipe beside a typed text is part of it only if there is one: a daemon's stdin may be open and silent for ever.
     if !stdin.is_terminal() && (text.is_empty() || piped()) {
         let mut piped = String::new();
-        stdin.lock().take(1 << 20).read_to_string(&mut piped).map_err(|e| Failure::failed(format!("stdin: {e}")))?;
+        stdin.lock().take(LONGEST_PIPE + 1).read_to_string(&mut piped).map_err(|e| Failure::failed(format!("stdin: {e}")))?;
+        if piped.len() as u64 > LONGEST_PIPE {
+            return Err(Failure::new(Exit::Usage, "stdin: longer than 1 MiB; no model reads that much"));
+        }
         if !piped.trim().is_empty() {
             text = if text.is_empty() { piped } else { format!("{text}\n\n{piped}") };
         }

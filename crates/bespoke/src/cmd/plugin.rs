@@ -76,10 +76,8 @@ async fn info(global: &Global, id: &str) -> Result<()> {
     let row = setup.rows().into_iter().find(|row| row.id == id);
     let out = setup.out;
     let Some(row) = row else {
-        let failure = Failure::new(Exit::NotFound, format!("no plugin `{id}` in this binary"));
-        let known = crate::catalog::CATALOG.iter().find(|k| k.id == id);
         setup.host.shutdown().await;
-        return Err(failure.help(known.map_or("bespoke plugin list".into(), |k| build_with(&[k.id]))));
+        return Err(setup.no_plugin(id));
     };
     let manifest = setup.host.manifest(id);
     setup.host.shutdown().await;
@@ -131,7 +129,7 @@ async fn download_files(global: &Global, ids: &[String], fetching: &Fetching, dr
     let consent = Consent { yes: true, ..Consent::from(fetching) };
     let all: Vec<String> = setup.host.rows().into_iter().map(|row| row.id).collect();
     if let Some(unknown) = ids.iter().find(|id| !all.contains(id)) {
-        return Err(Failure::new(Exit::NotFound, format!("no plugin `{unknown}` in this binary")).help("bespoke plugin list"));
+        return Err(setup.no_plugin(unknown));
     }
     let out = setup.out;
     // Without names, those that cannot start without a file; a named one gets its files whether it needs them now or not.
@@ -143,7 +141,7 @@ async fn download_files(global: &Global, ids: &[String], fetching: &Fetching, dr
     } else {
         ids.to_vec()
     };
-    let (mut fetched, mut worst) = (0, None::<Failure>);
+    let (mut wanted, mut fetched, mut worst) = (0, 0, None::<Failure>);
     for id in &ids {
         let Some(manifest) = setup.host.manifest(id).filter(|m| !m.models.is_empty()) else { continue };
         let plan = setup.models.plan(id, &manifest.models, &consent)?;
@@ -151,6 +149,7 @@ async fn download_files(global: &Global, ids: &[String], fetching: &Fetching, dr
             let from = file.sources.first().map_or("a folder", String::as_str);
             out.note(format!("{id}: {} ({}, {}) from {from}", file.file, output::bytes(file.size), file.license));
         }
+        wanted += plan.missing.len();
         if plan.missing.is_empty() || dry_run {
             continue;
         }
@@ -166,7 +165,10 @@ async fn download_files(global: &Global, ids: &[String], fetching: &Fetching, dr
     }
     match worst {
         Some(failure) => Err(Failure::new(failure.exit, format!("{fetched} files fetched, not all"))),
-        None if dry_run => Ok(()),
+        None if dry_run && wanted > 0 => {
+            out.note(format!("{wanted} files would be fetched into {}", setup.paths.models().display()));
+            Ok(())
+        }
         None if fetched == 0 => {
             out.note("every model file that is needed is here");
             Ok(())

@@ -19,6 +19,7 @@ use crate::{
 use super::{interruptible, with_pipe};
 
 pub(crate) async fn say(global: &Global, args: Say) -> Result<()> {
+    args.out.as_deref().map_or(Ok(()), can_be_written)?;
     let audio = read(Out::new(global.json), &args.input)?;
     let setup = Setup::new(global, &[])?;
     setup.start(&setup.voice_needs(), &Consent::from(&args.fetching)).await?;
@@ -44,7 +45,7 @@ pub(crate) async fn say(global: &Global, args: Say) -> Result<()> {
         out.note(format!("spoken in {} ({:.1} s)", path.display(), reply.duration().as_secs_f64()));
     }
     if out.json {
-        return out.json(&turn_json(&turn), true);
+        out.json(&turn_json(&turn), true)?;
     }
     if turn.reply.is_none() {
         return Err(Failure::new(Exit::NotFound, format!("{}: nobody says anything", args.input.display())));
@@ -123,6 +124,7 @@ pub(crate) async fn transcribe(global: &Global, args: Transcribe) -> Result<()> 
 }
 
 pub(crate) async fn speak(global: &Global, args: Speak) -> Result<()> {
+    can_be_written(&args.out)?;
     let text = with_pipe(args.text)?;
     let mut setup = Setup::new(global, &[])?;
     setup.voice.voice = args.voice.or(setup.voice.voice);
@@ -137,6 +139,23 @@ pub(crate) async fn speak(global: &Global, args: Speak) -> Result<()> {
         return setup.out.json(&json!({ "file": args.out, "seconds": seconds, "sample_rate": audio.rate }), true);
     }
     setup.out.note(format!("{} ({seconds:.1} s)", args.out.display()));
+    Ok(())
+}
+
+/// Refuses a place for a file that cannot work before any work is done.
+pub(crate) fn can_be_written(path: &Path) -> Result<()> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if path.is_dir() {
+        return Err(Failure::new(Exit::Usage, format!("{}: is a folder; name a file in it", path.display())));
+    }
+    if !folder.is_dir() {
+        return Err(Failure::new(Exit::NotFound, format!("{}: there is no folder {}", path.display(), folder.display())));
+    }
+    // What is no plain file, such as a pipe, is written as it stands.
+    if !path.exists() || path.is_file() {
+        tempfile::tempfile_in(folder)
+            .map_err(|e| Failure::failed(format!("{}: {} cannot be written: {e}", path.display(), folder.display())))?;
+    }
     Ok(())
 }
 

@@ -1,22 +1,21 @@
 //! `vad`: where in recordings somebody speaks.
 
-use std::{
-    fmt::Write,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fmt::Write, path::Path, time::Duration};
 
-use bespoke_audio::{TimestampOptions, Wav, read_wav, speech_timestamps};
+use bespoke_audio::{TimestampOptions, speech_timestamps};
 use bespoke_host::Slot;
-use bespoke_plugin_api::{Kind, VadEvent, VadOptions, try_next};
+use bespoke_plugin_api::{Audio, Kind, VadEvent, VadOptions, try_next};
 use serde::Serialize;
 
 use crate::{
     cli::{Global, Vad, VadEngine, VadFormat},
     exit::{Failure, Result},
     models::Consent,
+    output::Out,
     setup::{Need, Setup},
 };
+
+use super::speech;
 
 /// One window of every detector, in milliseconds.
 const WINDOW_MS: u32 = 32;
@@ -59,7 +58,7 @@ pub(crate) async fn run(global: &Global, args: Vad) -> Result<()> {
 
     let mut failed = 0;
     for (n, path) in args.files.iter().enumerate() {
-        let found = match listen(&vad, &engine, path).await {
+        let found = match listen(out, &vad, &engine, path).await {
             Ok(found) => found,
             Err(failure) => {
                 // One bad file does not keep the others from being looked at.
@@ -110,17 +109,17 @@ fn choose(setup: &Setup, names: &[String]) -> Result<Slot<dyn bespoke_plugin_api
     Err(last.unwrap_or_else(|| Failure::failed("voice.vad names no detector")))
 }
 
-async fn listen(vad: &Slot<dyn bespoke_plugin_api::Vad>, engine: &str, path: &PathBuf) -> Result<Found> {
-    let wav = read_wav(path)?;
+async fn listen(out: Out, vad: &Slot<dyn bespoke_plugin_api::Vad>, engine: &str, path: &Path) -> Result<Found> {
+    let audio = speech::read(out, path)?;
     let (vad, name, engine) = (vad.clone(), stem(path), engine.to_owned());
-    let task = tokio::task::spawn_blocking(move || detect(&vad, name, engine, &wav));
+    let task = tokio::task::spawn_blocking(move || detect(&vad, name, engine, &audio));
     task.await.map_err(|e| Failure::failed(format!("the detector: {e}")))?
 }
 
 /// Runs on a working thread: a detector computes in `push`.
-fn detect(vad: &Slot<dyn bespoke_plugin_api::Vad>, name: String, engine: String, wav: &Wav) -> Result<Found> {
+fn detect(vad: &Slot<dyn bespoke_plugin_api::Vad>, name: String, engine: String, audio: &Audio) -> Result<Found> {
     let begun = std::time::Instant::now();
-    let mut stream = vad.enter(|vad| vad.open(&VadOptions::new(wav.rate)))?;
+    let mut stream = vad.enter(|vad| vad.open(&VadOptions::new(audio.rate)))?;
     let (mut probs, mut events) = (Vec::new(), Vec::new());
     let mut take = |event: VadEvent| match event {
         VadEvent::Window { probability, .. } => probs.push(probability),
@@ -128,8 +127,8 @@ fn detect(vad: &Slot<dyn bespoke_plugin_api::Vad>, name: String, engine: String,
         VadEvent::SpeechEnd { at, .. } => events.push(Edge { r#type: "end_of_speech", samples_index: at }),
         _ => {}
     };
-    let piece = (wav.rate as usize * WINDOW_MS as usize / 1000).max(1);
-    for frame in wav.samples.chunks(piece) {
+    let piece = (audio.rate as usize * WINDOW_MS as usize / 1000).max(1);
+    for frame in audio.samples.chunks(piece) {
         stream.push(frame)?;
         while let Some(event) = try_next(&mut **stream) {
             take(event?);
@@ -139,9 +138,9 @@ fn detect(vad: &Slot<dyn bespoke_plugin_api::Vad>, name: String, engine: String,
     while let Some(event) = try_next(&mut **stream) {
         take(event?);
     }
-    let length = wav.samples.len() as u64;
-    let timestamps = timestamps(&probs, length, wav.rate);
-    Ok(Found { name, sample_rate: wav.rate, engine, probs, timestamps, events, length, took: begun.elapsed() })
+    let length = audio.samples.len() as u64;
+    let timestamps = timestamps(&probs, length, audio.rate);
+    Ok(Found { name, sample_rate: audio.rate, engine, probs, timestamps, events, length, took: begun.elapsed() })
 }
 
 /// silero-vad's timestamps, in the file's own rate whatever rate the detector works at.

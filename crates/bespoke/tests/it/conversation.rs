@@ -1,0 +1,118 @@
+//! `ask` and `chat`: text in, text out.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::Stdio;
+
+use crate::program::{User, wait};
+
+/// Stand-ins that repeat what they hear: the conversation is looked at, not the model.
+const ECHO: &str = "[agent]\nprovider = [\"fake\"]\n";
+
+#[test]
+fn a_question_is_answered_on_stdout_and_nothing_else_is() {
+    let answered = User::with_models().run(["ask", "What is the capital of France?"]).ok();
+    assert!(answered.out.contains("Paris") && answered.out.ends_with('\n'), "{}", answered.out);
+    assert_eq!(answered.err, "");
+}
+
+#[test]
+fn the_answer_as_data() {
+    let answered = User::with_models().json(["ask", "--json", "What is the capital of France?"]);
+    assert!(answered["text"].as_str().unwrap().contains("Paris"));
+    assert_eq!((&answered["provider"], &answered["finish"]), (&"smol".into(), &"stop".into()));
+    assert!(answered["usage"]["completion_tokens"].as_u64().unwrap() > 3);
+    assert!(answered["first_token_ms"].as_f64().unwrap() <= answered["total_ms"].as_f64().unwrap());
+}
+
+#[test]
+fn what_is_piped_in_is_the_question_or_follows_it() {
+    let user = User::new().configured(ECHO);
+    assert_eq!(user.piped("from a pipe\n", ["ask"]).ok().out, "from a pipe\n");
+    let both = user.piped("from a pipe\n", ["ask", "typed"]).ok().out;
+    assert_eq!(both, "typed\n\nfrom a pipe\n");
+    assert_eq!(user.piped("", ["ask", "typed"]).ok().out, "typed\n");
+    assert_eq!(user.run(["ask", "typed"]).ok().out, "typed\n");
+}
+
+#[test]
+fn no_text_is_a_mistake_and_too_much_is_too() {
+    let user = User::new().configured(ECHO);
+    for input in ["", "\n \n"] {
+        user.piped(input, ["ask"]).code(2).nothing().says("the text is empty");
+    }
+    user.run(["ask", ""]).code(2).nothing().says("the text is empty");
+    user.piped(&"long ".repeat(300_000), ["ask"]).code(2).nothing().says("longer than 1 MiB");
+    user.piped("", ["speak", "--out", "x.wav"]).code(2).nothing();
+    assert!(!user.work("x.wav").exists());
+}
+
+#[test]
+fn a_conversation_over_a_pipe_ends_with_quit_or_with_the_input() {
+    let user = User::new().configured(ECHO);
+    assert_eq!(user.piped("one\n\ntwo\n/quit\nthree\n", ["chat"]).ok().out, "one\ntwo\n");
+    let ended = user.piped("one\nlast line without an end", ["chat"]).ok();
+    assert_eq!((ended.out.as_str(), ended.err.as_str()), ("one\nlast line without an end\n", ""));
+    assert_eq!(user.run(["chat"]).ok().out, "");
+}
+
+#[test]
+fn a_conversation_has_a_memory() {
+    let ended = User::with_models().piped("My dog is called Rex.\nWhat is my dog called?\n", ["chat"]).ok();
+    assert_eq!(ended.out.lines().count(), 2, "{}", ended.out);
+    assert!(ended.out.lines().last().unwrap().contains("Rex"), "{}", ended.out);
+}
+
+#[test]
+fn what_goes_wrong_in_a_turn_is_told_and_the_next_one_works() {
+    let user = User::new().configured(&format!(
+        "{ECHO}[plugins.fake]\nreplies = [[{{ text = \"half \" }}, {{ error = {{ code = -32603, message = \"broke off\" }} }}]]\n"
+    ));
+    let ended = user.piped("one\ntwo\n", ["chat"]).ok().says("broke off");
+    assert_eq!(ended.out.lines().last(), Some("two"), "{}", ended.out);
+    // A question that stands alone fails as a whole, and what was said ends its line.
+    let ended = user.run(["ask", "one"]).code(1).says("broke off");
+    assert_eq!(ended.out.lines().count(), 1);
+    assert!(ended.out.ends_with('\n'));
+}
+
+#[test]
+fn who_has_read_enough_ends_the_program_quietly() {
+    let user = User::new().configured(ECHO);
+    for args in [&["ask", "word ".repeat(20_000).as_str()][..], &["config", "schema"], &["--help"], &["completions", "bash"]] {
+        let mut child = user.command(args).spawn().unwrap();
+        let mut stdout = child.stdout.take().unwrap();
+        let mut first = [0; 1];
+        stdout.read_exact(&mut first).unwrap();
+        drop(stdout);
+        let ended = wait(child);
+        assert_eq!((ended.code, ended.err.as_str()), (0, ""), "{:?}", args[0]);
+    }
+}
+
+#[test]
+fn a_conversation_that_nobody_reads_ends_though_its_input_is_open() {
+    let user = User::new().configured(ECHO);
+    let mut child = user.command(["chat"]).stdin(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"one\n").unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    stdout.read_line(&mut line).unwrap();
+    assert_eq!(line, "one\n");
+    drop(stdout);
+    // The program may be gone before it has read both.
+    _ = stdin.write_all(b"two\n");
+    let ended = wait(child);
+    assert_eq!((ended.code, ended.err.as_str()), (0, ""));
+    drop(stdin);
+}
+
+#[test]
+fn a_full_disk_is_an_error() {
+    if let Ok(full) = std::fs::File::options().write(true).open("/dev/full") {
+        let user = User::new().configured(ECHO);
+        let ended = wait(user.command(["ask", "hello"]).stdout(full).spawn().unwrap());
+        assert_eq!(ended.code, 1);
+        assert!(ended.err.contains("No space left"), "{}", ended.err);
+    }
+}

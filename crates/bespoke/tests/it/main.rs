@@ -1,0 +1,14 @@
+//! The program as a user has it: the binary is run with a home of its own, and what it prints, writes and returns is looked at.
+
+#![allow(clippy::print_stdout)] // a test says what it measured
+
+mod program;
+mod words;
+
+mod chain;
+mod configuration;
+mod conversation;
+mod detectors;
+mod manners;
+mod plugins;
+mod secrets;

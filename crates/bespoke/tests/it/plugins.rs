@@ -1,0 +1,121 @@
+//! `plugin` and `models`: the truth about what is in this binary.
+
+use serde_json::Value;
+
+use crate::program::{User, files_below};
+
+/// All plugins of the workspace: these tests run the binary that has them all.
+const ALL: &[&str] = &["clock", "energy", "fake", "flite", "moonshine", "silero", "smol", "terminal"];
+
+fn rows(user: &User) -> Vec<Value> {
+    user.json(["plugin", "list", "--json"]).as_array().unwrap().clone()
+}
+
+#[track_caller]
+fn row<'r>(rows: &'r [Value], id: &str) -> &'r Value {
+    rows.iter().find(|row| row["id"] == id).unwrap_or_else(|| panic!("no row {id}"))
+}
+
+#[test]
+fn every_plugin_has_a_row_with_everything_in_it() {
+    let rows = rows(&User::with_models());
+    let ids: Vec<_> = rows.iter().map(|row| row["id"].as_str().unwrap()).collect();
+    assert_eq!(ids, ALL);
+    for row in &rows {
+        let keys = ["id", "kinds", "tier", "version", "state", "health", "reason", "fix"];
+        assert!(keys.iter().all(|key| row.get(key).is_some()), "{row}");
+        assert_eq!((&row["tier"], &row["state"], &row["health"]), (&"compiled".into(), &"ready".into(), &"ok".into()), "{row}");
+        assert_eq!((&row["reason"], &row["fix"]), (&Value::Null, &Value::Null), "{row}");
+        assert!(row["kinds"].as_array().is_some_and(|kinds| !kinds.is_empty()), "{row}");
+        assert_eq!(row["version"], env!("CARGO_PKG_VERSION"));
+    }
+}
+
+#[test]
+fn a_missing_model_is_a_failure_with_the_command_that_mends_it() {
+    let user = User::new();
+    let rows = rows(&user);
+    for id in ["moonshine", "smol"] {
+        let row = row(&rows, id);
+        assert_eq!((&row["state"], &row["health"]), (&"failed".into(), &"failed".into()), "{row}");
+        assert!(row["reason"].as_str().unwrap().contains("is missing"), "{row}");
+        assert_eq!(row["fix"], format!("bespoke plugin download-files {id}"));
+    }
+    for id in ["clock", "energy", "flite", "silero", "terminal"] {
+        assert_eq!(row(&rows, id)["state"], "ready", "{id}");
+    }
+    let models = user.json(["models", "--json"]);
+    let state = |file: &str| models.as_array().unwrap().iter().find(|m| m["file"] == file).unwrap()["state"].clone();
+    assert_eq!((state("encoder_model.onnx"), state("silero_vad.onnx")), ("missing".into(), "not needed".into()));
+    user.run(["models"]).ok().says("try: bespoke plugin download-files");
+    assert!(files_below(&user.home().join("models")).is_empty());
+}
+
+#[test]
+fn a_kind_narrows_the_list_and_an_unknown_kind_is_refused() {
+    let user = User::new();
+    let listed = user.json(["plugin", "list", "vad", "--json"]);
+    let ids: Vec<_> = listed.as_array().unwrap().iter().map(|row| row["id"].as_str().unwrap()).collect();
+    assert_eq!(ids, ["energy", "fake", "silero"]);
+    let refused = user.run(["plugin", "list", "nonsense"]).code(2).nothing().says("`nonsense`");
+    for kind in ["channel", "tool", "provider", "stt", "tts", "vad", "embedder", "command", "hook", "http", "accelerator"] {
+        assert!(refused.err.contains(kind), "{kind}");
+    }
+}
+
+#[test]
+fn one_bad_plugin_is_told_with_its_place_and_the_others_run() {
+    let user = User::with_models().configured(
+        "config_version = 1\n\n[plugins.silero]\nactivation_treshold = 0.5\n\n[plugins.clock]\ntime_zone = 7\n\n[plugins.smol]\nenabled = false\n",
+    );
+    let rows = rows(&user);
+    let silero = row(&rows, "silero");
+    assert_eq!(silero["state"], "failed");
+    let place = format!("{}:4:1: plugins.silero.activation_treshold: ", user.config().display());
+    let reason = silero["reason"].as_str().unwrap();
+    assert!(reason.starts_with(&place) && reason.contains("did you mean `activation_threshold`?"), "{reason}");
+    assert_eq!(silero["fix"], "bespoke config check");
+    let clock = row(&rows, "clock");
+    assert_eq!(clock["state"], "failed");
+    assert!(clock["reason"].as_str().unwrap().contains("bespoke.toml:7:1: plugins.clock.time_zone: "), "{clock}");
+    let smol = row(&rows, "smol");
+    assert_eq!((&smol["state"], &smol["fix"]), (&"disabled".into(), &"bespoke config set plugins.smol.enabled true".into()));
+    for id in ["energy", "fake", "flite", "moonshine", "terminal"] {
+        assert_eq!(row(&rows, id)["state"], "ready", "{id}");
+    }
+    // The next detector stands in for the one that failed, and that is told.
+    let file = crate::program::fixtures().join("audio/librivox_0890.wav");
+    let found = user.run(["vad".as_ref(), file.as_os_str(), "--format".as_ref(), "jsonl".as_ref()]).ok().says("silero does not work");
+    assert_eq!(found.lines()[0]["engine"], "energy");
+}
+
+#[test]
+fn what_is_configured_but_not_here_has_a_row() {
+    let user = User::new()
+        .configured("[agent]\ntools = [\"clock\", \"clok\"]\n[voice]\nvad = [\"silero\", \"nonesuch\"]\n[plugins.silro]\nx = 1\n");
+    let rows = rows(&user);
+    for (id, close) in [("clok", Some("clock")), ("silro", Some("silero")), ("nonesuch", None)] {
+        let row = row(&rows, id);
+        assert_eq!((&row["state"], &row["tier"], &row["health"]), (&"missing".into(), &"none".into(), &"unknown".into()));
+        let reason = row["reason"].as_str().unwrap();
+        assert!(reason.contains("nobody knows it"), "{reason}");
+        assert!(close.is_none_or(|close| reason.contains(&format!("did you mean `{close}`?"))), "{reason}");
+        assert!(row["fix"].as_str().unwrap().contains("bespoke.toml"), "{row}");
+    }
+    assert_eq!(row(&rows, "nonesuch")["kinds"], serde_json::json!(["vad"]));
+    user.run(["config", "check"]).code(3).says("nonesuch").says("silro").says("clok");
+}
+
+#[test]
+fn one_plugin_in_detail() {
+    let user = User::with_models();
+    let info = user.json(["plugin", "info", "smol", "--json"]);
+    assert_eq!((&info["id"], &info["state"], &info["license"]), (&"smol".into(), &"ready".into(), &"Apache-2.0".into()));
+    assert_eq!(info["models"][0]["file"], "smollm2-135m-instruct-q4_1.gguf");
+    let shown = user.run(["plugin", "info", "silero"]).ok();
+    for part in ["silero", "vad:silero", "compiled", "ready", "silero_vad.onnx (2.3 MB, MIT)"] {
+        assert!(shown.out.contains(part), "`{part}` is not in:\n{}", shown.out);
+    }
+    user.run(["plugin", "info", "silro"]).code(3).nothing().says("did you mean `silero`?").says("try: bespoke plugin list");
+    user.run(["plugin", "download-files", "nonesuch"]).code(3).nothing().says("no plugin `nonesuch`");
+}
