@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bespoke_host::{DEFAULT_CALL_LIMIT, Host};
-use bespoke_plugin_api::{CallCx, Error, FinishReason, Hook, HookEvent, Kind, Result, ToolCall, ToolOutput, Usage};
+use bespoke_plugin_api::{CallCx, FinishReason, Hook, HookEvent, Kind, Result, ToolCall, ToolOutput, Usage};
 
 use crate::{AgentConfig, Session, limit, turn::Work};
 
@@ -136,9 +136,4 @@ impl Turn {
             total: Duration::ZERO,
         }
     }
-}
-
-/// The error of a turn that a hook stopped.
-pub(crate) fn vetoed(plugin: &str, reason: &str) -> Error {
-    Error::new(bespoke_plugin_api::Code::PERMISSION_DENIED, format!("stopped by {plugin}: {reason}"))
 }

@@ -33,3 +33,21 @@ fn left(cx: &CallCx) -> Option<Duration> {
     let now = Timestamp(u64::try_from(since.as_micros()).unwrap_or(u64::MAX));
     cx.deadline().map(|at| now.until(at))
 }
+
+#[cfg(test)]
+mod tests {
+    use bespoke_plugin_api::CancelToken;
+
+    use super::*;
+
+    #[test]
+    fn nobody_waits_after_a_cancellation_or_the_deadline() {
+        let cx = CallCx::new();
+        assert!(!is_reached(&cx));
+        assert!(!is_reached(&cx.with_deadline(Timestamp(u64::MAX))));
+        assert!(is_reached(&cx.with_deadline(Timestamp(1))));
+        let cancel = CancelToken::new();
+        cancel.cancel();
+        assert!(is_reached(&cx.with_cancel(cancel)));
+    }
+}

@@ -62,21 +62,20 @@ impl Session {
     }
 }
 
-/// A turn that is being added to a session. Dropped before it is kept or taken back, as that of a cancelled turn is, it leaves
-/// what was said until then.
+/// A turn that is being added to a session. Dropped in the middle, as that of a cancelled turn is, it leaves what was said until
+/// then.
 pub(crate) struct Draft<'a> {
     session: &'a mut Session,
     /// Messages of the session before this turn.
     before: usize,
     /// What the model has said since the last message.
     said: String,
-    settled: bool,
 }
 
 impl<'a> Draft<'a> {
     pub(crate) fn new(session: &'a mut Session) -> Self {
         let before = session.messages.len();
-        Draft { session, before, said: String::new(), settled: false }
+        Draft { session, before, said: String::new() }
     }
 
     pub(crate) fn id(&self) -> &str {
@@ -107,25 +106,18 @@ impl<'a> Draft<'a> {
         self.session.messages.push(message);
     }
 
-    /// The turn is whole.
-    pub(crate) fn keep(&mut self) {
-        self.settled = true;
-    }
-
     /// The turn never was.
     pub(crate) fn take_back(&mut self) {
         self.session.messages.truncate(self.before);
-        self.settled = true;
+        self.said.clear();
     }
 }
 
 impl Drop for Draft<'_> {
     fn drop(&mut self) {
-        if !self.settled {
-            self.session.drop_open_calls();
-            if !self.said.is_empty() {
-                self.session.messages.push(Message::assistant(std::mem::take(&mut self.said)));
-            }
+        self.session.drop_open_calls();
+        if !self.said.is_empty() {
+            self.session.messages.push(Message::assistant(std::mem::take(&mut self.said)));
         }
     }
 }

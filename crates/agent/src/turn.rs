@@ -5,7 +5,7 @@ use std::time::Instant;
 use bespoke_host::Outcome;
 use bespoke_plugin_api::{CallCx, Code, Error, Hook, HookEvent, Message, Result, ToolCall, ToolSpec, Usage};
 
-use crate::{Agent, Session, Turn, TurnEvent, agent::vetoed, session::Draft, tools};
+use crate::{Agent, Session, Turn, TurnEvent, session::Draft, tools};
 
 /// A turn in progress.
 pub(crate) struct Work<'a> {
@@ -50,7 +50,6 @@ impl<'a> Work<'a> {
         match result {
             Ok(()) => {
                 self.turn.total = self.begun.elapsed();
-                self.draft.keep();
                 Ok(self.turn)
             }
             // Whatever a plugin made of being cancelled. The draft leaves in the session what was said until then.
@@ -119,6 +118,11 @@ impl<'a> Work<'a> {
         self.draft.push(Message::assistant(self.turn.text.clone()));
         Ok(())
     }
+}
+
+/// The error of a turn that a hook stopped.
+fn vetoed(plugin: &str, reason: &str) -> Error {
+    Error::new(Code::PERMISSION_DENIED, format!("stopped by {plugin}: {reason}"))
 }
 
 /// Saturating: the numbers are a plugin's.
