@@ -7,12 +7,19 @@ use std::{hint::black_box, sync::Arc, time::Duration};
 
 use bespoke_benches::{Aim, Counting, Group};
 use bespoke_fake::BESPOKE_PLUGIN as FAKE;
-use bespoke_plugin_api::{CallCx, Contribution, Duplex, Instance, Tool, ToolRequest, Vad, VadEvent, VadOptions, next, serde_json::json};
+use bespoke_plugin_api::{
+    CallCx, Contribution, Duplex, Instance, Timestamp, Tool, ToolRequest, Vad, VadEvent, VadOptions, next, serde_json::json, try_next,
+};
+use bespoke_plugin_guest::{Core, Platform};
 use bespoke_plugin_proxy::StartOptions;
 use bespoke_plugin_testkit::{TestHost, block_on, loopback};
+use bespoke_protocol::{CxHead, Kind, Setup, method, parse, put_call, put_credit, put_samples_frame, read_samples};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
+
+/// Number of the stream that the guest core has open.
+const STREAM: u32 = 2;
 
 /// Frames that are on their way at once, well within the window of a stream.
 const AHEAD: u64 = 16;
@@ -24,6 +31,37 @@ fn main() {
 
     let (near, far) = (tool(&direct), tool(&remote));
     Group::new("small request call of a tool").case("compiled in", |n| call(&near, n)).case("loopback", |n| call(&far, n)).run();
+
+    // 640 bytes, 10 ms at 16 kHz: what a telephone sends at a time.
+    let short = vec![0.25_f32; 160];
+    let (mut stream, mut core) = (open(&direct), core());
+    let (mut bytes, mut read, mut out, mut frame) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    put_samples_frame(&mut frame, STREAM, &short).expect("a short frame");
+    Group::new("frame of 160 samples, one thread")
+        .case("compiled in", |n| {
+            for _ in 0..n {
+                stream.push(black_box(&short)).expect("it listens");
+                while let Some(event) = try_next(&mut *stream) {
+                    _ = black_box(event.expect("it hears"));
+                }
+            }
+        })
+        .case("encoded and decoded", |n| {
+            for _ in 0..n {
+                bytes.clear();
+                put_samples_frame(&mut bytes, STREAM, black_box(&short)).expect("a short frame");
+                let (frame, _) = parse(black_box(&bytes)).expect("a frame").expect("a whole one");
+                read_samples(frame.blob, &mut read).expect("whole samples");
+            }
+        })
+        .aim(Aim::Allocations(0))
+        .case("one step of the guest core", |n| {
+            for _ in 0..n {
+                out.clear();
+                core.step(black_box(&frame), &mut out).expect("frames");
+            }
+        })
+        .run();
 
     let samples = vec![0.25_f32; 512];
     let (mut near, mut far) = (open(&direct), open(&remote));
@@ -37,6 +75,28 @@ fn main() {
         .case("loopback", |n| frames(&mut *far_ahead, &samples, n, AHEAD))
         .aim(Aim::Within(Duration::from_micros(10)))
         .run();
+}
+
+/// A guest core whose plugin is started, with one open stream of the detector that may send as much as it likes.
+fn core() -> Core {
+    struct Bare;
+    impl Platform for Bare {
+        fn now(&self) -> Timestamp {
+            Timestamp(0)
+        }
+    }
+    let mut core = Core::new(&FAKE, Arc::new(Bare));
+    let (mut frames, mut out) = (Vec::new(), Vec::new());
+    let setup = Setup { config: json!({}), data_dir: None, cpu_budget: 1, models: Default::default() };
+    put_call(&mut frames, Kind::CALL, 1, method::START, "", &CxHead::default(), &setup).expect("a small call");
+    // A stream can be opened once the start has been polled.
+    core.step(&frames, &mut out).expect("frames");
+    frames.clear();
+    let options = VadOptions::new(16_000);
+    put_call(&mut frames, Kind::OPEN, STREAM, method::VAD_OPEN, "fake", &CxHead::default(), &options).expect("a small call");
+    put_credit(&mut frames, 0, STREAM, u32::MAX);
+    core.step(&frames, &mut out).expect("frames");
+    core
 }
 
 fn tool(instance: &Instance) -> Arc<dyn Tool> {

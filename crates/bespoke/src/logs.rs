@@ -9,7 +9,13 @@ use std::{
 };
 
 use bespoke_host::Redactor;
-use tracing_subscriber::{EnvFilter, Layer, fmt::MakeWriter, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{
+    Layer,
+    filter::{LevelFilter, Targets},
+    fmt::MakeWriter,
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 
 /// A log file is set aside when it reaches this size, and [`KEPT`] older ones stay: at most 40 MB in all.
 const ROTATE_AT: u64 = 8 << 20;
@@ -31,11 +37,11 @@ pub(crate) fn start(level: &str, folder: &Path) {
         .with_ansi(false)
         .without_time()
         .with_target(false)
-        .with_filter(EnvFilter::new(level));
+        .with_filter(levels(level, &[]));
     let file = Rotating::open(folder).map(|writer| {
-        let levels = if matches!(level, "debug" | "trace") { level } else { "info" };
-        let levels = format!("{levels},rustls=warn,ureq=warn");
-        tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(false).with_filter(EnvFilter::new(levels))
+        let level = if matches!(level, "debug" | "trace") { level } else { "info" };
+        let filter = levels(level, &["rustls", "ureq"]);
+        tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(false).with_filter(filter)
     });
     let (file, problem) = match file {
         Ok(layer) => (Some(layer), None),
@@ -46,6 +52,13 @@ pub(crate) fn start(level: &str, folder: &Path) {
     if let Some(error) = problem {
         tracing::warn!("no log file in {}: {error}", folder.display());
     }
+}
+
+/// Everything from a level on; of the talkative only warnings. Plain targets, because patterns would cost a regex engine.
+fn levels(level: &str, talkative: &[&str]) -> Targets {
+    // The names are those of the command line's own list.
+    let level = level.parse().unwrap_or(LevelFilter::ERROR);
+    talkative.iter().fold(Targets::new().with_default(level), |targets, target| targets.with_target(*target, level.min(LevelFilter::WARN)))
 }
 
 #[derive(Clone)]
