@@ -70,7 +70,11 @@ impl App {
         }
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let result = runtime.block_on(cmd::run(cli));
-        runtime.shutdown_timeout(FAREWELL);
+        match &result {
+            Ok(()) => runtime.shutdown_timeout(FAREWELL),
+            // A thread may still wait for a line that nobody will type; the plugins had their time when the host stopped them.
+            Err(_) => runtime.shutdown_background(),
+        }
         result
     }
 }

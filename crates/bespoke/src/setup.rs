@@ -220,12 +220,63 @@ impl From<&Fetching> for Consent {
     }
 }
 
+/// Features that are no plugin, and whether this binary has them.
+const PARTS: &[(&str, bool)] = &[("demo", cfg!(feature = "demo")), ("silero-bundled", cfg!(feature = "silero-bundled"))];
+
 /// The command that builds this binary with more features: those it has, and these.
 pub(crate) fn build_with(features: &[&str]) -> String {
     let mut all: Vec<&str> =
         bespoke_plugin_api::compiled_in().iter().map(|d| d.id()).filter(|id| CATALOG.iter().any(|k| k.id == *id)).collect();
+    all.extend(PARTS.iter().filter(|(_, enabled)| *enabled).map(|(part, _)| part));
     all.extend(features);
     all.sort_unstable();
     all.dedup();
     format!("cargo build --release --features {}", all.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A program without plugins, whatever this one has.
+    fn rows_of(text: &str) -> Vec<Row> {
+        let config = Config::parse("bespoke.toml", text).unwrap();
+        missing(&Host::builder().config(config).build().unwrap(), "edit bespoke.toml")
+    }
+
+    #[tokio::test]
+    async fn a_known_plugin_that_is_not_here_has_the_command_that_adds_it() {
+        let rows = rows_of("[voice]\nvad = [\"silero\"]\n[plugins.silero]\nengine = \"builtin\"\n[plugins]\nauto_install = true\n");
+        assert_eq!(rows.len(), 1, "{rows:?}");
+        let row = &rows[0];
+        assert_eq!(
+            (row.id.as_str(), row.kinds.as_slice(), row.tier.name(), row.state.name()),
+            ("silero", &["vad".to_owned()][..], "none", "missing")
+        );
+        assert!(row.reason.as_deref().is_some_and(|reason| reason.contains("bespoke-vad-silero")), "{row:?}");
+        let fix = row.fix.clone().unwrap_or_default();
+        let features = fix.strip_prefix("cargo build --release --features ").unwrap();
+        assert!(features.split(',').any(|feature| feature == "silero"), "{fix}");
+    }
+
+    #[tokio::test]
+    async fn a_name_is_known_by_its_kind_and_a_stranger_is_not() {
+        // The provider `smol` is of the plugin `smol`; there is no tool of that name.
+        let rows = rows_of("[agent]\nprovider = [\"smol\"]\ntools = [\"smoll\"]\n");
+        let ids: Vec<_> = rows.iter().map(|row| row.id.as_str()).collect();
+        assert_eq!(ids, ["smol", "smoll"]);
+        assert!(rows[1].reason.as_deref().is_some_and(|reason| reason.contains("did you mean `smol`?")), "{rows:?}");
+        assert_eq!(rows[1].fix.as_deref(), Some("edit bespoke.toml"));
+    }
+
+    #[test]
+    fn the_build_command_keeps_what_this_binary_has() {
+        let command = build_with(&["zzz"]);
+        let (_, features) = command.rsplit_once(' ').unwrap();
+        let features: Vec<_> = features.split(',').collect();
+        for id in bespoke_plugin_api::compiled_in().iter().map(|d| d.id()).chain(["zzz"]) {
+            assert!(features.contains(&id), "{id}: {command}");
+        }
+        assert!(PARTS.iter().all(|(part, enabled)| features.contains(part) == *enabled), "{command}");
+    }
 }

@@ -53,7 +53,7 @@ async fn list(global: &Global, kind: Option<&str>) -> Result<()> {
             let why: Vec<String> = why.into_iter().flatten().collect();
             vec![
                 row.id.clone(),
-                row.kinds.join(","),
+                short(&row.kinds),
                 row.tier.name().into(),
                 row.version.clone(),
                 row.state.name().into(),
@@ -63,6 +63,15 @@ async fn list(global: &Global, kind: Option<&str>) -> Result<()> {
         })
         .collect();
     out.table(&["ID", "KINDS", "TIER", "VERSION", "STATE", "HEALTH", "WHY"], &table)
+}
+
+/// A list has room for so many kinds; `--json` and `plugin info` have all.
+fn short(kinds: &[String]) -> String {
+    const SHOWN: usize = 3;
+    match kinds.get(..SHOWN) {
+        Some(first) if kinds.len() > SHOWN => format!("{},+{}", first.join(","), kinds.len() - SHOWN),
+        _ => kinds.join(","),
+    }
 }
 
 /// What a healthy plugin says of itself that a list has room for.

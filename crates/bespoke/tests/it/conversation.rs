@@ -107,6 +107,56 @@ fn a_conversation_that_nobody_reads_ends_though_its_input_is_open() {
     drop(stdin);
 }
 
+/// An answer that breaks off in the middle for longer than anybody waits.
+const STUCK: &str = "[plugins.fake]\nreplies = [[{ text = \"half \" }, { delay_ms = 600000 }]]\n";
+
+#[cfg(unix)]
+fn interrupt(child: &std::process::Child) {
+    assert!(std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_question_ends_its_line_and_the_program() {
+    let user = User::new().configured(&format!("{ECHO}{STUCK}"));
+    let mut child = user.command(["ask", "one"]).spawn().unwrap();
+    let mut stdout = child.stdout.take().unwrap();
+    let mut begun = [0; 4];
+    stdout.read_exact(&mut begun).unwrap();
+    assert_eq!(&begun, b"half");
+    interrupt(&child);
+    let mut rest = String::new();
+    stdout.read_to_string(&mut rest).unwrap();
+    let ended = wait(child);
+    assert_eq!((ended.code, rest.trim_start_matches(' ')), (130, "\n"));
+    assert!(ended.err.contains("interrupted"), "{}", ended.err);
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupt_stops_the_answer_and_without_one_the_conversation() {
+    let user = User::new().configured(&format!("{ECHO}{STUCK}"));
+    let mut child = user.command(["chat"]).stdin(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    stdin.write_all(b"one\n").unwrap();
+    let mut begun = [0; 4];
+    stdout.read_exact(&mut begun).unwrap();
+    assert_eq!(&begun, b"half");
+    interrupt(&child);
+    let mut line = String::new();
+    stdout.read_line(&mut line).unwrap();
+    assert!(line.ends_with("…\n"), "{line}");
+    stdin.write_all(b"two\n").unwrap();
+    line.clear();
+    stdout.read_line(&mut line).unwrap();
+    assert_eq!(line, "two\n");
+    interrupt(&child);
+    // Its input stays open: an end of it would end the program too.
+    assert_eq!(wait(child).code, 130);
+    drop(stdin);
+}
+
 #[test]
 fn a_full_disk_is_an_error() {
     if let Ok(full) = std::fs::File::options().write(true).open("/dev/full") {
