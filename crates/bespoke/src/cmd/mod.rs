@@ -8,7 +8,10 @@ mod plugin;
 mod speech;
 mod vad;
 
-use std::io::{IsTerminal, Read};
+use std::{
+    io::{IsTerminal, Read},
+    task::{Context, Poll, Waker},
+};
 
 use bespoke_agent::{Session, TurnEvent};
 use bespoke_plugin_api::{CallCx, CancelToken};
@@ -129,8 +132,15 @@ fn piped() -> bool {
 pub(crate) fn interruptible() -> CallCx {
     let token = CancelToken::new();
     let cx = CallCx::new().with_cancel(token.clone());
+    let mut first = Box::pin(tokio::signal::ctrl_c());
+    // The first poll sets the handler up. Without it, Ctrl-C would end the program until the task below has its turn.
+    let early = first.as_mut().poll(&mut Context::from_waker(Waker::noop()));
     tokio::spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
+        let first = match early {
+            Poll::Ready(result) => result,
+            Poll::Pending => first.await,
+        };
+        if first.is_ok() {
             token.cancel();
         }
         if tokio::signal::ctrl_c().await.is_ok() {
