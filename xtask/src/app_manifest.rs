@@ -14,6 +14,8 @@ pub(crate) const FULL: &str = "full";
 pub(crate) struct AppManifest {
     text: String,
     features: BTreeMap<String, Vec<String>>,
+    /// Features that stand in the bank of plugins: what another feature switches on is a part of the app.
+    plugin_bank: BTreeSet<String>,
 }
 
 /// What a feature is.
@@ -38,7 +40,10 @@ impl AppManifest {
             let members = members.as_array().ok_or_else(|| anyhow!("crates/bespoke/Cargo.toml: features.{name} is no list"))?;
             features.insert(name.to_owned(), members.iter().filter_map(|m| m.as_str().map(str::to_owned)).collect());
         }
-        Ok(AppManifest { text: text.to_owned(), features })
+        let bank = text.lines().skip_while(|line| !line.starts_with(PLUGINS)).take_while(|line| !line.trim().is_empty());
+        let keys = bank.filter_map(|line| Some(line.split_once('=')?.0.trim().to_owned()));
+        let plugin_bank = keys.filter(|key| features.contains_key(key)).collect();
+        Ok(AppManifest { text: text.to_owned(), features, plugin_bank })
     }
 
     /// All features but `default`.
@@ -53,11 +58,10 @@ impl AppManifest {
     /// What a feature is, by what it switches on.
     pub(crate) fn what(&self, name: &str) -> Feature {
         let members = self.members(name);
-        if let Some(package) = members.iter().find_map(|m| m.strip_prefix("dep:")) {
-            return Feature::Plugin { package: package.to_owned() };
-        }
-        if members.is_empty() {
-            return Feature::App;
+        match members.iter().find_map(|m| m.strip_prefix("dep:")) {
+            Some(package) if self.plugin_bank.contains(name) => return Feature::Plugin { package: package.to_owned() },
+            None if !members.is_empty() => {}
+            _ => return Feature::App,
         }
         match members.iter().find(|m| !m.contains('/')) {
             Some(of) if members.iter().any(|m| m.contains('/')) => Feature::Part { of: of.clone() },
@@ -171,6 +175,7 @@ silero-bundled = ["silero", "bespoke-vad-silero/bundled"]
 
 # Sounds.
 demo = []
+fetch = ["dep:bespoke-fetch"]
 
 # Everything.
 full = ["clock", "silero-bundled"]
@@ -189,6 +194,7 @@ bespoke-vad-silero = { workspace = true, optional = true }
         assert_eq!(app.what("clock"), Feature::Plugin { package: "bespoke-tool-clock".into() });
         assert_eq!(app.what("silero-bundled"), Feature::Part { of: "silero".into() });
         assert_eq!(app.what("demo"), Feature::App);
+        assert_eq!(app.what("fetch"), Feature::App);
         assert_eq!(app.what("full"), Feature::Group);
         assert_eq!(app.comment("clock"), "Tells the time.");
         assert_eq!(app.comment("default"), "");
@@ -218,6 +224,7 @@ bespoke-vad-silero = { workspace = true, optional = true }
 
             # Sounds.
             demo = []
+            fetch = ["dep:bespoke-fetch"]
 
             # Everything.
             full = ["clock", "silero-bundled", "echo"]

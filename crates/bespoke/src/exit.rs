@@ -8,6 +8,7 @@ use bespoke_plugin_api::{Code, Error};
 /// Exit codes, the same for every verb.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
+#[cfg_attr(not(feature = "fetch"), expect(dead_code, reason = "only a fetch verifies and uses the network"))]
 pub(crate) enum Exit {
     Ok = 0,
     Failed = 1,
@@ -80,21 +81,6 @@ impl From<Error> for Failure {
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         Failure::new(Exit::Usage, error.to_string())
-    }
-}
-
-impl From<bespoke_fetch::Error> for Failure {
-    fn from(error: bespoke_fetch::Error) -> Self {
-        use bespoke_fetch::Class;
-        let exit = match error.class() {
-            Class::NotFound => Exit::NotFound,
-            Class::Verification => Exit::Verification,
-            Class::Network => Exit::Network,
-            Class::Conflict => Exit::Conflict,
-            Class::Cancelled => Exit::Interrupted,
-            _ => Exit::Failed,
-        };
-        Failure::new(exit, error.to_string())
     }
 }
 

@@ -139,9 +139,10 @@ mod tests {
 
     #[test]
     fn plugins_rs_has_one_line_per_feature() {
-        let app =
-            AppManifest::parse("[features]\nclock = [\"dep:bespoke-tool-clock\"]\nsilero = [\"dep:bespoke-vad-silero\"]\n[dependencies]\n")
-                .unwrap();
+        let app = AppManifest::parse(
+            "[features]\n# ---- plugins\nclock = [\"dep:bespoke-tool-clock\"]\nsilero = [\"dep:bespoke-vad-silero\"]\n\n[dependencies]\n",
+        )
+        .unwrap();
         let good = "//! Doc.\n\n#[cfg(feature = \"clock\")]\nuse bespoke_tool_clock as _;\n#[cfg(feature = \"silero\")]\nuse bespoke_vad_silero as _;\n";
         assert_eq!(lines(good, &app), [""; 0]);
         let bad = "//! Doc.\nuse std::fs;\n#[cfg(feature = \"clock\")]\nuse bespoke_vad_silero as _;\n";

@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::{
     cli::{Fetching, Global, Plugin},
     exit::{Exit, Failure, Result},
-    models::{self, Consent},
+    models::{self, Consent, Listed},
     output::{self, Style},
     setup::{Setup, build_with},
 };
@@ -153,18 +153,19 @@ async fn download_files(global: &Global, ids: &[String], fetching: &Fetching, dr
     let (mut wanted, mut fetched, mut worst) = (0, 0, None::<Failure>);
     for id in &ids {
         let Some(manifest) = setup.host.manifest(id).filter(|m| !m.models.is_empty()) else { continue };
-        let plan = setup.models.plan(id, &manifest.models, &consent)?;
-        for file in &plan.missing {
-            let from = file.sources.first().map_or("a folder", String::as_str);
-            out.note(format!("{id}: {} ({}, {}) from {from}", file.file, output::bytes(file.size), file.license));
+        let mut missing = setup.models.list(id, &manifest.models, &consent)?;
+        missing.retain(|listed| listed.path.is_none());
+        for Listed { model, from, .. } in &missing {
+            let from = from.as_deref().unwrap_or("nowhere: no source may be used");
+            out.note(format!("{id}: {} ({}, {}) from {from}", model.file, output::bytes(model.size), model.license));
         }
-        wanted += plan.missing.len();
-        if plan.missing.is_empty() || dry_run {
+        wanted += missing.len();
+        if missing.is_empty() || dry_run {
             continue;
         }
         // One that fails does not keep the others from their files.
-        match setup.models.fetch(id, &models::pins(&manifest.models)?, &consent) {
-            Ok(()) => fetched += plan.missing.len(),
+        match setup.models.fetch(id, &manifest.models, &consent) {
+            Ok(()) => fetched += missing.len(),
             Err(failure) if failure.exit == Exit::Interrupted => return Err(failure),
             Err(failure) => {
                 out.note(format!("{id}: {failure}"));
@@ -198,15 +199,13 @@ pub(crate) async fn models(global: &Global, fetching: &Fetching) -> Result<()> {
     let mut rows = Vec::new();
     for row in setup.host.rows() {
         let Some(manifest) = setup.host.manifest(&row.id) else { continue };
-        let plan = setup.models.plan(&row.id, &manifest.models, &consent)?;
-        for model in &manifest.models {
-            let path = plan.present.iter().find(|p| p.ends_with(&model.file));
-            let state = match (path, lacking.contains(&row.id)) {
+        for Listed { model, path, .. } in setup.models.list(&row.id, &manifest.models, &consent)? {
+            let state = match (&path, lacking.contains(&row.id)) {
                 (Some(_), _) => "here",
                 (None, true) => "missing",
                 (None, false) => "not needed",
             };
-            rows.push((row.id.clone(), model.clone(), state, path.cloned()));
+            rows.push((row.id.clone(), model, state, path));
         }
     }
     let out = setup.out;

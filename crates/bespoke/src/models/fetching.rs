@@ -1,14 +1,14 @@
-//! Model files of plugins: where they lie, what is missing, and fetching it after a question.
+//! Finding, verifying and fetching model files.
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
 };
 
-use bespoke_fetch::{Fetcher, Package, Phase, Pin, Plan, Progress, Source, Store};
+use bespoke_fetch::{Class, Fetcher, Needed, Package, Phase, Pin, Progress, Source, Store};
 use bespoke_host::{Host, ModelStore};
 use bespoke_manifest as manifest;
 use bespoke_plugin_api::{Code, Error};
@@ -16,6 +16,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{
     exit::{Exit, Failure, Result},
+    models::{Consent, Listed},
     output::{self, Out},
     paths::Paths,
 };
@@ -26,25 +27,20 @@ pub(crate) struct Models {
     store: Store,
 }
 
-/// Which files a fetch may come from, and whether it may be asked about.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Consent {
-    /// The user said yes beforehand.
-    pub(crate) yes: bool,
-    /// A folder to copy from.
-    pub(crate) from: Option<PathBuf>,
-    /// Nothing may be downloaded.
-    pub(crate) offline: bool,
-}
-
 impl Models {
     pub(crate) fn new(paths: &Paths) -> Self {
         Models { store: Store::new(paths.models()).with_search(Paths::model_path()) }
     }
 
-    /// What fetching the models of a plugin would do.
-    pub(crate) fn plan(&self, plugin: &str, models: &[manifest::Model], consent: &Consent) -> Result<Plan> {
-        Ok(self.fetcher(consent).plan(plugin, &pins(models)?)?)
+    /// Where the models of a plugin are, or would come from.
+    pub(crate) fn list(&self, plugin: &str, models: &[manifest::Model], consent: &Consent) -> Result<Vec<Listed>> {
+        let plan = self.fetcher(consent).plan(plugin, &pins(models)?)?;
+        let listed = models.iter().map(|model| Listed {
+            path: plan.present.iter().find(|path| path.ends_with(&model.file)).cloned(),
+            from: plan.missing.iter().find(|needed| needed.file == model.file).and_then(source),
+            model: model.clone(),
+        });
+        Ok(listed.collect())
     }
 
     /// Makes sure that the models of these plugins are there: asks on a terminal, or takes `--yes`; a second run does nothing.
@@ -55,10 +51,9 @@ impl Models {
         let mut wanted = Vec::new();
         for plugin in plugins {
             let Some(manifest) = host.manifest(plugin).filter(|m| !m.models.is_empty()) else { continue };
-            let pins = pins(&manifest.models)?;
-            let plan = self.fetcher(consent).plan(plugin, &pins)?;
+            let plan = self.fetcher(consent).plan(plugin, &pins(&manifest.models)?)?;
             if !plan.missing.is_empty() {
-                wanted.push((plugin, pins, plan));
+                wanted.push((plugin, manifest, plan));
             }
         }
         if wanted.is_empty() {
@@ -67,13 +62,12 @@ impl Models {
         let total: u64 = wanted.iter().map(|(_, _, plan)| plan.download().0).sum();
         for (plugin, _, plan) in &wanted {
             for file in &plan.missing {
-                let from = file.local.as_ref().map(|p| p.display().to_string()).or_else(|| file.sources.first().cloned());
-                let from = from.unwrap_or_else(|| "nowhere: no source may be used".into());
+                let from = source(file).unwrap_or_else(|| "nowhere: no source may be used".into());
                 out.note(format!("{plugin} needs {} ({}, {}) from {from}", file.file, output::bytes(file.size), file.license));
             }
         }
         // With no source left there is nothing to agree to: fetching says what is not found, and where it looked.
-        let possible = wanted.iter().flat_map(|(_, _, plan)| &plan.missing).any(|file| file.local.is_some() || !file.sources.is_empty());
+        let possible = wanted.iter().flat_map(|(_, _, plan)| &plan.missing).any(|file| source(file).is_some());
         if !consent.yes && possible {
             let question = format!("Fetch {} into {}?", output::bytes(total), self.store.root.display());
             if !output::can_ask() {
@@ -85,14 +79,15 @@ impl Models {
                 return Err(Failure::new(Exit::Consent, "model files are missing").help("bespoke plugin download-files"));
             }
         }
-        for (plugin, pins, _) in wanted {
-            self.fetch(plugin, &pins, consent)?;
+        for (plugin, manifest, _) in wanted {
+            self.fetch(plugin, &manifest.models, consent)?;
         }
         Ok(())
     }
 
     /// Fetches the models of one plugin. Ctrl-C ends it; what came over a URL is resumed next time.
-    pub(crate) fn fetch(&self, plugin: &str, pins: &[Pin], consent: &Consent) -> Result<()> {
+    pub(crate) fn fetch(&self, plugin: &str, models: &[manifest::Model], consent: &Consent) -> Result<()> {
+        let pins = pins(models)?;
         let cancel = cancel_on_interrupt();
         // Hidden by itself when stderr is no terminal.
         let bar = ProgressBar::no_length().with_style(style(false)).with_message(plugin.to_owned());
@@ -118,7 +113,7 @@ impl Models {
             }
             bar.set_position(p.done);
         };
-        let result = self.fetcher(consent).ensure(plugin, pins, &mut report, &cancel);
+        let result = self.fetcher(consent).ensure(plugin, &pins, &mut report, &cancel);
         bar.finish_and_clear();
         Ok(result.map(drop)?)
     }
@@ -147,8 +142,13 @@ impl ModelStore for Models {
     }
 }
 
+/// Where a file would come from: a folder before a download.
+fn source(file: &Needed) -> Option<String> {
+    file.local.as_ref().map(|path| path.display().to_string()).or_else(|| file.sources.first().cloned())
+}
+
 /// The pins of a manifest.
-pub(crate) fn pins(models: &[manifest::Model]) -> Result<Vec<Pin>> {
+fn pins(models: &[manifest::Model]) -> Result<Vec<Pin>> {
     models.iter().map(pin).collect()
 }
 
@@ -200,7 +200,16 @@ fn cancel_on_interrupt() -> Arc<AtomicBool> {
     flag
 }
 
-/// The folder of a path, for messages.
-pub(crate) fn folder(path: &Path) -> String {
-    path.parent().unwrap_or(path).display().to_string()
+impl From<bespoke_fetch::Error> for Failure {
+    fn from(error: bespoke_fetch::Error) -> Self {
+        let exit = match error.class() {
+            Class::NotFound => Exit::NotFound,
+            Class::Verification => Exit::Verification,
+            Class::Network => Exit::Network,
+            Class::Conflict => Exit::Conflict,
+            Class::Cancelled => Exit::Interrupted,
+            _ => Exit::Failed,
+        };
+        Failure::new(exit, error.to_string())
+    }
 }

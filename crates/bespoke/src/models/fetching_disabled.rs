@@ -1,0 +1,45 @@
+//! A binary without the feature `fetch` finds no model files, and says so.
+
+use std::path::PathBuf;
+
+use bespoke_host::{Host, ModelStore};
+use bespoke_manifest::Model;
+use bespoke_plugin_api::{Code, Error};
+
+use crate::{
+    exit::{Exit, Failure, Result},
+    models::{Consent, Listed},
+    output::Out,
+    paths::Paths,
+    setup::build_with,
+};
+
+const WHY: &str = "this binary was built without the feature `fetch`, so it finds no model files";
+
+/// See the feature `fetch`.
+#[derive(Debug, Clone)]
+pub(crate) struct Models;
+
+impl Models {
+    pub(crate) fn new(_paths: &Paths) -> Self {
+        Models
+    }
+
+    pub(crate) fn list(&self, _plugin: &str, models: &[Model], _consent: &Consent) -> Result<Vec<Listed>> {
+        Ok(models.iter().map(|model| Listed { model: model.clone(), path: None, from: None }).collect())
+    }
+
+    pub(crate) fn ensure(&self, _out: Out, _host: &Host, _plugins: &[String], _consent: &Consent) -> Result<()> {
+        Err(Failure::new(Exit::NotFound, WHY).help(build_with(&["fetch"])))
+    }
+
+    pub(crate) fn fetch(&self, _plugin: &str, _models: &[Model], _consent: &Consent) -> Result<()> {
+        Err(Failure::new(Exit::NotFound, WHY).help(build_with(&["fetch"])))
+    }
+}
+
+impl ModelStore for Models {
+    fn find(&self, _plugin: &str, model: &Model) -> bespoke_plugin_api::Result<PathBuf> {
+        Err(Error::new(Code::MODEL_NOT_FOUND, format!("{}: {WHY}", model.file)).with_help(build_with(&["fetch"])))
+    }
+}
