@@ -1,7 +1,6 @@
 //! One request to a model: which provider, which of its models, what it is shown, and its answer as it streams in.
 
-use bespoke_host::{Host, Slot};
-use bespoke_plugin_api::{ChatDelta, ChatRequest, Code, Error, Kind, Message, ModelInfo, Provider, Result, ToolCall, ToolSpec};
+use bespoke_plugin_api::{ChatDelta, ChatRequest, Code, Error, Message, ModelInfo, Provider, Result, ToolCall, ToolSpec};
 use futures_util::StreamExt;
 
 use crate::{AgentConfig, TurnEvent, limit, session::estimate, turn::Work};
@@ -33,7 +32,7 @@ impl Work<'_> {
 
     async fn ask_one(&mut self, name: &str, offered: &[ToolSpec]) -> Result<Vec<ToolCall>> {
         let (cx, config, silence) = (self.cx, self.agent.config(), self.agent.silence());
-        let provider = provider(self.agent.host(), name)?;
+        let provider = self.agent.host().find::<dyn Provider>(name)?;
         let models = provider.call(cx, |p, cx| async move { p.models(&cx).await }).await?;
         let model = choose(name, &models, config.model.as_deref())?;
         let request = self.request(model, offered);
@@ -81,22 +80,6 @@ impl Work<'_> {
             None => request,
         }
     }
-}
-
-fn provider(host: &Host, name: &str) -> Result<Slot<dyn Provider>> {
-    host.registry().find(name).map_err(|absent| why_absent(host, name).unwrap_or(absent))
-}
-
-/// A plugin that did not start has no slots; its row says why.
-fn why_absent(host: &Host, name: &str) -> Option<Error> {
-    let id = host.provider_of(Kind::Provider, name)?;
-    let row = host.rows().into_iter().find(|row| row.id == id)?;
-    let why = row.reason.map_or(String::new(), |reason| format!(": {reason}"));
-    let error = Error::new(Code::NOT_READY, format!("is {}{why}", row.state.name())).with_plugin(&id);
-    Some(match row.fix {
-        Some(fix) => error.with_help(fix),
-        None => error,
-    })
 }
 
 fn choose<'m>(provider: &str, models: &'m [ModelInfo], wanted: Option<&str>) -> Result<&'m ModelInfo> {

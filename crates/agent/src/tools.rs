@@ -48,7 +48,7 @@ async fn execute(host: &Host, cx: &CallCx, call: &ToolCall, offered: &[ToolSpec]
         let there_is = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
         return Ok(ToolOutput::error(format!("there is no tool `{}`; there is {there_is}", call.name)));
     }
-    let slot = match host.registry().find::<dyn Tool>(&call.name) {
+    let slot = match host.find::<dyn Tool>(&call.name) {
         Ok(slot) => slot,
         Err(error) => return Ok(ToolOutput::error(error.message())),
     };

@@ -10,12 +10,12 @@ use std::{
 };
 
 use bespoke_manifest::{Inherited, Manifest};
-use bespoke_plugin_api::{CancelToken, Code, Error, Instance, Kind, PluginContext, Result};
+use bespoke_plugin_api::{CancelToken, Code, Contract, Error, Instance, Kind, PluginContext, Result};
 use serde_json::{Value, json};
 use tokio::{runtime::Handle, task::JoinSet};
 
 use crate::{
-    Config, ConfigError, Events, Hooks, ModelStore, Redactor, Registry, Row,
+    Config, ConfigError, Events, Hooks, ModelStore, Redactor, Registry, Row, Slot,
     api::{PluginHost, Services, secret_variable},
     needs::{self, claim, closure, refuse_cycles, refuse_unmet, requires},
     plugin::{Candidate, Generation, PluginCell, State, Tasks},
@@ -183,12 +183,24 @@ impl Host {
         self.inner.plugins.iter().find(|p| p.id() == id)?.manifest.clone()
     }
 
+    /// The slot of a contribution, or why there is none: a plugin that did not start has no slots, and says the reason.
+    ///
+    /// # Errors
+    /// `NOT_READY`, with the reason and the fix of the plugin that would provide it; `PLUGIN_NOT_FOUND` when none would.
+    pub fn find<T: Contract + ?Sized + 'static>(&self, name: &str) -> Result<Slot<T>> {
+        self.registry().find(name).map_err(|unknown| self.provider(T::KIND, name).map_or(unknown, PluginCell::not_ready))
+    }
+
     /// Id of the plugin that provides a name, as the manifests declare it; known before anything is started.
     pub fn provider_of(&self, kind: Kind, name: &str) -> Option<String> {
-        let provides = |p: &&Arc<PluginCell>| {
+        self.provider(kind, name).map(|plugin| plugin.id().to_owned())
+    }
+
+    fn provider(&self, kind: Kind, name: &str) -> Option<&PluginCell> {
+        let provides = |p: &PluginCell| {
             p.manifest.as_ref().is_some_and(|m| m.provides.iter().any(|c| c.kind == kind && c.name.as_deref() == Some(name)))
         };
-        self.inner.plugins.iter().find(provides).map(|p| p.id().to_owned())
+        self.inner.plugins.iter().map(|p| &**p).find(|p| provides(p))
     }
 
     /// Whether a plugin is a stand-in for tests: its manifest has the category `testing`. Such a plugin serves who names it and

@@ -80,22 +80,7 @@ fn reason(name: &str, error: &Error) -> String {
 }
 
 async fn ready<T: Contract + ?Sized + 'static>(host: &Host, cx: &CallCx, name: &str) -> Result<Slot<T>> {
-    let slot = match host.registry().find::<T>(name) {
-        Ok(slot) => slot,
-        Err(absent) => return Err(why_absent(host, T::KIND, name).unwrap_or(absent)),
-    };
+    let slot = host.find::<T>(name)?;
     slot.lease_ready(cx).await?;
     Ok(slot)
-}
-
-/// A plugin that did not start has no slots; its row says why.
-fn why_absent(host: &Host, kind: Kind, name: &str) -> Option<Error> {
-    let id = host.provider_of(kind, name)?;
-    let row = host.rows().into_iter().find(|row| row.id == id)?;
-    let why = row.reason.map_or(String::new(), |reason| format!(": {reason}"));
-    let error = Error::new(bespoke_plugin_api::Code::NOT_READY, format!("is {}{why}", row.state.name())).with_plugin(&id);
-    Some(match row.fix {
-        Some(fix) => error.with_help(fix),
-        None => error,
-    })
 }

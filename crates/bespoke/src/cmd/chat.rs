@@ -23,7 +23,7 @@ pub(crate) async fn run(global: &Global, args: Chat) -> Result<()> {
     let mut needs = setup.text_needs();
     needs.push(Need::of(Kind::Channel, &channel));
     setup.start(&needs, &Consent::from(&args.fetching)).await?;
-    let slot = setup.host.registry().find::<dyn Channel>(CHANNEL)?;
+    let slot = setup.host.find::<dyn Channel>(CHANNEL)?;
     let agent = setup.agent()?;
     if std::io::IsTerminal::is_terminal(&std::io::stdin()) {
         setup.out.note(format!("{} answers. Ctrl-C stops an answer, Ctrl-D or /quit ends the conversation.", agent.providers().join(", ")));

@@ -89,24 +89,17 @@ pub(crate) async fn run(global: &Global, args: Vad) -> Result<()> {
 fn choose(setup: &Setup, names: &[String]) -> Result<Slot<dyn bespoke_plugin_api::Vad>> {
     let mut last = None;
     for name in names {
-        let slot = setup.host.registry().find::<dyn bespoke_plugin_api::Vad>(name);
-        match slot.and_then(|slot| slot.lease().map(|_| slot.clone())) {
+        match setup.host.find::<dyn bespoke_plugin_api::Vad>(name).and_then(|slot| slot.lease().map(|_| slot.clone())) {
             Ok(slot) => return Ok(slot),
             Err(error) => {
-                let row = setup.rows().into_iter().find(|row| setup.host.provider_of(Kind::Vad, name).as_deref() == Some(&row.id));
-                let reason = row.as_ref().and_then(|row| row.reason.clone()).unwrap_or_else(|| error.message().to_owned());
                 if names.len() > 1 {
-                    setup.out.note(format!("{name} does not work, the next detector stands in: {reason}"));
+                    setup.out.note(format!("the next detector stands in: {error}"));
                 }
-                let failure = Failure::failed(format!("{name}: {reason}"));
-                last = Some(match row.and_then(|row| row.fix) {
-                    Some(fix) => failure.help(fix),
-                    None => failure,
-                });
+                last = Some(error);
             }
         }
     }
-    Err(last.unwrap_or_else(|| Failure::failed("voice.vad names no detector")))
+    Err(last.map_or_else(|| Failure::failed("voice.vad names no detector"), Failure::from))
 }
 
 async fn listen(out: Out, vad: &Slot<dyn bespoke_plugin_api::Vad>, engine: &str, path: &Path) -> Result<Found> {
