@@ -47,7 +47,7 @@ pub(crate) fn out_of_range(host: &Host) -> Result<Vec<Problem>> {
         let mut found = Vec::new();
         walk(&schema, &schema, &values, String::new(), &mut found);
         problems.extend(found.into_iter().flat_map(|(path, message)| {
-            config.locate(&row.id, &Error::invalid_params(message).with_data(json!({ "path": path }))).problems
+            config.locate(&format!("plugins.{}", row.id), &Error::invalid_params(message).with_data(json!({ "path": path }))).problems
         }));
     }
     Ok(problems)

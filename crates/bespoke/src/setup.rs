@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// The sections of bespoke.toml beside `plugins`.
-pub(crate) const SECTIONS: &[&str] = &["agent", "voice"];
+const SECTIONS: &[&str] = &["agent", "voice"];
 
 /// A host with its plugins inspected and none started.
 pub(crate) struct Setup {
@@ -42,8 +42,7 @@ impl Setup {
         }
         logs::redact(config.redactor());
         logs::start(global.log_level.name(), &paths.logs());
-        config.check_sections(SECTIONS)?;
-        let (agent, voice) = (config.section("agent")?, config.section("voice")?);
+        let (agent, voice) = sections(&config)?;
         let models = Models::new(&paths);
         let host = Host::builder()
             .config(config)
@@ -199,6 +198,16 @@ pub(crate) fn missing(host: &Host, edit: &str) -> Vec<Row> {
         });
     }
     rows
+}
+
+/// The sections that are not plugins', each value in its range.
+pub(crate) fn sections(config: &Config) -> Result<(AgentConfig, VoiceConfig)> {
+    config.check_sections(SECTIONS)?;
+    let agent: AgentConfig = config.section("agent")?;
+    agent.check().map_err(|e| config.locate("agent", &e))?;
+    let voice: VoiceConfig = config.section("voice")?;
+    voice.check().map_err(|e| config.locate("voice", &e))?;
+    Ok((agent, voice))
 }
 
 /// Names of a kind that a verb works with; no names means all of the kind.

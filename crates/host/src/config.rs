@@ -269,11 +269,15 @@ impl Config {
         self.filled(Value::Object(own), &format!("plugins.{id}"))
     }
 
-    /// Puts the error of a plugin's own check in its place in the file. A value that came through a reference is taken out of
-    /// the message: serde repeats what it does not like.
-    pub fn locate(&self, id: &str, error: &Error) -> ConfigError {
+    /// Puts the error of a check into its place in the file: of a section, or of a plugin's table, `plugins.<id>`. The error's
+    /// `data.path` is the key below `table`. A value that came through a reference is taken out of the message: serde repeats
+    /// what it does not like.
+    pub fn locate(&self, table: &str, error: &Error) -> ConfigError {
         let path = error.data().and_then(|d| d.get("path")).and_then(Value::as_str).unwrap_or_default();
-        let mut problem = self.explain(&format!("plugins.{id}"), path, error.message());
+        // A check that also speaks without a file begins with the key, which stands in front here anyway.
+        let said = error.message();
+        let message = said.strip_prefix(&format!("{} ", join(table, path))).unwrap_or(said);
+        let mut problem = self.explain(table, path, message);
         problem.fix = problem.fix.or_else(|| error.help().map(str::to_owned));
         problem.into()
     }

@@ -244,7 +244,9 @@ impl Host {
                 match self.inner.config_of(plugin) {
                     Ok(_) => {}
                     Err(ConfigFault::Located(error)) => problems.extend(error.problems),
-                    Err(ConfigFault::Broken(error)) => problems.extend(self.config().locate(plugin.id(), &error).problems),
+                    Err(ConfigFault::Broken(error)) => {
+                        problems.extend(self.config().locate(&format!("plugins.{}", plugin.id()), &error).problems)
+                    }
                 }
             }
         }
@@ -432,7 +434,7 @@ impl Inner {
         let config = self.services.config.plugin(plugin.id()).map_err(ConfigFault::Located)?;
         match catch_unwind(AssertUnwindSafe(|| plugin.candidate.artifact.check(&config))) {
             Ok(Ok(())) => Ok(config),
-            Ok(Err(error)) => Err(ConfigFault::Located(self.services.config.locate(plugin.id(), &error))),
+            Ok(Err(error)) => Err(ConfigFault::Located(self.services.config.locate(&format!("plugins.{}", plugin.id()), &error))),
             Err(panic) => Err(ConfigFault::Broken(panicked("the check of its configuration", &*panic))),
         }
     }

@@ -12,7 +12,7 @@ use crate::{
     output::Out,
     paths::Paths,
     schema,
-    setup::{SECTIONS, Setup, missing},
+    setup::{Setup, missing, sections},
 };
 
 pub(crate) async fn run(global: &Global, verb: ConfigVerb) -> Result<()> {
@@ -27,8 +27,6 @@ pub(crate) async fn run(global: &Global, verb: ConfigVerb) -> Result<()> {
 
 async fn check(global: &Global) -> Result<()> {
     let setup = Setup::new(global, &[])?;
-    setup.agent.check()?;
-    setup.voice.check()?;
     let problems = problems(&setup.host).await?;
     if !problems.is_empty() {
         return Err(ConfigError { problems }.into());
@@ -103,9 +101,7 @@ async fn set(global: &Global, key: &str, value: &str, dry_run: bool) -> Result<(
         text = format!("config_version = {}\n\n{text}", bespoke_host::CONFIG_VERSION);
     }
     let new = Config::parse(&path.display().to_string(), &text)?;
-    new.check_sections(SECTIONS)?;
-    new.section::<bespoke_agent::AgentConfig>("agent")?.check()?;
-    new.section::<bespoke_voice::VoiceConfig>("voice")?.check()?;
+    sections(&new)?;
     let host = Host::builder().config(new).plugins(bespoke_plugin_api::compiled_in()).build()?;
     refuse_new_problems(&host, &old).await?;
     let out = Out::new(global.json);

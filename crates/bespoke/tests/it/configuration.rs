@@ -45,7 +45,7 @@ fn every_problem_is_named_with_its_place() {
     for (text, message) in [
         ("[agent]\nsystm = \"x\"\n", "bespoke.toml:2:1: agent.systm: unknown key; did you mean `system`?"),
         ("[plugin.silero]\nx = 1\n", "bespoke.toml:1:2: plugin: unknown key; did you mean `plugins`?"),
-        ("[voice]\nspeed = 9.0\n", "voice.speed is 9"),
+        ("[voice]\nspeed = 9.0\n", "bespoke.toml:2:1: voice.speed: is 9"),
         ("[agent\n", "is no TOML"),
         ("config_version = 99\n", "config_version: 99"),
         ("[agent]\nsystem = \"${BESPOKE_TEST_ABSENT}\"\n", "refers to ${BESPOKE_TEST_ABSENT}, which is not set"),
@@ -110,7 +110,7 @@ fn a_wrong_value_is_refused_and_the_file_stays() {
         ("agent.tools", "[\"clok\"]", 3, "did you mean `clock`?"),
         ("agent", "x", 2, "is a table"),
         ("agent.system.deep", "x", 2, "is no table"),
-        ("voice.speed", "9.0", 2, "voice.speed is 9"),
+        ("voice.speed", "9.0", 2, "voice.speed: is 9"),
         ("config_version", "2", 2, "config_version"),
         ("", "x", 2, "is no key"),
     ] {
