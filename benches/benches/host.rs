@@ -80,7 +80,7 @@ struct Listening {
 impl Duplex<[f32], VadEvent> for Listening {
     fn push(&mut self, samples: &[f32]) -> Result<()> {
         self.at += samples.len() as u64;
-        self.event = Some(VadEvent::SpeechStart { at: self.at, from: 0 });
+        self.event = Some(VadEvent::speech_start(self.at, 0));
         Ok(())
     }
 
@@ -177,7 +177,7 @@ fn main() {
 }
 
 fn hooks(runtime: &tokio::runtime::Runtime, host: &Host, cx: &CallCx) {
-    let before = || HookEvent::BeforeAgentRun { session: String::from("session"), input: String::from("What time is it?") };
+    let before = || HookEvent::before_agent_run("session", "What time is it?");
     let run = |n: u64, hook: Hook, event: &dyn Fn() -> HookEvent| {
         runtime.block_on(async {
             for _ in 0..n {
@@ -206,7 +206,7 @@ fn hooks(runtime: &tokio::runtime::Runtime, host: &Host, cx: &CallCx) {
             }
         });
     };
-    let connect = || HookEvent::OnClientConnect { client: String::from("client") };
+    let connect = || HookEvent::on_client_connect("client");
     Group::new("hook with 1 subscriber")
         .case("payload and direct call", |n| direct(1, n))
         .case("Hooks::run", |n| run(n, Hook::OnClientConnect, &connect))

@@ -117,7 +117,7 @@ impl Agent {
     /// Ends a conversation, and tells hooks so if they were told of its beginning.
     pub async fn end(&self, cx: &CallCx, session: Session) {
         if session.announced {
-            let event = || HookEvent::OnSessionEnd { session: session.id().to_owned() };
+            let event = || HookEvent::on_session_end(session.id().to_owned());
             // Nothing is about to happen that a veto could stop.
             let _ = self.host.hooks().run(&cx.with_session(session.id()), Hook::OnSessionEnd, event).await;
         }

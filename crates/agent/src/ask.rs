@@ -47,10 +47,10 @@ impl Work<'_> {
                 Error::new(Code::EXECUTION_TIMEOUT, message).retryable().with_plugin(provider.plugin())
             })?;
             match delta {
-                Some(Ok(ChatDelta::Text { text })) if text.is_empty() => {}
-                Some(Ok(ChatDelta::Text { text })) => self.say(text),
-                Some(Ok(ChatDelta::ToolCall { call })) => calls.push(call),
-                Some(Ok(ChatDelta::Finish { reason, usage })) => {
+                Some(Ok(ChatDelta::Text { text, .. })) if text.is_empty() => {}
+                Some(Ok(ChatDelta::Text { text, .. })) => self.say(text),
+                Some(Ok(ChatDelta::ToolCall { call, .. })) => calls.push(call),
+                Some(Ok(ChatDelta::Finish { reason, usage, .. })) => {
                     self.turn.finish = reason;
                     self.spend(usage);
                     return Ok(calls);

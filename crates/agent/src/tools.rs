@@ -26,14 +26,14 @@ pub(crate) fn offered(host: &Host, names: Option<&[String]>) -> Vec<ToolSpec> {
 
 /// Runs one call. Whatever goes wrong becomes an answer that the model can read; only cancellation is an error.
 pub(crate) async fn run(host: &Host, cx: &CallCx, session: &str, call: ToolCall, offered: &[ToolSpec]) -> Result<(ToolCall, ToolOutput)> {
-    let event = || HookEvent::BeforeToolExecute { session: session.to_owned(), call: call.clone() };
+    let event = || HookEvent::before_tool_execute(session.to_owned(), call.clone());
     let call = match host.hooks().run(cx, Hook::BeforeToolExecute, event).await {
         Some(Outcome::Proceed(HookEvent::BeforeToolExecute { call, .. })) => call,
         Some(Outcome::Vetoed { plugin, reason }) => return Ok((call, ToolOutput::error(format!("refused by {plugin}: {reason}")))),
         _ => call,
     };
     let output = execute(host, cx, &call, offered).await?;
-    let event = || HookEvent::AfterToolExecute { session: session.to_owned(), call: call.clone(), output: output.clone() };
+    let event = || HookEvent::after_tool_execute(session.to_owned(), call.clone(), output.clone());
     let output = match host.hooks().run(cx, Hook::AfterToolExecute, event).await {
         Some(Outcome::Proceed(HookEvent::AfterToolExecute { output, .. })) => output,
         Some(Outcome::Vetoed { plugin, reason }) => ToolOutput::error(format!("withheld by {plugin}: {reason}")),
@@ -66,8 +66,8 @@ async fn execute(host: &Host, cx: &CallCx, call: &ToolCall, offered: &[ToolSpec]
 /// What the model reads of an answer: its texts, or its data if there are none; of bytes it is told that there are some.
 pub(crate) fn for_model(output: &ToolOutput) -> String {
     let parts = output.content.iter().filter_map(|part| match part {
-        Part::Text { text } => Some(text.clone()),
-        Part::Blob { mime, bytes } => Some(format!("[{} bytes of {mime}]", bytes.len())),
+        Part::Text { text, .. } => Some(text.clone()),
+        Part::Blob { mime, bytes, .. } => Some(format!("[{} bytes of {mime}]", bytes.len())),
         // `Part` may grow: what this agent does not know, it leaves out.
         _ => None,
     });
@@ -105,7 +105,7 @@ mod tests {
     fn data_bytes_and_faults_are_told() {
         let mut output = ToolOutput::default().with_data(json!({ "degrees": 21 }));
         assert_eq!(for_model(&output), r#"{"degrees":21}"#);
-        output.content = vec![Part::Text { text: "a map".into() }, Part::Blob { mime: "image/png".into(), bytes: vec![0; 7].into() }];
+        output.content = vec![Part::text("a map"), Part::blob("image/png", vec![0; 7])];
         assert_eq!(for_model(&output), "a map\n[7 bytes of image/png]");
         assert_eq!(for_model(&ToolOutput::error("no map")), "error: no map");
         assert_eq!(for_model(&ToolOutput::default()), "");

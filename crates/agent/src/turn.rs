@@ -83,9 +83,9 @@ impl<'a> Work<'a> {
         let session = || self.draft.id().to_owned();
         if is_first {
             // Hooks look on; a session that has begun is stopped by refusing its turns.
-            let _ = hooks.run(self.cx, Hook::OnSessionCreate, || HookEvent::OnSessionCreate { session: session() }).await;
+            let _ = hooks.run(self.cx, Hook::OnSessionCreate, || HookEvent::on_session_create(session())).await;
         }
-        let event = || HookEvent::BeforeAgentRun { session: session(), input: input.to_owned() };
+        let event = || HookEvent::before_agent_run(session(), input.to_owned());
         match hooks.run(self.cx, Hook::BeforeAgentRun, event).await {
             Some(Outcome::Proceed(HookEvent::BeforeAgentRun { input, .. })) => Ok(input),
             Some(Outcome::Vetoed { plugin, reason }) => Err(vetoed(&plugin, &reason)),
@@ -109,7 +109,7 @@ impl<'a> Work<'a> {
     /// The answer as hooks leave it.
     async fn answer(&mut self) -> Result<()> {
         self.turn.text = self.draft.said().to_owned();
-        let event = || HookEvent::AfterAgentRun { session: self.draft.id().to_owned(), output: self.turn.text.clone() };
+        let event = || HookEvent::after_agent_run(self.draft.id().to_owned(), self.turn.text.clone());
         match self.agent.host().hooks().run(self.cx, Hook::AfterAgentRun, event).await {
             Some(Outcome::Proceed(HookEvent::AfterAgentRun { output, .. })) => self.turn.text = output,
             Some(Outcome::Vetoed { plugin, reason }) => return Err(vetoed(&plugin, &reason)),

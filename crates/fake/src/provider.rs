@@ -86,7 +86,7 @@ fn plan(steps: Vec<Step>, request: &ChatRequest, turn: usize, delay: Duration, p
             }
             Step::Tool { name, args } => {
                 tools += 1;
-                acts.push_back(Act::Say(ChatDelta::ToolCall { call: ToolCall::new(format!("call-{turn}-{tools}"), name, args) }));
+                acts.push_back(Act::Say(ChatDelta::tool_call(ToolCall::new(format!("call-{turn}-{tools}"), name, args))));
                 reason = FinishReason::ToolCalls;
             }
             Step::DelayMs(ms) => acts.push_back(Act::Sleep(Duration::from_millis(ms))),
@@ -101,7 +101,7 @@ fn plan(steps: Vec<Step>, request: &ChatRequest, turn: usize, delay: Duration, p
             }
         }
     }
-    acts.push_back(Act::Say(ChatDelta::Finish { reason, usage: Some(Usage::new(prompt_tokens, written)) }));
+    acts.push_back(Act::Say(ChatDelta::finish(reason, Usage::new(prompt_tokens, written))));
     acts
 }
 

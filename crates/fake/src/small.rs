@@ -61,11 +61,11 @@ impl HookHandler for Handler {
     async fn on(&self, cx: &CallCx, event: &HookEvent) -> Result<HookReply> {
         match (&self.0.script().hook, event) {
             (HookScript::Replace(text), HookEvent::BeforeAgentRun { session, .. }) => {
-                let event = HookEvent::BeforeAgentRun { session: session.clone(), input: text.clone() };
-                Ok(HookReply::Replace { event: Box::new(event) })
+                let event = HookEvent::before_agent_run(session.clone(), text.clone());
+                Ok(HookReply::replace(event))
             }
             (HookScript::Continue | HookScript::Replace(_), _) => Ok(HookReply::Continue),
-            (HookScript::Veto(reason), _) => Ok(HookReply::Veto { reason: reason.clone() }),
+            (HookScript::Veto(reason), _) => Ok(HookReply::veto(reason.clone())),
             (HookScript::Fail(message), _) => Err(Error::internal(message.clone())),
             (HookScript::Panic(message), _) => std::panic::panic_any(message.clone()),
             (HookScript::SlowMs(ms), _) => {

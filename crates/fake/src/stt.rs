@@ -87,7 +87,7 @@ impl Duplex<[f32], SttEvent> for Listening {
         self.samples.extend_from_slice(samples);
         if self.samples.len() / self.rate as usize > seconds {
             let at = self.samples.len() as u64;
-            self.events.push_back(Ok(SttEvent::Interim { at, text: format!("{at} samples") }));
+            self.events.push_back(Ok(SttEvent::interim(at, format!("{at} samples"))));
         }
         Ok(())
     }
@@ -95,7 +95,7 @@ impl Duplex<[f32], SttEvent> for Listening {
     fn finish(&mut self) -> Result<()> {
         if !std::mem::replace(&mut self.finished, true) {
             let heard = hear(&self.fake, &self.samples, self.rate);
-            self.events.push_back(heard.map(|transcript| SttEvent::Final { at: self.samples.len() as u64, transcript }));
+            self.events.push_back(heard.map(|transcript| SttEvent::finished(self.samples.len() as u64, transcript)));
             if let Some(waker) = self.waker.take() {
                 waker.wake();
             }

@@ -48,7 +48,7 @@ impl Tool for Echo {
         let mut output = ToolOutput::text(args.to_string());
         if let Some(count) = args["bytes"].as_u64() {
             let bytes: Bytes = (0..count.min(1 << 20)).map(|n| n as u8).collect();
-            output.content.push(Part::Blob { mime: "application/octet-stream".into(), bytes });
+            output.content.push(Part::blob("application/octet-stream", bytes));
         }
         Ok(output.with_data(args))
     }

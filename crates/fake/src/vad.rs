@@ -35,15 +35,15 @@ impl Windows {
     fn end_window(&mut self) {
         let (at, from) = (self.heard, self.heard - WINDOW);
         let probability = if self.loud { 1.0 } else { 0.0 };
-        self.events.push_back(VadEvent::Window { at, probability, elapsed_us: 0 });
+        self.events.push_back(VadEvent::window(at, probability, 0));
         match (self.loud, self.speaking) {
             (true, None) => {
                 self.speaking = Some(from);
-                self.events.push_back(VadEvent::SpeechStart { at, from });
+                self.events.push_back(VadEvent::speech_start(at, from));
             }
             (false, Some(_)) => {
                 self.speaking = None;
-                self.events.push_back(VadEvent::SpeechEnd { at, to: from });
+                self.events.push_back(VadEvent::speech_end(at, from));
             }
             _ => {}
         }
@@ -73,7 +73,7 @@ impl Duplex<[f32], VadEvent> for Windows {
         if !std::mem::replace(&mut self.finished, true)
             && let Some(_from) = self.speaking.take()
         {
-            self.events.push_back(VadEvent::SpeechEnd { at: self.heard, to: self.heard });
+            self.events.push_back(VadEvent::speech_end(self.heard, self.heard));
         }
         Ok(())
     }

@@ -97,15 +97,15 @@ async fn dispatch(table: &[Slot<dyn HookHandler>], cx: &CallCx, mut event: HookE
     let subscribed = |observer: bool| table.iter().filter(move |slot| slot.spec().hook == hook && slot.spec().observer == observer);
     for slot in subscribed(false) {
         let reply = ask(slot, cx, &event).await.and_then(|reply| match reply {
-            HookReply::Replace { event: new } if new.hook() != hook => {
+            HookReply::Replace { event: new, .. } if new.hook() != hook => {
                 Err(Error::internal(format!("answered {} with an event of {}", hook.name(), new.hook().name())))
             }
             reply => Ok(reply),
         });
         match reply {
             Ok(HookReply::Continue) => {}
-            Ok(HookReply::Replace { event: new }) => event = *new,
-            Ok(HookReply::Veto { reason }) => return Outcome::Vetoed { plugin: slot.plugin().to_owned(), reason },
+            Ok(HookReply::Replace { event: new, .. }) => event = *new,
+            Ok(HookReply::Veto { reason, .. }) => return Outcome::Vetoed { plugin: slot.plugin().to_owned(), reason },
             // `HookReply` may grow: an answer that this host does not know is a failure, not a consent.
             reply => {
                 let error = reply.err().unwrap_or_else(|| Error::internal("answered something that this host does not know"));

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{CallCx, Inbound, Outbound, Result, ToolCall, ToolOutput};
 
 macro_rules! hooks {
-    ($($(#[$doc:meta])* $hook:ident $name:literal $fields:tt),+ $(,)?) => {
+    ($($(#[$doc:meta])* $hook:ident $make:ident $name:literal $fields:tt),+ $(,)?) => {
         /// A place in the host's work.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[non_exhaustive]
@@ -26,15 +26,29 @@ macro_rules! hooks {
             }
         }
 
-        hooks!(@event $($(#[$doc])* $hook $name $fields),+);
+        hooks!(@event $($(#[$doc])* $hook $make $name $fields),+);
     };
-    (@event $($(#[$doc:meta])* $hook:ident $name:literal { $($(#[$fdoc:meta])* $field:ident: $ty:ty),* $(,)? }),+) => {
-        /// What happens at a [`Hook`]. A handler that wants it otherwise returns a changed copy.
+    (@event $($(#[$doc:meta])* $hook:ident $make:ident $name:literal { $($(#[$fdoc:meta])* $field:ident: $ty:ty),* $(,)? }),+) => {
+        /// What happens at a [`Hook`]. A handler that wants it otherwise returns a changed copy:
+        ///
+        /// ```
+        /// use bespoke_plugin_api::{HookEvent, HookReply};
+        ///
+        /// fn masked(event: &HookEvent) -> HookReply {
+        ///     let mut changed = event.clone();
+        ///     let HookEvent::BeforeAgentRun { input, .. } = &mut changed else { return HookReply::Continue };
+        ///     *input = input.replace("1234", "****");
+        ///     HookReply::replace(changed)
+        /// }
+        ///
+        /// let event = HookEvent::before_agent_run("session", "My code is 1234.");
+        /// assert_eq!(masked(&event), HookReply::replace(HookEvent::before_agent_run("session", "My code is ****.")));
+        /// ```
         #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
         #[serde(tag = "hook")]
         #[non_exhaustive]
         pub enum HookEvent {
-            $($(#[$doc])* #[serde(rename = $name)] $hook { $($(#[$fdoc])* $field: $ty),* }),+
+            $($(#[$doc])* #[serde(rename = $name)] #[non_exhaustive] $hook { $($(#[$fdoc])* $field: $ty),* }),+
         }
 
         impl HookEvent {
@@ -42,48 +56,52 @@ macro_rules! hooks {
             pub const fn hook(&self) -> Hook {
                 match self { $(HookEvent::$hook { .. } => Hook::$hook),+ }
             }
+
+            $($(#[$doc])* pub fn $make($($field: impl Into<$ty>),*) -> Self {
+                HookEvent::$hook { $($field: $field.into()),* }
+            })+
         }
     };
 }
 
 hooks! {
     /// A user's turn is about to be answered. `input` may be replaced.
-    BeforeAgentRun "before_agent_run" {
+    BeforeAgentRun before_agent_run "before_agent_run" {
         /// Id of the session.
         session: String,
         /// What the user said.
         input: String,
     },
     /// The answer is complete. `output` may be replaced before it is stored; what was streamed already is out.
-    AfterAgentRun "after_agent_run" {
+    AfterAgentRun after_agent_run "after_agent_run" {
         /// Id of the session.
         session: String,
         /// What the agent said.
         output: String,
     },
     /// A message is about to leave over a channel. It may be replaced.
-    BeforeMessageSend "before_message_send" {
+    BeforeMessageSend before_message_send "before_message_send" {
         /// Name of the channel.
         channel: String,
         /// The message.
         message: Outbound,
     },
     /// A message came in over a channel. It may be replaced.
-    AfterMessageReceive "after_message_receive" {
+    AfterMessageReceive after_message_receive "after_message_receive" {
         /// Name of the channel.
         channel: String,
         /// The message.
         message: Inbound,
     },
     /// The model asked for a tool. The call may be replaced.
-    BeforeToolExecute "before_tool_execute" {
+    BeforeToolExecute before_tool_execute "before_tool_execute" {
         /// Id of the session.
         session: String,
         /// The call.
         call: ToolCall,
     },
     /// A tool has answered. The output may be replaced.
-    AfterToolExecute "after_tool_execute" {
+    AfterToolExecute after_tool_execute "after_tool_execute" {
         /// Id of the session.
         session: String,
         /// The call.
@@ -92,26 +110,26 @@ hooks! {
         output: ToolOutput,
     },
     /// A session begins.
-    OnSessionCreate "on_session_create" {
+    OnSessionCreate on_session_create "on_session_create" {
         /// Id of the session.
         session: String,
     },
     /// A session ends.
-    OnSessionEnd "on_session_end" {
+    OnSessionEnd on_session_end "on_session_end" {
         /// Id of the session.
         session: String,
     },
     /// The gateway serves.
-    OnGatewayStart "on_gateway_start" {},
+    OnGatewayStart on_gateway_start "on_gateway_start" {},
     /// The gateway is about to stop.
-    OnGatewayShutdown "on_gateway_shutdown" {},
+    OnGatewayShutdown on_gateway_shutdown "on_gateway_shutdown" {},
     /// A client connected to the gateway.
-    OnClientConnect "on_client_connect" {
+    OnClientConnect on_client_connect "on_client_connect" {
         /// Id of the connection.
         client: String,
     },
     /// A client is gone.
-    OnClientDisconnect "on_client_disconnect" {
+    OnClientDisconnect on_client_disconnect "on_client_disconnect" {
         /// Id of the connection.
         client: String,
     },
@@ -137,15 +155,29 @@ pub enum HookReply {
     /// Go on with the event as it is.
     Continue,
     /// Go on with this event instead; it must be of the same hook.
+    #[non_exhaustive]
     Replace {
         /// The event to go on with.
         event: Box<HookEvent>,
     },
     /// Stop what was about to happen.
+    #[non_exhaustive]
     Veto {
         /// Why, for the user.
         reason: String,
     },
+}
+
+impl HookReply {
+    /// Go on with this event instead.
+    pub fn replace(event: HookEvent) -> Self {
+        HookReply::Replace { event: Box::new(event) }
+    }
+
+    /// Stop what was about to happen, and why.
+    pub fn veto(reason: impl Into<String>) -> Self {
+        HookReply::Veto { reason: reason.into() }
+    }
 }
 
 /// What the host does when a handler fails, panics or is late.

@@ -255,7 +255,7 @@ fn finish(answer: &Answer) -> ChatDelta {
         Finish::Length => FinishReason::Length,
     };
     let usage = Usage::new(count(answer.prompt_tokens), count(answer.completion_tokens)).cached_tokens(count(answer.cached_tokens));
-    ChatDelta::Finish { reason, usage: Some(usage) }
+    ChatDelta::finish(reason, usage)
 }
 
 #[cfg(test)]

@@ -109,10 +109,10 @@ impl ListenStream {
             let millis = |sample: usize| (self.start + sample as u64) * 1000 / u64::from(self.rate);
             let segment = Segment::new(millis(h.range.start), millis(h.range.end), h.text.clone());
             let transcript = Transcript::new(h.text).language(LANGUAGE.into()).segments(vec![segment]);
-            self.events.push_back(SttEvent::Final { at, transcript });
+            self.events.push_back(SttEvent::finished(at, transcript));
         }
         match open {
-            Some(h) if !self.guess_every.is_zero() => self.events.push_back(SttEvent::Interim { at, text: h.text }),
+            Some(h) if !self.guess_every.is_zero() => self.events.push_back(SttEvent::interim(at, h.text)),
             Some(_) => {}
             // Nothing is being said. The last seconds stay: a word may just have begun.
             None => done = done.max(samples.saturating_sub(2 * long_pause)),
@@ -120,7 +120,7 @@ impl ListenStream {
         if last {
             done = samples;
             if !self.said_anything {
-                self.events.push_back(SttEvent::Final { at, transcript: Transcript::new("").language(LANGUAGE.into()) });
+                self.events.push_back(SttEvent::finished(at, Transcript::new("").language(LANGUAGE.into())));
             }
         }
         self.waiting.drain(..done);

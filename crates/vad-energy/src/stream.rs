@@ -101,14 +101,14 @@ impl Listener {
         }
         let probability = self.loudness.window(samples);
         let window = self.detector.push(probability);
-        self.events.push_back(VadEvent::Window { at: window.sample, probability, elapsed_us: 0 });
+        self.events.push_back(VadEvent::window(window.sample, probability, 0));
         if window.overflowed {
             self.cx.log(Level::Warn, "max_buffered_speech_ms is reached: the rest of this speech is not kept");
         }
         if let Some(event) = window.event {
             self.events.push_back(match event.edge {
-                SpeechEdge::Start => VadEvent::SpeechStart { at: event.sample, from: event.span.start },
-                SpeechEdge::End => VadEvent::SpeechEnd { at: event.sample, to: event.last_speech },
+                SpeechEdge::Start => VadEvent::speech_start(event.sample, event.span.start),
+                SpeechEdge::End => VadEvent::speech_end(event.sample, event.last_speech),
             });
         }
     }
@@ -136,7 +136,7 @@ impl Duplex<[f32], VadEvent> for Stream {
                 // Worth its probability, but no ground to start or end speech: most of it is padding.
                 let probability = self.listener.loudness.window(window);
                 let at = self.listener.pushed;
-                self.listener.events.push_back(VadEvent::Window { at, probability, elapsed_us: 0 });
+                self.listener.events.push_back(VadEvent::window(at, probability, 0));
             }
             self.wake();
         }

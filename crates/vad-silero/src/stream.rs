@@ -104,8 +104,8 @@ impl Listener {
         if let Some(event) = window.event {
             let at = event.sample.min(self.pushed);
             self.events.push_back(match event.edge {
-                SpeechEdge::Start => VadEvent::SpeechStart { at, from: event.span.start },
-                SpeechEdge::End => VadEvent::SpeechEnd { at, to: event.last_speech },
+                SpeechEdge::Start => VadEvent::speech_start(at, event.span.start),
+                SpeechEdge::End => VadEvent::speech_end(at, event.last_speech),
             });
         }
         Ok(())
@@ -128,7 +128,7 @@ impl Listener {
 
     fn report(&mut self, at: u64, probability: f32, elapsed: Duration) {
         let elapsed_us = u32::try_from(elapsed.as_micros()).unwrap_or(u32::MAX);
-        self.events.push_back(VadEvent::Window { at: at.min(self.pushed), probability, elapsed_us });
+        self.events.push_back(VadEvent::window(at.min(self.pushed), probability, elapsed_us));
     }
 
     fn keep_up(&mut self, elapsed: Duration) {

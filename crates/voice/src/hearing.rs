@@ -168,7 +168,7 @@ impl Hearing {
                 self.sees_windows = true;
                 found(Found::Window { at, probability });
             }
-            VadEvent::SpeechStart { at, from } if self.speech.is_none() => {
+            VadEvent::SpeechStart { at, from, .. } if self.speech.is_none() => {
                 let from = from.min(at).min(self.heard);
                 self.speech = Some(Speech::Heard { from });
                 found(Found::Start { at, from });

@@ -18,11 +18,11 @@ fn on(place: Hook, reply: impl Fn(HookEvent) -> Result<HookReply> + Send + Sync 
 }
 
 fn replace(event: HookEvent) -> Result<HookReply> {
-    Ok(HookReply::Replace { event: Box::new(event) })
+    Ok(HookReply::replace(event))
 }
 
 fn veto(reason: &str) -> Result<HookReply> {
-    Ok(HookReply::Veto { reason: reason.into() })
+    Ok(HookReply::veto(reason))
 }
 
 /// A model that asks for the clock, and a clock that says what it was asked; with this plugin.
@@ -36,9 +36,7 @@ async fn with_clock(guard: Candidate) -> (Arc<Brain>, Agent) {
 #[tokio::test(start_paused = true)]
 async fn the_input_may_be_replaced() {
     let guard = on(Hook::BeforeAgentRun, |event| match event {
-        HookEvent::BeforeAgentRun { session, input } => {
-            replace(HookEvent::BeforeAgentRun { session, input: input.replace("1234", "****") })
-        }
+        HookEvent::BeforeAgentRun { session, input, .. } => replace(HookEvent::before_agent_run(session, input.replace("1234", "****"))),
         other => panic!("{other:?}"),
     });
     let brain = Brain::new("brain", []);
@@ -61,7 +59,7 @@ async fn a_turn_may_be_stopped_before_it_begins() {
 #[tokio::test(start_paused = true)]
 async fn the_answer_may_be_replaced_before_it_is_stored() {
     let guard = on(Hook::AfterAgentRun, |event| match event {
-        HookEvent::AfterAgentRun { session, output } => replace(HookEvent::AfterAgentRun { session, output: output + " (checked)" }),
+        HookEvent::AfterAgentRun { session, output, .. } => replace(HookEvent::after_agent_run(session, output + " (checked)")),
         other => panic!("{other:?}"),
     });
     let agent = agent(plain(), [Brain::new("brain", []).plug(), guard]).await;
@@ -82,10 +80,10 @@ async fn an_answer_may_be_withheld_from_the_session() {
 #[tokio::test(start_paused = true)]
 async fn a_call_may_be_replaced_and_answers_the_same_wish() {
     let guard = on(Hook::BeforeToolExecute, |event| match event {
-        HookEvent::BeforeToolExecute { session, mut call } => {
+        HookEvent::BeforeToolExecute { session, mut call, .. } => {
             call.args = json!({ "zone": "Asia/Tokyo" });
             call.id = "other".into();
-            replace(HookEvent::BeforeToolExecute { session, call })
+            replace(HookEvent::before_tool_execute(session, call))
         }
         other => panic!("{other:?}"),
     });
@@ -109,9 +107,9 @@ async fn a_call_may_be_replaced_and_answers_the_same_wish() {
 #[tokio::test(start_paused = true)]
 async fn a_call_may_not_be_turned_into_one_of_a_tool_that_was_not_offered() {
     let guard = on(Hook::BeforeToolExecute, |event| match event {
-        HookEvent::BeforeToolExecute { session, mut call } => {
+        HookEvent::BeforeToolExecute { session, mut call, .. } => {
             call.name = "shell".into();
-            replace(HookEvent::BeforeToolExecute { session, call })
+            replace(HookEvent::before_tool_execute(session, call))
         }
         other => panic!("{other:?}"),
     });
@@ -133,9 +131,9 @@ async fn a_refused_call_does_not_run_and_the_model_learns_why() {
 #[tokio::test(start_paused = true)]
 async fn the_answer_of_a_tool_may_be_replaced_or_withheld() {
     let (brain, agent) = with_clock(on(Hook::AfterToolExecute, |event| match event {
-        HookEvent::AfterToolExecute { session, call, output } => {
+        HookEvent::AfterToolExecute { session, call, output, .. } => {
             let output = ToolOutput::text(output.to_text().replace("noon", "midnight"));
-            replace(HookEvent::AfterToolExecute { session, call, output })
+            replace(HookEvent::after_tool_execute(session, call, output))
         }
         other => panic!("{other:?}"),
     }))
@@ -155,7 +153,7 @@ async fn a_session_begins_once_and_ends_once() {
         let seen = seen.clone();
         hook(HookSpec::new(place.name(), place), move |cx, event| {
             let id = match event {
-                HookEvent::OnSessionCreate { session } | HookEvent::OnSessionEnd { session } => session,
+                HookEvent::OnSessionCreate { session, .. } | HookEvent::OnSessionEnd { session, .. } => session,
                 other => panic!("{other:?}"),
             };
             assert_eq!(cx.session(), Some(id.as_str()));

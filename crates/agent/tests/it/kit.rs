@@ -117,7 +117,7 @@ impl Provider for Brain {
         self.contexts.lock().unwrap().push(cx.clone());
         let steps = self.script.lock().unwrap().pop_front().unwrap_or_else(|| vec![Step::Say("Ok.")]);
         let has_end = steps.iter().any(|step| matches!(step, Step::Count(..) | Step::BreakOff));
-        let end = (!has_end).then_some(Ok(ChatDelta::Finish { reason: FinishReason::Stop, usage: None }));
+        let end = (!has_end).then_some(Ok(ChatDelta::finish(FinishReason::Stop, None)));
         let open = self.open.clone();
         let deltas = stream::iter(steps).filter_map(move |step| {
             let _open = &open;
@@ -135,8 +135,8 @@ impl Provider for Brain {
 async fn delta(step: Step) -> Option<Option<Result<ChatDelta>>> {
     let delta = match step {
         Step::Say(text) => Ok(ChatDelta::text(text)),
-        Step::Call(id, name, args) => Ok(ChatDelta::ToolCall { call: ToolCall::new(id, name, args) }),
-        Step::Count(read, written) => Ok(ChatDelta::Finish { reason: FinishReason::Length, usage: Some(Usage::new(read, written)) }),
+        Step::Call(id, name, args) => Ok(ChatDelta::tool_call(ToolCall::new(id, name, args))),
+        Step::Count(read, written) => Ok(ChatDelta::finish(FinishReason::Length, Usage::new(read, written))),
         Step::Fail(code, message) => Err(Error::new(code, message)),
         Step::Panic(message) => panic!("{message}"),
         Step::BreakOff => return None,

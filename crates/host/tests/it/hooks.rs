@@ -34,8 +34,7 @@ fn input(event: &HookEvent) -> String {
 
 /// Adds a letter to the input.
 fn adds(id: &str, spec: HookSpec, letter: &'static str) -> Plug {
-    Plug::new(id)
-        .hook(spec, move |_, event| async move { Ok(HookReply::Replace { event: Box::new(before_run(&(input(&event) + letter))) }) })
+    Plug::new(id).hook(spec, move |_, event| async move { Ok(HookReply::replace(before_run(&(input(&event) + letter)))) })
 }
 
 fn answers(id: &str, spec: HookSpec, reply: impl Fn() -> Result<HookReply> + Send + Sync + 'static) -> Plug {
@@ -75,7 +74,7 @@ async fn a_veto_stops_what_comes_after_it() {
     let host = started(
         "",
         [
-            answers("guard", HookSpec::new("guard", BEFORE).priority(1), || Ok(HookReply::Veto { reason: "not on Sundays".into() })),
+            answers("guard", HookSpec::new("guard", BEFORE).priority(1), || Ok(HookReply::veto("not on Sundays"))),
             answers("later", HookSpec::new("later", BEFORE), move || {
                 after.note("ran");
                 Ok(HookReply::Continue)
@@ -97,7 +96,7 @@ async fn what_fails_open_goes_on_with_the_event_as_it_was_and_is_logged() {
             Plug::new("late").hook(short("h1"), |_, _| std::future::pending()),
             Plug::new("panics").hook(short("h2"), |_, _| async { panic!("on purpose") }),
             answers("errs", short("h3"), || Err(Error::new(Code::LLM_RATE_LIMITED, "try later"))),
-            answers("lost", short("h4"), || Ok(HookReply::Replace { event: Box::new(HookEvent::OnGatewayStart {}) })),
+            answers("lost", short("h4"), || Ok(HookReply::replace(HookEvent::on_gateway_start()))),
             adds("well", HookSpec::new("h5", BEFORE).priority(-1), "w"),
         ],
     )
@@ -118,7 +117,7 @@ async fn what_fails_closed_is_a_veto_with_the_reason() {
         Plug::new("a").hook(closed(), |_, _| std::future::pending()),
         Plug::new("a").hook(closed(), |_, _| async { panic!("on purpose") }),
         answers("a", closed(), || Err(Error::internal("no list of words"))),
-        answers("a", closed(), || Ok(HookReply::Replace { event: Box::new(HookEvent::OnGatewayStart {}) })),
+        answers("a", closed(), || Ok(HookReply::replace(HookEvent::on_gateway_start()))),
     ] {
         let host = started("", [plug]).await;
         said += &(run(&host, "-").await + "\n");
@@ -147,7 +146,7 @@ async fn observers_run_side_by_side_after_the_rest_and_harm_nobody() {
                 match id {
                     "w1" => Err(Error::internal("on purpose")),
                     "w2" => panic!("on purpose"),
-                    _ => Ok(HookReply::Veto { reason: "nobody asked".into() }),
+                    _ => Ok(HookReply::veto("nobody asked")),
                 }
             }
         })
@@ -174,8 +173,8 @@ async fn what_a_handler_does_does_not_fire_its_own_hook_but_others() {
         async move {
             counted.fetch_add(1, Ordering::Relaxed);
             assert!(host.hooks().run(&cx, BEFORE, || before_run("again")).await.is_none());
-            let other = host.hooks().run(&cx, Hook::OnGatewayStart, || HookEvent::OnGatewayStart {}).await;
-            assert_eq!(other, Some(Outcome::Proceed(HookEvent::OnGatewayStart {})));
+            let other = host.hooks().run(&cx, Hook::OnGatewayStart, HookEvent::on_gateway_start).await;
+            assert_eq!(other, Some(Outcome::Proceed(HookEvent::on_gateway_start())));
             Ok(HookReply::Continue)
         }
     });

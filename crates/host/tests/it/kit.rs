@@ -329,7 +329,7 @@ impl Journal {
 }
 
 pub(crate) fn before_run(input: &str) -> HookEvent {
-    HookEvent::BeforeAgentRun { session: "s".into(), input: input.into() }
+    HookEvent::before_agent_run("s", input)
 }
 
 pub(crate) const BEFORE: Hook = Hook::BeforeAgentRun;

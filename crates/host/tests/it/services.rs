@@ -106,10 +106,7 @@ async fn what_may_not_be_published_is_refused_whole() {
 async fn what_is_published_during_the_start_is_there_when_the_plugin_is_ready() {
     let plug = Plug::new("mcp").extra(DYNAMIC).starts(|cx, _| async move {
         cx.host().publish(vec![says("never", "")])?;
-        cx.host().publish(vec![
-            says("one", "1"),
-            hook(HookSpec::new("h", BEFORE), |_, _| async { Ok(HookReply::Veto { reason: "heard".into() }) }),
-        ])
+        cx.host().publish(vec![says("one", "1"), hook(HookSpec::new("h", BEFORE), |_, _| async { Ok(HookReply::veto("heard")) })])
     });
     let host = started("", [plug]).await;
     assert_eq!(table(&host), "mcp ready\n");

@@ -251,16 +251,19 @@ builder!(Usage {
 #[non_exhaustive]
 pub enum ChatDelta {
     /// More text, whole characters.
+    #[non_exhaustive]
     Text {
         /// The text.
         text: String,
     },
     /// A complete wish to call a tool.
+    #[non_exhaustive]
     ToolCall {
         /// The call.
         call: ToolCall,
     },
     /// The end; the last delta of every answer.
+    #[non_exhaustive]
     Finish {
         /// Why.
         reason: FinishReason,
@@ -274,6 +277,16 @@ impl ChatDelta {
     /// More text.
     pub fn text(text: impl Into<String>) -> Self {
         ChatDelta::Text { text: text.into() }
+    }
+
+    /// A complete wish to call a tool.
+    pub fn tool_call(call: ToolCall) -> Self {
+        ChatDelta::ToolCall { call }
+    }
+
+    /// The end, with the tokens where they are known.
+    pub fn finish(reason: FinishReason, usage: impl Into<Option<Usage>>) -> Self {
+        ChatDelta::Finish { reason, usage: usage.into() }
     }
 }
 

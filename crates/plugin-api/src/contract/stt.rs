@@ -131,6 +131,7 @@ impl Segment {
 #[non_exhaustive]
 pub enum SttEvent {
     /// A guess at an utterance that still goes on; replaces the one before.
+    #[non_exhaustive]
     Interim {
         /// Samples heard so far.
         at: u64,
@@ -138,12 +139,25 @@ pub enum SttEvent {
         text: String,
     },
     /// An utterance is complete.
+    #[non_exhaustive]
     Final {
         /// Samples heard so far.
         at: u64,
         /// What was said.
         transcript: Transcript,
     },
+}
+
+impl SttEvent {
+    /// A guess after `at` samples.
+    pub fn interim(at: u64, text: impl Into<String>) -> Self {
+        SttEvent::Interim { at, text: text.into() }
+    }
+
+    /// An utterance that was complete after `at` samples.
+    pub fn finished(at: u64, transcript: Transcript) -> Self {
+        SttEvent::Final { at, transcript }
+    }
 }
 
 /// The contract of an engine.

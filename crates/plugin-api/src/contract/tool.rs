@@ -63,17 +63,31 @@ impl ToolRequest {
 #[non_exhaustive]
 pub enum Part {
     /// Text.
+    #[non_exhaustive]
     Text {
         /// The text.
         text: String,
     },
     /// Bytes with a type, such as an image.
+    #[non_exhaustive]
     Blob {
         /// Media type, such as `image/png`.
         mime: String,
         /// The bytes.
         bytes: Bytes,
     },
+}
+
+impl Part {
+    /// Text.
+    pub fn text(text: impl Into<String>) -> Self {
+        Part::Text { text: text.into() }
+    }
+
+    /// Bytes of a media type, such as `image/png`.
+    pub fn blob(mime: impl Into<String>, bytes: impl Into<Bytes>) -> Self {
+        Part::Blob { mime: mime.into(), bytes: bytes.into() }
+    }
 }
 
 /// What a tool answers. `is_error` marks an answer that tells the model what went wrong, so that it can try again;
@@ -94,7 +108,7 @@ pub struct ToolOutput {
 impl ToolOutput {
     /// An answer of one text.
     pub fn text(text: impl Into<String>) -> Self {
-        ToolOutput { content: vec![Part::Text { text: text.into() }], ..Self::default() }
+        ToolOutput { content: vec![Part::text(text)], ..Self::default() }
     }
 
     /// An answer that tells the model what went wrong.

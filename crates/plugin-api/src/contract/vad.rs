@@ -35,11 +35,12 @@ impl VadOptions {
 }
 
 /// What a detector found. `at` counts samples from the start of the stream, in the rate of the pushed audio.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum VadEvent {
     /// One window was looked at.
+    #[non_exhaustive]
     Window {
         /// End of the window.
         at: u64,
@@ -49,6 +50,7 @@ pub enum VadEvent {
         elapsed_us: u32,
     },
     /// Somebody began to speak.
+    #[non_exhaustive]
     SpeechStart {
         /// Where the decision fell.
         at: u64,
@@ -56,12 +58,30 @@ pub enum VadEvent {
         from: u64,
     },
     /// They stopped.
+    #[non_exhaustive]
     SpeechEnd {
         /// Where the decision fell.
         at: u64,
         /// Where the speech ended, before the trailing silence.
         to: u64,
     },
+}
+
+impl VadEvent {
+    /// One window that ends `at`, how likely it is speech (0.0–1.0), and how long the detector took in microseconds.
+    pub fn window(at: u64, probability: f32, elapsed_us: u32) -> Self {
+        VadEvent::Window { at, probability, elapsed_us }
+    }
+
+    /// Somebody began to speak at `from`, as was decided at `at`.
+    pub fn speech_start(at: u64, from: u64) -> Self {
+        VadEvent::SpeechStart { at, from }
+    }
+
+    /// They stopped at `to`, as was decided at `at`.
+    pub fn speech_end(at: u64, to: u64) -> Self {
+        VadEvent::SpeechEnd { at, to }
+    }
 }
 
 /// The contract of a detector.

@@ -181,20 +181,18 @@ fn hook_event(hook: Hook) -> Option<HookEvent> {
     let session = || "s1".to_owned();
     let call = || ToolCall::new("c1", "clock", json!({ "zeta": 1, "alpha": [0.1] }));
     Some(match hook {
-        Hook::BeforeAgentRun => HookEvent::BeforeAgentRun { session: session(), input: "Hello.".into() },
-        Hook::AfterAgentRun => HookEvent::AfterAgentRun { session: session(), output: "Hi.".into() },
-        Hook::BeforeMessageSend => HookEvent::BeforeMessageSend { channel: "c".into(), message: Outbound::new("chat", "Hi.") },
-        Hook::AfterMessageReceive => {
-            HookEvent::AfterMessageReceive { channel: "c".into(), message: Inbound::new("chat", "ann", "1", "Hello.") }
-        }
-        Hook::BeforeToolExecute => HookEvent::BeforeToolExecute { session: session(), call: call() },
-        Hook::AfterToolExecute => HookEvent::AfterToolExecute { session: session(), call: call(), output: ToolOutput::text("noon") },
-        Hook::OnSessionCreate => HookEvent::OnSessionCreate { session: session() },
-        Hook::OnSessionEnd => HookEvent::OnSessionEnd { session: session() },
-        Hook::OnGatewayStart => HookEvent::OnGatewayStart {},
-        Hook::OnGatewayShutdown => HookEvent::OnGatewayShutdown {},
-        Hook::OnClientConnect => HookEvent::OnClientConnect { client: "c1".into() },
-        Hook::OnClientDisconnect => HookEvent::OnClientDisconnect { client: "c1".into() },
+        Hook::BeforeAgentRun => HookEvent::before_agent_run(session(), "Hello."),
+        Hook::AfterAgentRun => HookEvent::after_agent_run(session(), "Hi."),
+        Hook::BeforeMessageSend => HookEvent::before_message_send("c", Outbound::new("chat", "Hi.")),
+        Hook::AfterMessageReceive => HookEvent::after_message_receive("c", Inbound::new("chat", "ann", "1", "Hello.")),
+        Hook::BeforeToolExecute => HookEvent::before_tool_execute(session(), call()),
+        Hook::AfterToolExecute => HookEvent::after_tool_execute(session(), call(), ToolOutput::text("noon")),
+        Hook::OnSessionCreate => HookEvent::on_session_create(session()),
+        Hook::OnSessionEnd => HookEvent::on_session_end(session()),
+        Hook::OnGatewayStart => HookEvent::on_gateway_start(),
+        Hook::OnGatewayShutdown => HookEvent::on_gateway_shutdown(),
+        Hook::OnClientConnect => HookEvent::on_client_connect("c1"),
+        Hook::OnClientDisconnect => HookEvent::on_client_disconnect("c1"),
         _ => return None,
     })
 }

@@ -145,7 +145,7 @@ fn chat(world: &Instance, deltas: u32) -> BoxStream<ChatDelta> {
 
 fn read(stream: &mut BoxStream<ChatDelta>) -> Option<String> {
     match block_on_for(SOON, poll_fn(|cx| stream.as_mut().poll_next(cx))).expect("it hangs")?.unwrap() {
-        ChatDelta::Text { text } => Some(text),
+        ChatDelta::Text { text, .. } => Some(text),
         other => panic!("{other:?}"),
     }
 }

@@ -253,7 +253,7 @@ impl Duplex<[f32], VadEvent> for Behind {
     fn poll_next(&mut self, _cx: &mut Context<'_>) -> Poll<Option<Result<VadEvent>>> {
         if self.told < self.frames {
             self.told += 1;
-            return Poll::Ready(Some(Ok(VadEvent::SpeechStart { at: self.heard, from: self.told })));
+            return Poll::Ready(Some(Ok(VadEvent::speech_start(self.heard, self.told))));
         }
         if self.finished { Poll::Ready(None) } else { Poll::Pending }
     }

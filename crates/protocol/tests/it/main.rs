@@ -137,7 +137,7 @@ fn bulk_is_raw() {
         expect![[r#"EVENT 1 {"vectors":[[],[],[]]} [010000000000803f00000000020000000000003f00000040]"#]],
     );
     let mut output = ToolOutput::text("t");
-    output.content.push(Part::Blob { mime: "image/png".into(), bytes: Bytes::from_static(b"\x89P") });
+    output.content.push(Part::blob("image/png", Bytes::from_static(b"\x89P")));
     body(
         &output,
         expect![[r#"EVENT 1 {"content":[{"type":"text","text":"t"},{"type":"blob","mime":"image/png","bytes":[]}]} [020000008950]"#]],
@@ -160,12 +160,9 @@ fn a_blob_that_does_not_fit_is_an_error() {
 
 #[test]
 fn events_and_requests() {
+    body(&VadEvent::window(512, 0.1, 60), expect![[r#"EVENT 1 {"type":"window","at":512,"probability":0.1,"elapsed_us":60} []"#]]);
     body(
-        &VadEvent::Window { at: 512, probability: 0.1, elapsed_us: 60 },
-        expect![[r#"EVENT 1 {"type":"window","at":512,"probability":0.1,"elapsed_us":60} []"#]],
-    );
-    body(
-        &ChatDelta::Finish { reason: FinishReason::ToolCalls, usage: Some(Usage::new(3, 1)) },
+        &ChatDelta::finish(FinishReason::ToolCalls, Usage::new(3, 1)),
         expect![[
             r#"EVENT 1 {"type":"finish","reason":"tool_calls","usage":{"prompt_tokens":3,"cached_tokens":0,"completion_tokens":1}} []"#
         ]],
@@ -175,7 +172,7 @@ fn events_and_requests() {
         expect![[r#"EVENT 1 {"messages":[{"role":"user","text":"hi"}],"tool_choice":"auto","temperature":0.7} []"#]],
     );
     body(
-        &HookReply::Replace { event: Box::new(HookEvent::BeforeAgentRun { session: "s".into(), input: "i".into() }) },
+        &HookReply::replace(HookEvent::before_agent_run("s", "i")),
         expect![[r#"EVENT 1 {"reply":"replace","event":{"hook":"before_agent_run","session":"s","input":"i"}} []"#]],
     );
     body(
@@ -194,7 +191,7 @@ fn numbers_in_heads_arrive_bit_equal() {
         state ^= state << 17;
         let (single, double) = (f32::from_bits(state as u32), f64::from_bits(state));
         if single.is_finite() {
-            let event = VadEvent::Window { at: state, probability: single, elapsed_us: 0 };
+            let event = VadEvent::window(state, single, 0);
             let bytes = frame(|out| put_body(out, Kind::EVENT, 1, &event).unwrap());
             let VadEvent::Window { at, probability, .. } = read_body(&parse(&bytes).unwrap().unwrap().0).unwrap() else { panic!() };
             assert_eq!((at, probability.to_bits()), (state, single.to_bits()));

@@ -39,8 +39,8 @@ fn all(provider: &dyn Provider, cx: &CallCx, request: ChatRequest) -> Result<(St
     let mut text = String::new();
     while let Some(delta) = next(&mut stream) {
         match delta? {
-            ChatDelta::Text { text: piece } => text += &piece,
-            ChatDelta::Finish { reason, usage } => {
+            ChatDelta::Text { text: piece, .. } => text += &piece,
+            ChatDelta::Finish { reason, usage, .. } => {
                 assert!(next(&mut stream).is_none(), "something follows the end");
                 return Ok((text, reason, usage.unwrap()));
             }

@@ -132,7 +132,7 @@ fn a_stream_tells_each_utterance_when_its_pause_is_long() {
     assert!(transcript.text.contains("Dashwood"), "{early:?}");
     stream.finish().unwrap();
     let rest = drain(&mut *stream).unwrap();
-    let [SttEvent::Final { at, transcript }] = &rest[..] else { panic!("{rest:?}") };
+    let [SttEvent::Final { at, transcript, .. }] = &rest[..] else { panic!("{rest:?}") };
     assert_eq!(*at, (first.len() + second.len()) as u64 + 9 * u64::from(rate));
     assert!(transcript.text.contains("selfish") && !transcript.text.contains("Dashwood"), "{rest:?}");
     let start_ms = (first.len() as u64 + 8 * u64::from(rate)) * 1000 / u64::from(rate);

@@ -73,8 +73,8 @@ pub(crate) fn borders(events: &[VadEvent]) -> Vec<(&'static str, u64, u64)> {
     events
         .iter()
         .filter_map(|event| match *event {
-            VadEvent::SpeechStart { at, from } => Some(("start", at, from)),
-            VadEvent::SpeechEnd { at, to } => Some(("end", at, to)),
+            VadEvent::SpeechStart { at, from, .. } => Some(("start", at, from)),
+            VadEvent::SpeechEnd { at, to, .. } => Some(("end", at, to)),
             _ => None,
         })
         .collect()

@@ -164,7 +164,7 @@ fn speech_has_its_prefix_and_ends_before_the_silence() {
     let mut stream = vad(&instance).open(&VadOptions::new(16_000)).expect("opens");
     let events: Vec<VadEvent> =
         listen(&mut stream, &sound, 160).into_iter().filter(|event| !matches!(event, VadEvent::Window { .. })).collect();
-    let [VadEvent::SpeechStart { at, from }, VadEvent::SpeechEnd { at: end, to }] = events[..] else { panic!("{events:?}") };
+    let [VadEvent::SpeechStart { at, from, .. }, VadEvent::SpeechEnd { at: end, to, .. }] = events[..] else { panic!("{events:?}") };
     // The prefix of 500 ms and two windows, as the LiveKit plugin sends them.
     assert_eq!(at - from, 9_024);
     // 18 windows of silence.

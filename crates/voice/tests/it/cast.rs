@@ -140,17 +140,17 @@ impl Duplex<[f32], VadEvent> for Listening {
             self.at += WINDOW;
             let loud = rms(&window) > 0.05;
             let probability = if loud { 0.9 } else { 0.1 };
-            self.events.push_back(VadEvent::Window { at: self.at, probability, elapsed_us: 1 });
+            self.events.push_back(VadEvent::window(self.at, probability, 1));
             if loud {
                 self.last_loud = self.at;
                 (self.loud, self.quiet) = (self.loud + 1, 0);
                 if self.loud >= 2 && !std::mem::replace(&mut self.speaking, true) {
-                    self.events.push_back(VadEvent::SpeechStart { at: self.at, from: self.at.saturating_sub(2 * WINDOW) });
+                    self.events.push_back(VadEvent::speech_start(self.at, self.at.saturating_sub(2 * WINDOW)));
                 }
             } else {
                 (self.loud, self.quiet) = (0, self.quiet + 1);
                 if self.quiet >= QUIET && std::mem::replace(&mut self.speaking, false) {
-                    self.events.push_back(VadEvent::SpeechEnd { at: self.at, to: self.last_loud });
+                    self.events.push_back(VadEvent::speech_end(self.at, self.last_loud));
                 }
             }
         }
@@ -232,7 +232,7 @@ impl Provider for Brain {
                     }
                     Some(Step::Say(text)) => Ok(ChatDelta::text(text)),
                     Some(Step::Fail) => Err(Error::new(Code::LLM_COMPLETION_FAILED, "the thread was lost")),
-                    None => Ok(ChatDelta::Finish { reason: FinishReason::Stop, usage: None }),
+                    None => Ok(ChatDelta::finish(FinishReason::Stop, None)),
                 };
                 let over = !matches!(delta, Ok(ChatDelta::Text { .. }));
                 return Some((delta, (steps, over, gone)));

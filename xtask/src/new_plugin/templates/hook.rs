@@ -47,10 +47,10 @@ struct Mark(Arc<__TYPE__>);
 #[async_trait]
 impl HookHandler for Mark {
     async fn on(&self, _cx: &CallCx, event: &HookEvent) -> Result<HookReply> {
-        let HookEvent::BeforeMessageSend { channel, message } = event else { return Ok(HookReply::Continue) };
+        let HookEvent::BeforeMessageSend { channel, message, .. } = event else { return Ok(HookReply::Continue) };
         let mut message = message.clone();
         message.text.insert_str(0, &self.0.config.mark);
-        Ok(HookReply::Replace { event: Box::new(HookEvent::BeforeMessageSend { channel: channel.clone(), message }) })
+        Ok(HookReply::replace(HookEvent::before_message_send(channel.clone(), message)))
     }
 }
 
@@ -65,9 +65,9 @@ mod tests {
     fn marks_a_message() {
         let instance = block_on(BESPOKE_PLUGIN.start(TestHost::new().context("__ID__"), json!({}))).unwrap();
         let [Contribution::Hook(_, hook)] = &instance.contributions[..] else { panic!("{instance:?}") };
-        let event = HookEvent::BeforeMessageSend { channel: "line".into(), message: Outbound::new("room", "hello") };
+        let event = HookEvent::before_message_send("line", Outbound::new("room", "hello"));
         let reply = block_on(hook.on(&CallCx::new(), &event)).unwrap();
-        let HookReply::Replace { event } = reply else { panic!("{reply:?}") };
+        let HookReply::Replace { event, .. } = reply else { panic!("{reply:?}") };
         let HookEvent::BeforeMessageSend { message, .. } = *event else { panic!("{event:?}") };
         assert_eq!(message.text, "[__ID__] hello");
     }

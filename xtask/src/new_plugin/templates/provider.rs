@@ -56,7 +56,7 @@ impl Provider for Model {
         // A model that computes does so on a working thread (`PluginContext::blocking`) and sends from there.
         let (sender, answer) = feed(3);
         let deltas =
-            [ChatDelta::text(&self.0.config.prefix), ChatDelta::text(said), ChatDelta::Finish { reason: FinishReason::Stop, usage: None }];
+            [ChatDelta::text(&self.0.config.prefix), ChatDelta::text(said), ChatDelta::finish(FinishReason::Stop, None)];
         for delta in deltas {
             // Only fails when nobody listens any more.
             let _ = sender.send(Ok(delta));
@@ -80,7 +80,7 @@ mod tests {
         let mut answer = block_on(provider.chat(&CallCx::new(), request)).unwrap();
         let mut text = String::new();
         while let Some(delta) = block_on(std::future::poll_fn(|cx| answer.as_mut().poll_next(cx))) {
-            if let ChatDelta::Text { text: more } = delta.unwrap() {
+            if let ChatDelta::Text { text: more, .. } = delta.unwrap() {
                 text += &more;
             }
         }

@@ -79,10 +79,10 @@ impl Stream {
         self.at += samples.len() as u64;
         let level = (samples.iter().map(|s| s * s).sum::<f32>() / samples.len() as f32).sqrt();
         let loud = level > self.threshold;
-        self.events.push_back(VadEvent::Window { at: self.at, probability: if loud { 1.0 } else { 0.0 }, elapsed_us: 0 });
+        self.events.push_back(VadEvent::window(self.at, if loud { 1.0 } else { 0.0 }, 0));
         match (self.speaking, loud) {
-            (false, true) => self.events.push_back(VadEvent::SpeechStart { at: self.at, from: start }),
-            (true, false) => self.events.push_back(VadEvent::SpeechEnd { at: self.at, to: start }),
+            (false, true) => self.events.push_back(VadEvent::speech_start(self.at, start)),
+            (true, false) => self.events.push_back(VadEvent::speech_end(self.at, start)),
             _ => {}
         }
         self.speaking = loud;
@@ -111,7 +111,7 @@ impl Duplex<[f32], VadEvent> for Stream {
 
     fn finish(&mut self) -> Result<()> {
         if !self.finished && self.speaking {
-            self.events.push_back(VadEvent::SpeechEnd { at: self.at, to: self.at });
+            self.events.push_back(VadEvent::speech_end(self.at, self.at));
         }
         self.finished = true;
         self.wake();
@@ -148,7 +148,7 @@ mod tests {
         stream.finish().unwrap();
         let events = std::iter::from_fn(|| try_next(&mut *stream)).map(Result::unwrap);
         let edges: Vec<_> = events.filter(|e| !matches!(e, VadEvent::Window { .. })).collect();
-        assert_eq!(edges, [VadEvent::SpeechStart { at: 1536, from: 1024 }, VadEvent::SpeechEnd { at: 2560, to: 2048 }]);
+        assert_eq!(edges, [VadEvent::speech_start(1536, 1024), VadEvent::speech_end(2560, 2048)]);
     }
 
     #[test]
