@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fmt::Write, fs, path::Path};
 
 use anyhow::{Context, Result, ensure};
-use bespoke_manifest::closest;
+use bespoke_manifest::{PLUGIN_SETTINGS, closest};
 use bespoke_plugin_api::Kind;
 use toml::{Table, Value};
 
@@ -11,9 +11,6 @@ use crate::{
     app_manifest::{AppManifest, Feature},
     workspace::{Plugin, Workspace},
 };
-
-/// Keys of `[plugins]` that speak of all plugins, and so name none.
-const OF_ALL_PLUGINS: &[&str] = &["dir", "auto_install", "grants", "sandbox", "limits"];
 
 /// Where a configuration names contributions: table, key, kind.
 const NAMES: &[(&str, &str, Kind)] = &[
@@ -128,7 +125,7 @@ fn needed(config: &Table, plugins: &[&Plugin]) -> Result<Vec<String>> {
         }
     }
     let tables = config.get("plugins").and_then(Value::as_table);
-    for (id, value) in tables.into_iter().flatten().filter(|(id, _)| !OF_ALL_PLUGINS.contains(&id.as_str())) {
+    for (id, value) in tables.into_iter().flatten().filter(|(id, _)| !PLUGIN_SETTINGS.contains(&id.as_str())) {
         if value.get("enabled").and_then(Value::as_bool) == Some(false) {
             continue;
         }
@@ -232,6 +229,23 @@ mod tests {
         assert_eq!(check(config).unwrap(), ["clock", "files", "silero", "terminal"]);
         assert_eq!(check("[agent]\ntools = [\"files\"]").unwrap(), ["files"]);
         assert_eq!(check("").unwrap(), [""; 0]);
+    }
+
+    #[test]
+    fn settings_of_all_plugins_name_no_plugin() {
+        let config = "[plugins]\nauto_install = false\nstart_timeout_ms = 1\nstop_timeout_ms = 1\ncall_timeout_ms = 1\ncpu_budget = 2\n";
+        assert_eq!(check(config).unwrap(), [""; 0]);
+    }
+
+    #[test]
+    fn features_that_are_no_plugins_are_reserved_ids() {
+        let app = Workspace::here().unwrap().app().unwrap();
+        let free: Vec<_> = app
+            .names()
+            .filter(|name| !matches!(app.what(name), Feature::Plugin { .. }) && bespoke_manifest::check_id(name).is_ok())
+            .collect();
+        assert_eq!(free, [""; 0], "add them to RESERVED_IDS in crates/manifest");
+        assert!(app.names().any(|name| matches!(app.what(name), Feature::Plugin { .. })));
     }
 
     #[test]

@@ -15,7 +15,7 @@
 //! version = "0.1.0"
 //! license = "Apache-2.0"
 //! description = "Rolls a die."
-//! author = "Ada"
+//! author = "The example authors"
 //! protocol = "1"
 //! tiers = ["compiled", "wasm"]
 //!
@@ -48,7 +48,6 @@
 //! | `keywords`, `categories` | lists of words | empty |
 //! | `protocol` | range of versions of the plugin API, such as `"1"` | required |
 //! | `tiers` | some of `compiled`, `dylib`, `wasm`, `process` | required |
-//! | `config_schema` | path of the JSON Schema of its configuration | `config.schema.json` |
 //! | `[[provides]]` | `kind` and `name`; or `kind` and `dynamic = true`: names are known at run time | |
 //! | `[[requires]]` | `plugin`, `version` (a range), `optional` | |
 //! | `[permissions]` | `http`, `files`, `env`, `secrets`, `process`, `calls`: see [`Permissions`] | nothing |
@@ -66,5 +65,5 @@ mod reader;
 pub use declared::Mismatch;
 pub use error::{ManifestError, Position, Problem};
 pub use model::{Inherited, Manifest, Model, Package, Provides, Requires, Resources, Source, Tier};
-pub use name::{MAX_NAME, NameError, RESERVED_IDS, check_id, check_name, closest};
+pub use name::{MAX_NAME, NameError, PLUGIN_SETTINGS, RESERVED_IDS, check_id, check_name, closest};
 pub use permissions::{Access, CallTarget, FileAccess, Permissions};

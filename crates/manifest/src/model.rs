@@ -35,8 +35,6 @@ pub struct Manifest {
     pub protocol: VersionReq,
     /// The tiers in which it can ship, at least one.
     pub tiers: Vec<Tier>,
-    /// Path of the JSON Schema of its configuration, beside plugin.toml.
-    pub config_schema: String,
     /// What it contributes.
     pub provides: Vec<Provides>,
     /// Plugins that it works with; they start before it and stop after it.

@@ -5,17 +5,28 @@ use std::fmt;
 /// Most characters of an id or a name.
 pub const MAX_NAME: usize = 64;
 
+/// Keys of `[plugins]` that are settings of the host for all plugins, and so name none. The host's own struct has the same.
+pub const PLUGIN_SETTINGS: &[&str] = &["auto_install", "start_timeout_ms", "stop_timeout_ms", "call_timeout_ms", "cpu_budget"];
+
 /// Ids that no plugin may have: they are keys of `[plugins]`, features of the app that are no plugins, words of commands,
 /// or file names that one operating system keeps for its devices.
 pub const RESERVED_IDS: &[&str] = &[
-    // keys of [plugins] that speak of all plugins
-    "dir",
+    // PLUGIN_SETTINGS
     "auto_install",
+    "start_timeout_ms",
+    "stop_timeout_ms",
+    "call_timeout_ms",
+    "cpu_budget",
+    // keys that [plugins] may get
+    "dir",
     "grants",
     "sandbox",
     "limits",
     // features of the app: groups, profiles, tiers, optional parts
     "default",
+    "demo",
+    "fetch",
+    "silero-bundled",
     "local",
     "full",
     "minimal",
@@ -152,7 +163,7 @@ mod tests {
 
     #[test]
     fn good_names_pass_and_bad_ones_say_why() {
-        for good in ["a", "clock", "stt_local", "silero-bundled", &"x".repeat(64)] {
+        for good in ["a", "clock", "stt_local", "silero-v6", &"x".repeat(64)] {
             assert_eq!(check_id(good), Ok(()), "{good}");
         }
         for (bad, why) in [
@@ -168,6 +179,13 @@ mod tests {
             assert_eq!(check_id(bad).unwrap_err().to_string(), why);
         }
         assert_eq!(check_id(&"x".repeat(65)).unwrap_err().fix, "use at most 64");
+    }
+
+    #[test]
+    fn settings_of_all_plugins_are_no_ids() {
+        for setting in PLUGIN_SETTINGS {
+            assert!(check_id(setting).is_err(), "{setting}");
+        }
     }
 
     #[test]

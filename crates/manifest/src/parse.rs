@@ -92,10 +92,6 @@ fn read(mut fields: Fields<'_, '_>, path: &str, inherited: Option<Inherited<'_>>
     let categories = words(&mut fields, "categories");
     let protocol = fields.need("protocol", "write protocol = \"1\"").and_then(|node| range(&node));
     let tiers = tiers(&mut fields);
-    let config_schema = match fields.take("config_schema") {
-        Some(node) => relative(&node),
-        None => Some("config.schema.json".to_owned()),
-    };
     let provides = provides(&mut fields);
     let requires = requires(&mut fields, id.as_deref());
     let permissions = fields.take("permissions").and_then(Node::fields).map(permissions).unwrap_or_default();
@@ -116,7 +112,6 @@ fn read(mut fields: Fields<'_, '_>, path: &str, inherited: Option<Inherited<'_>>
         categories,
         protocol: protocol?,
         tiers,
-        config_schema: config_schema?,
         provides,
         requires,
         permissions,

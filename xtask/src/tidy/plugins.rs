@@ -112,7 +112,7 @@ fn literal(workspace: &Workspace, plugin: &Plugin) -> Result<Vec<String>> {
 
 /// The schema is there and says what an object may hold. That it is fresh is a test of the plugin's own crate.
 fn schema(workspace: &Workspace, plugin: &Plugin) -> Vec<String> {
-    let path = format!("crates/{}/{}", plugin.folder, plugin.manifest.config_schema);
+    let path = format!("crates/{}/config.schema.json", plugin.folder);
     let value: Value = match workspace.read(&path).map(|text| serde_json::from_str(&text)) {
         Ok(Ok(value)) => value,
         Ok(Err(error)) => return vec![format!("{path}: this is not JSON: {error}; run `cargo xtask codegen`")],

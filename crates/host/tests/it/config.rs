@@ -1,6 +1,6 @@
 //! bespoke.toml: every mistake with file, line, column and key; references, secrets, edits; one plugin's mistake its own.
 
-use bespoke_host::{Config, ConfigError, Host, Selection};
+use bespoke_host::{Config, ConfigError, Host, PluginDefaults, Selection};
 use bespoke_plugin_api::{Descriptor, Package, Plugin, PluginApi, PluginContext, Result, serde::Deserialize, serde_json::json};
 use expect_test::{Expect, expect};
 
@@ -273,7 +273,7 @@ impl Plugin for Dice {
     }
 }
 
-const MANIFEST: &str = "id = \"dice\"\ndescription = \"d\"\nauthor = \"Ada\"\nprotocol = \"1\"\ntiers = [\"compiled\"]\n";
+const MANIFEST: &str = "id = \"dice\"\ndescription = \"d\"\nauthor = \"The example authors\"\nprotocol = \"1\"\ntiers = [\"compiled\"]\n";
 static DICE: Descriptor = Descriptor::of::<Dice>(
     "dice",
     Package { name: "tool-dice", version: "0.1.0", license: "MIT", manifest: MANIFEST, config_schema: "{}" },
@@ -328,4 +328,13 @@ async fn a_check_that_panics_is_a_problem_of_its_plugin() {
         bespoke.toml: plugins.a: the check of its configuration panicked: bad type
     "#]],
     );
+}
+
+/// Three places list these keys: the struct that reads them, and the two that must tell them from ids of plugins.
+#[test]
+fn settings_of_all_plugins_are_those_that_manifests_refuse_as_ids() {
+    let said = bespoke_plugin_api::serde_json::from_value::<PluginDefaults>(json!({ "": 0 })).unwrap_err().to_string();
+    let (_, expected) = said.split_once("expected one of ").unwrap();
+    let keys: Vec<&str> = expected.split(", ").map(|key| key.trim_matches('`')).collect();
+    assert_eq!(keys, bespoke_manifest::PLUGIN_SETTINGS);
 }

@@ -10,7 +10,7 @@ const HEAD: &str = r#"id = "dice"
 version = "0.1.0"
 license = "Apache-2.0"
 description = "Rolls a die."
-author = "Ada"
+author = "The example authors"
 protocol = "1"
 tiers = ["compiled"]
 "#;

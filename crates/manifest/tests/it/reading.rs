@@ -9,12 +9,11 @@ use crate::{FULL, HEAD};
 fn every_key_is_read() {
     let m = Manifest::parse("dice/plugin.toml", FULL, None).unwrap();
     assert_eq!((m.id.as_str(), m.name.as_str(), m.version.to_string().as_str()), ("dice", "Dice", "0.1.0"));
-    assert_eq!((m.description.as_str(), m.author.as_str(), m.license.as_str()), ("Rolls a die.", "Ada", "Apache-2.0"));
+    assert_eq!((m.description.as_str(), m.author.as_str(), m.license.as_str()), ("Rolls a die.", "The example authors", "Apache-2.0"));
     assert_eq!(m.repository.as_deref(), Some("https://example.com/dice"));
     assert_eq!((m.keywords.join(" "), m.categories.join(" ")), ("dice chance".into(), "games".into()));
     assert!(m.protocol.matches(&"2.9.0".parse().unwrap()) && !m.protocol.matches(&"3.0.0".parse().unwrap()));
     assert_eq!(m.tiers, Tier::ALL);
-    assert_eq!(m.config_schema, "schema/config.json");
     assert_eq!(m.kinds(), [Kind::Tool, Kind::Vad]);
     assert!(m.is_dynamic(Kind::Tool) && !m.is_dynamic(Kind::Vad));
     let requires: Vec<_> = m.requires.iter().map(|r| format!("{} {} {}", r.plugin, r.version, r.optional)).collect();
@@ -41,8 +40,8 @@ fn keys_know_their_places() {
     let m = Manifest::parse("dice/plugin.toml", FULL, None).unwrap();
     let at = |key| m.position(key).map(|Position { line, column }| (line, column));
     assert_eq!(at("id"), Some((1, 1)));
-    assert_eq!(at("provides[2].name"), Some((24, 1)));
-    assert_eq!(at("permissions.files[1].access"), Some((36, 77)));
+    assert_eq!(at("provides[2].name"), Some((23, 1)));
+    assert_eq!(at("permissions.files[1].access"), Some((35, 77)));
     assert_eq!(at("no.such"), None);
 }
 
@@ -59,5 +58,5 @@ fn the_crate_fills_in_what_a_compiled_in_plugin_leaves_out() {
 fn line_ends_and_marks_of_other_systems_do_not_matter() {
     let text = format!("\u{feff}{}", FULL.replace('\n', "\r\n"));
     let m = Manifest::parse("x", &text, None).unwrap();
-    assert_eq!(m.position("provides[2].name").map(|p| p.line), Some(24));
+    assert_eq!(m.position("provides[2].name").map(|p| p.line), Some(23));
 }
