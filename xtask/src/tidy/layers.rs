@@ -42,7 +42,6 @@ const SUPPORT: &[&str] = &["audio", "fetch", "onnx"];
 /// Crates of others that only some of ours may use: which, who, why.
 const GUARDED: &[(&str, &[&str], &str)] = &[
     ("ort", &["onnx"], "one environment per process; see crates/onnx"),
-    ("candle-core", &["provider-smol"], "one home for the quantised kernels"),
     ("clap", &["bespoke"], "only the app has a command line"),
     ("anyhow", &["bespoke"], "libraries have one error enum per boundary"),
     ("ureq", &["fetch"], "one HTTP client for files"),
