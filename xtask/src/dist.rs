@@ -15,12 +15,15 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     app_manifest::AppManifest,
-    features, shell,
+    features, shell, third_party,
     workspace::{APP, Workspace},
 };
 
 /// Most characters of the part of an archive's name that lists its features.
 const MAX_LABEL: usize = 60;
+
+/// The file of the archive with the licences of linked crates.
+const THIRD_PARTY: &str = "THIRD-PARTY.txt";
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -49,7 +52,8 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let out = if args.out.is_absolute() { args.out.clone() } else { workspace.root.join(&args.out) };
     fs::create_dir_all(&out).with_context(|| out.display().to_string())?;
     let archive = out.join(format!("{name}.tar.gz"));
-    pack(workspace, &binary, &name, &archive)?;
+    let third_party = third_party::texts(workspace, &features, &target)?;
+    pack(workspace, &binary, &third_party, &name, &archive)?;
     let sum = digest(&archive)?;
     sums(&out)?;
     if target == host {
@@ -108,25 +112,28 @@ fn archive_name(version: &str, target: &str, features: &[String]) -> String {
 }
 
 /// The same files give the same bytes: sorted, without owners, at the time of the commit.
-fn pack(workspace: &Workspace, binary: &Path, name: &str, archive: &Path) -> Result<()> {
-    let mut files = vec![(binary.to_owned(), binary.file_name().map(PathBuf::from).unwrap_or_default(), 0o755)];
+fn pack(workspace: &Workspace, binary: &Path, third_party: &str, name: &str, archive: &Path) -> Result<()> {
+    let read = |path: &Path| fs::read(path).with_context(|| path.display().to_string());
+    let mut files = vec![
+        (binary.file_name().map(PathBuf::from).unwrap_or_default(), read(binary)?, 0o755),
+        (PathBuf::from(THIRD_PARTY), third_party.as_bytes().to_vec(), 0o644),
+    ];
     for file in ["LICENSE", "README.md"] {
-        files.push((workspace.path(file), PathBuf::from(file), 0o644));
+        files.push((PathBuf::from(file), read(&workspace.path(file))?, 0o644));
     }
     let notices = workspace.path("LICENSES");
     for entry in fs::read_dir(&notices).with_context(|| notices.display().to_string())? {
         let path = entry?.path();
         if let Some(file) = path.file_name().filter(|_| path.is_file()) {
-            files.push((path.clone(), Path::new("LICENSES").join(file), 0o644));
+            files.push((Path::new("LICENSES").join(file), read(&path)?, 0o644));
         }
     }
-    files.sort_by(|a, b| a.1.cmp(&b.1));
+    files.sort_by(|a, b| a.0.cmp(&b.0));
     let time = commit_time(workspace);
     let staging = tempfile::NamedTempFile::new_in(archive.parent().unwrap_or(Path::new(".")))?;
     let gzip = GzBuilder::new().mtime(0).write(staging.reopen()?, Compression::best());
     let mut tar = tar::Builder::new(gzip);
-    for (from, to, mode) in files {
-        let bytes = fs::read(&from).with_context(|| from.display().to_string())?;
+    for (to, bytes, mode) in files {
         let mut header = tar::Header::new_gnu();
         header.set_size(bytes.len() as u64);
         header.set_mode(mode);
@@ -182,7 +189,7 @@ fn verify(archive: &Path, name: &str, version: &str, plugins: &BTreeSet<String>)
     let folder = tempfile::tempdir()?;
     tar::Archive::new(GzDecoder::new(fs::File::open(archive)?)).unpack(folder.path())?;
     let unpacked = folder.path().join(name);
-    for file in ["LICENSE", "README.md", "LICENSES"] {
+    for file in ["LICENSE", "README.md", "LICENSES", THIRD_PARTY] {
         ensure!(unpacked.join(file).exists(), "{}: no {file} in it", archive.display());
     }
     let binary = unpacked.join(binary_name(None));
@@ -217,7 +224,8 @@ fn version(workspace: &Workspace) -> Result<String> {
     Ok(app.version.to_string())
 }
 
-fn host() -> Result<String> {
+/// The target that rustc builds for unless told otherwise.
+pub(crate) fn host() -> Result<String> {
     let text = shell::output(Command::new("rustc").arg("-vV"))?;
     text.lines().find_map(|l| l.strip_prefix("host: ")).map(str::to_owned).ok_or_else(|| anyhow!("rustc -vV names no host"))
 }

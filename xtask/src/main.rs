@@ -13,6 +13,7 @@ mod new_plugin;
 mod setup;
 mod shell;
 mod test;
+mod third_party;
 mod tidy;
 mod workspace;
 
