@@ -66,6 +66,7 @@ impl Channel for Talk {
         let history = plugin.data_dir().map(|dir| dir.join("history"));
         let mut lines = Some(Lines::open(config.prompt.clone(), history, config.history)?);
         for number in 1_u64.. {
+            cx.check()?;
             // The editor goes to the working thread and comes back with the line.
             let Some(mut editor) = lines.take() else { break };
             let (line, editor) = plugin.blocking(move || (editor.read(), editor)).await?;
@@ -79,7 +80,6 @@ impl Channel for Talk {
                 Line::Empty => {}
                 Line::End => break,
             }
-            cx.check()?;
         }
         Ok(())
     }
@@ -93,5 +93,23 @@ impl Channel for Talk {
 
     fn stream(&self, _chat: &str) -> Result<Box<dyn Duplex<str, MessageRef>>> {
         Ok(Box::new(Reply::open(self.0.turn.clone())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bespoke_plugin_testkit::{Conformance, check_config_schema};
+
+    use super::*;
+
+    /// The suite's call is cancelled before it begins, so that no line is read: tests may run at a terminal.
+    #[test]
+    fn declares_starts_and_stops_the_same_in_every_tier() {
+        Conformance::new(&BESPOKE_PLUGIN).check();
+    }
+
+    #[test]
+    fn the_schema_is_fresh() {
+        check_config_schema(env!("CARGO_MANIFEST_DIR"), schemars::schema_for!(Config));
     }
 }
