@@ -3,7 +3,10 @@
 //! A [`Pin`] names one file by size and SHA-256 and lists where its bytes can come from. A [`Store`] knows where such
 //! files lie; a [`Fetcher`] brings the missing ones. The digest in the pin is the only thing that is trusted: a source
 //! is asked for bytes, never for a fact about them, so a mirror, a proxy or a stranger's package cannot hand over
-//! anything else. Package archives are data: nothing out of them is imported, built or run.
+//! anything else. Package archives are data: nothing out of them is imported, built or run,
+//! with one exception. On a machine without npm, a pin that lists an npm package may need Node.js itself: it is fetched
+//! through pip as a wheel pinned by SHA-256 in this crate, run to pack npm packages (`npm pack --ignore-scripts`), and
+//! removed at the end of the run. [`Tools`] switches that off.
 //!
 //! **Invariant:** a file at `<root>/<sub>/<file>` was complete and verified when it was renamed into place. Nothing is
 //! ever written there in part.
@@ -26,7 +29,7 @@
 //!     license: "MIT".into(),
 //!     sources: vec![Source::pip("silero-vad==6.2.3", "silero_vad/data/silero_vad.onnx")],
 //! };
-//! let store = Store::new("/home/me/.bespoke/models");
+//! let store = Store::new("models");
 //! let fetcher = Fetcher::new(store);
 //! let pins = [pin];
 //!
