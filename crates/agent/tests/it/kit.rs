@@ -158,7 +158,7 @@ async fn delta(step: Step) -> Option<Option<Result<ChatDelta>>> {
 pub(crate) fn plug(id: &str, contributions: impl IntoIterator<Item = Contribution>) -> Candidate {
     let contributions: Vec<_> = contributions.into_iter().collect();
     let provides = contributions.iter().map(|c| format!("[[provides]]\nkind = \"{}\"\nname = \"{}\"\n", c.kind(), c.name()));
-    let head = "description = \"A test.\"\nauthor = \"Ada\"\nprotocol = \"1\"\ntiers = [\"compiled\"]\n";
+    let head = "description = \"A test.\"\nauthor = \"The example authors\"\nprotocol = \"1\"\ntiers = [\"compiled\"]\n";
     Candidate {
         id: id.into(),
         tier: Tier::Compiled,

@@ -35,9 +35,9 @@ async fn text_streams_out_piece_by_piece_and_the_session_has_the_whole() {
     assert_eq!(brain.open(), 0);
 }
 
-/// Seed 000, item 12: the model was sent the last transcript only, so it knew nothing of what was said before.
+/// A model that is sent the last words only knows nothing of what was said before.
 #[tokio::test(start_paused = true)]
-async fn seed_000_12_the_model_is_sent_the_history_and_not_only_the_last_words() {
+async fn the_model_is_sent_the_history_and_not_only_the_last_words() {
     let brain = Brain::new("brain", [&[Step::Say("Hello "), Step::Say("Ada.")], &[Step::Say("Ada.")]]);
     let agent = agent(plain(), [brain.plug()]).await;
     let mut session = Session::new("s");

@@ -37,7 +37,7 @@ impl Tool for EchoTool {
     }
 }
 
-const MANIFEST: &str = "id = \"echo\"\ndescription = \"Says a word.\"\nauthor = \"Ada\"\nprotocol = \"1\"\ntiers = [\"compiled\"]\n\n[[provides]]\nkind = \"tool\"\nname = \"echo\"\n";
+const MANIFEST: &str = "id = \"echo\"\ndescription = \"Says a word.\"\nauthor = \"The example authors\"\nprotocol = \"1\"\ntiers = [\"compiled\"]\n\n[[provides]]\nkind = \"tool\"\nname = \"echo\"\n";
 
 static ECHO: Descriptor = Descriptor::of::<Echo>(
     "echo",

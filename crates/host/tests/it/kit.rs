@@ -128,7 +128,7 @@ impl From<Plug> for Candidate {
     fn from(plug: Plug) -> Self {
         let text = plug.manifest.clone().unwrap_or_else(|| {
             let provides = plug.contributions.iter().map(|c| format!("[[provides]]\nkind = \"{}\"\nname = \"{}\"\n", c.kind(), c.name()));
-            let head = "description = \"A test.\"\nauthor = \"Ada\"\nprotocol = \"1\"\ntiers = [\"compiled\"]\n";
+            let head = "description = \"A test.\"\nauthor = \"The example authors\"\nprotocol = \"1\"\ntiers = [\"compiled\"]\n";
             format!("id = \"{}\"\n{head}{}{}", plug.id, provides.collect::<String>(), plug.extra)
         });
         Candidate {

@@ -113,7 +113,7 @@ async fn two_turns_over_one_microphone_share_the_history() {
     assert_eq!(said(&session), ["I am Ada.", "Hello Ada.", "Who am I?", "You are Ada."]);
 }
 
-/// LiveKit-Go defect 8: detector and transcriber competed for frames, so that each heard half of them.
+/// Were detector and transcriber to compete for frames, each would hear half of them.
 #[tokio::test]
 async fn every_frame_reaches_the_detector_and_the_transcriber_whatever_its_length() {
     let parts =
@@ -139,7 +139,7 @@ async fn every_frame_reaches_the_detector_and_the_transcriber_whatever_its_lengt
         }
         within(room.live.close()).await.unwrap();
     }
-    // LiveKit-Go defect 13: time is counted in samples, so it is the same however they were cut.
+    // Time is counted in samples, so it is the same however they were cut.
     assert!(spans.chunks(3).all(|found| found == &spans[..3]), "{spans:?}");
 }
 
@@ -156,7 +156,7 @@ async fn a_microphone_of_another_rate_is_heard() {
     room.until("ReplyEnd").await;
 }
 
-/// LiveKit-Go defect 11: an interruption cancelled neither the model nor the voice.
+/// An interruption that cancels neither the model nor the voice would fail here.
 #[tokio::test]
 async fn speech_into_a_reply_stops_the_model_and_the_voice() {
     let never = Gate::closed();
@@ -315,7 +315,7 @@ async fn closing_in_the_middle_ends_everything_and_keeps_what_was_said() {
     assert!(cast.host.rows().iter().all(|row| row.in_flight == 0));
 }
 
-/// LiveKit-Go defect 9: a closed channel gave zero values, which read as SpeechStart, for ever.
+/// A closed channel gives no values: zeros would read as a start of speech, for ever.
 #[tokio::test]
 async fn nothing_comes_after_the_end() {
     let cast = Script::default().start().await;

@@ -115,7 +115,7 @@ async fn sound_that_is_none_is_refused() {
     assert!(turn.heard.speech.is_empty());
 }
 
-/// LiveKit-Go defect 10: the rate was fixed to 48 kHz. Defect 13: durations were sums of timestamps.
+/// A rate fixed to 48 kHz, or durations that are sums of timestamps, would fail here.
 #[tokio::test]
 async fn any_rate_is_heard_and_time_is_counted_in_its_samples() {
     for rate in [8_000, 11_025, 44_100, 48_000, 96_000] {
@@ -128,7 +128,7 @@ async fn any_rate_is_heard_and_time_is_counted_in_its_samples() {
     }
 }
 
-/// LiveKit-Go defect 12: the model got only the last transcript.
+/// A model that gets only the last transcript would not know the name.
 #[tokio::test]
 async fn two_turns_share_one_history() {
     let cast = Script::new(&["I am Ada.", "Who am I?"], &[&[Say("Hello Ada.")], &[Say("You are Ada.")]]).start().await;
