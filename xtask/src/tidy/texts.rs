@@ -21,6 +21,12 @@ const REGISTRIES: &[(&str, &str)] = &[
     ("ruby", "gems.org"),
 ];
 
+/// Where programs and people live on some machines, in two halves as above. `/home` counts with a name behind it.
+const MACHINE_FOLDERS: &[(&str, &str)] = &[("/wo", "rk/"), ("/ro", "ot/"), ("/ho", "me/")];
+
+/// Files that may hold such a path: what they test is a path that nobody should write.
+const MAY_NAME_FOLDERS: &[&str] = &[];
+
 /// Files that tools write, which name their registry.
 const BY_TOOLS: &[&str] = &["Cargo.lock", "package-lock.json"];
 
@@ -42,7 +48,11 @@ pub(super) fn check(workspace: &Workspace) -> Result<Vec<String>> {
                     problems.push(format!("{file}:{}: names the host of a package registry; name the tool instead", n + 1));
                 }
             }
-            if let Some(place) = places.iter().find(|place| line.contains(place.as_str())) {
+            if !MAY_NAME_FOLDERS.contains(&file.as_str())
+                && let Some(place) = machine_folder(line)
+            {
+                problems.push(format!("{file}:{}: `{place}` is a path of one machine; write a relative one", n + 1));
+            } else if let Some(place) = places.iter().find(|place| line.contains(place.as_str())) {
                 problems.push(format!("{file}:{}: `{place}` is a path of one machine; write a relative one", n + 1));
             }
         }
@@ -81,6 +91,21 @@ fn is_module(file: &str) -> bool {
     !file.ends_with("/build.rs") && !file.contains("/fixtures/") && !file.contains("/templates/")
 }
 
+/// The first path of a line that lies in one of [`MACHINE_FOLDERS`], up to the folder.
+fn machine_folder(line: &str) -> Option<String> {
+    MACHINE_FOLDERS.iter().find_map(|(a, b)| {
+        let folder = format!("{a}{b}");
+        line.match_indices(&folder).find_map(|(at, _)| {
+            // `crates/x/work/` is a folder of the project, `https://example.com/home/` an address.
+            let inside = line[..at].ends_with(|c: char| c.is_alphanumeric() || "._-})*".contains(c));
+            let name: String = line[at + folder.len()..].chars().take_while(|c| c.is_alphanumeric() || "._-".contains(*c)).collect();
+            let person = !b.starts_with("me") || !name.is_empty() && line[at + folder.len() + name.len()..].starts_with('/');
+            let named = if b.starts_with("me") { format!("{folder}{name}/") } else { folder.clone() };
+            (!inside && person).then_some(named)
+        })
+    })
+}
+
 /// This machine's folders for the project and for its user: whoever writes them down ties the project to the machine.
 fn machine_places(root: &Path) -> Vec<String> {
     let home = std::env::home_dir();
@@ -100,6 +125,22 @@ mod tests {
         }
         for no in ["crates/a/build.rs", "crates/a/tests/fixtures/x.rs", "xtask/src/new_plugin/templates/tool.rs"] {
             assert!(!is_module(no), "{no}");
+        }
+    }
+
+    #[test]
+    fn folders_of_a_machine_are_told_from_other_paths() {
+        let [work, root, home] = [0, 1, 2].map(|n| format!("{}{}", MACHINE_FOLDERS[n].0, MACHINE_FOLDERS[n].1));
+        for (line, found) in [
+            (format!("cd {work}main"), Some(work.clone())),
+            (format!("\"{root}x\""), Some(root.clone())),
+            (format!("see {home}me/models"), Some(format!("{home}me/"))),
+            (format!("{home}<name>"), None),
+            (format!("crates/x{work}y"), None),
+            (format!("https://example.com{home}me/"), None),
+            ("net/working/".to_owned(), None),
+        ] {
+            assert_eq!(machine_folder(&line), found, "{line}");
         }
     }
 
