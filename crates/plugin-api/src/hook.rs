@@ -166,6 +166,9 @@ pub enum HookReply {
         /// Why, for the user.
         reason: String,
     },
+    /// Something that a newer peer says and this side does not know. It is no consent: the host takes it for a failure.
+    #[serde(other)]
+    Unknown,
 }
 
 impl HookReply {
@@ -180,7 +183,7 @@ impl HookReply {
     }
 }
 
-/// What the host does when a handler fails, panics or is late.
+/// What the host does when a handler fails, panics or is late. A word that this side does not know reads as the strict one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -189,6 +192,7 @@ pub enum OnFailure {
     #[default]
     Open,
     /// Treats the failure as a veto.
+    #[serde(other)]
     Closed,
 }
 

@@ -53,7 +53,7 @@ pub trait Plugin: Send + Sync + Sized + 'static {
     }
 }
 
-/// What became of a new configuration.
+/// What became of a new configuration. A word that this side does not know reads as [`Restart`](Reload::Restart), which is always right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -61,6 +61,7 @@ pub enum Reload {
     /// The instance runs with it.
     Applied,
     /// It needs a new instance.
+    #[serde(other)]
     Restart,
 }
 

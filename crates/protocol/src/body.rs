@@ -277,7 +277,8 @@ impl Body for Embeddings {
     }
 }
 
-/// The bytes of each blob part leave the head; the blob is, for each in order, its length as u32 and its bytes.
+/// The bytes of each blob part leave the head; the blob is, for each in order, its length as u32 and its bytes. The bulk of
+/// kinds of parts that come later stands behind it, where a reader that does not know them leaves it.
 impl Body for ToolOutput {
     fn light(&self) -> Option<Self> {
         if !self.content.iter().any(|p| matches!(p, Part::Blob { .. })) {
@@ -311,7 +312,7 @@ impl Body for ToolOutput {
                 *bytes = Bytes::copy_from_slice(take(&mut blob, len)?);
             }
         }
-        at_end(blob)
+        if self.content.contains(&Part::Unknown) { Ok(()) } else { at_end(blob) }
     }
 }
 

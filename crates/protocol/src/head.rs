@@ -3,7 +3,7 @@
 use std::{any::Any, collections::BTreeMap, path::PathBuf};
 
 use bespoke_plugin_api::{
-    CallCx, CancelToken, Code, Error, Facts, Health, Hook, Inbound, Kind as ContractKind, Level, Result, Spec, Target, Timestamp,
+    CallCx, CancelToken, Code, Error, Facts, Health, Hook, Inbound, Level, Result, Spec, Target, Timestamp,
 };
 use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -35,7 +35,7 @@ pub struct GuestHello {
     pub plugin: String,
     /// Version of the plugin.
     pub version: String,
-    /// What it contributes. Kinds that this side does not know are left out.
+    /// What it contributes. What this side cannot read, such as a kind or a hook that it does not know, is left out.
     #[serde(deserialize_with = "known_specs")]
     pub specs: Vec<Spec>,
 }
@@ -241,7 +241,8 @@ pub enum OutputHead {
 /// A line for the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogHead {
-    /// How much it matters.
+    /// How much it matters. A level that this side does not know reads as `Info`.
+    #[serde(deserialize_with = "known_level")]
     pub level: Level,
     /// The line.
     pub line: String,
@@ -430,10 +431,13 @@ fn none<T>() -> Option<T> {
     None
 }
 
+/// One spec that is newer than this side must not keep the others out.
 fn known_specs<'de, D: Deserializer<'de>>(d: D) -> std::result::Result<Vec<Spec>, D::Error> {
-    let all = Vec::<Value>::deserialize(d)?;
-    let known = all.into_iter().filter(|spec| spec["kind"].as_str().is_some_and(|k| ContractKind::from_name(k).is_some()));
-    known.map(|spec| Spec::deserialize(spec).map_err(serde::de::Error::custom)).collect()
+    Ok(Vec::<Value>::deserialize(d)?.into_iter().filter_map(|spec| Spec::deserialize(spec).ok()).collect())
+}
+
+fn known_level<'de, D: Deserializer<'de>>(d: D) -> std::result::Result<Level, D::Error> {
+    Ok(Level::deserialize(Value::deserialize(d)?).unwrap_or(Level::Info))
 }
 
 fn is_zero(n: &u64) -> bool {

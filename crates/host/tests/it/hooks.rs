@@ -118,6 +118,7 @@ async fn what_fails_closed_is_a_veto_with_the_reason() {
         Plug::new("a").hook(closed(), |_, _| async { panic!("on purpose") }),
         answers("a", closed(), || Err(Error::internal("no list of words"))),
         answers("a", closed(), || Ok(HookReply::replace(HookEvent::on_gateway_start()))),
+        answers("a", closed(), || Ok(HookReply::Unknown)),
     ] {
         let host = started("", [plug]).await;
         said += &(run(&host, "-").await + "\n");
@@ -127,6 +128,7 @@ async fn what_fails_closed_is_a_veto_with_the_reason() {
         a vetoed: `guard` could not decide and fails closed: the call panicked: on purpose
         a vetoed: `guard` could not decide and fails closed: no list of words
         a vetoed: `guard` could not decide and fails closed: answered before_agent_run with an event of on_gateway_start
+        a vetoed: `guard` could not decide and fails closed: answered something that this host does not know
     "#]]
     .assert_eq(&said);
 }

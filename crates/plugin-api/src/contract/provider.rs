@@ -218,6 +218,9 @@ pub enum FinishReason {
     Length,
     /// The model waits for tools.
     ToolCalls,
+    /// A reason that a newer peer gives and this side does not know.
+    #[serde(other)]
+    Unknown,
 }
 
 /// Tokens of one request.
@@ -271,6 +274,9 @@ pub enum ChatDelta {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         usage: Option<Usage>,
     },
+    /// Something that a newer peer says and this side does not know: passed over.
+    #[serde(other)]
+    Unknown,
 }
 
 impl ChatDelta {

@@ -146,6 +146,9 @@ pub enum SttEvent {
         /// What was said.
         transcript: Transcript,
     },
+    /// Something that a newer peer says and this side does not know: passed over.
+    #[serde(other)]
+    Unknown,
 }
 
 impl SttEvent {

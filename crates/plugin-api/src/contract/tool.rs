@@ -76,6 +76,9 @@ pub enum Part {
         /// The bytes.
         bytes: Bytes,
     },
+    /// Something that a newer peer says and this side does not know: passed over.
+    #[serde(other)]
+    Unknown,
 }
 
 impl Part {

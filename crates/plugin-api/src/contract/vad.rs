@@ -65,6 +65,9 @@ pub enum VadEvent {
         /// Where the speech ended, before the trailing silence.
         to: u64,
     },
+    /// Something that a newer peer says and this side does not know: passed over.
+    #[serde(other)]
+    Unknown,
 }
 
 impl VadEvent {

@@ -2,8 +2,8 @@
 
 use bespoke_plugin_api::{
     Audio, AudioChunk, CallCx, CancelToken, ChatDelta, ChatRequest, Code, Embeddings, Error, FinishReason, Hook, HookEvent, HookReply,
-    HttpRequest, Message, Outbound, Part, State, SttRequest, Timestamp, ToolOutput, ToolRequest, ToolSpec, Usage, VadEvent, VadOptions,
-    serde_json::json,
+    HttpRequest, Level, Message, OnFailure, Outbound, Part, Reload, State, SttEvent, SttRequest, Timestamp, ToolOutput, ToolRequest,
+    ToolSpec, Usage, VadEvent, VadOptions, serde_json::json,
 };
 use bespoke_protocol::*;
 use bytes::Bytes;
@@ -86,10 +86,18 @@ fn hellos_tolerate_what_is_newer() {
 
     let newer = json!({
         "protocol": 9, "oldest": 1, "plugin": "p", "version": "2.0.0", "colour": "blue",
-        "specs": [{ "kind": "oracle", "spec": { "name": "x" } }, { "kind": "vad", "spec": { "name": "v", "stripes": 3 } }],
+        "specs": [
+            { "kind": "oracle", "spec": { "name": "x" } },
+            { "kind": "hook", "spec": { "name": "h", "hook": "before_dreaming", "priority": 0, "timeout_ms": 9, "on_failure": "open", "observer": false } },
+            { "kind": "hook", "spec": { "name": "k", "hook": "on_gateway_start", "priority": 0, "timeout_ms": 9, "on_failure": "shrug", "observer": false } },
+            { "kind": "tool", "spec": 7 },
+            { "kind": "vad", "spec": { "name": "v", "stripes": 3 } },
+        ],
     });
     let read: GuestHello = bespoke_plugin_api::serde_json::from_value(newer).unwrap();
-    assert_eq!(read.specs.iter().map(bespoke_plugin_api::Spec::name).collect::<Vec<_>>(), ["v"]);
+    assert_eq!(read.specs.iter().map(bespoke_plugin_api::Spec::name).collect::<Vec<_>>(), ["k", "v"]);
+    let bespoke_plugin_api::Spec::Hook(hook) = &read.specs[0] else { panic!("{read:?}") };
+    assert_eq!(hook.on_failure, OnFailure::Closed);
     assert_eq!(agree(9, 1).unwrap(), 1);
     assert_eq!(agree(9, 2).unwrap_err().code(), Code::LOAD_FAILED);
     assert!(agree(0, 0).unwrap_err().help().unwrap().contains("plugin"));
@@ -179,6 +187,36 @@ fn events_and_requests() {
         &ChannelEdit { message: bespoke_plugin_api::MessageRef::new("c", "1"), new: Outbound::new("c", "t") },
         expect![[r#"EVENT 1 {"message":{"chat":"c","id":"1"},"new":{"chat":"c","text":"t"}} []"#]],
     );
+}
+
+/// What a newer peer says in a new way is passed over, not an error.
+#[test]
+fn unknown_variants_are_read_as_such() {
+    fn read<T: Body>(head: &str, blob: &[u8]) -> T {
+        read_body(&Frame { kind: Kind::EVENT, flags: 0, id: 1, head: head.as_bytes(), blob }).unwrap()
+    }
+    let newer = r#"{"type":"smell","at":[1,{"deep":null}]}"#;
+    assert_eq!(read::<ChatDelta>(newer, &[]), ChatDelta::Unknown);
+    assert_eq!(read::<VadEvent>(newer, &[]), VadEvent::Unknown);
+    assert_eq!(read::<SttEvent>(newer, &[]), SttEvent::Unknown);
+    assert_eq!(read::<HookReply>(r#"{"reply":"postpone","until":3}"#, &[]), HookReply::Unknown);
+    assert_eq!(read::<ChatDelta>(r#"{"type":"finish","reason":"bored"}"#, &[]), ChatDelta::finish(FinishReason::Unknown, None));
+    assert_eq!(read::<Reload>(r#""postponed""#, &[]), Reload::Restart);
+    assert_eq!(read::<Reload>(r#""restart""#, &[]), Reload::Restart);
+    assert_eq!(read::<Reload>(r#""applied""#, &[]), Reload::Applied);
+    for (word, level) in [("debug", Level::Debug), ("error", Level::Error), ("whisper", Level::Info)] {
+        let log: LogHead = bespoke_plugin_api::serde_json::from_value(json!({ "level": word, "line": "" })).unwrap();
+        assert_eq!(log.level, level);
+    }
+
+    // The bulk of an unknown part stands behind that of the known ones.
+    let head = r#"{"content":[{"type":"smell","bytes":[]},{"type":"blob","mime":"m","bytes":[]},{"type":"text","text":"t"}]}"#;
+    let output: ToolOutput = read(head, &[1, 0, 0, 0, 9, 1, 0, 0, 0, 7]);
+    assert_eq!(output.content, [Part::Unknown, Part::blob("m", vec![9]), Part::text("t")]);
+    assert_eq!(output.to_text(), "t");
+
+    body(&ChatDelta::Unknown, expect![[r#"EVENT 1 {"type":"unknown"} []"#]]);
+    body(&HookReply::Unknown, expect![[r#"EVENT 1 {"reply":"unknown"} []"#]]);
 }
 
 /// JSON keeps every finite f32 and f64: an internally tagged enum reads its numbers as f64 first, a struct directly.
