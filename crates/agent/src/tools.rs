@@ -1,7 +1,7 @@
 //! Running the tools that a model asked for, with hooks around each. A tool that fails is told to the model, not to the user.
 
-use bespoke_host::{Host, Outcome};
-use bespoke_plugin_api::{CallCx, Code, Error, Hook, HookEvent, Part, Result, Tool, ToolCall, ToolOutput, ToolRequest, ToolSpec};
+use bespoke_host::Host;
+use bespoke_plugin_api::{CallCx, Code, Error, Part, Result, Tool, ToolCall, ToolOutput, ToolRequest, ToolSpec};
 
 /// Most bytes of a tool's answer that the model is shown; more would push the conversation out of its window.
 const ANSWER_LIMIT: usize = 16 * 1024;
@@ -25,21 +25,8 @@ pub(crate) fn offered(host: &Host, names: Option<&[String]>) -> Vec<ToolSpec> {
 }
 
 /// Runs one call. Whatever goes wrong becomes an answer that the model can read; only cancellation is an error.
-pub(crate) async fn run(host: &Host, cx: &CallCx, session: &str, call: ToolCall, offered: &[ToolSpec]) -> Result<(ToolCall, ToolOutput)> {
-    let event = || HookEvent::before_tool_execute(session.to_owned(), call.clone());
-    let call = match host.hooks().run(cx, Hook::BeforeToolExecute, event).await {
-        Some(Outcome::Proceed(HookEvent::BeforeToolExecute { call, .. })) => call,
-        Some(Outcome::Vetoed { plugin, reason }) => return Ok((call, ToolOutput::error(format!("refused by {plugin}: {reason}")))),
-        _ => call,
-    };
-    let output = execute(host, cx, &call, offered).await?;
-    let event = || HookEvent::after_tool_execute(session.to_owned(), call.clone(), output.clone());
-    let output = match host.hooks().run(cx, Hook::AfterToolExecute, event).await {
-        Some(Outcome::Proceed(HookEvent::AfterToolExecute { output, .. })) => output,
-        Some(Outcome::Vetoed { plugin, reason }) => ToolOutput::error(format!("withheld by {plugin}: {reason}")),
-        _ => output,
-    };
-    Ok((call, output))
+pub(crate) async fn run(host: &Host, cx: &CallCx, call: ToolCall, offered: &[ToolSpec]) -> Result<(ToolCall, ToolOutput)> {
+    host.hooks().around_tool(cx, call, |call| async move { execute(host, cx, &call, offered).await }).await
 }
 
 async fn execute(host: &Host, cx: &CallCx, call: &ToolCall, offered: &[ToolSpec]) -> Result<ToolOutput> {

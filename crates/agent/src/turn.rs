@@ -99,7 +99,7 @@ impl<'a> Work<'a> {
         self.tell(TurnEvent::ToolStarted(call.clone()));
         // A hook may change the call, but not which one it answers.
         let id = call.id.clone();
-        let (call, output) = tools::run(self.agent.host(), self.cx, self.draft.id(), call, offered).await?;
+        let (call, output) = tools::run(self.agent.host(), self.cx, call, offered).await?;
         self.draft.push(Message::tool(id, tools::for_model(&output)));
         self.turn.tool_calls += 1;
         self.tell(TurnEvent::ToolFinished { call, output });

@@ -90,7 +90,7 @@ pub(crate) enum Verb {
     Plugin(Plugin),
     /// Model files: what plugins need, what is here
     #[command(after_help = "Examples:\n  bespoke models\n  bespoke models --json")]
-    Models(Fetching),
+    Models,
     /// The configuration: check, show, change
     #[command(subcommand)]
     Config(ConfigVerb),
@@ -211,6 +211,8 @@ pub(crate) struct Speak {
     /// Speed, 0.5–2.0
     #[arg(long)]
     pub(crate) speed: Option<f32>,
+    #[command(flatten)]
+    pub(crate) fetching: Fetching,
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,11 +1,11 @@
-//! Logs: a line a day's file under `logs/`, warnings also on stderr; secrets are taken out of both.
+//! Logs: `logs/bespoke.log`, set aside when it is full, and on stderr what `--log-level` asks for; without secrets in both.
 
 use std::{
     borrow::Cow,
     fs::File,
     io::{self, Write},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
 use bespoke_host::Redactor;
@@ -21,13 +21,12 @@ use tracing_subscriber::{
 const ROTATE_AT: u64 = 8 << 20;
 const KEPT: usize = 4;
 
-/// What is taken out of every line. Filled once the configuration is read; until then no secret is known to the program.
-static REDACTOR: OnceLock<Redactor> = OnceLock::new();
+/// What is taken out of every line: what the configuration refers to, and from then on what plugins may ask for, too.
+static REDACTOR: RwLock<Option<Redactor>> = RwLock::new(None);
 
 /// Tells the logs what to take out.
 pub(crate) fn redact(redactor: Redactor) {
-    // A second configuration in one process does not happen: the first redactor stays.
-    let _ = REDACTOR.set(redactor);
+    *REDACTOR.write().unwrap_or_else(PoisonError::into_inner) = Some(redactor);
 }
 
 /// Starts logging. A folder that cannot be written is told once; the program goes on without a file.
@@ -133,7 +132,8 @@ impl<W: Write> Write for Redacting<W> {
 
 /// A text without secrets. A formatted line arrives in one write, so a secret is never cut in two.
 pub(crate) fn clean(text: &str) -> Cow<'_, str> {
-    REDACTOR.get().map_or(Cow::Borrowed(text), |redactor| redactor.redact(text))
+    let redactor = REDACTOR.read().unwrap_or_else(PoisonError::into_inner);
+    redactor.as_ref().map_or(Cow::Borrowed(text), |redactor| redactor.redact(text))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bespoke_agent::{Agent, AgentConfig};
-use bespoke_host::{Config, Host, Row, Selection};
+use bespoke_host::{Config, Host, Row, Selection, State};
 use bespoke_plugin_api::Kind;
 use bespoke_voice::{Voice, VoiceConfig};
 
@@ -50,6 +50,8 @@ impl Setup {
             .models(Arc::new(models.clone()))
             .data_dir(paths.data())
             .build()?;
+        // It knows more secrets than the configuration: those that manifests ask for.
+        logs::redact(host.redactor().clone());
         Ok(Setup { out: Out::new(global.json), paths, host, models, agent, voice })
     }
 
@@ -59,11 +61,31 @@ impl Setup {
         let ids = self.plugins_for(needs)?;
         self.host.start(Selection::Ids(&ids)).await;
         let lacking = self.host.lacking_models();
-        if !lacking.is_empty() {
-            self.models.ensure(self.out, &self.host, &lacking, consent)?;
-            self.host.start(Selection::Ids(&lacking)).await;
+        if lacking.is_empty() {
+            return Ok(());
+        }
+        let mut consent = consent.clone();
+        consent.yes |= self.host.config().plugin_defaults()?.auto_install;
+        match self.models.ensure(self.out, &self.host, &lacking, &consent) {
+            Ok(()) => self.host.start(Selection::Ids(&lacking)).await,
+            // Another one stands in, as the configuration allows: whoever uses it says for whom.
+            Err(failure) if failure.exit != Exit::Interrupted && needs.iter().all(|need| self.is_met(need)) => {
+                self.out.note(failure.message);
+            }
+            Err(failure) => return Err(failure),
         }
         Ok(())
+    }
+
+    /// Whether something serves a need. Tools are an offer, not a need.
+    fn is_met(&self, need: &Need<'_>) -> bool {
+        let rows = self.host.rows();
+        let names = if need.names.is_empty() { self.host.default_names(need.kind) } else { need.names.to_vec() };
+        let ready = |name: &String| {
+            let id = self.host.provider_of(need.kind, name);
+            rows.iter().any(|row| Some(&row.id) == id.as_ref() && row.state == State::Ready)
+        };
+        need.kind == Kind::Tool || names.iter().any(ready)
     }
 
     fn plugins_for(&self, needs: &[Need<'_>]) -> Result<Vec<String>> {
@@ -143,6 +165,16 @@ impl Setup {
     pub(crate) fn rows(&self) -> Vec<Row> {
         let mut rows = self.host.rows();
         rows.extend(self.missing());
+        let chains = [
+            (Kind::Vad, &self.voice.vad),
+            (Kind::Stt, &self.voice.stt),
+            (Kind::Tts, &self.voice.tts),
+            (Kind::Provider, &self.agent.provider),
+        ];
+        for (kind, names) in chains {
+            let ids: Vec<String> = names.iter().filter_map(|name| self.host.provider_of(kind, name)).collect();
+            degrade_stand_in(&mut rows, &ids);
+        }
         rows.sort_by(|a, b| a.id.cmp(&b.id));
         rows
     }
@@ -150,6 +182,17 @@ impl Setup {
     /// Rows of the plugins that the configuration speaks of but nobody compiled in.
     pub(crate) fn missing(&self) -> Vec<Row> {
         missing(&self.host, &self.edit())
+    }
+}
+
+/// Of plugins that are tried in order: if the first one failed, the one that serves instead is not what was asked for.
+fn degrade_stand_in(rows: &mut [Row], ids: &[String]) {
+    let Some(first) = ids.first().and_then(|id| rows.iter().find(|row| row.id == *id && row.state == State::Failed)) else { return };
+    let reason = format!("stands in for {}: {}", first.id, first.reason.as_deref().unwrap_or("it failed"));
+    let serves = ids[1..].iter().find_map(|id| rows.iter().position(|row| row.id == *id && row.state == State::Ready));
+    if let Some(row) = serves.map(|at| &mut rows[at]).filter(|row| row.health == "ok") {
+        row.health = "degraded".to_owned();
+        row.reason = Some(reason);
     }
 }
 

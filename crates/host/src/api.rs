@@ -9,7 +9,7 @@ use std::{
 use bespoke_manifest::Model;
 use bespoke_plugin_api::{
     BoxFuture, BoxStream, CallCx, Code, Contribution, Error, Event, Health, HostApi, Kind, Level, Result, Target, Timestamp, Tool,
-    ToolRequest,
+    ToolCall, ToolRequest,
 };
 use serde_json::Value;
 use tokio::runtime::Handle;
@@ -107,8 +107,16 @@ impl HostApi for PluginHost {
         Box::pin(async move {
             match Kind::from_name(&target.kind) {
                 Some(Kind::Tool) => {
-                    let slot = services.registry.find::<dyn Tool>(&target.name)?;
-                    let output = slot.call(&cx?, |tool, cx| async move { tool.call(&cx, ToolRequest::new(args)).await }).await?;
+                    // The hooks stand around a tool whoever asks for it: a guard must not be passed by going through a plugin.
+                    let (cx, registry) = (cx?, &services.registry);
+                    let run = |call: ToolCall| {
+                        let cx = &cx;
+                        async move {
+                            let slot = registry.find::<dyn Tool>(&call.name)?;
+                            slot.call(cx, |tool, cx| async move { tool.call(&cx, ToolRequest::new(call.args)).await }).await
+                        }
+                    };
+                    let (_, output) = services.hooks.around_tool(&cx, ToolCall::new("", target.name, args), run).await?;
                     Ok(serde_json::to_value(output)?)
                 }
                 Some(kind) => Err(Error::unsupported(&format!("calling a {kind} from a plugin"))),

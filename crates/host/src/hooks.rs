@@ -11,7 +11,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use bespoke_plugin_api::{BoxFuture, CallCx, Error, Hook, HookEvent, HookHandler, HookReply, OnFailure, Result};
+use bespoke_plugin_api::{BoxFuture, CallCx, Error, Hook, HookEvent, HookHandler, HookReply, OnFailure, Result, ToolCall, ToolOutput};
 
 use crate::{Leased, Registry, Slot, clock};
 
@@ -69,6 +69,31 @@ impl Hooks {
     fn asking(&self, cx: &CallCx, event: HookEvent) -> BoxFuture<'static, Outcome> {
         let (table, cx) = (self.table.load_full(), cx.quieting(event.hook()));
         Box::pin(async move { dispatch(&table, &cx, event).await })
+    }
+
+    /// Runs a tool with the hooks around it, whoever asked for it. A veto becomes an answer that says who refused.
+    ///
+    /// # Errors
+    /// Only those of `run`.
+    pub async fn around_tool<F>(&self, cx: &CallCx, call: ToolCall, run: impl FnOnce(ToolCall) -> F) -> Result<(ToolCall, ToolOutput)>
+    where
+        F: Future<Output = Result<ToolOutput>> + Send,
+    {
+        let session = || cx.session().unwrap_or_default().to_owned();
+        let event = || HookEvent::before_tool_execute(session(), call.clone());
+        let call = match self.run(cx, Hook::BeforeToolExecute, event).await {
+            Some(Outcome::Proceed(HookEvent::BeforeToolExecute { call, .. })) => call,
+            Some(Outcome::Vetoed { plugin, reason }) => return Ok((call, ToolOutput::error(format!("refused by {plugin}: {reason}")))),
+            _ => call,
+        };
+        let output = run(call.clone()).await?;
+        let event = || HookEvent::after_tool_execute(session(), call.clone(), output.clone());
+        let output = match self.run(cx, Hook::AfterToolExecute, event).await {
+            Some(Outcome::Proceed(HookEvent::AfterToolExecute { output, .. })) => output,
+            Some(Outcome::Vetoed { plugin, reason }) => ToolOutput::error(format!("withheld by {plugin}: {reason}")),
+            _ => output,
+        };
+        Ok((call, output))
     }
 
     /// Takes over the subscriptions of a registry.

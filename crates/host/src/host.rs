@@ -196,11 +196,13 @@ impl Host {
         self.provider(kind, name).map(|plugin| plugin.id().to_owned())
     }
 
+    /// One that may serve goes before one that is switched off or was refused the name: that one only says why it does not.
     fn provider(&self, kind: Kind, name: &str) -> Option<&PluginCell> {
-        let provides = |p: &PluginCell| {
+        let provides = |p: &&PluginCell| {
             p.manifest.as_ref().is_some_and(|m| m.provides.iter().any(|c| c.kind == kind && c.name.as_deref() == Some(name)))
         };
-        self.inner.plugins.iter().map(|p| &**p).find(|p| provides(p))
+        let plugins = || self.inner.plugins.iter().map(|p| &**p).filter(provides);
+        plugins().find(|p| p.may_serve()).or_else(|| plugins().next())
     }
 
     /// Whether a plugin is a stand-in for tests: its manifest has the category `testing`. Such a plugin serves who names it and
@@ -209,9 +211,9 @@ impl Host {
         self.manifest(id).is_some_and(|m| m.categories.iter().any(|c| c == "testing"))
     }
 
-    /// Names of a kind that serve when nothing is configured, sorted: all but those of stand-ins.
+    /// Names of a kind that serve when nothing is configured, sorted: not those of stand-ins, nor of what is switched off.
     pub fn default_names(&self, kind: Kind) -> Vec<String> {
-        let plugins = self.inner.plugins.iter().filter(|p| !self.is_stand_in(p.id()));
+        let plugins = self.inner.plugins.iter().filter(|p| p.may_serve() && !self.is_stand_in(p.id()));
         let provided = plugins.filter_map(|p| p.manifest.clone()).flat_map(|m| m.provides.clone());
         let mut names: Vec<String> = provided.filter(|p| p.kind == kind).filter_map(|p| p.name).collect();
         names.sort();
@@ -225,7 +227,7 @@ impl Host {
 
     /// One row per plugin, by id: what it is and how it does.
     pub fn rows(&self) -> Vec<Row> {
-        self.inner.plugins.iter().map(|plugin| Row::of(plugin)).collect()
+        self.inner.plugins.iter().map(|plugin| Row::of(plugin, &self.inner.redactor)).collect()
     }
 
     /// Threads of plugin code that did not come back in time and are left behind.
@@ -341,13 +343,19 @@ impl Inner {
             }
             Err(error) => {
                 self.services.registry.remove(plugin.id());
-                let reason = self.redactor.redact(error.message()).into_owned();
-                tracing::warn!(plugin = plugin.id(), reason, "did not start");
-                events.emit("plugin.failed", None, json!({ "plugin": plugin.id(), "reason": reason }));
-                let redacted = Error::new(error.code(), reason);
-                plugin.fail(error.help().map_or(redacted.clone(), |help| redacted.with_help(help)));
+                let error = self.clean(&error);
+                tracing::warn!(plugin = plugin.id(), %error, "did not start");
+                events.emit("plugin.failed", None, json!({ "plugin": plugin.id(), "reason": error.message() }));
+                plugin.fail(error);
             }
         }
+    }
+
+    /// What is kept of an error for people, without secrets.
+    fn clean(&self, error: &Error) -> Error {
+        let clean = |text: &str| self.redactor.redact(text).into_owned();
+        let cleaned = Error::new(error.code(), clean(error.message()));
+        error.help().map_or(cleaned.clone(), |help| cleaned.with_help(clean(help)))
     }
 
     async fn start_when_possible(self: &Arc<Self>, plugin: &Arc<PluginCell>) -> Result<Duration> {
@@ -452,7 +460,7 @@ impl Inner {
                 let calls = if left == 1 { "1 call was".to_owned() } else { format!("{left} calls were") };
                 plugin.set(State::Stopped, format!("{calls} still running after {}", shown(self.stop_limit)), None);
             }
-            Err(error) => plugin.fail(error),
+            Err(error) => plugin.fail(self.clean(&error)),
         }
         self.services.events.emit("plugin.stopped", None, json!({ "plugin": plugin.id() }));
     }

@@ -311,6 +311,12 @@ impl PluginCell {
         }
     }
 
+    /// Whether its names are its own: it is not switched off, and no other plugin has them.
+    pub(crate) fn may_serve(&self) -> bool {
+        let status = self.status();
+        status.state != State::Disabled && status.code != Some(Code::ALREADY_LOADED)
+    }
+
     /// Whether it failed only because a model file is not here.
     pub(crate) fn lacks_model(&self) -> bool {
         let status = self.status();

@@ -3,7 +3,10 @@
 use bespoke_plugin_api::{Facts, Health};
 use serde::Serialize;
 
-use crate::plugin::{PluginCell, State, Tier};
+use crate::{
+    Redactor,
+    plugin::{PluginCell, State, Tier},
+};
 
 /// A plugin as it is at this moment.
 #[derive(Debug, Clone, Serialize)]
@@ -42,7 +45,8 @@ pub struct Row {
 }
 
 impl Row {
-    pub(crate) fn of(plugin: &PluginCell) -> Self {
+    pub(crate) fn of(plugin: &PluginCell, redactor: &Redactor) -> Self {
+        let clean = |text: &str| redactor.redact(text).into_owned();
         let status = plugin.status();
         let health = plugin.health();
         let (calls, errors, _) = plugin.metrics().read();
@@ -58,9 +62,9 @@ impl Row {
             description: manifest.map(|m| m.description.clone()).unwrap_or_default(),
             state: status.state,
             health: health.name().to_owned(),
-            reason: health.reason().map(str::to_owned).or(status.reason),
-            fix: status.fix,
-            facts: plugin.facts(),
+            reason: health.reason().or(status.reason.as_deref()).map(clean),
+            fix: status.fix.as_deref().map(clean),
+            facts: plugin.facts().into_iter().map(|(key, value)| (key, clean(&value))).collect(),
             in_flight: plugin.in_flight(),
             calls,
             errors,

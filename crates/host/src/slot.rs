@@ -125,6 +125,18 @@ impl<T: Contract + ?Sized> Slot<T> {
         self.call_within(self.place.plugin.call_limit(), cx, request).await
     }
 
+    /// As [`call`](Self::call), for calls that go on as long as they like, such as `Channel::run`: the same guard, without a
+    /// limit of time.
+    ///
+    /// # Errors
+    /// As [`call`](Self::call).
+    pub async fn run<R, F>(&self, cx: &CallCx, request: impl FnOnce(Arc<T>, CallCx) -> F) -> Result<R>
+    where
+        F: Future<Output = Result<R>> + Send,
+    {
+        self.call_within(Duration::MAX, cx, request).await.map(Leased::into_inner)
+    }
+
     /// As [`call_leased`](Self::call_leased), with a limit of its own; an earlier deadline of the caller still wins.
     pub(crate) async fn call_within<R, F>(
         &self,

@@ -3,11 +3,15 @@
 use std::{cell::RefCell, pin::pin, sync::Arc};
 
 use bespoke_agent::{Agent, Session, TurnEvent};
-use bespoke_plugin_api::{BoxFuture, CallCx, CancelToken, Channel, Code, Duplex, Error, Inbound, Inbox, InboxSink, Kind, MessageRef, next};
+use bespoke_host::{Host, Leased, Outcome, Slot};
+use bespoke_plugin_api::{
+    BoxFuture, CallCx, CancelToken, Channel, Code, Duplex, Error, Hook, HookEvent, Inbound, Inbox, InboxSink, Kind, MessageRef, Outbound,
+    next,
+};
 use tokio::sync::mpsc;
 
 use crate::{
-    cli::{Chat, Global},
+    cli::Chat,
     exit::{Exit, Failure, Result},
     models::Consent,
     output::Out,
@@ -17,8 +21,7 @@ use crate::{
 /// The channel that `chat` talks over.
 const CHANNEL: &str = "terminal";
 
-pub(crate) async fn run(global: &Global, args: Chat) -> Result<()> {
-    let setup = Setup::new(global, &[])?;
+pub(crate) async fn run(setup: &Setup, args: Chat) -> Result<()> {
     let channel = [CHANNEL.to_owned()];
     let mut needs = setup.text_needs();
     needs.push(Need::of(Kind::Channel, &channel));
@@ -30,7 +33,6 @@ pub(crate) async fn run(global: &Global, args: Chat) -> Result<()> {
     }
 
     let (taken, mut messages) = mpsc::channel(1);
-    let lease = slot.lease()?;
     let cx = CallCx::new();
     let inbox = Inbox::new(Arc::new(Taken(taken)));
     // The answer that Ctrl-C stops; without one, Ctrl-C ends the conversation.
@@ -38,22 +40,23 @@ pub(crate) async fn run(global: &Global, args: Chat) -> Result<()> {
     let talk = async {
         let mut session = Session::new("chat");
         while let Some(message) = messages.recv().await {
-            let mut reply = slot.enter(|channel| channel.stream(&message.chat))?;
+            let mut reply = Reply::open(&setup.host, &slot, &message.chat)?;
             let cancel = CancelToken::new();
             answering.replace(Some(cancel.clone()));
-            answer(setup.out, &agent, &cx.with_cancel(cancel), &mut session, &message.text, &mut **reply).await?;
-            answering.replace(None);
-            reply.finish().map_err(left)?;
-            while let Some(sent) = next(&mut **reply).await {
-                sent.map_err(left)?;
+            match received(&setup.host, &cx, message).await {
+                Ok(message) => answer(setup.out, &agent, &cx.with_cancel(cancel), &mut session, &message.text, &mut reply).await?,
+                Err(refused) => setup.out.note(refused.to_string()),
             }
+            answering.replace(None);
+            reply.send(&setup.host, &cx).await?;
         }
         agent.end(&cx, session).await;
         Ok::<(), Failure>(())
     };
-    let talked = {
-        // The channel runs as long as the conversation, so no time limit of a single call holds for it.
-        let (mut listen, mut talk) = (pin!(lease.run(&cx, inbox)), pin!(talk));
+
+    {
+        let listen = slot.run(&cx, |channel, cx| async move { channel.run(&cx, inbox).await });
+        let (mut listen, mut talk) = (pin!(listen), pin!(talk));
         loop {
             tokio::select! {
                 // An error: nobody reads the answers any more, so the next line is not waited for.
@@ -68,21 +71,11 @@ pub(crate) async fn run(global: &Global, args: Chat) -> Result<()> {
                 },
             }
         }
-    };
-    drop(lease);
-    setup.host.shutdown().await;
-    talked
+    }
 }
 
 /// One turn. What goes wrong in it is told, and the conversation goes on: the next question may do better.
-async fn answer(
-    out: Out,
-    agent: &Agent,
-    cx: &CallCx,
-    session: &mut Session,
-    input: &str,
-    reply: &mut dyn Duplex<str, MessageRef>,
-) -> Result<()> {
+async fn answer(out: Out, agent: &Agent, cx: &CallCx, session: &mut Session, input: &str, reply: &mut Reply<'_>) -> Result<()> {
     let mut wrote = Ok(());
     let turn = agent.turn(cx, session, input, |event| match event {
         TurnEvent::Text(text) if wrote.is_ok() => {
@@ -103,6 +96,61 @@ async fn answer(
         Err(error) => out.note(Failure::from(error).to_string()),
     }
     Ok(())
+}
+
+/// A message as the hooks leave it.
+async fn received(host: &Host, cx: &CallCx, message: Inbound) -> Result<Inbound> {
+    let event = || HookEvent::after_message_receive(CHANNEL, message.clone());
+    match host.hooks().run(cx, Hook::AfterMessageReceive, event).await {
+        Some(Outcome::Proceed(HookEvent::AfterMessageReceive { message, .. })) => Ok(message),
+        Some(Outcome::Vetoed { plugin, reason }) => Err(Failure::new(Exit::Consent, format!("refused by {plugin}: {reason}"))),
+        _ => Ok(message),
+    }
+}
+
+/// An answer on its way: shown as it is written, unless a hook wants to see it whole before it leaves.
+enum Reply<'s> {
+    Stream(Leased<dyn Channel, Box<dyn Duplex<str, MessageRef>>>),
+    Whole { slot: &'s Slot<dyn Channel>, chat: String, text: String },
+}
+
+impl<'s> Reply<'s> {
+    fn open(host: &Host, slot: &'s Slot<dyn Channel>, chat: &str) -> Result<Self> {
+        if host.hooks().wants(Hook::BeforeMessageSend) {
+            return Ok(Reply::Whole { slot, chat: chat.to_owned(), text: String::new() });
+        }
+        Ok(Reply::Stream(slot.enter(|channel| channel.stream(chat))?))
+    }
+
+    fn push(&mut self, text: &str) -> bespoke_plugin_api::Result<()> {
+        match self {
+            Reply::Stream(stream) => stream.push(text),
+            Reply::Whole { text: all, .. } => {
+                all.push_str(text);
+                Ok(())
+            }
+        }
+    }
+
+    async fn send(self, host: &Host, cx: &CallCx) -> Result<()> {
+        let (slot, message) = match self {
+            Reply::Stream(mut stream) => {
+                stream.finish().map_err(left)?;
+                while let Some(sent) = next(&mut **stream).await {
+                    sent.map_err(left)?;
+                }
+                return Ok(());
+            }
+            Reply::Whole { slot, chat, text } => (slot, Outbound::new(chat, text)),
+        };
+        let event = || HookEvent::before_message_send(CHANNEL, message.clone());
+        let message = match host.hooks().run(cx, Hook::BeforeMessageSend, event).await {
+            Some(Outcome::Proceed(HookEvent::BeforeMessageSend { message, .. })) => message,
+            Some(Outcome::Vetoed { plugin, reason }) => Outbound::new(message.chat, format!("[withheld by {plugin}: {reason}]")),
+            _ => message,
+        };
+        slot.call(cx, |channel, cx| async move { channel.send(&cx, message).await }).await.map(drop).map_err(left)
+    }
 }
 
 /// A channel that cancels has lost whom it talks with: the conversation is over, and that is no failure.

@@ -15,18 +15,17 @@ use crate::{
     setup::{Setup, missing, sections},
 };
 
-pub(crate) async fn run(global: &Global, verb: ConfigVerb) -> Result<()> {
+pub(crate) async fn run(setup: &Setup, verb: ConfigVerb) -> Result<()> {
     match verb {
-        ConfigVerb::Check => check(global).await,
-        ConfigVerb::Schema => schema(global),
-        ConfigVerb::Show => show(global),
-        ConfigVerb::Get { key } => get(global, &key),
-        ConfigVerb::Set { key, value, dry_run } => set(global, &key, &value, dry_run).await,
+        ConfigVerb::Check => check(setup).await,
+        ConfigVerb::Schema => schema(setup),
+        ConfigVerb::Show => show(setup),
+        ConfigVerb::Get { key } => get(setup, &key),
+        ConfigVerb::Set { .. } => Err(Failure::failed("the file is changed before the set-up reads it")),
     }
 }
 
-async fn check(global: &Global) -> Result<()> {
-    let setup = Setup::new(global, &[])?;
+async fn check(setup: &Setup) -> Result<()> {
     let problems = problems(&setup.host).await?;
     if !problems.is_empty() {
         return Err(ConfigError { problems }.into());
@@ -45,13 +44,11 @@ async fn check(global: &Global) -> Result<()> {
     }
 }
 
-fn schema(global: &Global) -> Result<()> {
-    let setup = Setup::new(global, &[])?;
+fn schema(setup: &Setup) -> Result<()> {
     setup.out.json(&schema::of_file(&setup.host)?, true)
 }
 
-fn show(global: &Global) -> Result<()> {
-    let setup = Setup::new(global, &[])?;
+fn show(setup: &Setup) -> Result<()> {
     let config = setup.host.config();
     if setup.out.json {
         return setup.out.json(&config.get("").unwrap_or_else(|| json!({})), true);
@@ -68,8 +65,7 @@ fn show(global: &Global) -> Result<()> {
     }
 }
 
-fn get(global: &Global, key: &str) -> Result<()> {
-    let setup = Setup::new(global, &[])?;
+fn get(setup: &Setup, key: &str) -> Result<()> {
     let value = match setup.host.config().get(key) {
         Some(value) => value,
         None => {
@@ -89,7 +85,7 @@ fn get(global: &Global, key: &str) -> Result<()> {
 }
 
 /// Changes the file only if the result is a configuration that works.
-async fn set(global: &Global, key: &str, value: &str, dry_run: bool) -> Result<()> {
+pub(crate) async fn set(global: &Global, key: &str, value: &str, dry_run: bool) -> Result<()> {
     let paths = Paths::find(global.config.as_deref())?;
     let path = paths.config.clone().unwrap_or_else(|| paths.home.join("bespoke.toml"));
     let old = match &paths.config {

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::{
     assets::{RECORDINGS, Recording},
-    cli::{Demo, Global},
+    cli::Demo,
     exit::{Failure, Result},
     models::Consent,
     output::{Out, Style},
@@ -19,13 +19,12 @@ use crate::{
 
 use super::{interruptible, speech, vad};
 
-pub(crate) async fn run(global: &Global, args: Demo) -> Result<()> {
+pub(crate) async fn run(setup: &Setup, args: Demo) -> Result<()> {
     if RECORDINGS.is_empty() {
         return Err(Failure::failed("this binary holds no recordings for a demo").help(build_with(&["local"])));
     }
     speech::can_be_written(&args.out)?;
-    let setup = Setup::new(global, &[])?;
-    refuse_stand_ins(&setup)?;
+    refuse_stand_ins(setup)?;
     setup.start(&setup.voice_needs(), &Consent::from(&args.fetching)).await?;
     let (out, voice, cx) = (setup.out, setup.voice()?, interruptible());
     let mut turns = Vec::new();
@@ -49,7 +48,6 @@ pub(crate) async fn run(global: &Global, args: Demo) -> Result<()> {
         }
         turns.push((recording, turn));
     }
-    setup.host.shutdown().await;
 
     let Some((_, last)) = turns.last() else { return Ok(()) };
     let reply = last.audio.as_ref().ok_or_else(|| Failure::failed("the answer could not be spoken; the messages above say why"))?;

@@ -18,7 +18,7 @@ use bespoke_plugin_api::{CallCx, CancelToken};
 use serde_json::json;
 
 use crate::{
-    cli::{Ask, Cli, Global, Verb},
+    cli::{Ask, Cli, ConfigVerb, Verb},
     exit::{Exit, Failure, Result},
     models::Consent,
     output::Out,
@@ -27,19 +27,36 @@ use crate::{
 
 pub(crate) async fn run(cli: Cli) -> Result<()> {
     let global = &cli.global;
+    // These work on the set-up itself, so they come before it.
     match cli.verb {
-        Verb::Demo(args) => demo::run(global, args).await,
-        Verb::Say(args) => speech::say(global, args).await,
-        Verb::Ask(args) => ask(global, args).await,
-        Verb::Chat(args) => chat::run(global, args).await,
-        Verb::Vad(args) => vad::run(global, args).await,
-        Verb::Transcribe(args) => speech::transcribe(global, args).await,
-        Verb::Speak(args) => speech::speak(global, args).await,
-        Verb::Plugin(verb) => plugin::run(global, verb).await,
-        Verb::Models(fetching) => plugin::models(global, &fetching).await,
-        Verb::Config(verb) => config::run(global, verb).await,
-        Verb::Doctor => doctor::run(global).await,
-        Verb::Completions { .. } => Err(Failure::failed("completions are printed before the program starts")),
+        Verb::Config(ConfigVerb::Set { key, value, dry_run }) => return config::set(global, &key, &value, dry_run).await,
+        Verb::Doctor => return doctor::run(global).await,
+        _ => {}
+    }
+    let setup = Setup::new(global, &overrides(&cli.verb))?;
+    let result = match cli.verb {
+        Verb::Demo(args) => demo::run(&setup, args).await,
+        Verb::Say(args) => speech::say(&setup, args).await,
+        Verb::Ask(args) => ask(&setup, args).await,
+        Verb::Chat(args) => chat::run(&setup, args).await,
+        Verb::Vad(args) => vad::run(&setup, args).await,
+        Verb::Transcribe(args) => speech::transcribe(&setup, args).await,
+        Verb::Speak(args) => speech::speak(&setup, args).await,
+        Verb::Plugin(verb) => plugin::run(&setup, verb).await,
+        Verb::Models => plugin::models(&setup).await,
+        Verb::Config(verb) => config::run(&setup, verb).await,
+        Verb::Doctor | Verb::Completions { .. } => Err(Failure::failed("this verb is done before the set-up")),
+    };
+    // However it ended: plugins are stopped in order.
+    setup.host.shutdown().await;
+    result
+}
+
+/// Settings that a verb makes for itself.
+fn overrides(verb: &Verb) -> Vec<(&'static str, &'static str)> {
+    match verb {
+        Verb::Vad(args) => vad::overrides(args.engine),
+        _ => Vec::new(),
     }
 }
 
@@ -49,9 +66,8 @@ pub(crate) fn completions(shell: clap_complete::Shell, mut command: clap::Comman
     Out::new(false).text(&String::from_utf8_lossy(&text))
 }
 
-async fn ask(global: &Global, args: Ask) -> Result<()> {
+async fn ask(setup: &Setup, args: Ask) -> Result<()> {
     let question = with_pipe(args.text)?;
-    let setup = Setup::new(global, &[])?;
     setup.start(&setup.text_needs(), &Consent::from(&args.fetching)).await?;
     let out = setup.out;
     let mut session = Session::new("ask");
@@ -70,7 +86,6 @@ async fn ask(global: &Global, args: Ask) -> Result<()> {
     });
     let turn = turn.await;
     agent.end(&CallCx::new(), session).await;
-    setup.host.shutdown().await;
     wrote?;
     if begun {
         // An answer that broke off ends its line too.

@@ -5,33 +5,31 @@ use bespoke_plugin_api::Kind;
 use serde_json::json;
 
 use crate::{
-    cli::{Fetching, Global, Plugin},
+    cli::{Fetching, Plugin},
     exit::{Exit, Failure, Result},
     models::{self, Consent, Listed},
     output::{self, Style},
     setup::{Setup, build_with},
 };
 
-pub(crate) async fn run(global: &Global, verb: Plugin) -> Result<()> {
+pub(crate) async fn run(setup: &Setup, verb: Plugin) -> Result<()> {
     match verb {
-        Plugin::List { kind } => list(global, kind.as_deref()).await,
-        Plugin::Info { id } => info(global, &id).await,
-        Plugin::DownloadFiles { ids, fetching, dry_run } => download_files(global, &ids, &fetching, dry_run).await,
+        Plugin::List { kind } => list(setup, kind.as_deref()).await,
+        Plugin::Info { id } => info(setup, &id).await,
+        Plugin::DownloadFiles { ids, fetching, dry_run } => download_files(setup, &ids, &fetching, dry_run).await,
     }
 }
 
-async fn list(global: &Global, kind: Option<&str>) -> Result<()> {
+async fn list(setup: &Setup, kind: Option<&str>) -> Result<()> {
     if let Some(kind) = kind
         && Kind::from_name(kind).is_none()
     {
         let kinds: Vec<_> = Kind::ALL.iter().map(|k| k.name()).collect();
         return Err(Failure::new(Exit::Usage, format!("`{kind}` is no kind of contribution; kinds: {}", kinds.join(", "))));
     }
-    let setup = Setup::new(global, &[])?;
     setup.host.start(Selection::All).await;
     let mut rows = setup.rows();
     rows.retain(|row| kind.is_none_or(|kind| row.kinds.iter().any(|k| k == kind)));
-    setup.host.shutdown().await;
     let out = setup.out;
     if out.json {
         return out.json(&rows, true);
@@ -79,17 +77,14 @@ fn engine(row: &Row) -> Option<String> {
     (row.reason.is_none()).then(|| row.facts.get("engine").cloned()).flatten()
 }
 
-async fn info(global: &Global, id: &str) -> Result<()> {
-    let setup = Setup::new(global, &[])?;
+async fn info(setup: &Setup, id: &str) -> Result<()> {
     setup.host.start(Selection::Ids(&[id.to_owned()])).await;
     let row = setup.rows().into_iter().find(|row| row.id == id);
     let out = setup.out;
     let Some(row) = row else {
-        setup.host.shutdown().await;
         return Err(setup.no_plugin(id));
     };
     let manifest = setup.host.manifest(id);
-    setup.host.shutdown().await;
     if out.json {
         let models: Vec<_> = manifest
             .iter()
@@ -133,8 +128,7 @@ async fn info(global: &Global, id: &str) -> Result<()> {
     Ok(())
 }
 
-async fn download_files(global: &Global, ids: &[String], fetching: &Fetching, dry_run: bool) -> Result<()> {
-    let setup = Setup::new(global, &[])?;
+async fn download_files(setup: &Setup, ids: &[String], fetching: &Fetching, dry_run: bool) -> Result<()> {
     let consent = Consent { yes: true, ..Consent::from(fetching) };
     let all: Vec<String> = setup.host.rows().into_iter().map(|row| row.id).collect();
     if let Some(unknown) = ids.iter().find(|id| !all.contains(id)) {
@@ -144,9 +138,8 @@ async fn download_files(global: &Global, ids: &[String], fetching: &Fetching, dr
     // Without names, those that cannot start without a file; a named one gets its files whether it needs them now or not.
     let ids = if ids.is_empty() {
         setup.host.start(Selection::All).await;
-        let lacking = setup.host.lacking_models();
-        setup.host.shutdown().await;
-        lacking
+
+        setup.host.lacking_models()
     } else {
         ids.to_vec()
     };
@@ -190,16 +183,13 @@ async fn download_files(global: &Global, ids: &[String], fetching: &Fetching, dr
     }
 }
 
-pub(crate) async fn models(global: &Global, fetching: &Fetching) -> Result<()> {
-    let setup = Setup::new(global, &[])?;
-    let consent = Consent::from(fetching);
+pub(crate) async fn models(setup: &Setup) -> Result<()> {
     setup.host.start(Selection::All).await;
     let lacking = setup.host.lacking_models();
-    setup.host.shutdown().await;
     let mut rows = Vec::new();
     for row in setup.host.rows() {
         let Some(manifest) = setup.host.manifest(&row.id) else { continue };
-        for Listed { model, path, .. } in setup.models.list(&row.id, &manifest.models, &consent)? {
+        for Listed { model, path, .. } in setup.models.list(&row.id, &manifest.models, &Consent::default())? {
             let state = match (&path, lacking.contains(&row.id)) {
                 (Some(_), _) => "here",
                 (None, true) => "missing",

@@ -5,11 +5,11 @@ use std::path::Path;
 use bespoke_agent::Session;
 use bespoke_audio::{read_wav, write_wav};
 use bespoke_plugin_api::{Audio, CallCx, Kind};
-use bespoke_voice::{Span, VoiceEvent, VoiceTurn};
+use bespoke_voice::{Span, Voice, VoiceEvent, VoiceTurn};
 use serde_json::json;
 
 use crate::{
-    cli::{Global, Say, Speak, Transcribe},
+    cli::{Say, Speak, Transcribe},
     exit::{Exit, Failure, Result},
     models::Consent,
     output::Out,
@@ -18,10 +18,9 @@ use crate::{
 
 use super::{interruptible, with_pipe};
 
-pub(crate) async fn say(global: &Global, args: Say) -> Result<()> {
+pub(crate) async fn say(setup: &Setup, args: Say) -> Result<()> {
     args.out.as_deref().map_or(Ok(()), can_be_written)?;
-    let audio = read(Out::new(global.json), &args.input)?;
-    let setup = Setup::new(global, &[])?;
+    let audio = read(setup.out, &args.input)?;
     setup.start(&setup.voice_needs(), &Consent::from(&args.fetching)).await?;
     let out = setup.out;
     let mut session = Session::new("say");
@@ -34,7 +33,6 @@ pub(crate) async fn say(global: &Global, args: Say) -> Result<()> {
     });
     let turn = turn.await;
     voice.agent().end(&CallCx::new(), session).await;
-    setup.host.shutdown().await;
     wrote?;
     let turn = turn?;
     if !out.json && turn.reply.is_some() {
@@ -86,8 +84,7 @@ fn spans(speech: &[Span]) -> Vec<[f64; 2]> {
     speech.iter().map(|s| [s.from.as_secs_f64(), s.to.as_secs_f64()]).collect()
 }
 
-pub(crate) async fn transcribe(global: &Global, args: Transcribe) -> Result<()> {
-    let setup = Setup::new(global, &[])?;
+pub(crate) async fn transcribe(setup: &Setup, args: Transcribe) -> Result<()> {
     let needs = [Need::of(Kind::Vad, &setup.voice.vad), Need::of(Kind::Stt, &setup.voice.stt)];
     setup.start(&needs, &Consent::from(&args.fetching)).await?;
     let (out, voice, cx) = (setup.out, setup.voice()?, interruptible());
@@ -116,22 +113,20 @@ pub(crate) async fn transcribe(global: &Global, args: Transcribe) -> Result<()> 
             }
         }
     }
-    setup.host.shutdown().await;
     match failed {
         0 => Ok(()),
         n => Err(Failure::failed(format!("{n} of {} files could not be transcribed", args.files.len()))),
     }
 }
 
-pub(crate) async fn speak(global: &Global, args: Speak) -> Result<()> {
+pub(crate) async fn speak(setup: &Setup, args: Speak) -> Result<()> {
     can_be_written(&args.out)?;
     let text = with_pipe(args.text)?;
-    let mut setup = Setup::new(global, &[])?;
-    setup.voice.voice = args.voice.or(setup.voice.voice);
-    setup.voice.speed = args.speed.or(setup.voice.speed);
-    setup.start(&[Need::of(Kind::Tts, &setup.voice.tts)], &Consent::default()).await?;
-    let spoken = setup.voice()?.speak(&interruptible(), &text, |_| {}).await;
-    setup.host.shutdown().await;
+    let mut config = setup.voice.clone();
+    config.voice = args.voice.or(config.voice);
+    config.speed = args.speed.or(config.speed);
+    setup.start(&[Need::of(Kind::Tts, &config.tts)], &Consent::from(&args.fetching)).await?;
+    let spoken = Voice::new(setup.agent()?, config)?.speak(&interruptible(), &text, |_| {}).await;
     let audio = spoken?.audio.ok_or_else(|| Failure::failed("there is nothing to speak in this text"))?;
     write_wav(&args.out, &audio.samples, audio.rate)?;
     let seconds = audio.duration().as_secs_f64();

@@ -4,11 +4,11 @@ use std::{fmt::Write, path::Path, time::Duration};
 
 use bespoke_audio::{TimestampOptions, speech_timestamps};
 use bespoke_host::Slot;
-use bespoke_plugin_api::{Audio, Kind, VadEvent, VadOptions, try_next};
+use bespoke_plugin_api::{Audio, Kind, VadEvent, VadOptions, next, try_next};
 use serde::Serialize;
 
 use crate::{
-    cli::{Global, Vad, VadEngine, VadFormat},
+    cli::{Vad, VadEngine, VadFormat},
     exit::{Failure, Result},
     models::Consent,
     output::Out,
@@ -41,18 +41,24 @@ struct Edge {
     samples_index: u64,
 }
 
-pub(crate) async fn run(global: &Global, args: Vad) -> Result<()> {
-    let (names, overrides): (Option<&str>, Vec<(&str, &str)>) = match args.engine {
-        VadEngine::Auto => (None, vec![]),
-        VadEngine::Ort => (Some("silero"), vec![("plugins.silero.engine", "ort")]),
-        VadEngine::Builtin => (Some("silero"), vec![("plugins.silero.engine", "builtin")]),
-        VadEngine::Energy => (Some("energy"), vec![]),
+/// The detector's own setting behind `--engine`.
+pub(crate) fn overrides(engine: VadEngine) -> Vec<(&'static str, &'static str)> {
+    match engine {
+        VadEngine::Ort => vec![("plugins.silero.engine", "ort")],
+        VadEngine::Builtin => vec![("plugins.silero.engine", "builtin")],
+        VadEngine::Auto | VadEngine::Energy => Vec::new(),
+    }
+}
+
+pub(crate) async fn run(setup: &Setup, args: Vad) -> Result<()> {
+    let names = match args.engine {
+        VadEngine::Auto => setup.voice.vad.clone(),
+        VadEngine::Ort | VadEngine::Builtin => vec!["silero".to_owned()],
+        VadEngine::Energy => vec!["energy".to_owned()],
     };
-    let setup = Setup::new(global, &overrides)?;
-    let names = names.map_or_else(|| setup.voice.vad.clone(), |name| vec![name.to_owned()]);
     setup.start(&[Need::of(Kind::Vad, &names)], &Consent::from(&args.fetching)).await?;
     let out = setup.out;
-    let vad = choose(&setup, &names)?;
+    let vad = choose(setup, &names)?;
     let engine = setup.rows().into_iter().find(|row| row.id == vad.plugin()).and_then(|row| row.facts.get("engine").cloned());
     let engine = engine.unwrap_or_else(|| vad.name().to_owned());
 
@@ -74,11 +80,10 @@ pub(crate) async fn run(global: &Global, args: Vad) -> Result<()> {
                 if n > 0 {
                     out.line("")?;
                 }
-                table(&setup, &found)?;
+                table(setup, &found)?;
             }
         }
     }
-    setup.host.shutdown().await;
     match failed {
         0 => Ok(()),
         n => Err(Failure::failed(format!("{n} of {} files could not be read", args.files.len()))),
@@ -105,12 +110,19 @@ fn choose(setup: &Setup, names: &[String]) -> Result<Slot<dyn bespoke_plugin_api
 async fn listen(out: Out, vad: &Slot<dyn bespoke_plugin_api::Vad>, engine: &str, path: &Path) -> Result<Found> {
     let audio = speech::read(out, path)?;
     let (vad, name, engine) = (vad.clone(), stem(path), engine.to_owned());
-    let task = tokio::task::spawn_blocking(move || detect(&vad, name, engine, &audio));
+    let runtime = tokio::runtime::Handle::current();
+    let task = tokio::task::spawn_blocking(move || detect(&runtime, &vad, name, engine, &audio));
     task.await.map_err(|e| Failure::failed(format!("the detector: {e}")))?
 }
 
 /// Runs on a working thread: a detector computes in `push`.
-fn detect(vad: &Slot<dyn bespoke_plugin_api::Vad>, name: String, engine: String, audio: &Audio) -> Result<Found> {
+fn detect(
+    runtime: &tokio::runtime::Handle,
+    vad: &Slot<dyn bespoke_plugin_api::Vad>,
+    name: String,
+    engine: String,
+    audio: &Audio,
+) -> Result<Found> {
     let begun = std::time::Instant::now();
     let mut stream = vad.enter(|vad| vad.open(&VadOptions::new(audio.rate)))?;
     let (mut probs, mut events) = (Vec::new(), Vec::new());
@@ -128,7 +140,8 @@ fn detect(vad: &Slot<dyn bespoke_plugin_api::Vad>, name: String, engine: String,
         }
     }
     stream.finish()?;
-    while let Some(event) = try_next(&mut **stream) {
+    // A detector may answer late: its stream is over when it says so.
+    while let Some(event) = runtime.block_on(next(&mut **stream)) {
         take(event?);
     }
     let length = audio.samples.len() as u64;

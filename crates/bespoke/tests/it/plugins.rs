@@ -85,7 +85,36 @@ fn one_bad_plugin_is_told_with_its_place_and_the_others_run() {
     }
     // The next detector stands in for the one that failed, and that is told.
     let file = crate::program::fixtures().join("audio/librivox_0890.wav");
-    let found = user.run(["vad".as_ref(), file.as_os_str(), "--format".as_ref(), "jsonl".as_ref()]).ok().says("silero does not work");
+    let found = user
+        .run(["vad".as_ref(), file.as_os_str(), "--format".as_ref(), "jsonl".as_ref()])
+        .ok()
+        .says("the next detector stands in: silero");
+    assert_eq!(found.lines()[0]["engine"], "energy");
+    let energy = row(&rows, "energy");
+    assert_eq!(energy["health"], "degraded");
+    assert!(energy["reason"].as_str().unwrap().starts_with("stands in for silero: "), "{energy}");
+}
+
+#[test]
+fn without_its_model_and_without_consent_another_detector_takes_over() {
+    let user = User::new().configured("[plugins.silero]\nmodel_file = \"/nonexistent/silero_vad.onnx\"\n");
+    let file = crate::program::fixtures().join("audio/librivox_0890.wav");
+    let found = user
+        .run(["vad".as_ref(), file.as_os_str(), "--format".as_ref(), "jsonl".as_ref()])
+        .ok()
+        .says("the next detector stands in: silero");
+    assert_eq!(found.lines()[0]["engine"], "energy");
+    // Asked for by name, there is no other.
+    let named = user.run(["vad".as_ref(), file.as_os_str(), "--engine".as_ref(), "builtin".as_ref()]);
+    assert_ne!(named.code, 0, "{named:?}");
+}
+
+#[test]
+fn a_plugin_that_gives_way_to_another_of_the_same_name_is_not_waited_for() {
+    // Two detectors in one list, the first switched off: the second one serves, and nobody asks for the first.
+    let user = User::new().configured("[plugins.silero]\nenabled = false\n");
+    let file = crate::program::fixtures().join("audio/librivox_0890.wav");
+    let found = user.run(["vad".as_ref(), file.as_os_str(), "--format".as_ref(), "jsonl".as_ref()]).ok();
     assert_eq!(found.lines()[0]["engine"], "energy");
 }
 
