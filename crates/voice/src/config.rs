@@ -16,28 +16,37 @@ const SPEEDS: std::ops::RangeInclusive<f32> = 0.5..=2.0;
 #[non_exhaustive]
 pub struct VoiceConfig {
     /// Names of detectors, tried in order.
+    #[cfg_attr(test, schemars(extend("x-reload" = "live")))]
     pub vad: Vec<String>,
     /// Names of engines that transcribe, tried in order.
+    #[cfg_attr(test, schemars(extend("x-reload" = "live")))]
     pub stt: Vec<String>,
     /// Names of engines that speak, tried in order.
+    #[cfg_attr(test, schemars(extend("x-reload" = "live")))]
     pub tts: Vec<String>,
     /// Language that is spoken, as a BCP 47 tag; the engine's default when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(extend("x-reload" = "live")))]
     pub language: Option<String>,
     /// Voice that answers; the engine's default when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(extend("x-reload" = "live")))]
     pub voice: Option<String>,
     /// Speed of the answer, 0.5–2.0, 1.0 is natural; the engine's default when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(extend("x-reload" = "live")))]
     pub speed: Option<f32>,
     /// Whether somebody who speaks stops a reply. Without it, what is said during a reply is ignored: right for a loudspeaker
     /// that the microphone hears.
+    #[cfg_attr(test, schemars(extend("x-reload" = "live")))]
     pub barge_in: bool,
     /// How much speech stops a reply, in milliseconds: windows of at least even odds, counted from the detector's start of
     /// speech. What is shorter is a cough or a "mhm" and is ignored. 0 stops at once.
+    #[cfg_attr(test, schemars(extend("x-reload" = "live")))]
     pub barge_in_min_ms: u64,
     /// A live utterance is answered after this many seconds even if nobody has paused; the rest up to the next pause is not
     /// heard. A recording is transcribed in pieces of at most this length, and nothing of it is lost.
+    #[cfg_attr(test, schemars(extend("x-reload" = "live")))]
     pub max_utterance_s: u64,
 }
 
