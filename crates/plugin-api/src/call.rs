@@ -42,6 +42,8 @@ pub struct CallCx {
     /// Hooks that must not fire for calls made under this context: a handler's own calls do not fire its hook.
     quiet: u64,
     depth: u8,
+    /// In a guest, the number of the call on the wire, so that the host can tell on whose behalf the plugin asks; 0 elsewhere.
+    wire_call: u32,
     rest: Option<Arc<Rest>>,
 }
 
@@ -110,6 +112,19 @@ impl CallCx {
         self.depth
     }
 
+    /// The number of the call on the wire that this context belongs to; `None` outside of guests and calls.
+    #[doc(hidden)]
+    pub fn wire_call(&self) -> Option<u32> {
+        Some(self.wire_call).filter(|id| *id != 0)
+    }
+
+    /// As the context of that call on the wire.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_wire_call(&self, id: u32) -> Self {
+        CallCx { wire_call: id, ..self.clone() }
+    }
+
     /// Whether calls under this context may fire `hook`.
     pub fn fires(&self, hook: Hook) -> bool {
         self.quiet & hook.bit() == 0
@@ -136,7 +151,15 @@ impl CallCx {
     /// With a token of its own.
     #[must_use]
     pub fn with_cancel(&self, token: CancelToken) -> Self {
-        CallCx { cancel: token, deadline: self.deadline, trace: self.trace, quiet: self.quiet, depth: self.depth, rest: self.rest.clone() }
+        CallCx {
+            cancel: token,
+            deadline: self.deadline,
+            trace: self.trace,
+            quiet: self.quiet,
+            depth: self.depth,
+            wire_call: self.wire_call,
+            rest: self.rest.clone(),
+        }
     }
 
     /// For a session.

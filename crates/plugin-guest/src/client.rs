@@ -56,7 +56,7 @@ impl HostApi for Client {
     }
 
     fn call(&self, cx: &CallCx, target: Target, args: Value) -> BoxFuture<'static, Result<Value>> {
-        self.request(method::HOST_CALL, Some(cx), &HostCallArgs { target, args })
+        self.request(method::HOST_CALL, Some(cx), &HostCallArgs { call: cx.wire_call(), target, args })
     }
 
     /// The host's refusal comes later and stands in its log: this side cannot wait for it.

@@ -185,7 +185,7 @@ impl Core {
         let token = CancelToken::new();
         let work = Route::read(frame).and_then(|route| {
             let (shared, id) = (self.shared.clone(), frame.id);
-            let cx = route.cx.to_cx(token.clone())?.with_progress(move |value| {
+            let cx = route.cx.to_cx(token.clone())?.with_wire_call(id).with_progress(move |value| {
                 // Progress that does not fit a frame is not worth failing the call for.
                 let _ = put_json(shared.outbox().lane(Kind::PROGRESS), Kind::PROGRESS, id, &value);
                 shared.platform.wake();

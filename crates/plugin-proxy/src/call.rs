@@ -146,6 +146,10 @@ impl<R: Body> Waiting for CallSlot<R> {
         }
     }
 
+    fn cx(&self) -> Option<CallCx> {
+        Some(self.cx.clone())
+    }
+
     fn inbox(&self) -> Option<Inbox> {
         self.company.inbox.clone()
     }

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
-use bespoke_plugin_api::{Code, Error, HostApi, Inbox, Result, serde_json::Value};
+use bespoke_plugin_api::{CallCx, Code, Error, HostApi, Inbox, Result, serde_json::Value};
 use bespoke_protocol::{Frame, Kind, Lane, OutputHead, Vitals, put_plain};
 
 use crate::{link::Link, server::Serving, start::HelloSlot};
@@ -42,6 +42,10 @@ pub(crate) trait Waiting: Send + Sync {
     fn progress(&self, _value: Value) {}
     /// A line of a command.
     fn output(&self, _line: OutputHead) {}
+    /// The context of a call, under which its guest may call on; `None` for what has none.
+    fn cx(&self) -> Option<CallCx> {
+        None
+    }
     /// Where messages of a running channel go.
     fn inbox(&self) -> Option<Inbox> {
         None

@@ -104,8 +104,10 @@ fn begin(inner: &Arc<Inner>, frame: &Frame<'_>) -> Result<()> {
         }
         method::HOST_CALL => {
             let args: HostCallArgs = read_args(frame)?;
-            let token = CancelToken::new();
-            let cx = route.cx.to_cx(token.clone())?;
+            // Under what the host knows of the call, not what the guest says of it: a guest must not get out of a limit.
+            let base = args.call.and_then(|call| inner.waiting(call)?.cx()).unwrap_or_default();
+            let token = base.cancel_token().child();
+            let cx = route.cx.under(&base, token.clone())?;
             answer_later(inner, id, token, host.call(&cx, args.target, args.args))?;
         }
         method::HOST_ACCEPT => {

@@ -24,7 +24,7 @@ impl Inner {
         name: &str,
         options: &A,
     ) -> Result<Box<dyn Duplex<I, O>>> {
-        let reader = Reader::<O>::register(self);
+        let reader = Reader::<O>::register(self, None);
         let mut frame = Vec::new();
         put_call(&mut frame, Kind::OPEN, reader.id, method, name, &CxHead::default(), options)?;
         self.send(Lane::Control, &frame)?;
@@ -40,7 +40,7 @@ impl Inner {
         name: &str,
         args: &A,
     ) -> Result<BoxStream<O>> {
-        let reader = Reader::<O>::register(self);
+        let reader = Reader::<O>::register(self, Some(cx.clone()));
         let mut frame = Vec::new();
         let head = CxHead::of(cx);
         put_call(&mut frame, Kind::CALL, reader.id, method, name, &head, args)?;
@@ -81,6 +81,8 @@ impl Input for str {
 
 /// What the driver's thread writes and the stream's reader reads.
 struct Slot<O> {
+    /// Of a call whose answer is a stream.
+    cx: Option<CallCx>,
     state: Mutex<State<O>>,
 }
 
@@ -96,10 +98,10 @@ struct State<O> {
 }
 
 impl<O> Slot<O> {
-    fn new() -> Arc<Self> {
+    fn new(cx: Option<CallCx>) -> Arc<Self> {
         let events = VecDeque::new();
         let state = State { answer: None, events, end: None, credit: i64::from(INPUT_WINDOW), reader: None, writer: None };
-        Arc::new(Slot { state: Mutex::new(state) })
+        Arc::new(Slot { cx, state: Mutex::new(state) })
     }
 
     fn state(&self) -> MutexGuard<'_, State<O>> {
@@ -160,6 +162,10 @@ impl<O: Body> Waiting for Slot<O> {
         });
     }
 
+    fn cx(&self) -> Option<CallCx> {
+        self.cx.clone()
+    }
+
     fn credit(&self, bytes: u32) {
         self.change(|state| state.credit = state.credit.saturating_add(i64::from(bytes)).min(i64::from(INPUT_WINDOW)));
     }
@@ -176,8 +182,8 @@ struct Reader<O: Body> {
 }
 
 impl<O: Body> Reader<O> {
-    fn register(inner: &Arc<Inner>) -> Self {
-        let slot = Slot::new();
+    fn register(inner: &Arc<Inner>, cx: Option<CallCx>) -> Self {
+        let slot = Slot::new(cx);
         Reader { inner: inner.clone(), id: inner.register(slot.clone()), slot, taken: 0, over: false }
     }
 

@@ -3,7 +3,7 @@
 use std::{any::Any, collections::BTreeMap, path::PathBuf};
 
 use bespoke_plugin_api::{
-    CallCx, CancelToken, Code, Error, Facts, Health, Hook, Inbound, Level, Result, Spec, Target, Timestamp,
+    CallCx, CancelToken, Code, Error, Facts, Health, Hook, Inbound, Level, MAX_DEPTH, Result, Spec, Target, Timestamp,
 };
 use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -191,9 +191,7 @@ impl CxHead {
     /// # Errors
     /// `RESOURCE_EXHAUSTED` for a depth beyond the limit.
     pub fn to_cx(&self, token: CancelToken) -> Result<CallCx> {
-        if self.depth > bespoke_plugin_api::MAX_DEPTH {
-            return Err(Error::new(Code::RESOURCE_EXHAUSTED, format!("a call at depth {}: is there a cycle of plugins?", self.depth)));
-        }
+        check_depth(self.depth)?;
         let mut cx = CallCx::new();
         if let Some(caller) = &self.caller {
             cx = cx.nested(caller)?;
@@ -209,6 +207,24 @@ impl CxHead {
             cx = cx.with_session(session);
         }
         Ok(self.quiet.iter().filter_map(|name| Hook::from_name(name)).fold(cx, |cx, hook| cx.quieting(hook)))
+    }
+
+    /// The context of a call that a guest makes under `base`, over a token of its own. What the guest says can only make it
+    /// narrower: deeper, sooner over, cancelled. Session, caller, trace and quiet hooks are those of `base`: a guest that could
+    /// quiet a hook would get past its guard.
+    ///
+    /// # Errors
+    /// `RESOURCE_EXHAUSTED` for a depth beyond the limit.
+    pub fn under(&self, base: &CallCx, token: CancelToken) -> Result<CallCx> {
+        check_depth(self.depth)?;
+        if self.cancelled {
+            token.cancel();
+        }
+        let cx = base.with_cancel(token).with_depth(base.depth().max(self.depth));
+        Ok(match self.deadline {
+            Some(at) => cx.with_deadline(at),
+            None => cx,
+        })
     }
 
     fn is_empty(&self) -> bool {
@@ -257,9 +273,12 @@ pub struct SleepArgs {
 
 impl Body for SleepArgs {}
 
-/// Arguments of `host.call`; its context is that of the head.
+/// Arguments of `host.call`. Its context is the host's own of the call that it is made under; the head can only narrow that.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HostCallArgs {
+    /// The CALL that it is made under. Without one, or when that has ended, the host begins a fresh context.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call: Option<u32>,
     /// Who is called.
     pub target: Target,
     /// With what.
@@ -412,6 +431,13 @@ pub fn read_end(frame: &Frame<'_>) -> Result<()> {
 pub fn panicked(payload: &(dyn Any + Send)) -> Error {
     let what = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
     Error::new(Code::PLUGIN_EXCEPTION, format!("panicked: {}", what.unwrap_or("without a message")))
+}
+
+fn check_depth(depth: u8) -> Result<()> {
+    if depth > MAX_DEPTH {
+        return Err(Error::new(Code::RESOURCE_EXHAUSTED, format!("a call at depth {depth}: is there a cycle of plugins?")));
+    }
+    Ok(())
 }
 
 fn unreadable(frame: &Frame<'_>, why: &str) -> Error {

@@ -4,4 +4,5 @@ mod guest;
 mod host_api;
 mod proxy;
 mod streams;
+mod under;
 mod world;

@@ -2,8 +2,8 @@
 
 use bespoke_plugin_api::{
     Audio, AudioChunk, CallCx, CancelToken, ChatDelta, ChatRequest, Code, Embeddings, Error, FinishReason, Hook, HookEvent, HookReply,
-    HttpRequest, Level, Message, OnFailure, Outbound, Part, Reload, State, SttEvent, SttRequest, Timestamp, ToolOutput, ToolRequest,
-    ToolSpec, Usage, VadEvent, VadOptions, serde_json::json,
+    HttpRequest, Level, Message, OnFailure, Outbound, Part, Reload, State, SttEvent, SttRequest, Target, Timestamp, ToolOutput,
+    ToolRequest, ToolSpec, Usage, VadEvent, VadOptions, serde_json::json,
 };
 use bespoke_protocol::*;
 use bytes::Bytes;
@@ -182,6 +182,14 @@ fn events_and_requests() {
     body(
         &HookReply::replace(HookEvent::before_agent_run("s", "i")),
         expect![[r#"EVENT 1 {"reply":"replace","event":{"hook":"before_agent_run","session":"s","input":"i"}} []"#]],
+    );
+    body(
+        &HostCallArgs { call: Some(3), target: Target::new("tool", "clock"), args: json!({}) },
+        expect![[r#"EVENT 1 {"call":3,"target":{"kind":"tool","name":"clock"},"args":{}} []"#]],
+    );
+    body(
+        &HostCallArgs { call: None, target: Target::new("tool", "clock"), args: json!({}) },
+        expect![[r#"EVENT 1 {"target":{"kind":"tool","name":"clock"},"args":{}} []"#]],
     );
     body(
         &ChannelEdit { message: bespoke_plugin_api::MessageRef::new("c", "1"), new: Outbound::new("c", "t") },
