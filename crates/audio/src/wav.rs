@@ -147,7 +147,8 @@ pub fn decode_wav(mut reader: impl Read, name: &Path) -> Result<Wav, WavError> {
 }
 
 /// Writes mono 16-bit PCM; samples beyond ±1.0 are clipped. A file written here and read again has
-/// the same samples to within half a step (1/65536).
+/// the same samples to within half a step (1/65536). An older file of that name is there until the
+/// new one is complete.
 ///
 /// # Errors
 /// [`WavError::Io`] when the file cannot be written, [`WavError::Header`] when it would be larger
@@ -161,12 +162,26 @@ pub fn write_wav(path: &Path, samples: &[f32], rate: u32) -> Result<(), WavError
     if samples.len() > (u32::MAX as usize - 64) / 2 {
         return Err(WavError::Header { path: path.to_owned(), reason: "more than 4 GiB of sound".into() });
     }
-    let mut writer = hound::WavWriter::create(path, spec).map_err(failed)?;
-    for &sample in samples {
-        // `as` saturates and turns NaN into 0.
-        writer.write_sample((sample * 32_768.0).round() as i16).map_err(failed)?;
+    let write = |path: &Path| {
+        let mut writer = hound::WavWriter::create(path, spec)?;
+        for &sample in samples {
+            // `as` saturates and turns NaN into 0.
+            writer.write_sample((sample * 32_768.0).round() as i16)?;
+        }
+        writer.finalize()
+    };
+    // A device or a pipe has no name to be moved to.
+    if path.metadata().is_ok_and(|there| !there.is_file()) {
+        return write(path).map_err(failed);
     }
-    writer.finalize().map_err(failed)
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let part = path.with_file_name(format!(".{name}.{}.part", std::process::id()));
+    let written = write(&part).and_then(|()| File::open(&part)?.sync_all().and_then(|()| std::fs::rename(&part, path)).map_err(Into::into));
+    written.map_err(|error| {
+        // Nothing is left of a file that could not be completed, if it was begun at all.
+        let _ = std::fs::remove_file(&part);
+        failed(error)
+    })
 }
 
 /// How samples lie in the data chunk.

@@ -52,6 +52,10 @@ pub(crate) async fn run(global: &Global) -> Result<()> {
         }
         Ok(setup) => {
             inspect(&mut report, &setup).await;
+            match setup.host.late_threads() {
+                0 => report.ok("threads", "no plugin left one behind"),
+                n => report.add("threads", Verdict::Warning, format!("{n} left behind by plugins that did not come back in time"), None),
+            }
             setup.host.shutdown().await;
         }
     }
