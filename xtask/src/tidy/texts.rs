@@ -24,9 +24,6 @@ const REGISTRIES: &[(&str, &str)] = &[
 /// Where programs and people live on some machines, in two halves as above. `/home` counts with a name behind it.
 const MACHINE_FOLDERS: &[(&str, &str)] = &[("/wo", "rk/"), ("/ro", "ot/"), ("/ho", "me/")];
 
-/// Files that may hold such a path: what they test is a path that nobody should write.
-const MAY_NAME_FOLDERS: &[&str] = &[];
-
 /// Files that tools write, which name their registry.
 const BY_TOOLS: &[&str] = &["Cargo.lock", "package-lock.json"];
 
@@ -48,9 +45,7 @@ pub(super) fn check(workspace: &Workspace) -> Result<Vec<String>> {
                     problems.push(format!("{file}:{}: names the host of a package registry; name the tool instead", n + 1));
                 }
             }
-            if !MAY_NAME_FOLDERS.contains(&file.as_str())
-                && let Some(place) = machine_folder(line)
-            {
+            if let Some(place) = machine_folder(line) {
                 problems.push(format!("{file}:{}: `{place}` is a path of one machine; write a relative one", n + 1));
             } else if let Some(place) = places.iter().find(|place| line.contains(place.as_str())) {
                 problems.push(format!("{file}:{}: `{place}` is a path of one machine; write a relative one", n + 1));
