@@ -63,7 +63,6 @@ plain!(
     SttOptions,
     ToolRequest,
     Transcript,
-    VadEvent,
     VadOptions,
     Vec<Device>,
     Vec<ModelInfo>,
@@ -77,6 +76,15 @@ impl Body for ChatRequest {
     fn check(&self) -> Result<()> {
         finite("temperature", self.temperature)?;
         finite("top_p", self.top_p)
+    }
+}
+
+impl Body for VadEvent {
+    fn check(&self) -> Result<()> {
+        match self {
+            VadEvent::Window { probability, .. } => finite("probability", Some(*probability)),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -330,7 +330,7 @@ pub fn put_json(out: &mut Vec<u8>, kind: Kind, id: u32, value: &impl Serialize) 
 /// Appends CALL, OPEN or HOST_CALL.
 ///
 /// # Errors
-/// As [`put_json`].
+/// As [`put_json`]; `INVALID_PARAMS` for a number that is not finite.
 pub fn put_call<T: Body>(out: &mut Vec<u8>, kind: Kind, id: u32, method: &str, name: &str, cx: &CxHead, args: &T) -> Result<()> {
     args.check()?;
     let light = args.light();
@@ -338,19 +338,15 @@ pub fn put_call<T: Body>(out: &mut Vec<u8>, kind: Kind, id: u32, method: &str, n
     put_with(out, kind, id, |out| write_json(out, &head), |out| args.put_bulk(out))
 }
 
-/// Appends REPLY or HOST_REPLY. An answer that does not fit becomes the error that says so.
+/// Appends REPLY or HOST_REPLY. An answer that does not fit, or has a number that is not finite, becomes the error that says so.
 pub fn put_reply<T: Body>(out: &mut Vec<u8>, kind: Kind, id: u32, result: &Result<T>) {
-    let mut failed = None;
-    match result {
-        Ok(value) => {
-            let light = value.light();
-            let head = ReplyHead { ok: Some(light.as_ref().unwrap_or(value)), err: None };
-            let put = put_with(out, kind, id, |out| write_json(out, &head), |out| value.put_bulk(out));
-            failed = put.err();
-        }
-        Err(e) => failed = failed.or_else(|| Some(e.clone())),
-    }
-    let Some(error) = failed else { return };
+    let put = result.as_ref().map_err(Error::clone).and_then(|value| {
+        value.check()?;
+        let light = value.light();
+        let head = ReplyHead { ok: Some(light.as_ref().unwrap_or(value)), err: None };
+        put_with(out, kind, id, |out| write_json(out, &head), |out| value.put_bulk(out))
+    });
+    let Err(error) = put else { return };
     let head = ReplyHead::<()> { ok: None, err: Some(error) };
     if put_json(out, kind, id, &head).is_err() {
         // Only an error whose own text or data is longer than a frame comes here.
@@ -362,8 +358,9 @@ pub fn put_reply<T: Body>(out: &mut Vec<u8>, kind: Kind, id: u32, result: &Resul
 /// Appends an EVENT.
 ///
 /// # Errors
-/// As [`put_json`].
+/// As [`put_call`].
 pub fn put_body<T: Body>(out: &mut Vec<u8>, kind: Kind, id: u32, body: &T) -> Result<()> {
+    body.check()?;
     let light = body.light();
     put_with(out, kind, id, |out| write_json(out, light.as_ref().unwrap_or(body)), |out| body.put_bulk(out))
 }

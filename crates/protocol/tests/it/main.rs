@@ -274,4 +274,11 @@ fn numbers_that_json_would_drop_are_refused() {
     let refused = put_call(&mut out, Kind::CALL, 1, method::PROVIDER_CHAT, "p", &CxHead::default(), &request).unwrap_err();
     assert_eq!((refused.code(), refused.message()), (Code::INVALID_PARAMS, "temperature is NaN"));
     assert!(out.is_empty());
+
+    let refused = put_body(&mut out, Kind::EVENT, 1, &VadEvent::window(512, f32::INFINITY, 0)).unwrap_err();
+    assert_eq!((refused.code(), refused.message()), (Code::INVALID_PARAMS, "probability is inf"));
+    assert!(out.is_empty());
+
+    let reply = frame(|out| put_reply(out, Kind::REPLY, 1, &Ok(request)));
+    expect![[r#"REPLY 1 {"err":{"code":-32602,"message":"temperature is NaN"}} []"#]].assert_eq(&shown(&reply));
 }
