@@ -72,7 +72,7 @@ pub(crate) enum Verb {
     #[command(after_help = "Examples:\n  bespoke ask \"What is the capital of France?\"\n  cat notes.txt | bespoke ask \"Sum this up\"")]
     Ask(Ask),
     /// Talk with the agent on this terminal
-    #[command(after_help = "Examples:\n  bespoke chat\n  printf 'Hello\\nWhat time is it?\\n' | bespoke chat")]
+    #[command(after_help = "Examples:\n  bespoke chat\n  printf 'What is the capital of Italy?\\nAnd of Spain?\\n' | bespoke chat")]
     Chat(Chat),
     /// Find speech in WAV files
     #[command(

@@ -140,6 +140,7 @@ impl Plugin for Smol {
         let mut facts = Facts::from([
             ("model".into(), path.file_name().unwrap_or_default().to_string_lossy().into_owned()),
             ("threads".into(), threads.to_string()),
+            ("tools".into(), "the model calls none".into()),
         ]);
         let engine = cx.blocking(move || Engine::load(&path, &options)).await?.map_err(plugin_error)?;
         facts.insert("engine".into(), format!("own kernels, {}", engine.isa()));

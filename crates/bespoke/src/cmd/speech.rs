@@ -20,6 +20,13 @@ use super::{interruptible, with_pipe};
 
 pub(crate) async fn say(setup: &Setup, args: Say) -> Result<()> {
     args.out.as_deref().map_or(Ok(()), can_be_written)?;
+    let same = |out: &Path| out.canonicalize().is_ok_and(|out| args.input.canonicalize().is_ok_and(|input| input == out));
+    if args.out.as_deref().is_some_and(same) {
+        return Err(Failure::new(
+            Exit::Usage,
+            format!("{}: the answer would replace the recording; name another file", args.input.display()),
+        ));
+    }
     let audio = read(setup.out, &args.input)?;
     setup.start(&setup.voice_needs(), &Consent::from(&args.fetching)).await?;
     let out = setup.out;
