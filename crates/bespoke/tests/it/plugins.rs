@@ -110,8 +110,7 @@ fn without_its_model_and_without_consent_another_detector_takes_over() {
 }
 
 #[test]
-fn a_plugin_that_gives_way_to_another_of_the_same_name_is_not_waited_for() {
-    // Two detectors in one list, the first switched off: the second one serves, and nobody asks for the first.
+fn the_next_detector_serves_for_one_that_is_switched_off() {
     let user = User::new().configured("[plugins.silero]\nenabled = false\n");
     let file = crate::program::fixtures().join("audio/librivox_0890.wav");
     let found = user.run(["vad".as_ref(), file.as_os_str(), "--format".as_ref(), "jsonl".as_ref()]).ok();

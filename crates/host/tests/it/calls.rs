@@ -12,8 +12,8 @@ use std::{
 
 use bespoke_host::{Host, Selection};
 use bespoke_plugin_api::{
-    CallCx, CancelToken, ChatDelta, ChatRequest, Code, Contribution, Duplex, Error, Provider, Result, Target, Timestamp, Tool, ToolOutput,
-    ToolRequest, Vad, VadEvent, VadOptions, VadSpec,
+    CallCx, CancelToken, ChatDelta, ChatRequest, Code, Contribution, Duplex, Error, Hook, HookReply, HookSpec, Provider, Result, Target,
+    Timestamp, Tool, ToolOutput, ToolRequest, Vad, VadEvent, VadOptions, VadSpec,
     serde_json::{Value, json},
 };
 use expect_test::expect;
@@ -268,6 +268,22 @@ async fn plugins_that_call_each_other_in_a_circle_end_at_the_depth_limit() {
     let error = call(&host, "x").await.unwrap_err();
     assert_eq!(told(&error), "RESOURCE_EXHAUSTED a: a calls deeper than 8 plugins: is there a cycle?\n");
     assert_eq!(calls.load(Ordering::Relaxed), 9);
+}
+
+#[tokio::test]
+async fn a_guard_of_tools_is_not_passed_by_going_through_a_plugin() {
+    let ran = Arc::new(AtomicBool::new(false));
+    let seen = ran.clone();
+    let guarded = Plug::new("b").tool("echo", move |_, _| {
+        seen.store(true, Ordering::SeqCst);
+        async { Ok(ToolOutput::text("it ran")) }
+    });
+    let guard =
+        Plug::new("guard").hook(HookSpec::new("guard", Hook::BeforeToolExecute), |_, _| async { Ok(HookReply::veto("not this one")) });
+    let host = started("", [guarded, guard, calls_once("a", Target::new("tool", "echo"))]).await;
+    let answer = call(&host, "a").await.unwrap();
+    assert!(answer.contains("refused by guard: not this one"), "{answer}");
+    assert!(!ran.load(Ordering::SeqCst));
 }
 
 #[tokio::test]

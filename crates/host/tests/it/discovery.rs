@@ -2,7 +2,8 @@
 
 use bespoke_host::{Candidate, Host, Selection, Tier};
 use bespoke_plugin_api::{
-    CallCx, Descriptor, Package, Plugin, PluginApi, PluginContext, Result, Tool, ToolOutput, ToolRequest, ToolSpec, Vad, async_trait, serde,
+    CallCx, Descriptor, Kind, Package, Plugin, PluginApi, PluginContext, Result, Tool, ToolOutput, ToolRequest, ToolSpec, Vad, async_trait,
+    serde,
 };
 use expect_test::expect;
 
@@ -171,6 +172,23 @@ async fn a_plugin_that_is_switched_off_is_not_run_and_says_how_to_switch_it_on()
     "#]]
     .assert_eq(&table(&host));
     host.check_config().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_name_belongs_to_whoever_may_serve_it() {
+    let two = || [Plug::new("a").provides(says("x", "a's")), Plug::new("b").provides(says("x", "b's"))];
+    // The advice of a clash of names: switch the first one off. Then the second one is the one to start, and the default.
+    let host = started("[plugins.a]\nenabled = false\n", two()).await;
+    assert_eq!(host.provider_of(Kind::Tool, "x").as_deref(), Some("b"));
+    assert_eq!(host.default_names(Kind::Tool), ["x"]);
+    assert_eq!(call(&host, "x").await.unwrap(), "b's");
+    // With both switched off nobody serves it, and the first one says why.
+    let host = started("[plugins.a]\nenabled = false\n[plugins.b]\nenabled = false\n", two()).await;
+    assert!(host.default_names(Kind::Tool).is_empty());
+    assert_eq!(
+        told(&host.find::<dyn Tool>("x").unwrap_err()).lines().next(),
+        Some("NOT_READY a: is disabled: switched off in the configuration")
+    );
 }
 
 #[tokio::test]
