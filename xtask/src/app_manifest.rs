@@ -175,7 +175,7 @@ silero-bundled = ["silero", "bespoke-vad-silero/bundled"]
 
 # Sounds.
 demo = []
-fetch = ["dep:bespoke-fetch"]
+models = ["dep:bespoke-fetch"]
 
 # Everything.
 full = ["clock", "silero-bundled"]
@@ -194,7 +194,7 @@ bespoke-vad-silero = { workspace = true, optional = true }
         assert_eq!(app.what("clock"), Feature::Plugin { package: "bespoke-tool-clock".into() });
         assert_eq!(app.what("silero-bundled"), Feature::Part { of: "silero".into() });
         assert_eq!(app.what("demo"), Feature::App);
-        assert_eq!(app.what("fetch"), Feature::App);
+        assert_eq!(app.what("models"), Feature::App);
         assert_eq!(app.what("full"), Feature::Group);
         assert_eq!(app.comment("clock"), "Tells the time.");
         assert_eq!(app.comment("default"), "");
@@ -224,7 +224,7 @@ bespoke-vad-silero = { workspace = true, optional = true }
 
             # Sounds.
             demo = []
-            fetch = ["dep:bespoke-fetch"]
+            models = ["dep:bespoke-fetch"]
 
             # Everything.
             full = ["clock", "silero-bundled", "echo"]

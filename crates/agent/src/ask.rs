@@ -52,7 +52,7 @@ impl Work<'_> {
                 Some(Ok(ChatDelta::ToolCall { call, .. })) => calls.push(call),
                 Some(Ok(ChatDelta::Finish { reason, usage, .. })) => {
                     self.turn.finish = reason;
-                    self.spend(usage);
+                    self.spend(usage)?;
                     return Ok(calls);
                 }
                 // `ChatDelta` may grow: what this agent does not know, it leaves out.

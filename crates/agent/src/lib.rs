@@ -26,7 +26,7 @@ mod turn;
 
 pub use agent::{Agent, Turn, TurnEvent};
 pub use config::AgentConfig;
-pub use session::Session;
+pub use session::{Journal, Session};
 
 /// JSON Schema of the section `[agent]`.
 pub const CONFIG_SCHEMA: &str = include_str!("../config.schema.json");

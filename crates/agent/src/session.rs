@@ -1,20 +1,56 @@
-//! A conversation and how much of it a model is shown. In memory; storing it is not done here.
+//! A conversation and how much of it a model is shown. In memory; a journal may keep it, message by message.
 
-use bespoke_plugin_api::{Message, Role};
+use std::{fmt, sync::Arc};
+
+use bespoke_plugin_api::{Message, Result, Role, Usage};
 
 /// What was said so far.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone)]
 pub struct Session {
     id: String,
     messages: Vec<Message>,
+    usage: Usage,
+    journal: Option<Arc<dyn Journal>>,
     /// Whether hooks were told that it begins.
     pub(crate) announced: bool,
+}
+
+/// Keeps conversations while they are held, so that a program that dies loses no completed message. Called between two messages
+/// of a turn, so it must be quick.
+pub trait Journal: Send + Sync {
+    /// Message number `at` of a session, from 0, is complete. It is durable when this returns.
+    ///
+    /// # Errors
+    /// When it cannot be stored; the turn ends with this error.
+    fn append(&self, session: &str, at: usize, message: &Message) -> Result<()>;
+
+    /// The messages from number `at` on never were.
+    ///
+    /// # Errors
+    /// When that cannot be stored.
+    fn truncate(&self, session: &str, at: usize) -> Result<()>;
+
+    /// One request was answered for these tokens.
+    ///
+    /// # Errors
+    /// When that cannot be stored.
+    fn spent(&self, session: &str, usage: Usage) -> Result<()>;
 }
 
 impl Session {
     /// An empty conversation.
     pub fn new(id: impl Into<String>) -> Self {
-        Session { id: id.into(), messages: Vec::new(), announced: false }
+        Session { id: id.into(), messages: Vec::new(), usage: Usage::default(), journal: None, announced: false }
+    }
+
+    /// A conversation as a journal has it: `messages` are stored already, what comes now will be.
+    pub fn kept(id: impl Into<String>, messages: Vec<Message>, usage: Usage, journal: Arc<dyn Journal>) -> Self {
+        let announced = !messages.is_empty();
+        let mut session = Session { id: id.into(), messages, usage, journal: Some(journal), announced };
+        if let Err(error) = session.drop_open_calls() {
+            tracing::warn!(session = session.id, %error, "a call that never answered stays in the stored conversation");
+        }
+        session
     }
 
     /// Its id.
@@ -27,9 +63,40 @@ impl Session {
         &self.messages
     }
 
+    /// Tokens that its requests have cost so far, where providers count them.
+    pub fn usage(&self) -> Usage {
+        self.usage
+    }
+
     /// Forgets what was said.
-    pub fn clear(&mut self) {
-        self.messages.clear();
+    ///
+    /// # Errors
+    /// When the journal cannot.
+    pub fn clear(&mut self) -> Result<()> {
+        self.truncate(0)
+    }
+
+    fn push(&mut self, message: Message) -> Result<()> {
+        if let Some(journal) = &self.journal {
+            journal.append(&self.id, self.messages.len(), &message)?;
+        }
+        self.messages.push(message);
+        Ok(())
+    }
+
+    fn truncate(&mut self, at: usize) -> Result<()> {
+        if at < self.messages.len() {
+            self.messages.truncate(at);
+            if let Some(journal) = &self.journal {
+                journal.truncate(&self.id, at)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn spend(&mut self, usage: Usage) -> Result<()> {
+        self.usage = self.usage.plus(usage);
+        self.journal.as_ref().map_or(Ok(()), |journal| journal.spent(&self.id, usage))
     }
 
     /// The latest messages that fit a budget of tokens. Only whole turns are left out: a cut falls before a message of the
@@ -51,14 +118,36 @@ impl Session {
 
     /// Forgets calls whose tools were cut off before they answered: a model that reads of a call expects its answer. Tools
     /// answer in the order in which they were called.
-    fn drop_open_calls(&mut self) {
-        let Some(at) = self.messages.iter().rposition(|m| !m.tool_calls.is_empty()) else { return };
+    fn drop_open_calls(&mut self) -> Result<()> {
+        let Some(at) = self.messages.iter().rposition(|m| !m.tool_calls.is_empty()) else { return Ok(()) };
         let answers = self.messages[at + 1..].iter().take_while(|m| m.role == Role::Tool).count();
-        let message = &mut self.messages[at];
-        message.tool_calls.truncate(answers);
-        if message.tool_calls.is_empty() && message.text.is_empty() {
-            self.messages.remove(at);
+        if answers >= self.messages[at].tool_calls.len() {
+            return Ok(());
         }
+        let mut again = self.messages[at..].to_vec();
+        again[0].tool_calls.truncate(answers);
+        if again[0].tool_calls.is_empty() && again[0].text.is_empty() {
+            again.remove(0);
+        }
+        self.truncate(at)?;
+        again.into_iter().try_for_each(|message| self.push(message))
+    }
+}
+
+impl PartialEq for Session {
+    /// Whether the same was said.
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id && self.messages == other.messages
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("id", &self.id)
+            .field("messages", &self.messages)
+            .field("usage", &self.usage)
+            .finish_non_exhaustive()
     }
 }
 
@@ -101,24 +190,38 @@ impl<'a> Draft<'a> {
     }
 
     /// A whole message, in the place of what was said.
-    pub(crate) fn push(&mut self, message: Message) {
+    pub(crate) fn push(&mut self, message: Message) -> Result<()> {
         self.said.clear();
-        self.session.messages.push(message);
+        self.session.push(message)
+    }
+
+    pub(crate) fn spend(&mut self, usage: Usage) -> Result<()> {
+        self.session.spend(usage)
     }
 
     /// The turn never was.
     pub(crate) fn take_back(&mut self) {
-        self.session.messages.truncate(self.before);
         self.said.clear();
+        let result = self.session.truncate(self.before);
+        self.tell(result);
+    }
+
+    /// Nobody waits for this outcome any more.
+    fn tell(&self, result: Result<()>) {
+        if let Err(error) = result {
+            tracing::error!(session = self.session.id, %error, "the stored conversation is not what was said");
+        }
     }
 }
 
 impl Drop for Draft<'_> {
     fn drop(&mut self) {
-        self.session.drop_open_calls();
+        let mut result = self.session.drop_open_calls();
         if !self.said.is_empty() {
-            self.session.messages.push(Message::assistant(std::mem::take(&mut self.said)));
+            let said = Message::assistant(std::mem::take(&mut self.said));
+            result = result.and(self.session.push(said));
         }
+        self.tell(result);
     }
 }
 
@@ -176,7 +279,7 @@ mod tests {
         let drafted = |fill: &dyn Fn(&mut Draft<'_>)| {
             let mut session = whole.clone();
             let mut draft = Draft::new(&mut session);
-            draft.push(Message::user("again"));
+            draft.push(Message::user("again")).unwrap();
             fill(&mut draft);
             drop(draft);
             session.messages[whole.messages.len()..].to_vec()
@@ -186,18 +289,18 @@ mod tests {
         assert_eq!(drafted(&|draft| draft.say("It is")), [user.clone(), Message::assistant("It is")]);
         // None of two has answered: with words, the words stay.
         let round = |text: &str, calls: &[&str]| Message::assistant(text).tool_calls(calls.iter().map(|id| call(id)).collect());
-        assert_eq!(drafted(&|draft| draft.push(round("", &["1", "2"]))), std::slice::from_ref(&user));
-        assert_eq!(drafted(&|draft| draft.push(round("Wait.", &["1", "2"]))), [user.clone(), Message::assistant("Wait.")]);
+        assert_eq!(drafted(&|draft| draft.push(round("", &["1", "2"])).unwrap()), std::slice::from_ref(&user));
+        assert_eq!(drafted(&|draft| draft.push(round("Wait.", &["1", "2"])).unwrap()), [user.clone(), Message::assistant("Wait.")]);
         // One has: what it did is not forgotten.
         let one = drafted(&|draft| {
-            draft.push(round("", &["1", "2"]));
-            draft.push(Message::tool("1", "noon"));
+            draft.push(round("", &["1", "2"])).unwrap();
+            draft.push(Message::tool("1", "noon")).unwrap();
         });
         assert_eq!(one, [user.clone(), round("", &["1"]), Message::tool("1", "noon")]);
         // Both have, and the model was speaking.
         let both = drafted(&|draft| {
-            draft.push(round("", &["1"]));
-            draft.push(Message::tool("1", "noon"));
+            draft.push(round("", &["1"])).unwrap();
+            draft.push(Message::tool("1", "noon")).unwrap();
             draft.say("It");
         });
         assert_eq!(both, [user, round("", &["1"]), Message::tool("1", "noon"), Message::assistant("It")]);
@@ -208,7 +311,7 @@ mod tests {
         let whole = session();
         let mut session = whole.clone();
         let mut draft = Draft::new(&mut session);
-        draft.push(Message::user("again"));
+        draft.push(Message::user("again")).unwrap();
         draft.say("It is");
         draft.take_back();
         drop(draft);

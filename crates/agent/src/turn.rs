@@ -25,7 +25,7 @@ impl<'a> Work<'a> {
     /// From the user's words to the answer. May be dropped at any point; [`settle`](Self::settle) puts the session in order.
     pub(crate) async fn run(&mut self, input: &str) -> Result<()> {
         let input = self.receive(input).await?;
-        self.draft.push(Message::user(input));
+        self.draft.push(Message::user(input))?;
         let offered = tools::offered(self.agent.host(), self.agent.config().tools.as_deref());
         for round in 0.. {
             let calls = self.ask(&offered).await?;
@@ -37,7 +37,7 @@ impl<'a> Work<'a> {
                 return Err(Error::new(Code::RESOURCE_EXHAUSTED, message).with_help("raise agent.max_tool_steps"));
             }
             let text = self.draft.said().to_owned();
-            self.draft.push(Message::assistant(text).tool_calls(calls.clone()));
+            self.draft.push(Message::assistant(text).tool_calls(calls.clone()))?;
             for call in calls {
                 self.serve(call, &offered).await?;
             }
@@ -72,8 +72,10 @@ impl<'a> Work<'a> {
         self.tell(TurnEvent::Text(text));
     }
 
-    pub(crate) fn spend(&mut self, usage: Option<Usage>) {
-        self.turn.usage = add(self.turn.usage, usage);
+    pub(crate) fn spend(&mut self, usage: Option<Usage>) -> Result<()> {
+        let Some(usage) = usage else { return Ok(()) };
+        self.turn.usage = Some(self.turn.usage.unwrap_or_default().plus(usage));
+        self.draft.spend(usage)
     }
 
     /// The input as hooks leave it.
@@ -100,7 +102,7 @@ impl<'a> Work<'a> {
         // A hook may change the call, but not which one it answers.
         let id = call.id.clone();
         let (call, output) = tools::run(self.agent.host(), self.cx, call, offered).await?;
-        self.draft.push(Message::tool(id, tools::for_model(&output)));
+        self.draft.push(Message::tool(id, tools::for_model(&output)))?;
         self.turn.tool_calls += 1;
         self.tell(TurnEvent::ToolFinished { call, output });
         Ok(())
@@ -115,24 +117,11 @@ impl<'a> Work<'a> {
             Some(Outcome::Vetoed { plugin, reason }) => return Err(vetoed(&plugin, &reason)),
             _ => {}
         }
-        self.draft.push(Message::assistant(self.turn.text.clone()));
-        Ok(())
+        self.draft.push(Message::assistant(self.turn.text.clone()))
     }
 }
 
 /// The error of a turn that a hook stopped.
 fn vetoed(plugin: &str, reason: &str) -> Error {
     Error::new(Code::PERMISSION_DENIED, format!("stopped by {plugin}: {reason}"))
-}
-
-/// Saturating: the numbers are a plugin's.
-fn add(a: Option<Usage>, b: Option<Usage>) -> Option<Usage> {
-    match (a, b) {
-        (Some(a), Some(b)) => {
-            let (prompt, completion) =
-                (a.prompt_tokens.saturating_add(b.prompt_tokens), a.completion_tokens.saturating_add(b.completion_tokens));
-            Some(Usage::new(prompt, completion).cached_tokens(a.cached_tokens.saturating_add(b.cached_tokens)))
-        }
-        (a, b) => a.or(b),
-    }
 }

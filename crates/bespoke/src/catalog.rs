@@ -48,6 +48,8 @@ pub(crate) const CATALOG: &[Known] = &[
         ],
         description: "Scripted, deterministic plugins of every kind, for tests. Not for use: it does not think, hear or speak.",
     },
+    Known { id: "fetch", package: "bespoke-tool-fetch", provides: &[(Kind::Tool, "fetch")], description: "Says again what it is told." },
+    Known { id: "files", package: "bespoke-tool-files", provides: &[(Kind::Tool, "files")], description: "Says again what it is told." },
     Known {
         id: "flite",
         package: "bespoke-tts-flite",
@@ -60,6 +62,13 @@ pub(crate) const CATALOG: &[Known] = &[
         provides: &[(Kind::Stt, "moonshine")],
         description: "Writes down English speech with Moonshine tiny, in pure Rust.",
     },
+    Known {
+        id: "openai",
+        package: "bespoke-provider-openai",
+        provides: &[(Kind::Provider, "openai")],
+        description: "Answers with what the user said.",
+    },
+    Known { id: "shell", package: "bespoke-tool-shell", provides: &[(Kind::Tool, "shell")], description: "Says again what it is told." },
     Known {
         id: "silero",
         package: "bespoke-vad-silero",
@@ -93,10 +102,18 @@ mod tests {
             "energy",
             #[cfg(feature = "fake")]
             "fake",
+            #[cfg(feature = "fetch")]
+            "fetch",
+            #[cfg(feature = "files")]
+            "files",
             #[cfg(feature = "flite")]
             "flite",
             #[cfg(feature = "moonshine")]
             "moonshine",
+            #[cfg(feature = "openai")]
+            "openai",
+            #[cfg(feature = "shell")]
+            "shell",
             #[cfg(feature = "silero")]
             "silero",
             #[cfg(feature = "smol")]

@@ -8,7 +8,7 @@ use bespoke_plugin_api::{Code, Error};
 /// Exit codes, the same for every verb.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-#[cfg_attr(not(feature = "fetch"), expect(dead_code, reason = "only a fetch verifies and uses the network"))]
+#[cfg_attr(not(feature = "models"), expect(dead_code, reason = "only a fetch verifies and uses the network"))]
 pub(crate) enum Exit {
     Ok = 0,
     Failed = 1,

@@ -4,12 +4,20 @@
 use bespoke_channel_terminal as _;
 #[cfg(feature = "fake")]
 use bespoke_fake as _;
+#[cfg(feature = "openai")]
+use bespoke_provider_openai as _;
 #[cfg(feature = "smol")]
 use bespoke_provider_smol as _;
 #[cfg(feature = "moonshine")]
 use bespoke_stt_moonshine as _;
 #[cfg(feature = "clock")]
 use bespoke_tool_clock as _;
+#[cfg(feature = "fetch")]
+use bespoke_tool_fetch as _;
+#[cfg(feature = "files")]
+use bespoke_tool_files as _;
+#[cfg(feature = "shell")]
+use bespoke_tool_shell as _;
 #[cfg(feature = "flite")]
 use bespoke_tts_flite as _;
 #[cfg(feature = "energy")]

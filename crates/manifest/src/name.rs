@@ -25,7 +25,10 @@ pub const RESERVED_IDS: &[&str] = &[
     // features of the app: groups, profiles, tiers, optional parts
     "default",
     "demo",
-    "fetch",
+    "http",
+    "keyring",
+    "models",
+    "state",
     "silero-bundled",
     "local",
     "full",

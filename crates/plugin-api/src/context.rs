@@ -12,7 +12,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{BoxFuture, BoxStream, CallCx, Code, Contribution, Error, Health, HttpRequest, HttpResponse, Result, Timestamp};
+use crate::{BoxFuture, BoxStream, CallCx, Code, Contribution, Error, Health, HttpReply, HttpRequest, Result, Timestamp};
 
 /// How much a log line matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -89,8 +89,8 @@ pub trait HostApi: Send + Sync + 'static {
     /// Runs a task beside the calls of the plugin until it ends or the plugin stops.
     fn spawn(&self, task: BoxFuture<'static, ()>);
 
-    /// Makes an HTTP request. Needs the permission `http` for the host in question.
-    fn http(&self, _request: HttpRequest) -> BoxFuture<'static, Result<HttpResponse>> {
+    /// Makes an HTTP request. Needs the permission `http` for the host in question; redirects are not followed.
+    fn http(&self, _request: HttpRequest) -> BoxFuture<'static, Result<HttpReply>> {
         unsupported("host.http")
     }
 
@@ -242,8 +242,8 @@ impl PluginContext {
         self.host.spawn(Box::pin(task));
     }
 
-    /// Makes an HTTP request through the host.
-    pub fn http(&self, request: HttpRequest) -> BoxFuture<'static, Result<HttpResponse>> {
+    /// Makes an HTTP request through the host, which checks where it goes. Redirects are not followed.
+    pub fn http(&self, request: HttpRequest) -> BoxFuture<'static, Result<HttpReply>> {
         self.host.http(request)
     }
 

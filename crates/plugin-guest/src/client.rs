@@ -10,8 +10,8 @@ use std::{
 };
 
 use bespoke_plugin_api::{
-    BoxFuture, BoxStream, CallCx, Cancelled, Code, Contribution, Error, Event, Health, HostApi, HttpRequest, HttpResponse, Inbound,
-    InboxSink, Level, Result, Target, Timestamp, futures_core::Stream, serde_json::Value,
+    BoxFuture, BoxStream, CallCx, Cancelled, Code, Contribution, Error, Event, Health, HostApi, HttpReply, HttpRequest, HttpResponse,
+    Inbound, InboxSink, Level, Result, Target, Timestamp, futures_core::Stream, serde_json::Value,
 };
 use bespoke_protocol::{
     AcceptArgs, Body, CxHead, EVENT_WINDOW, EmitArgs, Frame, HostCallArgs, Kind, ModelFile, PublishArgs, SleepArgs, StoreArgs, flag,
@@ -51,8 +51,9 @@ impl HostApi for Client {
         self.0.spawn(task);
     }
 
-    fn http(&self, request: HttpRequest) -> BoxFuture<'static, Result<HttpResponse>> {
-        self.request(method::HOST_HTTP, None, &request)
+    fn http(&self, request: HttpRequest) -> BoxFuture<'static, Result<HttpReply>> {
+        let answered = self.request::<_, HttpResponse>(method::HOST_HTTP, None, &request);
+        Box::pin(async move { answered.await.map(HttpReply::from) })
     }
 
     fn call(&self, cx: &CallCx, target: Target, args: Value) -> BoxFuture<'static, Result<Value>> {

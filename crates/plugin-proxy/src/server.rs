@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use bespoke_plugin_api::{BoxStream, CancelToken, Code, Error, Event, Health, HttpRequest, Level, Result};
+use bespoke_plugin_api::{BoxStream, CancelToken, Code, Error, Event, Health, HttpRequest, HttpResponse, Level, Result};
 use bespoke_protocol::{
     AcceptArgs, Body, EVENT_WINDOW, EmitArgs, Frame, HostCallArgs, Kind, PublishArgs, Route, SleepArgs, StoreArgs, flag, method, put_body,
     put_end, put_reply, read_args,
@@ -95,7 +95,15 @@ fn begin(inner: &Arc<Inner>, frame: &Frame<'_>) -> Result<()> {
                 Ok(())
             })?;
         }
-        method::HOST_HTTP => answer_later(inner, id, CancelToken::new(), host.http(read_args::<HttpRequest>(frame)?))?,
+        method::HOST_HTTP => {
+            let replied = host.http(read_args::<HttpRequest>(frame)?);
+            answer_later(inner, id, CancelToken::new(), async move {
+                let mut reply = replied.await?;
+                let mut response = HttpResponse::new(reply.status).body(reply.read(bespoke_protocol::MAX_FRAME / 2).await?);
+                response.headers = reply.headers;
+                Ok(response)
+            })?;
+        }
         method::HOST_SECRET => answer_later(inner, id, CancelToken::new(), host.secret(&read_args::<String>(frame)?))?,
         method::HOST_LOAD => answer_later(inner, id, CancelToken::new(), host.load(&read_args::<String>(frame)?))?,
         method::HOST_STORE => {

@@ -15,8 +15,8 @@ use std::{
 };
 
 use bespoke_plugin_api::{
-    BoxFuture, BoxStream, CallCx, CancelToken, Code, Contribution, Error, Event, FeedSender, Health, HostApi, HttpRequest, HttpResponse,
-    Level, PluginContext, Result, Target, Timestamp, feed,
+    BoxFuture, BoxStream, CallCx, CancelToken, Code, Contribution, Error, Event, FeedSender, Health, HostApi, HttpReply, HttpRequest,
+    HttpResponse, Level, PluginContext, Result, Target, Timestamp, feed,
 };
 use bytes::Bytes;
 use serde_json::Value;
@@ -259,11 +259,11 @@ impl HostApi for TestHost {
         });
     }
 
-    fn http(&self, request: HttpRequest) -> BoxFuture<'static, Result<HttpResponse>> {
+    fn http(&self, request: HttpRequest) -> BoxFuture<'static, Result<HttpReply>> {
         let answer = self.state().http.clone();
         Box::pin(async move {
             match answer {
-                Some(answer) => answer(request),
+                Some(answer) => answer(request).map(HttpReply::from),
                 None => Err(Error::new(Code::PERMISSION_DENIED, format!("{}: this test is offline", request.url))),
             }
         })

@@ -13,13 +13,16 @@ const EDGES: &[(&str, &[&str])] = &[
     ("audio", &[]),
     ("fetch", &[]),
     ("onnx", &[]),
+    ("schema", &[]),
     ("manifest", &["plugin-api"]),
     ("protocol", &["plugin-api"]),
     ("plugin-guest", &["plugin-api", "protocol"]),
     ("plugin-proxy", &["plugin-api", "protocol"]),
     ("plugin-testkit", &["plugin-api", "protocol", "plugin-guest", "plugin-proxy", "manifest"]),
-    ("host", &["plugin-api", "protocol", "manifest", "plugin-proxy"]),
+    ("host", &["plugin-api", "protocol", "manifest", "plugin-proxy", "schema"]),
+    ("http", &["plugin-api", "host"]),
     ("agent", &["plugin-api", "host"]),
+    ("state", &["plugin-api", "host", "agent"]),
     ("voice", &["plugin-api", "host", "agent", "@support"]),
     ("bespoke", &["@all"]),
     ("@plugins", &["plugin-api", "@support"]),
@@ -27,17 +30,19 @@ const EDGES: &[(&str, &[&str])] = &[
 
 /// What tests and benches of a crate may know besides.
 const DEV_EDGES: &[(&str, &[&str])] = &[
-    ("@plugins", &["plugin-testkit", "manifest"]),
+    ("@plugins", &["plugin-testkit", "manifest", "host", "http"]),
     ("plugin-testkit", &["@plugins"]),
     ("plugin-api", &["plugin-testkit"]),
     ("plugin-guest", &["plugin-testkit", "plugin-proxy"]),
     ("plugin-proxy", &["plugin-testkit", "plugin-guest"]),
     ("host", &["@plugins", "plugin-testkit"]),
+    ("http", &["plugin-testkit", "manifest"]),
+    ("state", &["@plugins", "plugin-testkit", "manifest"]),
     ("agent", &["@plugins", "plugin-testkit", "manifest"]),
     ("voice", &["@plugins", "plugin-testkit", "manifest"]),
 ];
 
-const SUPPORT: &[&str] = &["audio", "fetch", "onnx"];
+const SUPPORT: &[&str] = &["audio", "fetch", "onnx", "schema"];
 
 /// Crates of others that only some of ours may use: which, who, why.
 const GUARDED: &[(&str, &[&str], &str)] = &[
@@ -45,6 +50,8 @@ const GUARDED: &[(&str, &[&str], &str)] = &[
     ("clap", &["bespoke"], "only the app has a command line"),
     ("anyhow", &["bespoke"], "libraries have one error enum per boundary"),
     ("ureq", &["fetch"], "one HTTP client for files"),
+    ("reqwest", &["http"], "one HTTP client for plugins, behind the host's checks"),
+    ("rusqlite", &["state"], "one database"),
 ];
 
 /// Crates that must not be anywhere in the tree of plugin-api: its types name no runtime.

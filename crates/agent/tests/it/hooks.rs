@@ -167,7 +167,7 @@ async fn a_session_begins_once_and_ends_once() {
     let (mut a, mut b) = (Session::new("a"), Session::new("b"));
     turn(&agent, &mut a, "hi").await.result.unwrap();
     turn(&agent, &mut b, "hi").await.result.unwrap();
-    a.clear();
+    a.clear().unwrap();
     turn(&agent, &mut a, "again").await.result.unwrap();
     within(agent.end(&CallCx::new(), a)).await;
     // Nobody was told that this one began.

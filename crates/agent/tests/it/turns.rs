@@ -65,7 +65,7 @@ async fn ten_turns_in_a_row_are_all_remembered() {
     assert_eq!(sizes, [2, 4, 6, 8, 10, 12, 14, 16, 18, 20]);
     let questions: Vec<_> = requests[9].messages.iter().filter(|m| m.text.starts_with("question")).map(|m| m.text.as_str()).collect();
     assert_eq!(questions.join(" "), (0..10).map(|n| format!("question {n}")).collect::<Vec<_>>().join(" "));
-    session.clear();
+    session.clear().unwrap();
     turn(&agent, &mut session, "anew").await.result.unwrap();
     assert_eq!(brain.read(), "system: Be brief.\nuser: anew\n");
 }

@@ -30,16 +30,16 @@ impl Models {
     }
 
     pub(crate) fn ensure(&self, _out: Out, _host: &Host, _plugins: &[String], _consent: &Consent) -> Result<()> {
-        Err(Failure::new(Exit::NotFound, WHY).help(build_with(&["fetch"])))
+        Err(Failure::new(Exit::NotFound, WHY).help(build_with(&["models"])))
     }
 
     pub(crate) fn fetch(&self, _plugin: &str, _models: &[Model], _consent: &Consent) -> Result<()> {
-        Err(Failure::new(Exit::NotFound, WHY).help(build_with(&["fetch"])))
+        Err(Failure::new(Exit::NotFound, WHY).help(build_with(&["models"])))
     }
 }
 
 impl ModelStore for Models {
     fn find(&self, _plugin: &str, model: &Model) -> bespoke_plugin_api::Result<PathBuf> {
-        Err(Error::new(Code::MODEL_NOT_FOUND, format!("{}: {WHY}", model.file)).with_help(build_with(&["fetch"])))
+        Err(Error::new(Code::MODEL_NOT_FOUND, format!("{}: {WHY}", model.file)).with_help(build_with(&["models"])))
     }
 }

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use bespoke_manifest::Model;
 
-#[cfg(feature = "fetch")]
+#[cfg(feature = "models")]
 mod fetching;
-#[cfg(not(feature = "fetch"))]
+#[cfg(not(feature = "models"))]
 #[path = "fetching_disabled.rs"]
 mod fetching;
 
@@ -15,7 +15,7 @@ pub(crate) use fetching::Models;
 
 /// Which files a fetch may come from, and whether it may be asked about.
 #[derive(Debug, Clone, Default)]
-#[cfg_attr(not(feature = "fetch"), expect(dead_code, reason = "there is nothing to agree to"))]
+#[cfg_attr(not(feature = "models"), expect(dead_code, reason = "there is nothing to agree to"))]
 pub(crate) struct Consent {
     /// The user said yes beforehand.
     pub(crate) yes: bool,

@@ -1,13 +1,20 @@
 //! HTTP, both ways: endpoints that a plugin serves under the gateway, and requests that it makes through the host.
 
-use std::time::Duration;
+use std::{
+    fmt,
+    future::poll_fn,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use async_trait::async_trait;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures_core::Stream;
 use serde::{Deserialize, Serialize};
 
 use super::builder;
-use crate::{CallCx, Result};
+use crate::{BoxStream, CallCx, Code, Error, Result};
 
 /// What the host is told of an endpoint before it starts. It is mounted at `/hooks/<plugin>/<name>`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -44,7 +51,7 @@ pub struct HttpRequest {
     /// The body.
     #[serde(default)]
     pub body: Bytes,
-    /// Most time for the whole of an outgoing request, in milliseconds.
+    /// Most time until the head of the answer to an outgoing request is there, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
 }
@@ -62,7 +69,7 @@ impl HttpRequest {
         self
     }
 
-    /// With a limit of time.
+    /// With a limit of time until the head of the answer is there. How long its body may take is for its reader to say.
     #[must_use]
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout_ms = Some(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
@@ -75,7 +82,7 @@ builder!(HttpRequest {
     body: Bytes => body,
 });
 
-/// A response.
+/// What an endpoint answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct HttpResponse {
@@ -106,6 +113,76 @@ builder!(HttpResponse {
     /// With a body.
     body: Bytes => body,
 });
+
+/// What a server answered to an outgoing request: its head, and its body as it comes. Redirects are not followed: a plugin that
+/// wants to go on makes another request, which is checked as the first one was. Dropping it ends the transfer.
+#[non_exhaustive]
+pub struct HttpReply {
+    /// Status, 100–599.
+    pub status: u16,
+    /// Names in lower case, in order, repeated where the server repeated them.
+    pub headers: Vec<(String, String)>,
+    /// The body in pieces of any size; an error when it breaks off.
+    pub body: BoxStream<Bytes>,
+}
+
+impl HttpReply {
+    /// An answer.
+    pub fn new(status: u16, headers: Vec<(String, String)>, body: BoxStream<Bytes>) -> Self {
+        HttpReply { status, headers, body }
+    }
+
+    /// The first header of a name, which is written in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Whether the status is 200–299.
+    pub fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    /// The rest of the body.
+    ///
+    /// # Errors
+    /// `RESOURCE_EXHAUSTED` when it is longer than `limit` bytes, which is known before more than that was kept; what broke the
+    /// transfer.
+    pub async fn read(&mut self, limit: usize) -> Result<Bytes> {
+        let mut all = BytesMut::new();
+        while let Some(piece) = poll_fn(|cx| self.body.as_mut().poll_next(cx)).await {
+            let piece = piece?;
+            if all.len() + piece.len() > limit {
+                return Err(Error::new(Code::RESOURCE_EXHAUSTED, format!("the answer is longer than {limit} bytes")));
+            }
+            all.extend_from_slice(&piece);
+        }
+        Ok(all.freeze())
+    }
+}
+
+impl From<HttpResponse> for HttpReply {
+    /// An answer that is here already.
+    fn from(response: HttpResponse) -> Self {
+        HttpReply::new(response.status, response.headers, Box::pin(Whole(Some(response.body))))
+    }
+}
+
+impl fmt::Debug for HttpReply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpReply").field("status", &self.status).field("headers", &self.headers).finish_non_exhaustive()
+    }
+}
+
+/// A body of one piece.
+struct Whole(Option<Bytes>);
+
+impl Stream for Whole {
+    type Item = Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Poll::Ready(self.0.take().map(Ok))
+    }
+}
 
 /// The contract of an endpoint.
 #[async_trait]

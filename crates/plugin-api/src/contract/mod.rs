@@ -16,7 +16,7 @@ pub use accelerator::{Accelerator, AcceleratorSpec, Device};
 pub use channel::{Channel, ChannelSpec, Inbound, Inbox, InboxSink, MessageRef, Outbound};
 pub use command::{Command, CommandRequest, CommandSpec, Output, OutputSink};
 pub use embedder::{EmbedRequest, Embedder, EmbedderSpec, Embeddings};
-pub use http::{EndpointSpec, HttpEndpoint, HttpRequest, HttpResponse};
+pub use http::{EndpointSpec, HttpEndpoint, HttpReply, HttpRequest, HttpResponse};
 pub use provider::{ChatDelta, ChatRequest, FinishReason, Message, ModelInfo, Provider, ProviderSpec, Role, ToolCall, ToolChoice, Usage};
 pub use stt::{Segment, Stt, SttEvent, SttOptions, SttRequest, SttSpec, Transcript};
 pub use tool::{Part, Tool, ToolOutput, ToolRequest, ToolSpec};

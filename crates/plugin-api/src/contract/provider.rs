@@ -32,18 +32,24 @@ pub struct ModelInfo {
     pub context_window: u32,
     /// Whether it emits tool calls of its own.
     pub tools: bool,
+    /// Whether it keeps an answer to [`ChatRequest::json_schema`]. A model that does, but emits no tool calls, is led to tools by
+    /// a schema of what it may choose.
+    #[serde(default)]
+    pub json_schema: bool,
 }
 
 impl ModelInfo {
-    /// A model with this many tokens of context and without tool calls.
+    /// A model with this many tokens of context, 0 where they are not known, and without tool calls or schemas.
     pub fn new(id: impl Into<String>, context_window: u32) -> Self {
-        ModelInfo { id: id.into(), context_window, tools: false }
+        ModelInfo { id: id.into(), context_window, tools: false, json_schema: false }
     }
 }
 
 builder!(ModelInfo {
     /// Whether it emits tool calls of its own.
     tools: bool => tools,
+    /// Whether it keeps an answer to a JSON Schema.
+    json_schema: bool => json_schema,
 });
 
 /// Who said a message.
@@ -240,6 +246,21 @@ impl Usage {
     /// Tokens read and written.
     pub fn new(prompt_tokens: u32, completion_tokens: u32) -> Self {
         Usage { prompt_tokens, cached_tokens: 0, completion_tokens }
+    }
+
+    /// Both together; saturating, because the numbers are a plugin's.
+    #[must_use]
+    pub fn plus(self, other: Usage) -> Self {
+        Usage {
+            prompt_tokens: self.prompt_tokens.saturating_add(other.prompt_tokens),
+            cached_tokens: self.cached_tokens.saturating_add(other.cached_tokens),
+            completion_tokens: self.completion_tokens.saturating_add(other.completion_tokens),
+        }
+    }
+
+    /// Tokens read and written together.
+    pub fn total(self) -> u64 {
+        u64::from(self.prompt_tokens) + u64::from(self.completion_tokens)
     }
 }
 

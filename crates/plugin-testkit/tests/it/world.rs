@@ -99,8 +99,8 @@ impl Obey {
         let (host, text) = (world.cx.host(), with.as_str().unwrap_or_default().to_owned());
         Ok(match what {
             "http" => {
-                let response = world.cx.http(HttpRequest::new("POST", text).body(Bytes::from_static(b"\x00raw"))).await?;
-                json!({ "status": response.status, "body": &response.body[..] })
+                let mut reply = world.cx.http(HttpRequest::new("POST", text).body(Bytes::from_static(b"\x00raw"))).await?;
+                json!({ "status": reply.status, "body": &reply.read(1 << 20).await?[..] })
             }
             "secret" => json!(world.cx.secret(&text).await?),
             "store" => {

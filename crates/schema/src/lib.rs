@@ -1,0 +1,1 @@
+//! Checks JSON values against the part of JSON Schema that plugins use.
