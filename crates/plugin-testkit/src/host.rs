@@ -37,7 +37,7 @@ pub enum Clock {
     Real,
 }
 
-type OnHttp = dyn Fn(HttpRequest) -> Result<HttpResponse> + Send + Sync;
+type OnHttp = dyn Fn(HttpRequest) -> BoxFuture<'static, Result<HttpReply>> + Send + Sync;
 type OnCall = dyn Fn(Target, Value) -> BoxFuture<'static, Result<Value>> + Send + Sync;
 
 /// A host for tests.
@@ -114,6 +114,12 @@ impl TestHost {
 
     /// Answers HTTP requests; without this they fail as they do offline.
     pub fn on_http(&self, answer: impl Fn(HttpRequest) -> Result<HttpResponse> + Send + Sync + 'static) {
+        self.on_http_later(move |request| Box::pin(std::future::ready(answer(request).map(HttpReply::from))));
+    }
+
+    /// Answers HTTP requests with a future: to stream a body, to be late, never to answer, or to ask a real client. The future is
+    /// polled wherever the request is awaited, so one that needs a runtime must bring it.
+    pub fn on_http_later(&self, answer: impl Fn(HttpRequest) -> BoxFuture<'static, Result<HttpReply>> + Send + Sync + 'static) {
         self.state().http = Some(Arc::new(answer));
     }
 
@@ -263,7 +269,7 @@ impl HostApi for TestHost {
         let answer = self.state().http.clone();
         Box::pin(async move {
             match answer {
-                Some(answer) => answer(request).map(HttpReply::from),
+                Some(answer) => answer(request).await,
                 None => Err(Error::new(Code::PERMISSION_DENIED, format!("{}: this test is offline", request.url))),
             }
         })
