@@ -8,14 +8,14 @@ use std::{
 
 use bespoke_manifest::Model;
 use bespoke_plugin_api::{
-    BoxFuture, BoxStream, CallCx, Code, Contribution, Error, Event, Health, HostApi, Kind, Level, Result, Target, Timestamp, Tool,
-    ToolCall, ToolRequest,
+    BoxFuture, BoxStream, CallCx, Code, Contract, Contribution, EmbedRequest, Embedder, Error, Event, Health, HostApi, Kind, Level, Result,
+    Target, Timestamp, ToolCall,
 };
 use serde_json::Value;
 use tokio::runtime::Handle;
 
 use crate::{
-    Config, Events, Hooks, Registry, clock,
+    Config, Events, Hooks, Registry, Slot, clock,
     plugin::{Generation, PluginCell, Tasks},
 };
 
@@ -36,9 +36,26 @@ pub(crate) struct Services {
     pub(crate) hooks: Hooks,
     pub(crate) config: Config,
     pub(crate) models: Option<Arc<dyn ModelStore>>,
+    /// All that were found, by id.
+    pub(crate) plugins: Vec<Arc<PluginCell>>,
 }
 
 impl Services {
+    /// See [`Host::find`](crate::Host::find).
+    pub(crate) fn find<T: Contract + ?Sized + 'static>(&self, name: &str) -> Result<Slot<T>> {
+        self.registry.find(name).map_err(|unknown| self.provider(T::KIND, name).map_or(unknown, |plugin| plugin.not_ready()))
+    }
+
+    /// The plugin that provides a name, as the manifests declare it. One that may serve goes before one that is switched off or
+    /// was refused the name: that one only says why it does not.
+    pub(crate) fn provider(&self, kind: Kind, name: &str) -> Option<&Arc<PluginCell>> {
+        let provides = |p: &&Arc<PluginCell>| {
+            p.manifest.as_ref().is_some_and(|m| m.provides.iter().any(|c| c.kind == kind && c.name.as_deref() == Some(name)))
+        };
+        let plugins = || self.plugins.iter().filter(provides);
+        plugins().find(|p| p.may_serve()).or_else(|| plugins().next())
+    }
+
     /// Replaces what a plugin offers at run time.
     pub(crate) fn publish(&self, plugin: &Arc<PluginCell>, generation: &Arc<Generation>, contributions: &[Contribution]) -> Result<()> {
         self.registry.publish(plugin, generation, contributions)?;
@@ -59,6 +76,24 @@ pub(crate) struct PluginHost {
     pub(crate) plugin: Weak<PluginCell>,
     pub(crate) id: Arc<str>,
     pub(crate) tasks: Arc<Tasks>,
+}
+
+impl PluginHost {
+    /// Whether plugin.toml asks for calls of this contribution. What the plugin itself offers, it may call.
+    fn may_call(&self, target: &Target) -> Result<Kind> {
+        let Target { kind, name, .. } = target;
+        let kind =
+            Kind::from_name(kind).ok_or_else(|| Error::new(Code::CONTRACT_NOT_FOUND, format!("`{kind}` is no kind of contribution")))?;
+        let own = self.services.registry.owner(kind, name).is_some_and(|owner| *owner == *self.id);
+        let manifest = self.plugin.upgrade().and_then(|p| p.manifest.clone());
+        let asked = manifest
+            .is_some_and(|m| m.permissions.calls.iter().any(|c| c.kind == kind && c.name.as_ref().is_none_or(|allowed| allowed == name)));
+        if own || asked {
+            return Ok(kind);
+        }
+        Err(Error::new(Code::PERMISSION_DENIED, format!("plugin.toml does not ask for calls of the {kind} `{name}`"))
+            .with_help(format!("add \"{kind}:{name}\" to calls under [permissions] in plugin.toml")))
+    }
 }
 
 impl HostApi for PluginHost {
@@ -104,23 +139,24 @@ impl HostApi for PluginHost {
 
     fn call(&self, cx: &CallCx, target: Target, args: Value) -> BoxFuture<'static, Result<Value>> {
         let (services, cx) = (self.services.clone(), cx.nested(&self.id));
+        let allowed = self.may_call(&target);
         Box::pin(async move {
-            match Kind::from_name(&target.kind) {
-                Some(Kind::Tool) => {
-                    // The hooks stand around a tool whoever asks for it: a guard must not be passed by going through a plugin.
-                    let (cx, registry) = (cx?, &services.registry);
-                    let run = |call: ToolCall| {
-                        let cx = &cx;
-                        async move {
-                            let slot = registry.find::<dyn Tool>(&call.name)?;
-                            slot.call(cx, |tool, cx| async move { tool.call(&cx, ToolRequest::new(call.args)).await }).await
-                        }
-                    };
-                    let (_, output) = services.hooks.around_tool(&cx, ToolCall::new("", target.name, args), run).await?;
+            let kind = allowed?;
+            let cx = cx?;
+            match kind {
+                // The hooks stand around a tool whoever asks for it: a guard must not be passed by going through a plugin.
+                Kind::Tool => {
+                    let (_, output) = services.call_tool(&cx, ToolCall::new("", target.name, args), |_| Ok(())).await?;
                     Ok(serde_json::to_value(output)?)
                 }
-                Some(kind) => Err(Error::unsupported(&format!("calling a {kind} from a plugin"))),
-                None => Err(Error::new(Code::CONTRACT_NOT_FOUND, format!("`{}` is no kind of contribution", target.kind))),
+                Kind::Embedder => {
+                    let request = serde_json::from_value::<EmbedRequest>(args);
+                    let request = request.map_err(|e| Error::invalid_params(format!("an embedder takes {{ \"texts\": […] }}: {e}")))?;
+                    let slot = services.find::<dyn Embedder>(&target.name)?;
+                    let vectors = slot.call(&cx, |embedder, cx| async move { embedder.embed(&cx, request).await }).await?;
+                    Ok(serde_json::to_value(vectors)?)
+                }
+                kind => Err(Error::unsupported(&format!("calling a {kind} from a plugin"))),
             }
         })
     }

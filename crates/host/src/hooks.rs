@@ -71,7 +71,8 @@ impl Hooks {
         Box::pin(async move { dispatch(&table, &cx, event).await })
     }
 
-    /// Runs a tool with the hooks around it, whoever asked for it. A veto becomes an answer that says who refused.
+    /// Runs a tool with the hooks around it, whoever asked for it. A veto becomes an answer that says who refused. Hooks see a
+    /// failure as the answer that a model would read of it; one that they leave as it is stays the error that it was.
     ///
     /// # Errors
     /// Only those of `run`.
@@ -86,12 +87,16 @@ impl Hooks {
             Some(Outcome::Vetoed { plugin, reason }) => return Ok((call, ToolOutput::error(format!("refused by {plugin}: {reason}")))),
             _ => call,
         };
-        let output = run(call.clone()).await?;
-        let event = || HookEvent::after_tool_execute(session(), call.clone(), output.clone());
+        let result = run(call.clone()).await;
+        if cx.is_cancelled() || !self.wants(Hook::AfterToolExecute) {
+            return result.map(|output| (call, output));
+        }
+        let seen = result.as_ref().map_or_else(|error| ToolOutput::error(format!("{}: {}", error.kind(), error.message())), Clone::clone);
+        let event = || HookEvent::after_tool_execute(session(), call.clone(), seen.clone());
         let output = match self.run(cx, Hook::AfterToolExecute, event).await {
-            Some(Outcome::Proceed(HookEvent::AfterToolExecute { output, .. })) => output,
+            Some(Outcome::Proceed(HookEvent::AfterToolExecute { output, .. })) if output != seen => output,
             Some(Outcome::Vetoed { plugin, reason }) => ToolOutput::error(format!("withheld by {plugin}: {reason}")),
-            _ => output,
+            _ => result?,
         };
         Ok((call, output))
     }

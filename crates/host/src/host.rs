@@ -10,7 +10,7 @@ use std::{
 };
 
 use bespoke_manifest::{Inherited, Manifest};
-use bespoke_plugin_api::{CancelToken, Code, Contract, Error, Instance, Kind, PluginContext, Result};
+use bespoke_plugin_api::{CallCx, CancelToken, Code, Contract, Error, Instance, Kind, PluginContext, Result, ToolCall, ToolOutput};
 use serde_json::{Value, json};
 use tokio::{runtime::Handle, task::JoinSet};
 
@@ -96,12 +96,12 @@ impl HostBuilder {
             hooks: Hooks::default(),
             config: self.config,
             models: self.models,
+            plugins,
         };
         Ok(Host {
             inner: Arc::new(Inner {
                 services: Arc::new(services),
                 redactor,
-                plugins,
                 data_dir: self.data_dir,
                 start_limit: Duration::from_millis(defaults.start_timeout_ms),
                 stop_limit: Duration::from_millis(defaults.stop_timeout_ms),
@@ -137,7 +137,6 @@ pub struct Host {
 struct Inner {
     services: Arc<Services>,
     redactor: Redactor,
-    plugins: Vec<Arc<PluginCell>>,
     data_dir: Option<PathBuf>,
     start_limit: Duration,
     stop_limit: Duration,
@@ -180,7 +179,7 @@ impl Host {
 
     /// The manifest of a plugin, where it could be read.
     pub fn manifest(&self, id: &str) -> Option<Arc<Manifest>> {
-        self.inner.plugins.iter().find(|p| p.id() == id)?.manifest.clone()
+        self.inner.services.plugins.iter().find(|p| p.id() == id)?.manifest.clone()
     }
 
     /// The slot of a contribution, or why there is none: a plugin that did not start has no slots, and says the reason.
@@ -188,21 +187,37 @@ impl Host {
     /// # Errors
     /// `NOT_READY`, with the reason and the fix of the plugin that would provide it; `PLUGIN_NOT_FOUND` when none would.
     pub fn find<T: Contract + ?Sized + 'static>(&self, name: &str) -> Result<Slot<T>> {
-        self.registry().find(name).map_err(|unknown| self.provider(T::KIND, name).map_or(unknown, PluginCell::not_ready))
+        self.inner.services.find(name)
+    }
+
+    /// Calls a tool as the user of this host, whoever asked for it: hooks before, arguments held against the tool's
+    /// `input_schema`, the guarded call, hooks after. Arguments that are `null` count as an empty object. A veto is an answer
+    /// that says who refused; the call that comes back is the one that ran, as hooks left it.
+    ///
+    /// # Errors
+    /// `PLUGIN_NOT_FOUND` or `NOT_READY`, as [`find`](Self::find); `INVALID_PARAMS` before the plugin sees arguments that do not
+    /// fit, listing what is wrong; what the tool or its guard returned.
+    pub async fn call_tool(&self, cx: &CallCx, call: ToolCall) -> Result<(ToolCall, ToolOutput)> {
+        self.call_tool_if(cx, call, |_| Ok(())).await
+    }
+
+    /// As [`call_tool`](Self::call_tool), for a caller that allows some tools only: `admit` sees the call after the hooks, so
+    /// that none of them turns it into one that was not allowed.
+    ///
+    /// # Errors
+    /// That of `admit`, and as [`call_tool`](Self::call_tool).
+    pub async fn call_tool_if(
+        &self,
+        cx: &CallCx,
+        call: ToolCall,
+        admit: impl Fn(&ToolCall) -> Result<()> + Send,
+    ) -> Result<(ToolCall, ToolOutput)> {
+        self.inner.services.call_tool(cx, call, admit).await
     }
 
     /// Id of the plugin that provides a name, as the manifests declare it; known before anything is started.
     pub fn provider_of(&self, kind: Kind, name: &str) -> Option<String> {
-        self.provider(kind, name).map(|plugin| plugin.id().to_owned())
-    }
-
-    /// One that may serve goes before one that is switched off or was refused the name: that one only says why it does not.
-    fn provider(&self, kind: Kind, name: &str) -> Option<&PluginCell> {
-        let provides = |p: &&PluginCell| {
-            p.manifest.as_ref().is_some_and(|m| m.provides.iter().any(|c| c.kind == kind && c.name.as_deref() == Some(name)))
-        };
-        let plugins = || self.inner.plugins.iter().map(|p| &**p).filter(provides);
-        plugins().find(|p| p.may_serve()).or_else(|| plugins().next())
+        self.inner.services.provider(kind, name).map(|plugin| plugin.id().to_owned())
     }
 
     /// Whether a plugin is a stand-in for tests: its manifest has the category `testing`. Such a plugin serves who names it and
@@ -213,7 +228,7 @@ impl Host {
 
     /// Names of a kind that serve when nothing is configured, sorted: not those of stand-ins, nor of what is switched off.
     pub fn default_names(&self, kind: Kind) -> Vec<String> {
-        let plugins = self.inner.plugins.iter().filter(|p| p.may_serve() && !self.is_stand_in(p.id()));
+        let plugins = self.inner.services.plugins.iter().filter(|p| p.may_serve() && !self.is_stand_in(p.id()));
         let provided = plugins.filter_map(|p| p.manifest.clone()).flat_map(|m| m.provides.clone());
         let mut names: Vec<String> = provided.filter(|p| p.kind == kind).filter_map(|p| p.name).collect();
         names.sort();
@@ -222,12 +237,12 @@ impl Host {
 
     /// Text of the JSON Schema of a plugin's configuration.
     pub fn config_schema(&self, id: &str) -> Option<&str> {
-        self.inner.plugins.iter().find(|p| p.id() == id).map(|p| p.candidate.config_schema.as_str())
+        self.inner.services.plugins.iter().find(|p| p.id() == id).map(|p| p.candidate.config_schema.as_str())
     }
 
     /// One row per plugin, by id: what it is and how it does.
     pub fn rows(&self) -> Vec<Row> {
-        self.inner.plugins.iter().map(|plugin| Row::of(plugin, &self.inner.redactor)).collect()
+        self.inner.services.plugins.iter().map(|plugin| Row::of(plugin, &self.inner.redactor)).collect()
     }
 
     /// Threads of plugin code that did not come back in time and are left behind.
@@ -241,7 +256,7 @@ impl Host {
     /// One problem per plugin that does not take its table.
     pub async fn check_config(&self) -> std::result::Result<(), ConfigError> {
         let mut problems = Vec::new();
-        for plugin in &self.inner.plugins {
+        for plugin in &self.inner.services.plugins {
             if matches!(plugin.state(), State::Unloaded | State::Ready) {
                 match self.inner.config_of(plugin) {
                     Ok(_) => {}
@@ -257,7 +272,7 @@ impl Host {
 
     /// Ids of the plugins that could not start for want of a model file. Once it is there, [`start`](Self::start) tries again.
     pub fn lacking_models(&self) -> Vec<String> {
-        self.inner.plugins.iter().filter(|p| p.lacks_model()).map(|p| p.id().to_owned()).collect()
+        self.inner.services.plugins.iter().filter(|p| p.lacks_model()).map(|p| p.id().to_owned()).collect()
     }
 
     /// Starts plugins side by side, each as soon as those it needs are ready, each time-boxed: those that were never started,
@@ -267,11 +282,12 @@ impl Host {
     pub async fn start(&self, selection: Selection<'_>) {
         let inner = &self.inner;
         let chosen = match selection {
-            Selection::All => inner.plugins.iter().map(|p| p.id().to_owned()).collect(),
-            Selection::Ids(ids) => closure(&inner.plugins, ids.iter().cloned().collect()),
+            Selection::All => inner.services.plugins.iter().map(|p| p.id().to_owned()).collect(),
+            Selection::Ids(ids) => closure(&inner.services.plugins, ids.iter().cloned().collect()),
         };
         // All are `Starting` before the first one runs: a call or a dependent waits instead of failing.
         let starting: Vec<_> = inner
+            .services
             .plugins
             .iter()
             .filter(|p| chosen.contains(p.id()) && !inner.closing.is_cancelled())
@@ -289,11 +305,11 @@ impl Host {
     pub async fn shutdown(&self) {
         let inner = &self.inner;
         inner.closing.cancel();
-        for plugin in &inner.plugins {
+        for plugin in &inner.services.plugins {
             plugin.started().await;
         }
         let mut left: BTreeMap<String, Arc<PluginCell>> =
-            inner.plugins.iter().filter(|p| p.state() == State::Ready).map(|p| (p.id().to_owned(), p.clone())).collect();
+            inner.services.plugins.iter().filter(|p| p.state() == State::Ready).map(|p| (p.id().to_owned(), p.clone())).collect();
         while !left.is_empty() {
             let needed: BTreeSet<String> = left.values().flat_map(|p| requires(p)).collect();
             let mut wave: Vec<_> = left.values().filter(|p| !needed.contains(p.id())).cloned().collect();
@@ -359,7 +375,7 @@ impl Inner {
     }
 
     async fn start_when_possible(self: &Arc<Self>, plugin: &Arc<PluginCell>) -> Result<Duration> {
-        needs::ready(&self.plugins, plugin).await?;
+        needs::ready(&self.services.plugins, plugin).await?;
         let begun = Instant::now();
         let tasks = Arc::new(Tasks::default());
         let instance = match self.start_in_time(plugin, &tasks).await {

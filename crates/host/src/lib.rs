@@ -40,6 +40,7 @@ mod registry;
 mod report;
 mod slot;
 mod thread;
+mod tools;
 
 pub use api::ModelStore;
 pub use config::{CONFIG_VERSION, Config, ConfigError, PluginDefaults, Problem};

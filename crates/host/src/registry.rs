@@ -105,6 +105,11 @@ impl Registry {
         self.table.load().get(&kind).map(|of_kind| of_kind.keys().cloned().collect()).unwrap_or_default()
     }
 
+    /// Id of the plugin that has a name now.
+    pub(crate) fn owner(&self, kind: Kind, name: &str) -> Option<Arc<str>> {
+        Some(self.table.load().get(&kind)?.get(name)?.plugin.clone())
+    }
+
     /// Adds empty slots for what a plugin declares: all, or none.
     ///
     /// # Errors

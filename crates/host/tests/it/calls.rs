@@ -12,15 +12,16 @@ use std::{
 
 use bespoke_host::{Host, Selection};
 use bespoke_plugin_api::{
-    CallCx, CancelToken, ChatDelta, ChatRequest, Code, Contribution, Duplex, Error, Hook, HookReply, HookSpec, Provider, Result, Target,
-    Timestamp, Tool, ToolOutput, ToolRequest, Vad, VadEvent, VadOptions, VadSpec,
+    CallCx, CancelToken, ChatDelta, ChatRequest, Code, Contribution, Duplex, EmbedRequest, Embedder, EmbedderSpec, Embeddings, Error, Hook,
+    HookEvent, HookReply, HookSpec, Provider, Result, Target, Timestamp, Tool, ToolCall, ToolOutput, ToolRequest, Vad, VadEvent,
+    VadOptions, VadSpec,
     serde_json::{Value, json},
 };
 use expect_test::expect;
 use futures_util::{FutureExt, Stream, StreamExt};
 use tokio::sync::Notify;
 
-use crate::kit::{Alive, Plug, built, call, call_with, provider, row, says, started, told, within};
+use crate::kit::{Alive, Journal, Plug, built, call, call_with, provider, row, says, started, told, within};
 
 fn in_ms(ms: u64) -> CallCx {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
@@ -315,12 +316,102 @@ async fn a_plugin_calls_tools_of_others_and_learns_what_it_may_not_call() {
     .assert_eq(&said);
 }
 
+#[tokio::test]
+async fn hooks_see_a_failed_tool_and_may_make_an_answer_of_it() {
+    let fails = || Plug::new("a").tool("fails", |_, _| async { Err(Error::internal("no disk").with_help("mount it")) });
+    let ask = async |host: &Host| within(host.call_tool(&CallCx::new(), ToolCall::new("1", "fails", Value::Null))).await;
+    let looks = Journal::default();
+    let seen = looks.clone();
+    let watch = Plug::new("watch").hook(HookSpec::new("watch", Hook::AfterToolExecute), move |_, event| {
+        let HookEvent::AfterToolExecute { output, .. } = &event else { panic!("{event:?}") };
+        seen.note(format!("{} {}", output.is_error, output.to_text()));
+        async { Ok(HookReply::Continue) }
+    });
+    let error = ask(&started("", [fails(), watch]).await).await.unwrap_err();
+    assert_eq!(told(&error), "INTERNAL_ERROR a: no disk\n    help: mount it\n", "left as it was, it stays the error");
+    assert_eq!(looks.text(), "true INTERNAL_ERROR: no disk");
+
+    let mends = Plug::new("mends").hook(HookSpec::new("mends", Hook::AfterToolExecute), |_, event| {
+        let mut event = event;
+        if let HookEvent::AfterToolExecute { output, .. } = &mut event {
+            *output = ToolOutput::text("from a copy");
+        }
+        async { Ok(HookReply::replace(event)) }
+    });
+    assert_eq!(ask(&started("", [fails(), mends]).await).await.unwrap().1.to_text(), "from a copy");
+}
+
+#[tokio::test]
+async fn what_a_caller_does_not_admit_does_not_run_even_when_a_hook_asks_for_it() {
+    let renames = Plug::new("renames").hook(HookSpec::new("h", Hook::BeforeToolExecute), |_, _| async {
+        Ok(HookReply::replace(HookEvent::before_tool_execute("", ToolCall::new("", "shell", Value::Null))))
+    });
+    let shell = Plug::new("shell").tool("shell", |_, _| async { panic!("it ran") });
+    let host = started("", [renames, shell, Plug::new("clock").provides(says("clock", "noon"))]).await;
+    let admit = |call: &ToolCall| if call.name == "clock" { Ok(()) } else { Err(Error::new(Code::PERMISSION_DENIED, call.name.clone())) };
+    let error = within(host.call_tool_if(&CallCx::new(), ToolCall::new("", "clock", Value::Null), admit)).await.unwrap_err();
+    assert_eq!(told(&error), "PERMISSION_DENIED shell\n");
+}
+
+#[tokio::test]
+async fn a_plugin_calls_only_what_its_manifest_asks_for_and_itself() {
+    let mut said = String::new();
+    for (calls, target) in [
+        ("[]", Target::new("tool", "echo")),
+        ("[\"tool:other\", \"vad:echo\"]", Target::new("tool", "echo")),
+        ("[\"embedder\"]", Target::new("tool", "echo")),
+        ("[\"tool:echo\"]", Target::new("tool", "echo")),
+        ("[\"tool\"]", Target::new("tool", "echo")),
+        ("[\"embedder:unit\"]", Target::new("embedder", "unit")),
+    ] {
+        let context: Arc<Mutex<Option<bespoke_plugin_api::PluginContext>>> = Arc::default();
+        let given = context.clone();
+        let plug = Plug::new("a").provides(says("own", "mine")).extra(&format!("[permissions]\ncalls = {calls}\n")).starts(move |cx, _| {
+            *given.lock().unwrap() = Some(cx);
+            async { Ok(()) }
+        });
+        let unit = Contribution::Embedder(EmbedderSpec::new("unit", 1), Arc::new(Unit));
+        let host = started("", [plug, Plug::new("b").provides(says("echo", "ahoy")).provides(unit)]).await;
+        let cx = context.lock().unwrap().take().unwrap();
+        let own = cx.call(&CallCx::new(), Target::new("tool", "own"), json!({})).await;
+        assert!(own.is_ok(), "its own it may always call: {own:?}");
+        let args = if target.kind == "tool" { json!({}) } else { json!({ "texts": ["x", "y"] }) };
+        said += &match within(cx.call(&CallCx::new(), target, args)).await {
+            Ok(answer) => format!("{calls}: {answer}\n"),
+            Err(error) => format!("{calls}: {}", told(&error)),
+        };
+        drop(host);
+    }
+    expect![[r#"
+        []: PERMISSION_DENIED plugin.toml does not ask for calls of the tool `echo`
+            help: add "tool:echo" to calls under [permissions] in plugin.toml
+        ["tool:other", "vad:echo"]: PERMISSION_DENIED plugin.toml does not ask for calls of the tool `echo`
+            help: add "tool:echo" to calls under [permissions] in plugin.toml
+        ["embedder"]: PERMISSION_DENIED plugin.toml does not ask for calls of the tool `echo`
+            help: add "tool:echo" to calls under [permissions] in plugin.toml
+        ["tool:echo"]: {"content":[{"type":"text","text":"ahoy"}]}
+        ["tool"]: {"content":[{"type":"text","text":"ahoy"}]}
+        ["embedder:unit"]: {"vectors":[[1.0],[1.0]]}
+    "#]]
+    .assert_eq(&said);
+}
+
+struct Unit;
+
+#[bespoke_plugin_api::async_trait]
+impl Embedder for Unit {
+    async fn embed(&self, _: &CallCx, request: EmbedRequest) -> Result<Embeddings> {
+        Ok(Embeddings::new(vec![vec![1.0]; request.texts.len()]))
+    }
+}
+
 /// A plugin whose one tool calls another plugin.
 fn calls_once(id: &str, target: Target) -> Plug {
     let context: Arc<Mutex<Option<bespoke_plugin_api::PluginContext>>> = Arc::default();
     let given = context.clone();
     Plug::new(id)
         .needs("b", "")
+        .extra_more("[permissions]\ncalls = [\"tool\", \"vad\"]\n")
         .tool(id, move |cx, _| {
             let (context, target) = (context.lock().unwrap().clone().unwrap(), target.clone());
             async move { context.call(&cx, target, json!({ "word": "ahoy" })).await.map(|answer| ToolOutput::text(answer.to_string())) }

@@ -60,6 +60,12 @@ impl Plug {
         self
     }
 
+    /// More lines at the end of its manifest.
+    pub(crate) fn extra_more(mut self, lines: &str) -> Self {
+        self.extra += lines;
+        self
+    }
+
     /// Needs another plugin.
     pub(crate) fn needs(mut self, plugin: &str, more: &str) -> Self {
         self.extra += &format!("[[requires]]\nplugin = \"{plugin}\"\n{more}\n");
