@@ -1,7 +1,7 @@
 //! The one way to a tool, whoever asks: hooks, arguments held against the schema, the guarded call, hooks. Which tools a caller
 //! may name is the caller's to say.
 
-use bespoke_plugin_api::{CallCx, Result, Tool, ToolCall, ToolOutput, ToolRequest, ToolSpec};
+use bespoke_plugin_api::{CallCx, Error, Result, Tool, ToolCall, ToolOutput, ToolRequest, ToolSpec};
 use serde_json::{Value, json};
 
 use crate::api::Services;
@@ -25,7 +25,16 @@ impl Services {
     }
 }
 
-/// The arguments as the plugin sees them: none at all are an empty object, as models write either.
-fn checked(_: &ToolSpec, args: Value) -> Result<Value> {
-    Ok(if args.is_null() { json!({}) } else { args })
+/// The arguments as the plugin sees them, held against what it told the model. None at all are an empty object, as models write
+/// either.
+fn checked(spec: &ToolSpec, args: Value) -> Result<Value> {
+    let args = if args.is_null() { json!({}) } else { args };
+    let faults = bespoke_schema::check(&spec.input_schema, &args);
+    if faults.is_empty() {
+        return Ok(args);
+    }
+    let listed: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    let data = faults.iter().map(|fault| json!({ "path": fault.path, "message": fault.message })).collect::<Vec<_>>();
+    Err(Error::invalid_params(format!("the arguments do not fit the tool `{}`: {}", spec.name, listed.join("; ")))
+        .with_data(json!({ "faults": data })))
 }

@@ -13,7 +13,7 @@ use std::{
 use bespoke_host::{Host, Selection};
 use bespoke_plugin_api::{
     CallCx, CancelToken, ChatDelta, ChatRequest, Code, Contribution, Duplex, EmbedRequest, Embedder, EmbedderSpec, Embeddings, Error, Hook,
-    HookEvent, HookReply, HookSpec, Provider, Result, Target, Timestamp, Tool, ToolCall, ToolOutput, ToolRequest, Vad, VadEvent,
+    HookEvent, HookReply, HookSpec, Provider, Result, Target, Timestamp, Tool, ToolCall, ToolOutput, ToolRequest, ToolSpec, Vad, VadEvent,
     VadOptions, VadSpec,
     serde_json::{Value, json},
 };
@@ -21,7 +21,7 @@ use expect_test::expect;
 use futures_util::{FutureExt, Stream, StreamExt};
 use tokio::sync::Notify;
 
-use crate::kit::{Alive, Journal, Plug, built, call, call_with, provider, row, says, started, told, within};
+use crate::kit::{Alive, Journal, Plug, built, call, call_with, provider, row, says, started, strict, told, within};
 
 fn in_ms(ms: u64) -> CallCx {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
@@ -339,6 +339,56 @@ async fn hooks_see_a_failed_tool_and_may_make_an_answer_of_it() {
         async { Ok(HookReply::replace(event)) }
     });
     assert_eq!(ask(&started("", [fails(), mends]).await).await.unwrap().1.to_text(), "from a copy");
+}
+
+#[tokio::test]
+async fn arguments_that_do_not_fit_are_refused_before_the_plugin_sees_them() {
+    let seen = Journal::default();
+    let note = seen.clone();
+    let spec = ToolSpec::new("write", "Writes.").input(json!({
+        "type": "object", "required": ["path"], "additionalProperties": false,
+        "properties": { "path": { "type": "string" }, "lines": { "type": "integer", "minimum": 1 } },
+    }));
+    let writes = Plug::new("a").provides(strict(spec, move |_, args| {
+        note.note(args.to_string());
+        async { Ok(ToolOutput::text("done")) }
+    }));
+    let open = Plug::new("b").tool("any", |_, args| async move { Ok(ToolOutput::text(args.to_string())) });
+    // A hook's change is checked as the model's own words are.
+    let breaks = Plug::new("breaks").hook(HookSpec::new("h", Hook::BeforeToolExecute), |_, event| async move {
+        let HookEvent::BeforeToolExecute { mut call, .. } = event else { panic!("{event:?}") };
+        if call.args["path"] == "hooked" {
+            call.args["lines"] = json!(0);
+        }
+        Ok(HookReply::replace(HookEvent::before_tool_execute("", call)))
+    });
+    let host = started("", [writes, open, breaks]).await;
+    let mut said = String::new();
+    for args in [
+        json!({ "path": "a.txt", "lines": 2 }),
+        json!({ "lines": 0, "mode": "w" }),
+        json!({ "path": 1 }),
+        json!("a.txt"),
+        Value::Null,
+        json!({ "path": "hooked" }),
+    ] {
+        said += &match within(host.call_tool(&CallCx::new(), ToolCall::new("", "write", args.clone()))).await {
+            Ok((_, output)) => format!("{args}: {}\n", output.to_text()),
+            Err(error) => format!("{args}: {}", told(&error)),
+        };
+    }
+    expect![[r#"
+        {"path":"a.txt","lines":2}: done
+        {"lines":0,"mode":"w"}: INVALID_PARAMS the arguments do not fit the tool `write`: lines: 0 is out of range; it has to be at least 1; mode: is unknown; there is path, lines; path: is missing
+        {"path":1}: INVALID_PARAMS the arguments do not fit the tool `write`: path: must be a string, is 1
+        "a.txt": INVALID_PARAMS the arguments do not fit the tool `write`: must be an object, is "a.txt"
+        null: INVALID_PARAMS the arguments do not fit the tool `write`: path: is missing
+        {"path":"hooked"}: INVALID_PARAMS the arguments do not fit the tool `write`: lines: 0 is out of range; it has to be at least 1
+    "#]].assert_eq(&said);
+    assert_eq!(seen.text(), r#"{"path":"a.txt","lines":2}"#);
+    assert_eq!(row(&host, "a").errors, 0, "what a caller did wrong is no error of the plugin");
+    let (_, output) = within(host.call_tool(&CallCx::new(), ToolCall::new("", "any", Value::Null))).await.unwrap();
+    assert_eq!(output.to_text(), "{}", "no arguments are an empty object");
 }
 
 #[tokio::test]

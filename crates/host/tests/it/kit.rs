@@ -227,7 +227,15 @@ pub(crate) fn tool<F: Future<Output = Result<ToolOutput>> + Send + 'static>(
     name: &str,
     call: impl Fn(CallCx, Value) -> F + Send + Sync + 'static,
 ) -> Contribution {
-    Contribution::Tool(ToolSpec::new(name, "A test."), Arc::new(FnTool(call)))
+    strict(ToolSpec::new(name, "A test.").input(Value::Object(Default::default())), call)
+}
+
+/// A tool that says what it takes; [`tool`] takes anything.
+pub(crate) fn strict<F: Future<Output = Result<ToolOutput>> + Send + 'static>(
+    spec: ToolSpec,
+    call: impl Fn(CallCx, Value) -> F + Send + Sync + 'static,
+) -> Contribution {
+    Contribution::Tool(spec, Arc::new(FnTool(call)))
 }
 
 /// A tool that answers a text.
