@@ -1,6 +1,7 @@
 //! What the host does for a plugin: the server behind every `PluginContext`, stamped with the plugin's id.
 
 use std::{
+    future::ready,
     path::PathBuf,
     sync::{Arc, Weak},
     time::Duration,
@@ -8,14 +9,14 @@ use std::{
 
 use bespoke_manifest::Model;
 use bespoke_plugin_api::{
-    BoxFuture, BoxStream, CallCx, Code, Contract, Contribution, EmbedRequest, Embedder, Error, Event, Health, HostApi, Kind, Level, Result,
+    BoxFuture, BoxStream, CallCx, Code, Contract, Contribution, EmbedRequest, Embedder, Error, Event, Health, HostApi, HttpReply, HttpRequest, Kind, Level, Result,
     Target, Timestamp, ToolCall,
 };
 use serde_json::Value;
 use tokio::runtime::Handle;
 
 use crate::{
-    Config, Events, Hooks, Registry, Slot, clock,
+    Config, Events, Hooks, HttpAllowed, HttpClient, Registry, Slot, clock,
     plugin::{Generation, PluginCell, Tasks},
 };
 
@@ -36,6 +37,7 @@ pub(crate) struct Services {
     pub(crate) hooks: Hooks,
     pub(crate) config: Config,
     pub(crate) models: Option<Arc<dyn ModelStore>>,
+    pub(crate) http: Option<Arc<dyn HttpClient>>,
     /// All that were found, by id.
     pub(crate) plugins: Vec<Arc<PluginCell>>,
 }
@@ -159,6 +161,24 @@ impl HostApi for PluginHost {
                 kind => Err(Error::unsupported(&format!("calling a {kind} from a plugin"))),
             }
         })
+    }
+
+    fn http(&self, request: HttpRequest) -> BoxFuture<'static, Result<HttpReply>> {
+        let allowed = || {
+            let client = self.services.http.as_ref().ok_or_else(|| {
+                Error::new(Code::METHOD_NOT_FOUND, "this program has no HTTP client: it was built without the feature `http`")
+                    .with_help("build it again with the feature `http`; it comes with the plugins that need it")
+            })?;
+            let manifest = self.plugin.upgrade().and_then(|p| p.manifest.clone());
+            let asked = manifest.as_ref().map_or(&[][..], |m| &m.permissions.http);
+            let config = self.services.config.plugin(&self.id).map_err(|e| Error::invalid_params(e.to_string()))?;
+            let written = self.services.config.get(&format!("plugins.{}", self.id));
+            Ok((client, HttpAllowed::of(&self.id, asked, &config, written.as_ref())))
+        };
+        match allowed() {
+            Ok((client, allowed)) => client.send(allowed, request),
+            Err(error) => Box::pin(ready(Err(error))),
+        }
     }
 
     fn publish(&self, contributions: Vec<Contribution>) -> Result<()> {

@@ -66,4 +66,4 @@ pub use declared::Mismatch;
 pub use error::{ManifestError, Position, Problem};
 pub use model::{Inherited, Manifest, Model, Package, Provides, Requires, Resources, Source, Tier};
 pub use name::{MAX_NAME, NameError, PLUGIN_SETTINGS, RESERVED_IDS, check_id, check_name, closest};
-pub use permissions::{Access, CallTarget, FileAccess, Permissions};
+pub use permissions::{Access, CallTarget, FileAccess, HttpAccess, HttpHosts, Permissions};

@@ -5,8 +5,8 @@ use semver::{Version, VersionReq};
 use toml::de::DeTable;
 
 use crate::{
-    Access, CallTarget, FileAccess, Inherited, Manifest, ManifestError, Model, Package, Permissions, Position, Problem, Provides, Requires,
-    Resources, Source, Tier,
+    Access, CallTarget, FileAccess, HttpAccess, HttpHosts, Inherited, Manifest, ManifestError, Model, Package, Permissions, Position,
+    Problem, Provides, Requires, Resources, Source, Tier,
     name::{check_id, check_name, shown},
     reader::{Fields, Node, Report},
 };
@@ -193,15 +193,7 @@ fn requires(fields: &mut Fields<'_, '_>, id: Option<&str>) -> Vec<Requires> {
 
 fn permissions(mut fields: Fields<'_, '_>) -> Permissions {
     let mut out = Permissions::default();
-    for (host, node) in fields.strings("http") {
-        if !is_host(&host) {
-            node.refuse(
-                format!("`{}` is no host", shown(&host)),
-                "write a name without scheme and path: api.example.com, *.example.com, or *",
-            );
-        }
-        out.http.push(host);
-    }
+    out.http = fields.take("http").and_then(Node::items).unwrap_or_default().into_iter().filter_map(http_access).collect();
     for mut entry in fields.tables("files") {
         let path = entry.need("path", "name a file or a folder").and_then(|node| {
             let path = node.string()?;
@@ -242,6 +234,48 @@ fn permissions(mut fields: Fields<'_, '_>) -> Permissions {
     }
     fields.finish();
     out
+}
+
+/// `None` only if a problem was reported.
+fn http_access(node: Node<'_, '_>) -> Option<HttpAccess> {
+    if !node.is_table() {
+        return host(&node).map(|host| HttpAccess { hosts: HttpHosts::Named(host), private: false });
+    }
+    let mut fields = node.fields()?;
+    let (named, key) = (fields.take("host"), fields.take("config"));
+    let default: Vec<String> = fields.strings("default").iter().filter_map(|(_, node)| host(node)).collect();
+    let private = fields.take("private").and_then(|node| node.boolean()).unwrap_or(false);
+    let hosts = match (named, key) {
+        (Some(node), None) => {
+            if !default.is_empty() {
+                fields.refuse("default", "a host needs no default", "remove it; only config has one");
+            }
+            host(&node).map(HttpHosts::Named)
+        }
+        (None, Some(node)) => node.string().and_then(|key| {
+            if !is_key(&key) {
+                let fix = "write a key of the plugin's own table, such as base_url";
+                node.refuse(format!("`{}` is no key of a configuration", shown(&key)), fix);
+                return None;
+            }
+            Some(HttpHosts::Configured { key, default })
+        }),
+        _ => {
+            fields.refuse("", "a table here has exactly one of host and config", "keep one of them; a list may hold several tables");
+            None
+        }
+    };
+    fields.finish();
+    Some(HttpAccess { hosts: hosts?, private })
+}
+
+fn host(node: &Node<'_, '_>) -> Option<String> {
+    let host = node.string()?;
+    if !is_host(&host) {
+        node.refuse(format!("`{}` is no host", shown(&host)), "write a name without scheme and path: api.example.com, *.example.com, or *");
+        return None;
+    }
+    Some(host)
 }
 
 fn resources(mut fields: Fields<'_, '_>) -> Resources {
@@ -473,12 +507,28 @@ fn is_tag(node: &Node<'_, '_>, value: &str) -> bool {
 }
 
 fn is_host(host: &str) -> bool {
-    let (name, port) = host.rsplit_once(':').map_or((host, None), |(name, port)| (name, Some(port)));
+    // The colons inside the brackets of an IPv6 address begin no port.
+    let (name, port) = match host.rfind(':').filter(|at| !host[*at..].contains(']')) {
+        Some(at) => (&host[..at], Some(&host[at + 1..])),
+        None => (host, None),
+    };
+    if port.is_some_and(|port| port != "*" && !port.parse::<u16>().is_ok_and(|p| p > 0 && !port.starts_with('+'))) {
+        return false;
+    }
+    if let Some(address) = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        return address.parse::<std::net::Ipv6Addr>().is_ok();
+    }
     let name = if name == "*" { "any" } else { name.strip_prefix("*.").unwrap_or(name) };
     let label = |l: &str| {
         (1..=63).contains(&l.len()) && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') && !l.starts_with('-')
     };
-    name.len() <= 253 && name.split('.').all(label) && port.is_none_or(|p| p.parse::<u16>().is_ok_and(|p| p > 0))
+    name.len() <= 253 && name.split('.').all(label)
+}
+
+/// Words with dots between them.
+fn is_key(key: &str) -> bool {
+    let word = |w: &str| (1..=64).contains(&w.len()) && w.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    key.len() <= 256 && key.split('.').all(word)
 }
 
 fn is_variable(name: &str) -> bool {

@@ -85,6 +85,10 @@ impl<'r, 'i> Node<'r, 'i> {
         }
     }
 
+    pub(crate) fn is_table(&self) -> bool {
+        matches!(self.value, DeValue::Table(_))
+    }
+
     pub(crate) fn boolean(&self) -> Option<bool> {
         match &self.value {
             DeValue::Boolean(value) => Some(*value),

@@ -1,0 +1,142 @@
+//! Requests of plugins to servers: which hosts a plugin may reach, by its manifest and the user's configuration. Making the
+//! request, and holding every address against this list, is an [`HttpClient`]'s; the host has none of its own.
+
+use std::fmt;
+
+use bespoke_manifest::{HttpAccess, HttpHosts};
+use bespoke_plugin_api::{BoxFuture, HttpReply, HttpRequest, Result};
+use serde_json::Value;
+
+/// Makes the requests of plugins.
+pub trait HttpClient: Send + Sync {
+    /// Makes one request, if it goes where it may. Redirects are not followed. Dropping the future, or the body of the answer,
+    /// ends the transfer. It may be polled outside any runtime.
+    ///
+    /// # Errors
+    /// `PERMISSION_DENIED`, naming the plugin, the host, and what would allow it; `INVALID_PARAMS` for a request that is none;
+    /// `EXECUTION_TIMEOUT` and `NETWORK_FAILED`. None of them repeats more of the URL than its host.
+    fn send(&self, allowed: HttpAllowed, request: HttpRequest) -> BoxFuture<'static, Result<HttpReply>>;
+}
+
+/// The hosts that one plugin may reach at this moment.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct HttpAllowed {
+    /// The plugin.
+    pub plugin: String,
+    /// The hosts, in the order of the manifest.
+    pub hosts: Vec<AllowedHost>,
+    /// Where the user may name more of them.
+    pub keys: Vec<HostsKey>,
+}
+
+/// One entry of the list.
+#[derive(Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct AllowedHost {
+    /// As it was written: a host with an optional port, `*.name`, `*`, a range of addresses, or, out of the configuration, a URL.
+    pub pattern: String,
+    /// Where it was written: `plugin.toml`, or the key of the configuration.
+    pub source: String,
+    /// Whether addresses that are not public are granted, too.
+    pub private: bool,
+}
+
+/// A key of the configuration that names hosts.
+#[derive(Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct HostsKey {
+    /// The whole dotted key, such as `plugins.fetch.allow`.
+    pub key: String,
+    /// Whether what it names may be private.
+    pub private: bool,
+    /// What stands there, without its references filled in; `None` when it is no list of strings.
+    pub written: Option<Vec<String>>,
+}
+
+impl HttpAllowed {
+    /// A list without entries.
+    pub fn new(plugin: impl Into<String>) -> Self {
+        HttpAllowed { plugin: plugin.into(), hosts: Vec::new(), keys: Vec::new() }
+    }
+
+    /// With a host as a manifest names it: at public addresses only.
+    #[must_use]
+    pub fn host(mut self, pattern: impl Into<String>) -> Self {
+        self.hosts.push(AllowedHost { pattern: pattern.into(), source: "plugin.toml".into(), private: false });
+        self
+    }
+
+    /// With a host that may also be at private addresses.
+    #[must_use]
+    pub fn private(mut self, pattern: impl Into<String>) -> Self {
+        self.hosts.push(AllowedHost { pattern: pattern.into(), source: "plugin.toml".into(), private: true });
+        self
+    }
+
+    /// What a manifest asks for. `config` is the plugin's own table with references filled in, `written` the one without.
+    pub(crate) fn of(plugin: &str, asked: &[HttpAccess], config: &Value, written: Option<&Value>) -> Self {
+        let mut allowed = HttpAllowed::new(plugin);
+        for access in asked {
+            match &access.hosts {
+                HttpHosts::Named(host) if access.private => allowed = allowed.private(host),
+                HttpHosts::Named(host) => allowed = allowed.host(host),
+                HttpHosts::Configured { key, default, .. } => {
+                    let full = format!("plugins.{plugin}.{key}");
+                    let mut found = Vec::new();
+                    if at(config, key, &mut found) {
+                        let entry = |pattern| AllowedHost { pattern, source: full.clone(), private: access.private };
+                        allowed.hosts.extend(found.into_iter().map(entry));
+                    } else {
+                        allowed = default.iter().fold(allowed, HttpAllowed::host);
+                    }
+                    let mut path = written;
+                    for part in key.split('.') {
+                        path = path.and_then(|value| value.get(part));
+                    }
+                    let list = match path {
+                        None => Some(default.clone()),
+                        Some(value) => serde_json::from_value(value.clone()).ok(),
+                    };
+                    allowed.keys.push(HostsKey { key: full, private: access.private, written: list });
+                }
+                _ => {}
+            }
+        }
+        allowed
+    }
+}
+
+impl fmt::Debug for AllowedHost {
+    /// Without the pattern: a URL that a user wrote may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AllowedHost").field("source", &self.source).field("private", &self.private).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for HostsKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HostsKey").field("key", &self.key).field("private", &self.private).finish_non_exhaustive()
+    }
+}
+
+/// Collects the strings at a dotted key, through lists on the way; `false` when the key is not set. Other types are the
+/// plugin's to refuse: they grant nothing.
+fn at(value: &Value, key: &str, found: &mut Vec<String>) -> bool {
+    match value {
+        Value::Array(items) => {
+            let set = items.iter().map(|item| at(item, key, found));
+            // Not `any`: every item counts.
+            set.fold(items.is_empty(), |all, one| all | one)
+        }
+        Value::String(text) if key.is_empty() => {
+            found.push(text.clone());
+            true
+        }
+        Value::Object(fields) if !key.is_empty() => {
+            let (first, rest) = key.split_once('.').unwrap_or((key, ""));
+            fields.get(first).is_some_and(|value| at(value, rest, found))
+        }
+        _ => key.is_empty(),
+    }
+}
