@@ -9,15 +9,16 @@ use std::{
 
 use bespoke_manifest::Model;
 use bespoke_plugin_api::{
-    BoxFuture, BoxStream, CallCx, Code, Contract, Contribution, EmbedRequest, Embedder, Error, Event, Health, HostApi, HttpReply, HttpRequest, Kind, Level, Result,
-    Target, Timestamp, ToolCall,
+    BoxFuture, BoxStream, CallCx, Code, Contract, Contribution, EmbedRequest, Embedder, Error, Event, Health, HostApi, HttpReply,
+    HttpRequest, Kind, Level, Result, Target, Timestamp, ToolCall, bytes::Bytes,
 };
 use serde_json::Value;
 use tokio::runtime::Handle;
 
 use crate::{
-    Config, Events, Hooks, HttpAllowed, HttpClient, Registry, Slot, clock,
+    Config, Events, Hooks, HttpAllowed, HttpClient, KeyValue, Registry, Slot, clock,
     plugin::{Generation, PluginCell, Tasks},
+    store,
 };
 
 /// Where model files lie. The host does not know how they get there.
@@ -37,6 +38,7 @@ pub(crate) struct Services {
     pub(crate) hooks: Hooks,
     pub(crate) config: Config,
     pub(crate) models: Option<Arc<dyn ModelStore>>,
+    pub(crate) store: Option<Arc<dyn KeyValue>>,
     pub(crate) http: Option<Arc<dyn HttpClient>>,
     /// All that were found, by id.
     pub(crate) plugins: Vec<Arc<PluginCell>>,
@@ -217,6 +219,16 @@ impl HostApi for PluginHost {
                 .with_help(format!("add \"{name}\" to secrets under [permissions] in plugin.toml")))
         };
         Box::pin(async move { result })
+    }
+
+    fn load(&self, key: &str) -> BoxFuture<'static, Result<Option<Bytes>>> {
+        let (plugin, key, services) = (self.id.clone(), key.to_owned(), &self.services);
+        Box::pin(store::ask(services.runtime.clone(), services.store.clone(), move |store| store.load(&plugin, &key)))
+    }
+
+    fn store(&self, key: &str, value: Option<Bytes>) -> BoxFuture<'static, Result<()>> {
+        let (plugin, key, services) = (self.id.clone(), key.to_owned(), &self.services);
+        Box::pin(store::ask(services.runtime.clone(), services.store.clone(), move |store| store.store(&plugin, &key, value)))
     }
 
     fn model(&self, file: &str) -> Result<PathBuf> {

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::{runtime::Handle, task::JoinSet};
 
 use crate::{
-    Config, ConfigError, Events, Hooks, HttpClient, ModelStore, Redactor, Registry, Row, Slot,
+    Config, ConfigError, Events, Hooks, HttpClient, KeyValue, ModelStore, Redactor, Registry, Row, Slot,
     api::{PluginHost, Services, secret_variable},
     needs::{self, claim, closure, refuse_cycles, refuse_unmet, requires},
     plugin::{Candidate, Generation, PluginCell, State, Tasks},
@@ -29,6 +29,7 @@ pub struct HostBuilder {
     config: Config,
     candidates: Vec<Candidate>,
     models: Option<Arc<dyn ModelStore>>,
+    store: Option<Arc<dyn KeyValue>>,
     http: Option<Arc<dyn HttpClient>>,
     data_dir: Option<PathBuf>,
 }
@@ -55,6 +56,12 @@ impl HostBuilder {
     /// With a client for the requests that plugins make; without one, every request is refused.
     pub fn http(mut self, client: Arc<dyn HttpClient>) -> Self {
         self.http = Some(client);
+        self
+    }
+
+    /// With a place where plugins keep values between two runs; without one, nothing is kept.
+    pub fn store(mut self, store: Arc<dyn KeyValue>) -> Self {
+        self.store = Some(store);
         self
     }
 
@@ -103,6 +110,7 @@ impl HostBuilder {
             hooks: Hooks::default(),
             config: self.config,
             models: self.models,
+            store: self.store,
             http: self.http,
             plugins,
         };
@@ -157,7 +165,7 @@ struct Inner {
 impl Host {
     /// A host without plugins and with an empty configuration.
     pub fn builder() -> HostBuilder {
-        HostBuilder { config: Config::empty(), candidates: Vec::new(), models: None, http: None, data_dir: None }
+        HostBuilder { config: Config::empty(), candidates: Vec::new(), models: None, store: None, http: None, data_dir: None }
     }
 
     /// Contributions by kind and name.

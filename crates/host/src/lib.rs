@@ -40,6 +40,7 @@ mod redact;
 mod registry;
 mod report;
 mod slot;
+mod store;
 mod thread;
 mod tools;
 
@@ -55,3 +56,4 @@ pub use redact::Redactor;
 pub use registry::Registry;
 pub use report::Row;
 pub use slot::{DEFAULT_CALL_LIMIT, Lease, Leased, Slot};
+pub use store::KeyValue;
