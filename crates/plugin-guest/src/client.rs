@@ -2,24 +2,25 @@
 
 use std::{
     future::poll_fn,
+    marker::PhantomData,
     path::PathBuf,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bespoke_plugin_api::{
-    BoxFuture, BoxStream, CallCx, Cancelled, Code, Contribution, Error, Event, Health, HostApi, HttpReply, HttpRequest, HttpResponse,
-    Inbound, InboxSink, Level, Result, Target, Timestamp, futures_core::Stream, serde_json::Value,
+    BoxFuture, BoxStream, CallCx, Cancelled, Code, Contribution, Error, Event, Health, HostApi, HttpReply, HttpRequest, Inbound, InboxSink,
+    Level, Result, Target, Timestamp, futures_core::Stream, serde_json::Value,
 };
 use bespoke_protocol::{
-    AcceptArgs, Body, CxHead, EVENT_WINDOW, EmitArgs, Frame, HostCallArgs, Kind, ModelFile, PublishArgs, SleepArgs, StoreArgs, flag,
-    method, put_call, put_credit, put_plain, read_body, read_end, read_reply,
+    AcceptArgs, Body, CxHead, EmitArgs, Frame, HostCallArgs, Http, Kind, ModelFile, PublishArgs, SleepArgs, StoreArgs, Streamed, Subscribe,
+    flag, method, put_call, put_credit, put_plain, read_body, read_end, read_reply,
 };
 use bytes::Bytes;
 
-use crate::shared::{Shared, gone};
+use crate::shared::{Answer, Shared, gone};
 
 /// What `PluginContext` holds inside a guest.
 pub(crate) struct Client(pub(crate) Arc<Shared>);
@@ -52,8 +53,12 @@ impl HostApi for Client {
     }
 
     fn http(&self, request: HttpRequest) -> BoxFuture<'static, Result<HttpReply>> {
-        let answered = self.request::<_, HttpResponse>(method::HOST_HTTP, None, &request);
-        Box::pin(async move { answered.await.map(HttpReply::from) })
+        let asked = Streaming::<Http>::begin(&self.0, &request);
+        Box::pin(async move {
+            let mut answer = asked?;
+            let head = poll_fn(|cx| answer.poll_head(cx)).await?;
+            Ok(HttpReply::new(head.status, head.headers, Box::pin(answer)))
+        })
     }
 
     fn call(&self, cx: &CallCx, target: Target, args: Value) -> BoxFuture<'static, Result<Value>> {
@@ -75,8 +80,7 @@ impl HostApi for Client {
 
     /// A refusal is the first item of the stream.
     fn subscribe(&self, prefix: &str) -> Result<BoxStream<Event>> {
-        let call = HostCall::begin(&self.0, method::HOST_SUBSCRIBE, &CxHead::default(), &prefix.to_owned())?;
-        Ok(Box::pin(Subscription { call, taken: 0, over: false }))
+        Ok(Box::pin(Streaming::<Subscribe>::begin(&self.0, &prefix.to_owned())?))
     }
 
     fn secret(&self, name: &str) -> BoxFuture<'static, Result<String>> {
@@ -114,7 +118,7 @@ impl Client {
     /// Sends a host call and waits for its answer. Dropping the future tells the host to stop.
     fn request<A: Body, R: Body>(&self, method: &str, cx: Option<&CallCx>, args: &A) -> BoxFuture<'static, Result<R>> {
         let head = cx.map(CxHead::of).unwrap_or_default();
-        match HostCall::begin(&self.0, method, &head, args) {
+        match HostCall::begin(&self.0, method, &head, args, 0) {
             Ok(call) => call.answer(cx.map(CallCx::cancelled)),
             Err(e) => Box::pin(std::future::ready(Err(e))),
         }
@@ -122,7 +126,7 @@ impl Client {
 
     /// Sends a host call whose answer nobody waits for.
     fn tell<A: Body>(&self, method: &str, args: &A) -> Result<()> {
-        let mut call = HostCall::begin(&self.0, method, &CxHead::default(), args)?;
+        let mut call = HostCall::begin(&self.0, method, &CxHead::default(), args, 0)?;
         call.keep_running = true;
         Ok(())
     }
@@ -149,8 +153,8 @@ struct HostCall {
 }
 
 impl HostCall {
-    fn begin<A: Body>(shared: &Arc<Shared>, method: &str, cx: &CxHead, args: &A) -> Result<Self> {
-        let id = shared.begin_wait()?;
+    fn begin<A: Body>(shared: &Arc<Shared>, method: &str, cx: &CxHead, args: &A, window: u32) -> Result<Self> {
+        let id = shared.begin_wait(window)?;
         let put = put_call(shared.outbox().lane(Kind::HOST_CALL), Kind::HOST_CALL, id, method, "", cx, args);
         if let Err(e) = put {
             shared.end_wait(id);
@@ -192,55 +196,95 @@ impl Drop for HostCall {
     }
 }
 
-/// Events of the host.
-struct Subscription {
+/// A host call that answers with a head and then with items. Dropping it tells the host to stop.
+struct Streaming<S> {
     call: HostCall,
-    /// Events taken since the last credit.
+    phase: Phase,
+    /// Items taken since the last credit.
     taken: u32,
-    over: bool,
+    kind: PhantomData<fn() -> S>,
 }
 
-impl Stream for Subscription {
-    type Item = Result<Event>;
+enum Phase {
+    Head,
+    Items,
+    Over,
+}
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = &mut *self;
-        if this.over {
-            return Poll::Ready(None);
+impl<S: Streamed> Streaming<S> {
+    fn begin(shared: &Arc<Shared>, args: &S::Args) -> Result<Self> {
+        let call = HostCall::begin(shared, S::METHOD, &CxHead::default(), args, S::WINDOW)?;
+        Ok(Streaming { call, phase: Phase::Head, taken: 0, kind: PhantomData })
+    }
+
+    /// The head, once. After an error there are no items.
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<S::Head>> {
+        let (kind, head, blob) = match ready!(self.poll_frame(cx)) {
+            Ok(frame) => frame,
+            Err(e) => return Poll::Ready(Err(e)),
+        };
+        let frame = Frame { kind, flags: 0, id: self.call.id, head: &head, blob: &blob };
+        let result = match kind {
+            Kind::HOST_REPLY => read_reply(&frame),
+            _ => Err(Error::new(Code::INVALID_REQUEST, format!("{} comes before the answer to {}", kind.name(), S::METHOD))),
+        };
+        match &result {
+            Ok(_) => self.phase = Phase::Items,
+            // A reply that is an error is the host's last word; one that cannot be read is not.
+            Err(_) => self.end(kind == Kind::HOST_REPLY && read_reply::<Value>(&frame).is_err()),
         }
-        loop {
-            let Some((kind, head, blob)) = this.call.shared.take(this.call.id, cx.waker()) else {
-                if this.call.shared.is_waiting(this.call.id) {
-                    return Poll::Pending;
-                }
-                this.over = true;
-                return Poll::Ready(Some(Err(gone())));
-            };
-            let frame = Frame { kind, flags: 0, id: this.call.id, head: &head, blob: &blob };
-            match kind {
-                Kind::EVENT => {
-                    this.taken += 1;
-                    if this.taken >= EVENT_WINDOW / 2 {
-                        let amount = std::mem::take(&mut this.taken);
-                        put_credit(this.call.shared.outbox().lane(Kind::CREDIT), flag::HOST_CALL, this.call.id, amount);
-                        this.call.shared.platform.wake();
-                    }
-                    return Poll::Ready(Some(read_body(&frame)));
-                }
-                Kind::HOST_REPLY => match read_reply::<()>(&frame) {
-                    Ok(()) => {}
-                    Err(e) => return this.end(Some(e)),
-                },
-                _ => return this.end(read_end(&frame).err()),
+        Poll::Ready(result)
+    }
+
+    fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<S::Item>>> {
+        let (kind, head, blob) = match ready!(self.poll_frame(cx)) {
+            Ok(frame) => frame,
+            Err(e) => return Poll::Ready(Some(Err(e))),
+        };
+        let frame = Frame { kind, flags: 0, id: self.call.id, head: &head, blob: &blob };
+        if kind != Kind::EVENT {
+            self.end(true);
+            return Poll::Ready(read_end(&frame).err().map(Err));
+        }
+        self.taken += 1;
+        if self.taken >= S::WINDOW / 2 {
+            let amount = std::mem::take(&mut self.taken);
+            put_credit(self.call.shared.outbox().lane(Kind::CREDIT), flag::HOST_CALL, self.call.id, amount);
+            self.call.shared.platform.wake();
+        }
+        Poll::Ready(Some(read_body(&frame)))
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer>> {
+        match self.call.shared.take(self.call.id, cx.waker()) {
+            Some(frame) => Poll::Ready(Ok(frame)),
+            None if self.call.shared.is_waiting(self.call.id) => Poll::Pending,
+            None => {
+                self.end(true);
+                Poll::Ready(Err(gone()))
             }
         }
     }
+
+    fn end(&mut self, host_has_ended: bool) {
+        self.phase = Phase::Over;
+        self.call.keep_running = host_has_ended;
+    }
 }
 
-impl Subscription {
-    fn end(&mut self, error: Option<Error>) -> Poll<Option<Result<Event>>> {
-        self.over = true;
-        self.call.keep_running = true;
-        Poll::Ready(error.map(Err))
+impl<S: Streamed> Stream for Streaming<S> {
+    type Item = Result<S::Item>;
+
+    /// An error in place of the head is the first item, for who did not ask for the head.
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if let Phase::Head = self.phase
+            && let Err(e) = ready!(self.poll_head(cx))
+        {
+            return Poll::Ready(Some(Err(e)));
+        }
+        match self.phase {
+            Phase::Over => Poll::Ready(None),
+            _ => self.poll_item(cx),
+        }
     }
 }

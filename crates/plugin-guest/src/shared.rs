@@ -10,7 +10,7 @@ use std::{
     task::{Wake, Waker},
 };
 
-use bespoke_plugin_api::{BoxFuture, Code, Contribution, Error, Result};
+use bespoke_plugin_api::{BoxFuture, Code, Contribution, Error, Result, serde_json};
 use bespoke_protocol::{Kind, Setup};
 
 use crate::{outbox::Outbox, platform::Platform};
@@ -56,11 +56,16 @@ struct Waits {
     open: HashMap<u32, Wait>,
 }
 
+/// Kind, head and blob of a frame of the host.
+pub(crate) type Answer = (Kind, Vec<u8>, Vec<u8>);
+
 /// What the host has answered to a host call so far.
 #[derive(Default)]
 pub(crate) struct Wait {
-    /// Head and blob of the replies or events that nobody has taken yet.
-    pub(crate) frames: VecDeque<(Kind, Vec<u8>, Vec<u8>)>,
+    /// Replies and items that nobody has taken yet.
+    pub(crate) frames: VecDeque<Answer>,
+    /// Frames that may lie there: one reply, the items that the host has credit for, one end.
+    room: usize,
     waker: Option<Waker>,
 }
 
@@ -93,8 +98,8 @@ impl Shared {
         self.dynamic.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A number for a host call.
-    pub(crate) fn begin_wait(&self) -> Result<u32> {
+    /// A number for a host call that answers with a reply and then with items, of which `window` may wait here.
+    pub(crate) fn begin_wait(&self, window: u32) -> Result<u32> {
         let mut waits = self.waits();
         if waits.closed {
             return Err(gone());
@@ -103,7 +108,7 @@ impl Shared {
             waits.next = waits.next.wrapping_add(1);
             let id = waits.next;
             if let std::collections::hash_map::Entry::Vacant(free) = waits.open.entry(id) {
-                free.insert(Wait::default());
+                free.insert(Wait { room: window as usize + 2, ..Wait::default() });
                 return Ok(id);
             }
         }
@@ -115,7 +120,7 @@ impl Shared {
     }
 
     /// The next frame of a host call, or a promise to wake.
-    pub(crate) fn take(&self, id: u32, waker: &Waker) -> Option<(Kind, Vec<u8>, Vec<u8>)> {
+    pub(crate) fn take(&self, id: u32, waker: &Waker) -> Option<Answer> {
         let mut waits = self.waits();
         let wait = waits.open.get_mut(&id)?;
         let frame = wait.frames.pop_front();
@@ -138,9 +143,13 @@ impl Shared {
         let waker = {
             let mut waits = self.waits();
             let Some(wait) = waits.open.get_mut(&id) else { return };
-            // The credit keeps events below their window; a host that does not care is cut off there.
-            if wait.frames.len() <= bespoke_protocol::EVENT_WINDOW as usize * 2 {
-                wait.frames.push_back((kind, head.to_vec(), blob.to_vec()));
+            // A host that does not care for credit is cut off: the last frame that has room says so.
+            match wait.frames.len() + 1 {
+                n if n < wait.room || n == wait.room && kind == Kind::END => {
+                    wait.frames.push_back((kind, head.to_vec(), blob.to_vec()));
+                }
+                n if n == wait.room => wait.frames.push_back((Kind::END, overrun(), Vec::new())),
+                _ => {}
             }
             wait.waker.take()
         };
@@ -191,6 +200,13 @@ impl Shared {
 /// The error of everything that outlives the core.
 pub(crate) fn gone() -> Error {
     Error::new(Code::PLUGIN_CRASHED, "the instance has ended").retryable()
+}
+
+/// The head of the END for a host that sent more than it had credit for.
+fn overrun() -> Vec<u8> {
+    let error = Error::new(Code::RESOURCE_EXHAUSTED, "the host sent more than it had credit for");
+    // An error of plain text can be written as JSON.
+    serde_json::to_vec(&error).unwrap_or_default()
 }
 
 /// Wakes one task.

@@ -15,7 +15,7 @@ pub(crate) struct Inner {
     pub(crate) hello: HelloSlot,
     link: Arc<dyn Link>,
     table: Mutex<Table>,
-    /// Host calls under way, so that the guest can cancel them; and subscriptions, which take credit too.
+    /// Host calls under way, so that the guest can cancel them and give credit.
     serving: Mutex<HashMap<u32, Serving>>,
     vitals: Mutex<Vitals>,
     lost: OnceLock<Error>,
@@ -139,6 +139,15 @@ impl Inner {
             one.stop();
         }
         self.hello.fill(Err(reason.clone()));
+    }
+}
+
+impl Drop for Inner {
+    /// Nobody is left who could take an answer: what serves a host call stops, however long it would have been silent.
+    fn drop(&mut self) {
+        for one in std::mem::take(&mut *self.serving()).into_values() {
+            one.stop();
+        }
     }
 }
 

@@ -5,15 +5,16 @@ use std::{
     future::poll_fn,
     pin::{Pin, pin},
     sync::{Arc, Mutex, PoisonError},
-    task::{Poll, Waker},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
-use bespoke_plugin_api::{BoxStream, CancelToken, Code, Error, Event, Health, HttpRequest, HttpResponse, Level, Result};
+use bespoke_plugin_api::{BoxStream, CancelToken, Code, Error, Health, HttpRequest, Level, Result, futures_core::Stream};
 use bespoke_protocol::{
-    AcceptArgs, Body, EVENT_WINDOW, EmitArgs, Frame, HostCallArgs, Kind, PublishArgs, Route, SleepArgs, StoreArgs, flag, method, put_body,
-    put_end, put_reply, read_args,
+    AcceptArgs, BODY_PIECE, Body, EmitArgs, Frame, HostCallArgs, Http, HttpHead, Kind, PublishArgs, Route, SleepArgs, StoreArgs, Streamed,
+    Subscribe, flag, method, put_answer, put_body, put_end, put_reply, read_args,
 };
+use bytes::Bytes;
 
 use crate::{contracts::contribution, inner::Inner};
 
@@ -26,7 +27,7 @@ pub(crate) struct Serving {
     cancel: CancelToken,
     /// Nobody waits for the answer any more.
     gone: CancelToken,
-    credit: Option<Arc<EventCredit>>,
+    credit: Option<Arc<Credit>>,
 }
 
 impl Serving {
@@ -61,7 +62,7 @@ pub(crate) fn cancel(inner: &Inner, frame: &Frame<'_>) {
     }
 }
 
-/// A CREDIT of the guest for a subscription.
+/// A CREDIT of the guest for the items of a host call.
 pub(crate) fn credit(inner: &Inner, frame: &Frame<'_>) {
     let credit = inner.serving().get(&frame.id).and_then(|s| s.credit.clone());
     if let Some(credit) = credit {
@@ -86,7 +87,11 @@ fn begin(inner: &Arc<Inner>, frame: &Frame<'_>) -> Result<()> {
             let contributions = args.specs.into_iter().filter_map(|spec| contribution(inner, spec)).collect();
             reply(inner, id, &told(inner, "publish", host.publish(contributions)));
         }
-        method::HOST_SUBSCRIBE => subscribe(inner, id, host.subscribe(&read_args::<String>(frame)?)?)?,
+        // Asked at once, so that the guest hears all that comes after its call.
+        method::HOST_SUBSCRIBE => {
+            let events = host.subscribe(&read_args::<String>(frame)?)?;
+            answer_streamed::<Subscribe>(inner, id, async { Ok(((), events)) })?;
+        }
         method::HOST_SLEEP => {
             let SleepArgs { us } = read_args(frame)?;
             let slept = host.sleep(Duration::from_micros(us));
@@ -97,11 +102,10 @@ fn begin(inner: &Arc<Inner>, frame: &Frame<'_>) -> Result<()> {
         }
         method::HOST_HTTP => {
             let replied = host.http(read_args::<HttpRequest>(frame)?);
-            answer_later(inner, id, CancelToken::new(), async move {
-                let mut reply = replied.await?;
-                let mut response = HttpResponse::new(reply.status).body(reply.read(bespoke_protocol::MAX_FRAME / 2).await?);
-                response.headers = reply.headers;
-                Ok(response)
+            answer_streamed::<Http>(inner, id, async move {
+                let reply = replied.await?;
+                let head = HttpHead { status: reply.status, headers: reply.headers };
+                Ok((head, Box::pin(Pieces { body: reply.body, rest: Bytes::new() }) as BoxStream<Bytes>))
             })?;
         }
         method::HOST_SECRET => answer_later(inner, id, CancelToken::new(), host.secret(&read_args::<String>(frame)?))?,
@@ -165,7 +169,7 @@ fn answer_later<R: Body>(
     Ok(())
 }
 
-fn enter(inner: &Inner, id: u32, cancel: CancelToken, credit: Option<Arc<EventCredit>>) -> Result<CancelToken> {
+fn enter(inner: &Inner, id: u32, cancel: CancelToken, credit: Option<Arc<Credit>>) -> Result<CancelToken> {
     let gone = CancelToken::new();
     let mut serving = inner.serving();
     if serving.len() >= MAX_SERVING {
@@ -190,56 +194,73 @@ async fn unless<T>(work: impl Future<Output = T>, gone: CancelToken) -> Option<T
     .await
 }
 
-fn subscribe(inner: &Arc<Inner>, id: u32, mut events: BoxStream<Event>) -> Result<()> {
-    let credit = Arc::new(EventCredit::new());
+/// Awaits `work`, answers with its head and forwards its items while the guest gives credit, unless it stops waiting.
+fn answer_streamed<S: Streamed>(
+    inner: &Arc<Inner>,
+    id: u32,
+    work: impl Future<Output = Result<(S::Head, BoxStream<S::Item>)>> + Send + 'static,
+) -> Result<()> {
+    let credit = Arc::new(Credit::new(S::WINDOW));
     let gone = enter(inner, id, CancelToken::new(), Some(credit.clone()))?;
-    reply(inner, id, &Ok(()));
+    // Weak, as in `answer_later`.
     let weak = Arc::downgrade(inner);
     inner.host.spawn(Box::pin(async move {
-        let forward = async {
+        let serve = async {
             let mut frame = Vec::new();
+            let begun = work.await.and_then(|(head, items)| put_answer(&mut frame, Kind::HOST_REPLY, id, &head).map(|()| items));
+            let mut items = match begun {
+                Ok(items) => items,
+                Err(e) => {
+                    let Some(inner) = weak.upgrade() else { return };
+                    if inner.serving().remove(&id).is_some() {
+                        reply::<()>(&inner, id, &Err(e));
+                    }
+                    return;
+                }
+            };
+            if weak.upgrade().is_none_or(|inner| inner.send(Kind::HOST_REPLY.lane(), &frame).is_err()) {
+                return;
+            }
             loop {
                 credit.take().await;
                 frame.clear();
-                let result = match poll_fn(|cx| events.as_mut().poll_next(cx)).await {
-                    Some(Ok(event)) => match put_body(&mut frame, Kind::EVENT, id, &event) {
-                        Ok(()) => None,
-                        Err(e) => Some(Err(e)),
-                    },
-                    Some(Err(e)) => Some(Err(e)),
+                let over = match poll_fn(|cx| items.as_mut().poll_next(cx)).await {
+                    Some(item) => item.and_then(|item| put_body(&mut frame, Kind::EVENT, id, &item)).err().map(Err),
                     None => Some(Ok(())),
                 };
-                if let Some(result) = &result {
+                if let Some(result) = &over {
                     put_end(&mut frame, id, result);
                 }
                 let Some(inner) = weak.upgrade() else { return };
-                if inner.send(Kind::EVENT.lane(), &frame).is_err() {
-                    return;
-                }
-                if result.is_some() {
+                if over.is_some() {
                     inner.serving().remove(&id);
+                }
+                if inner.send(Kind::EVENT.lane(), &frame).is_err() || over.is_some() {
                     return;
                 }
             }
         };
-        unless(forward, gone).await;
+        unless(serve, gone).await;
     }));
     Ok(())
 }
 
-/// How many events a subscriber still has room for.
-pub(crate) struct EventCredit(Mutex<(u32, Option<Waker>)>);
+/// How many items a guest still has room for.
+pub(crate) struct Credit {
+    window: u32,
+    left: Mutex<(u32, Option<Waker>)>,
+}
 
-impl EventCredit {
-    fn new() -> Self {
-        EventCredit(Mutex::new((EVENT_WINDOW, None)))
+impl Credit {
+    fn new(window: u32) -> Self {
+        Credit { window, left: Mutex::new((window, None)) }
     }
 
     fn add(&self, amount: u32) {
         let waker = {
-            let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            state.0 = state.0.saturating_add(amount).min(EVENT_WINDOW);
-            state.1.take()
+            let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+            left.0 = left.0.saturating_add(amount).min(self.window);
+            left.1.take()
         };
         if let Some(waker) = waker {
             waker.wake();
@@ -248,14 +269,36 @@ impl EventCredit {
 
     async fn take(&self) {
         poll_fn(|cx| {
-            let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if state.0 == 0 {
-                state.1 = Some(cx.waker().clone());
+            let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+            if left.0 == 0 {
+                left.1 = Some(cx.waker().clone());
                 return Poll::Pending;
             }
-            state.0 -= 1;
+            left.0 -= 1;
             Poll::Ready(())
         })
         .await;
+    }
+}
+
+/// A body in pieces that are neither empty nor longer than [`BODY_PIECE`].
+struct Pieces {
+    body: BoxStream<Bytes>,
+    /// What is left of a longer piece.
+    rest: Bytes,
+}
+
+impl Stream for Pieces {
+    type Item = Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        while self.rest.is_empty() {
+            match ready!(self.body.as_mut().poll_next(cx)) {
+                Some(Ok(piece)) => self.rest = piece,
+                end => return Poll::Ready(end),
+            }
+        }
+        let len = self.rest.len().min(BODY_PIECE);
+        Poll::Ready(Some(Ok(self.rest.split_to(len))))
     }
 }

@@ -70,6 +70,7 @@ plain!(
     Nothing,
     ChannelEdit,
     ChatArgs,
+    HttpHead,
 );
 
 impl Body for ChatRequest {
@@ -121,6 +122,15 @@ pub struct ChatArgs {
     pub chat: String,
 }
 
+/// What `host.http` answers first; the body follows in pieces.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HttpHead {
+    /// Status, 100–599.
+    pub status: u16,
+    /// Names in lower case, in order, repeated where the server repeated them.
+    pub headers: Vec<(String, String)>,
+}
+
 /// Arguments of `host.store`; the value is the blob.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoreArgs {
@@ -144,6 +154,21 @@ impl Body for StoreArgs {
         if let Some(value) = &mut self.value {
             take_bytes(value, blob);
         }
+        Ok(())
+    }
+}
+
+impl Body for Bytes {
+    fn light(&self) -> Option<Self> {
+        Some(Bytes::new())
+    }
+
+    fn put_bulk(&self, blob: &mut Vec<u8>) {
+        blob.extend_from_slice(self);
+    }
+
+    fn take_bulk(&mut self, blob: &[u8]) -> Result<()> {
+        take_bytes(self, blob);
         Ok(())
     }
 }

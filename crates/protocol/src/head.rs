@@ -338,14 +338,20 @@ pub fn put_call<T: Body>(out: &mut Vec<u8>, kind: Kind, id: u32, method: &str, n
     put_with(out, kind, id, |out| write_json(out, &head), |out| args.put_bulk(out))
 }
 
+/// Appends a REPLY or HOST_REPLY that is no failure.
+///
+/// # Errors
+/// As [`put_call`].
+pub fn put_answer<T: Body>(out: &mut Vec<u8>, kind: Kind, id: u32, value: &T) -> Result<()> {
+    value.check()?;
+    let light = value.light();
+    let head = ReplyHead { ok: Some(light.as_ref().unwrap_or(value)), err: None };
+    put_with(out, kind, id, |out| write_json(out, &head), |out| value.put_bulk(out))
+}
+
 /// Appends REPLY or HOST_REPLY. An answer that does not fit, or has a number that is not finite, becomes the error that says so.
 pub fn put_reply<T: Body>(out: &mut Vec<u8>, kind: Kind, id: u32, result: &Result<T>) {
-    let put = result.as_ref().map_err(Error::clone).and_then(|value| {
-        value.check()?;
-        let light = value.light();
-        let head = ReplyHead { ok: Some(light.as_ref().unwrap_or(value)), err: None };
-        put_with(out, kind, id, |out| write_json(out, &head), |out| value.put_bulk(out))
-    });
+    let put = result.as_ref().map_err(Error::clone).and_then(|value| put_answer(out, kind, id, value));
     let Err(error) = put else { return };
     let head = ReplyHead::<()> { ok: None, err: Some(error) };
     if put_json(out, kind, id, &head).is_err() {

@@ -13,7 +13,7 @@
 //! keep their order among themselves. [`Kind::lane`] says which is which. Nothing on the data lane carries JSON on its way
 //! to the guest: [`Kind::DATA`] is f32 samples or UTF-8 text, as the method of its [`Kind::OPEN`] says.
 //!
-//! **Two id spaces.** Calls and streams are numbered by the host, host calls and subscriptions by the guest. A frame that
+//! **Two id spaces.** Calls and streams are numbered by the host, host calls by the guest. A frame that
 //! could mean either says so with [`flag::HOST_CALL`].
 //!
 //! **Bodies are the types of `plugin-api`**, serialised as JSON; what is bulk in them ([`Body`]) is empty in the head and
@@ -30,14 +30,14 @@
 //! | `OUTPUT` | guest | call of `command.run` | [`OutputHead`] | |
 //! | `OPEN` | host | stream | [`CallHead`] | |
 //! | `RESET` | host | stream | | |
-//! | `CREDIT` | both | stream, host call | | u32: bytes of input (guest), events (host, subscriber) |
+//! | `CREDIT` | both | stream, host call | | u32: bytes of input (guest), events (host), items of a [`Streamed`] host call (guest) |
 //! | `HOST_CALL` | guest | host call | [`CallHead`] | bulk of the arguments |
 //! | `HOST_REPLY` | host | host call | [`ReplyHead`] | bulk of the answer |
 //! | `LOG` | guest | 0 | [`LogHead`] | |
 //! | `VITALS` | guest | 0 | [`Vitals`] | |
 //! | `DATA` | host | stream | | samples or text |
 //! | `FINISH` | host | stream | | |
-//! | `EVENT` | guest; host to a subscriber | stream, host call | the event | bulk of the event |
+//! | `EVENT` | guest; host under a [`Streamed`] host call | stream, host call | the event or item | its bulk |
 //! | `END` | as `EVENT` | as `EVENT` | empty, or the error | |
 
 mod body;
@@ -45,8 +45,9 @@ mod data;
 mod frame;
 mod head;
 pub mod method;
+mod streamed;
 
-pub use body::{Body, ChannelEdit, ChatArgs, Nothing, StoreArgs};
+pub use body::{Body, ChannelEdit, ChatArgs, HttpHead, Nothing, StoreArgs};
 pub use data::{put_samples, read_samples};
 pub use frame::{
     Frame, FrameError, HEADER_LEN, Kind, Lane, MAX_FRAME, Reassembler, flag, parse, put_bytes_frame, put_credit, put_plain,
@@ -54,9 +55,10 @@ pub use frame::{
 };
 pub use head::{
     AcceptArgs, CallHead, CallRef, CxHead, EmitArgs, GuestHello, HostCallArgs, HostHello, LogHead, ModelFile, OutputHead, PublishArgs,
-    ReplyHead, Route, Setup, SleepArgs, Vitals, agree, panicked, put_body, put_call, put_end, put_json, put_reply, read_args, read_body,
-    read_end, read_reply,
+    ReplyHead, Route, Setup, SleepArgs, Vitals, agree, panicked, put_answer, put_body, put_call, put_end, put_json, put_reply, read_args,
+    read_body, read_end, read_reply,
 };
+pub use streamed::{BODY_PIECE, BODY_WINDOW, Http, Streamed, Subscribe};
 
 /// The protocol that this crate speaks.
 pub const PROTOCOL: u32 = 1;

@@ -52,7 +52,7 @@ pub const ACCELERATOR_DEVICES: &str = "accelerator.devices";
 
 /// `HostApi::sleep`.
 pub const HOST_SLEEP: &str = "host.sleep";
-/// `HostApi::http`.
+/// `HostApi::http`, a [`Streamed`](crate::Streamed) host call: status and headers, then the body in pieces.
 pub const HOST_HTTP: &str = "host.http";
 /// `HostApi::call`.
 pub const HOST_CALL: &str = "host.call";
@@ -60,7 +60,7 @@ pub const HOST_CALL: &str = "host.call";
 pub const HOST_PUBLISH: &str = "host.publish";
 /// `HostApi::emit`.
 pub const HOST_EMIT: &str = "host.emit";
-/// `HostApi::subscribe`: events follow under the id of the host call.
+/// `HostApi::subscribe`, a [`Streamed`](crate::Streamed) host call.
 pub const HOST_SUBSCRIBE: &str = "host.subscribe";
 /// `HostApi::secret`.
 pub const HOST_SECRET: &str = "host.secret";

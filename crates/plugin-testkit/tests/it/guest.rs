@@ -5,9 +5,10 @@ use std::sync::Arc;
 use bespoke_plugin_api::{Code, Error, Timestamp, ToolRequest, VadOptions};
 use bespoke_plugin_guest::{Core, Platform};
 use bespoke_protocol::{
-    CxHead, Frame, GuestHello, HostHello, Kind, Nothing, Setup, flag, method, parse, put_call, put_json, put_plain, put_samples_frame,
-    read_body, read_end, read_reply,
+    BODY_WINDOW, CxHead, Frame, GuestHello, HostHello, HttpHead, Kind, Nothing, Setup, flag, method, parse, put_answer, put_body, put_call,
+    put_json, put_plain, put_reply, put_samples_frame, read_body, read_end, read_reply,
 };
+use bytes::Bytes;
 use serde_json::json;
 
 use crate::world::WORLD;
@@ -195,6 +196,45 @@ fn a_host_without_credit_is_cut_off() {
         }
     });
     assert_eq!(error(&said[0]), Code::RESOURCE_EXHAUSTED);
+}
+
+/// An answer with items, from a host that knows neither order nor credit.
+#[test]
+fn a_rude_answer_to_a_streamed_host_call_ends_it_alone() {
+    let call = |host: &mut Host, id, args| {
+        host.say(|out| put_call(out, Kind::CALL, id, method::TOOL_CALL, "world", &CxHead::default(), &ToolRequest::new(args)).unwrap())
+    };
+    let head = HttpHead { status: 200, headers: vec![] };
+    let shown = |said: &[Owned]| said.iter().map(|f| (f.0, f.1)).collect::<Vec<_>>();
+
+    // More than there was credit for: what had room is read, then the error, and the host is told to stop nothing.
+    let mut host = Host::started();
+    let asked = call(&mut host, 2, json!({ "begin": "https://example.test/" }))[0].1;
+    let said = host.say(|out| {
+        put_answer(out, Kind::HOST_REPLY, asked, &head).unwrap();
+        for _ in 0..BODY_WINDOW * 2 {
+            put_body(out, Kind::EVENT, asked, &Bytes::from_static(b"x")).unwrap();
+        }
+    });
+    assert_eq!(shown(&said), [(Kind::REPLY, 2)]);
+    let said = call(&mut host, 3, json!({ "rest": null }));
+    let refused = said.iter().find(|f| f.0 == Kind::REPLY).unwrap();
+    assert_eq!(error(refused), Code::RESOURCE_EXHAUSTED);
+
+    // An item before the head.
+    let asked = call(&mut host, 4, json!({ "begin": "https://example.test/" }))[0].1;
+    let said = host.say(|out| put_body(out, Kind::EVENT, asked, &Bytes::from_static(b"x")).unwrap());
+    assert_eq!(shown(&said), [(Kind::CANCEL, asked), (Kind::REPLY, 4)]);
+    assert_eq!(error(&said[1]), Code::INVALID_REQUEST);
+
+    // A head that is none: the host goes on, so it is told to stop. A refusal is its last word.
+    let asked = call(&mut host, 5, json!({ "begin": "https://example.test/" }))[0].1;
+    let said = host.say(|out| put_answer(out, Kind::HOST_REPLY, asked, &json!(7)).unwrap());
+    assert_eq!(shown(&said), [(Kind::CANCEL, asked), (Kind::REPLY, 5)]);
+    let asked = call(&mut host, 6, json!({ "begin": "https://example.test/" }))[0].1;
+    let said = host.say(|out| put_reply::<HttpHead>(out, Kind::HOST_REPLY, asked, &Err(Error::cancelled())));
+    assert_eq!((shown(&said), error(&said[0])), (vec![(Kind::REPLY, 6)], Code::CANCELLED));
+    assert_eq!(host.0.active(), 0);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The wire under strain: a plugin that uses all of the host, slow and greedy streams, broken peers.
 
+mod bodies;
 mod guest;
 mod host_api;
 mod proxy;

@@ -1,6 +1,7 @@
 //! A plugin for these tests: a tool that does to the host whatever its arguments say, and streams that misbehave on request.
 
 use std::{
+    future::poll_fn,
     pin::Pin,
     sync::{
         Arc, Mutex,
@@ -11,9 +12,9 @@ use std::{
 };
 
 use bespoke_plugin_api::{
-    BoxStream, CallCx, ChatDelta, ChatRequest, Contribution, Descriptor, Duplex, Error, Health, Hook, HttpRequest, Level, ModelInfo,
-    Package, Plugin, PluginApi, PluginContext, Provider, ProviderSpec, Result, Target, Tool, ToolOutput, ToolRequest, ToolSpec, Vad,
-    VadEvent, VadOptions, VadSpec, async_trait, feed, futures_core::Stream,
+    BoxStream, CallCx, ChatDelta, ChatRequest, Contribution, Descriptor, Duplex, Error, Health, Hook, HttpReply, HttpRequest, Level,
+    ModelInfo, Package, Plugin, PluginApi, PluginContext, Provider, ProviderSpec, Result, Target, Tool, ToolOutput, ToolRequest, ToolSpec,
+    Vad, VadEvent, VadOptions, VadSpec, async_trait, feed, futures_core::Stream,
 };
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
@@ -55,6 +56,8 @@ pub(crate) struct World {
     /// Streams that were dropped.
     dropped: AtomicU64,
     gate: Gate,
+    /// An answer of which the body is not read yet.
+    reply: Mutex<Option<HttpReply>>,
 }
 
 #[derive(Default)]
@@ -74,7 +77,7 @@ impl Plugin for World {
 
     async fn start(cx: PluginContext, _config: Config) -> Result<Self> {
         cx.log(Level::Info, "the world begins");
-        Ok(World { cx, made: AtomicU64::new(0), dropped: AtomicU64::new(0), gate: Gate::default() })
+        Ok(World { cx, made: AtomicU64::new(0), dropped: AtomicU64::new(0), gate: Gate::default(), reply: Mutex::default() })
     }
 }
 
@@ -94,6 +97,10 @@ impl Tool for Obey {
 }
 
 impl Obey {
+    fn reply(&self) -> Result<HttpReply> {
+        self.0.reply.lock().unwrap().take().ok_or_else(|| Error::invalid_params("no answer is held"))
+    }
+
     async fn act(&self, cx: &CallCx, what: &str, with: Value) -> Result<Value> {
         let world = &self.0;
         let (host, text) = (world.cx.host(), with.as_str().unwrap_or_default().to_owned());
@@ -101,6 +108,27 @@ impl Obey {
             "http" => {
                 let mut reply = world.cx.http(HttpRequest::new("POST", text).body(Bytes::from_static(b"\x00raw"))).await?;
                 json!({ "status": reply.status, "body": &reply.read(1 << 20).await?[..] })
+            }
+            "begin" => {
+                let reply = world.cx.http(HttpRequest::new("GET", text)).await?;
+                let begun = json!({ "status": reply.status, "headers": reply.headers });
+                *world.reply.lock().unwrap() = Some(reply);
+                begun
+            }
+            "piece" => {
+                let mut reply = self.reply()?;
+                let piece = poll_fn(|cx| reply.body.as_mut().poll_next(cx)).await.transpose()?;
+                *world.reply.lock().unwrap() = Some(reply);
+                json!(piece.map(|p| p.len()))
+            }
+            "rest" => {
+                let rest = self.reply()?.read(64 << 20).await?;
+                let sum = rest.iter().fold(0_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte)));
+                json!({ "bytes": rest.len(), "sum": sum })
+            }
+            "let_go" => {
+                drop(self.reply()?);
+                Value::Null
             }
             "secret" => json!(world.cx.secret(&text).await?),
             "store" => {

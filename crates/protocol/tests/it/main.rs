@@ -72,6 +72,31 @@ fn replies_and_ends() {
     read_end(&parse(&frame(|out| put_end(out, 2, &Ok(())))).unwrap().unwrap().0).unwrap();
 }
 
+/// A host call that answers with a head and then with items, frame by frame.
+#[test]
+fn a_streamed_host_call() {
+    let cx = CxHead::default();
+    let request = HttpRequest::new("GET", "https://example.test/");
+    let head = HttpHead { status: 200, headers: vec![("content-type".into(), "text/plain".into())] };
+    let frames = [
+        frame(|out| put_call(out, Kind::HOST_CALL, 9, Http::METHOD, "", &cx, &request).unwrap()),
+        frame(|out| put_answer(out, Kind::HOST_REPLY, 9, &head).unwrap()),
+        frame(|out| put_body(out, Kind::EVENT, 9, &Bytes::from_static(b"hi")).unwrap()),
+        frame(|out| put_credit(out, flag::HOST_CALL, 9, BODY_WINDOW / 2)),
+        frame(|out| put_end(out, 9, &Ok(()))),
+    ];
+    expect![[r#"
+        HOST_CALL 9 {"method":"host.http","args":{"method":"GET","url":"https://example.test/","headers":[],"body":[]}} []
+        HOST_REPLY 9 {"ok":{"status":200,"headers":[["content-type","text/plain"]]}} []
+        EVENT 9 [] [6869]
+        CREDIT 9  [08000000]
+        END 9  []
+    "#]]
+    .assert_eq(&frames.iter().map(|bytes| shown(bytes) + "\n").collect::<String>());
+    assert_eq!(read_reply::<HttpHead>(&parse(&frames[1]).unwrap().unwrap().0).unwrap(), head);
+    assert_eq!(read_body::<Bytes>(&parse(&frames[2]).unwrap().unwrap().0).unwrap(), "hi");
+}
+
 #[test]
 fn hellos_tolerate_what_is_newer() {
     let hello = GuestHello {
@@ -137,6 +162,7 @@ fn bulk_is_raw() {
         &HttpRequest::new("POST", "/x").body(Bytes::from_static(b"\x00\xff")),
         expect![[r#"EVENT 1 {"method":"POST","url":"/x","headers":[],"body":[]} [00ff]"#]],
     );
+    body(&Bytes::from_static(b"<p>"), expect![[r#"EVENT 1 [] [3c703e]"#]]);
     body(&Some(State::new(3, &b"ab"[..])), expect![[r#"EVENT 1 {"version":3,"bytes":[]} [6162]"#]]);
     body(&StoreArgs { key: "k".into(), value: Some(Bytes::new()) }, expect![[r#"EVENT 1 {"key":"k","value":[]} []"#]]);
     body(&StoreArgs { key: "k".into(), value: None }, expect![[r#"EVENT 1 {"key":"k","value":null} []"#]]);
