@@ -12,6 +12,7 @@ use std::{
 };
 
 use bespoke_plugin_api::{CallCx, Duplex, Error, MessageRef, Result};
+use bespoke_screen::{Page, columns};
 
 use crate::CHAT;
 
@@ -73,6 +74,8 @@ type Screen = Box<dyn Write + Send>;
 pub(crate) struct Reply {
     turn: Arc<Turn>,
     screen: Screen,
+    /// Breaks lines, on a terminal.
+    page: Option<Page>,
     id: String,
     finished: bool,
     done: VecDeque<MessageRef>,
@@ -80,15 +83,20 @@ pub(crate) struct Reply {
 
 impl Reply {
     pub(crate) fn open(turn: Arc<Turn>) -> Self {
-        Reply::on(Box::new(std::io::stdout()), turn)
+        let mut reply = Reply::on(Box::new(std::io::stdout()), turn);
+        reply.page = columns().map(|_| Page::default());
+        reply
     }
 
     fn on(screen: Screen, turn: Arc<Turn>) -> Self {
         let id = turn.messages.fetch_add(1, Ordering::Relaxed).to_string();
-        Reply { turn, screen, id, finished: false, done: VecDeque::new() }
+        Reply { turn, screen, page: None, id, finished: false, done: VecDeque::new() }
     }
 
     fn write(&mut self, text: &str) -> Result<()> {
+        // Asked each time: the width of a terminal may change while an answer is written.
+        let broken = self.page.as_mut().map(|page| page.add(text, columns().unwrap_or(80)));
+        let text = broken.as_deref().unwrap_or(text);
         self.screen.write_all(text.as_bytes()).and_then(|()| self.screen.flush()).map_err(|e| match e.kind() {
             // Who read our output has enough of it.
             io::ErrorKind::BrokenPipe => Error::cancelled(),

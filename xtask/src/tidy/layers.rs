@@ -14,6 +14,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("fetch", &[]),
     ("onnx", &[]),
     ("schema", &[]),
+    ("screen", &[]),
     ("manifest", &["plugin-api"]),
     ("protocol", &["plugin-api"]),
     ("plugin-guest", &["plugin-api", "protocol"]),
@@ -42,7 +43,7 @@ const DEV_EDGES: &[(&str, &[&str])] = &[
     ("voice", &["@plugins", "plugin-testkit", "manifest"]),
 ];
 
-const SUPPORT: &[&str] = &["audio", "fetch", "onnx", "schema"];
+const SUPPORT: &[&str] = &["audio", "fetch", "onnx", "schema", "screen"];
 
 /// Crates of others that only some of ours may use: which, who, why.
 const GUARDED: &[(&str, &[&str], &str)] = &[
@@ -50,7 +51,8 @@ const GUARDED: &[(&str, &[&str], &str)] = &[
     ("clap", &["bespoke"], "only the app has a command line"),
     ("anyhow", &["bespoke"], "libraries have one error enum per boundary"),
     ("ureq", &["fetch"], "one HTTP client for files"),
-    ("reqwest", &["http"], "one HTTP client for plugins, behind the host's checks"),
+    ("hyper", &["http"], "one HTTP client for plugins, behind the host's checks"),
+    ("hyper-util", &["http"], "one HTTP client for plugins, behind the host's checks"),
     ("rusqlite", &["state"], "one database"),
 ];
 
