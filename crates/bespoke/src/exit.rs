@@ -69,7 +69,7 @@ impl From<Error> for Failure {
             Code::PLUGIN_NOT_FOUND | Code::MODEL_NOT_FOUND | Code::LLM_MODEL_NOT_AVAILABLE | Code::TTS_VOICE_NOT_FOUND => Exit::NotFound,
             Code::INVALID_PARAMS | Code::CONTRACT_NOT_FOUND => Exit::Usage,
             Code::PERMISSION_DENIED => Exit::Consent,
-            Code::ALREADY_LOADED => Exit::Conflict,
+            Code::ALREADY_LOADED | Code::CONFLICT => Exit::Conflict,
             Code::CANCELLED => Exit::Interrupted,
             _ => Exit::Failed,
         };

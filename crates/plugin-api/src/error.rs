@@ -111,6 +111,10 @@ codes! {
     MODEL_NOT_FOUND = -32052,
     /// The user has not granted what the plugin asks for.
     PERMISSION_DENIED = -32053,
+    /// Somebody else has changed meanwhile what was to be changed.
+    CONFLICT = -32054,
+    /// A server could not be reached, or what it sent broke off.
+    NETWORK_FAILED = -32054,
     /// The deadline passed.
     EXECUTION_TIMEOUT = -32060,
     /// The plugin panicked or raised.
