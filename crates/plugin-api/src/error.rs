@@ -112,7 +112,7 @@ codes! {
     /// The user has not granted what the plugin asks for.
     PERMISSION_DENIED = -32053,
     /// Somebody else has changed meanwhile what was to be changed.
-    CONFLICT = -32054,
+    CONFLICT = -32055,
     /// A server could not be reached, or what it sent broke off.
     NETWORK_FAILED = -32054,
     /// The deadline passed.
