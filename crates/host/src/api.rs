@@ -68,11 +68,6 @@ impl Services {
     }
 }
 
-/// The variable of the environment that holds a plugin's secret: `token` of `telegram` is `TELEGRAM_TOKEN`.
-pub(crate) fn secret_variable(plugin: &str, secret: &str) -> String {
-    format!("{plugin}_{secret}").to_uppercase().replace('-', "_")
-}
-
 /// The host as one generation of a plugin sees it.
 pub(crate) struct PluginHost {
     pub(crate) services: Arc<Services>,
@@ -208,12 +203,8 @@ impl HostApi for PluginHost {
     fn secret(&self, name: &str) -> BoxFuture<'static, Result<String>> {
         let declared =
             self.plugin.upgrade().and_then(|p| p.manifest.clone()).is_some_and(|m| m.permissions.secrets.iter().any(|s| s == name));
-        let variable = secret_variable(&self.id, name);
         let result = if declared {
-            self.services.config.variable(&variable).map(str::to_owned).ok_or_else(|| {
-                Error::invalid_params(format!("the secret `{name}` is not set: it is read from {variable}"))
-                    .with_help(format!("export {variable}=…"))
-            })
+            self.services.config.secret(&self.id, name)
         } else {
             Err(Error::new(Code::PERMISSION_DENIED, format!("plugin.toml does not ask for the secret `{name}`"))
                 .with_help(format!("add \"{name}\" to secrets under [permissions] in plugin.toml")))

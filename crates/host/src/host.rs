@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 use tokio::{runtime::Handle, task::JoinSet};
 
 use crate::{
-    Config, ConfigError, Events, Hooks, HttpClient, KeyValue, ModelStore, Redactor, Registry, Row, Slot,
-    api::{PluginHost, Services, secret_variable},
+    Config, ConfigError, Events, Hooks, HttpClient, KeyValue, ModelStore, Problem, Redactor, Registry, Row, Slot,
+    api::{PluginHost, Services},
     needs::{self, claim, closure, refuse_cycles, refuse_unmet, requires},
     plugin::{Candidate, Generation, PluginCell, State, Tasks},
     slot::{panicked, shown},
@@ -269,7 +269,7 @@ impl Host {
     /// Checks the configuration of every plugin without starting any.
     ///
     /// # Errors
-    /// One problem per plugin that does not take its table.
+    /// All that is wrong with the tables of plugins, in the order of the file.
     pub async fn check_config(&self) -> std::result::Result<(), ConfigError> {
         let mut problems = Vec::new();
         for plugin in &self.inner.services.plugins {
@@ -283,7 +283,17 @@ impl Host {
                 }
             }
         }
-        if problems.is_empty() { Ok(()) } else { Err(ConfigError { problems }) }
+        if problems.is_empty() { Ok(()) } else { Err(problems.into()) }
+    }
+
+    /// What is right in the configuration of plugins, but not wise: secrets that are typed into the file.
+    pub fn literal_secrets(&self) -> Vec<Problem> {
+        let plugins = self.inner.services.plugins.iter();
+        let literal = plugins.flat_map(|plugin| {
+            let schema = serde_json::from_str(&plugin.candidate.config_schema).unwrap_or_default();
+            self.config().literal_secrets(&format!("plugins.{}", plugin.id()), &schema)
+        });
+        ConfigError::from(literal.collect::<Vec<_>>()).problems
     }
 
     /// Ids of the plugins that could not start for want of a model file. Once it is there, [`start`](Self::start) tries again.
@@ -471,11 +481,22 @@ impl Inner {
     }
 
     fn config_of(&self, plugin: &PluginCell) -> std::result::Result<Value, ConfigFault> {
-        let config = self.services.config.plugin(plugin.id()).map_err(ConfigFault::Located)?;
-        match catch_unwind(AssertUnwindSafe(|| plugin.candidate.artifact.check(&config))) {
-            Ok(Ok(())) => Ok(config),
-            Ok(Err(error)) => Err(ConfigFault::Located(self.services.config.locate(&format!("plugins.{}", plugin.id()), &error))),
-            Err(panic) => Err(ConfigFault::Broken(panicked("the check of its configuration", &*panic))),
+        let manifest = plugin.manifest.as_deref();
+        let secrets = manifest.map_or(&[][..], |m| m.permissions.secrets.as_slice());
+        // The schema of a broken plugin says nothing; its own check does.
+        let schema = serde_json::from_str(&plugin.candidate.config_schema).unwrap_or_default();
+        let mut broken = None;
+        let check = |config: &Value| match catch_unwind(AssertUnwindSafe(|| plugin.candidate.artifact.check(config))) {
+            Ok(result) => result,
+            Err(panic) => {
+                broken = Some(panicked("the check of its configuration", &*panic));
+                Ok(())
+            }
+        };
+        let config = self.services.config.checked_plugin(plugin.id(), &schema, secrets, check);
+        match broken {
+            Some(error) => Err(ConfigFault::Broken(error)),
+            None => config.map_err(ConfigFault::Located),
         }
     }
 
@@ -525,12 +546,18 @@ impl Drop for Aborts {
     }
 }
 
-/// What must not be shown: values behind references of the configuration, and secrets that plugins may ask for.
+/// What must not be shown: values behind references of the configuration, those that schemas mark as secret, and secrets that
+/// plugins may ask for. It learns what is looked up later.
 fn redactor(config: &Config, plugins: &[Arc<PluginCell>]) -> Redactor {
-    let secrets = plugins.iter().flat_map(|p| {
-        p.manifest.iter().flat_map(|m| m.permissions.secrets.iter().map(|secret| secret_variable(p.id(), secret))).collect::<Vec<_>>()
-    });
-    Redactor::new(config.referenced().into_iter().chain(secrets.filter_map(|variable| config.variable(&variable).map(str::to_owned))))
+    for plugin in plugins {
+        if let Ok(schema) = serde_json::from_str(&plugin.candidate.config_schema) {
+            config.learn_secrets(&format!("plugins.{}", plugin.id()), &schema);
+        }
+        for secret in plugin.manifest.iter().flat_map(|m| &m.permissions.secrets) {
+            config.learn_secret_variable(plugin.id(), secret);
+        }
+    }
+    config.redactor()
 }
 
 fn inspect(candidate: &Candidate) -> Result<Manifest> {

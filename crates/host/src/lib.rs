@@ -45,14 +45,14 @@ mod thread;
 mod tools;
 
 pub use api::ModelStore;
-pub use config::{CONFIG_VERSION, Config, ConfigError, PluginDefaults, Problem};
+pub use config::{CONFIG_VERSION, Config, ConfigError, ConfigFile, MIGRATIONS, Migration, Origin, PluginDefaults, Problem, SecretSource};
 pub use events::Events;
 pub use hooks::{Hooks, Outcome};
 pub use host::{Host, HostBuilder, Selection};
 pub use http::{AllowedHost, HostsKey, HttpAllowed, HttpClient};
 pub use metrics::Metrics;
 pub use plugin::{Artifact, Candidate, State, Tier};
-pub use redact::Redactor;
+pub use redact::{RedactedPieces, Redactor};
 pub use registry::Registry;
 pub use report::Row;
 pub use slot::{DEFAULT_CALL_LIMIT, Lease, Leased, Slot};

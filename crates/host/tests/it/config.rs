@@ -69,13 +69,13 @@ fn what_is_no_toml_or_from_the_future_is_refused_where_it_stands() {
         said += &format!("{}\n", Config::parse("bespoke.toml", text).map(|_| ()).unwrap_err());
     }
     expect![[r#"
-        bespoke.toml:1:7: is no TOML: unclosed table, expected `]`
-        bespoke.toml:2:1: is no TOML: duplicate key
-        bespoke.toml:1:5: is no TOML: string values must be quoted, expected literal string
-        bespoke.toml:2:14: is no TOML: unexpected key or value, expected newline, `#`
-        bespoke.toml:2:1: config_version: 2 is no version that this program knows; it writes 1; use a newer program, or start with `config_version = 1`
-        bespoke.toml:1:1: config_version: "one" is no version that this program knows; it writes 1; use a newer program, or start with `config_version = 1`
-        bespoke.toml:1:1: config_version: 0 is no version that this program knows; it writes 1; use a newer program, or start with `config_version = 1`
+        bespoke.toml:1:7: is no TOML: unclosed table, expected `]`; write [agent]
+        bespoke.toml:2:1: is no TOML: duplicate key; keep one `a` of this table and remove the other
+        bespoke.toml:1:5: is no TOML: string values must be quoted, expected literal string; write a value: x = …
+        bespoke.toml:2:14: is no TOML: unexpected key or value, expected newline, `#`; write a key before the `=`
+        bespoke.toml:2:1: config_version: 2 is no version that this program knows; it writes 1; a newer program wrote it: use that one, or write `config_version = 1` and check the rest
+        bespoke.toml:1:1: config_version: "one" is no version that this program knows; it writes 1; write `config_version = 1`
+        bespoke.toml:1:1: config_version: 0 is no version that this program knows; it writes 1; write `config_version = 1`
     "#]].assert_eq(&said);
     Config::parse("bespoke.toml", "config_version = 1\n").unwrap();
     let missing = Config::read(std::path::Path::new("/nowhere/bespoke.toml")).map(|_| ()).unwrap_err().to_string();
@@ -139,7 +139,7 @@ fn wrong_types_are_told_where_they_stand() {
         bespoke.toml:1:1: agent: must be a table; write [agent] above its keys
         bespoke.toml:1:3: agent: must be a table; write [agent] above its keys
         bespoke.toml:1:1: agent: must be a table; write [agent] above its keys
-        bespoke.toml:1:15: agent.inner.more[0]: missing field `name`
+        bespoke.toml:1:15: agent.inner.more[0].name: is missing; add it
     "#]]
     .assert_eq(&said);
 }
@@ -192,8 +192,8 @@ fn references_are_filled_in_and_what_is_missing_is_told() {
     expect![[r#"
         bespoke.toml:2:1: plugins.a.key: refers to ${NOBODY}, which is not set; export NOBODY=…
         bespoke.toml:3:5: plugins.a.list[1].x: has a `${` without a `}`; write `$${` for a literal `${`
-        bespoke.toml:2:1: plugins.a.key: `${}` names no variable; write ${NAME} with letters, digits and `_`, or `$${` for a literal `${`
-        bespoke.toml:2:1: plugins.a.key: `${TOKEN:-x}` names no variable; write ${NAME} with letters, digits and `_`, or `$${` for a literal `${`
+        bespoke.toml:2:1: plugins.a.key: `${}` names no variable; write ${NAME} with letters, digits and `_`, ${file:/a/path}, or `$${` for a literal `${`
+        bespoke.toml:2:1: plugins.a.key: `${TOKEN:-x}` names no variable; write ${NAME} with letters, digits and `_`, ${file:/a/path}, or `$${` for a literal `${`
     "#]].assert_eq(&said);
 }
 

@@ -1,0 +1,132 @@
+//! Changes of single keys. Comments, order, blank lines and line ends stay as they are.
+
+use toml_edit::{DocumentMut, Item, TableLike};
+
+use super::{Config, ConfigError, read::typed};
+
+impl Config {
+    /// The text with one key set. Comments and order stay; `value` is TOML, or a bare word that is taken as a string.
+    ///
+    /// # Errors
+    /// When the key is empty or stands below something that is no table.
+    pub fn set(&self, key: &str, value: &str) -> Result<String, ConfigError> {
+        let mut document = self.document()?;
+        let (above, last) = self.parts(key)?;
+        // A file of nothing but comments: they stand before what comes now.
+        let comments = document.as_table().is_empty().then(|| document.trailing().as_str().unwrap_or_default().to_owned());
+        if comments.is_some() {
+            document.set_trailing("");
+        }
+        // The comments that head the file are the first header's to the parser; a key before it would push them down.
+        let head = if above.is_empty() { take_head(&mut document) } else { String::new() };
+        let mut table: &mut dyn TableLike = document.as_table_mut();
+        for (depth, part) in above.iter().enumerate() {
+            let implicit = || {
+                let mut new = toml_edit::Table::new();
+                new.set_implicit(true);
+                Item::Table(new)
+            };
+            table = table
+                .entry(part)
+                .or_insert_with(implicit)
+                .as_table_like_mut()
+                .ok_or_else(|| self.problem(&above[..=depth].join("."), format!("is no table, so `{key}` cannot be set"), None))?;
+        }
+        let value = typed(value);
+        if !value.is_inline_table() && table.get(last).is_some_and(|item| item.is_table_like() || item.is_array_of_tables()) {
+            return Err(self.problem(key, "is a table", Some(format!("set one of its keys, such as {key}.NAME"))).into());
+        }
+        match table.get_mut(last).and_then(Item::as_value_mut) {
+            // The old value's decoration holds the comment on its line.
+            Some(old) => {
+                let decor = old.decor().clone();
+                *old = value;
+                *old.decor_mut() = decor;
+            }
+            None => _ = table.insert(last, Item::Value(value)),
+        }
+        Ok(self.as_written(&format!("{head}{}{document}", comments.unwrap_or_default())))
+    }
+
+    /// The text without one key, and without the comment on its line. A table that held nothing else stays as a header.
+    ///
+    /// # Errors
+    /// When the file does not set the key, or it is a section as a whole.
+    pub fn unset(&self, key: &str) -> Result<String, ConfigError> {
+        let mut document = self.document()?;
+        let (above, last) = self.parts(key)?;
+        let absent = || {
+            let fix = match self.origin(key) {
+                super::Origin::Environment(name) => Some(format!("unset {name}")),
+                _ => None,
+            };
+            ConfigError::from(self.problem(key, "is not set in the file", fix))
+        };
+        let mut table: &mut dyn TableLike = document.as_table_mut();
+        for part in above {
+            table = table.get_mut(part).and_then(Item::as_table_like_mut).ok_or_else(absent)?;
+        }
+        match table.get(last) {
+            None => return Err(absent()),
+            Some(item) if item.is_table() || item.is_array_of_tables() => {
+                let fix = format!("unset one of its keys, such as {key}.NAME, or remove the table by hand");
+                return Err(self.problem(key, "is a table", Some(fix)).into());
+            }
+            Some(_) => _ = table.remove(last),
+        }
+        Ok(self.as_written(&document.to_string()))
+    }
+
+    /// This configuration with one key set, in memory only, above file and environment.
+    ///
+    /// # Errors
+    /// As [`set`](Self::set).
+    pub fn with(&self, key: &str, value: &str) -> Result<Self, ConfigError> {
+        let text = self.set(key, value)?;
+        let mut new = self.clone();
+        new.written = super::read::read(&self.origin, &text)?;
+        new.text = text;
+        // The variable of this key would win over it.
+        new.env.retain(|name, _| super::overrides::variable_of(key).as_ref() != Some(name));
+        Ok(new.fresh())
+    }
+
+    fn document(&self) -> Result<DocumentMut, ConfigError> {
+        Ok(self.text.parse().map_err(|e: toml_edit::TomlError| self.problem("", format!("is no TOML: {}", e.message()), None))?)
+    }
+
+    fn parts<'k>(&self, key: &'k str) -> Result<(Vec<&'k str>, &'k str), ConfigError> {
+        let mut parts: Vec<&str> = key.split('.').collect();
+        match parts.pop() {
+            Some(last) if !last.is_empty() && parts.iter().all(|part| !part.is_empty()) => Ok((parts, last)),
+            _ => Err(self.problem(key, "is no key", Some("write it as section.key or plugins.id.key".into())).into()),
+        }
+    }
+
+    /// With the line ends and the byte order mark of the file: the editor of documents drops both.
+    fn as_written(&self, text: &str) -> String {
+        let lines = self.text.matches('\n').count();
+        let windows = lines > 0 && self.text.matches("\r\n").count() == lines;
+        let text = text.replace("\r\n", "\n");
+        let text = if windows { text.replace('\n', "\r\n") } else { text };
+        if self.text.starts_with('\u{feff}') && !text.starts_with('\u{feff}') { format!("\u{feff}{text}") } else { text }
+    }
+}
+
+/// The comments above the first header, when no key stands before it: up to the last blank line, which parts them from those of
+/// the header itself.
+fn take_head(document: &mut DocumentMut) -> String {
+    let root = document.as_table_mut();
+    if root.iter().any(|(_, item)| item.is_value()) {
+        return String::new();
+    }
+    let first = root.iter_mut().filter_map(|(_, item)| match item {
+        Item::Table(table) => Some(table),
+        _ => None,
+    });
+    let Some(first) = first.min_by_key(|table| table.position()) else { return String::new() };
+    let prefix = first.decor().prefix().and_then(|p| p.as_str()).unwrap_or_default().to_owned();
+    let Some(cut) = prefix.rfind("\n\n").map(|at| at + 2).or_else(|| prefix.rfind("\n\r\n").map(|at| at + 3)) else { return String::new() };
+    first.decor_mut().set_prefix(format!("\n{}", &prefix[cut..]));
+    prefix[..cut].to_owned()
+}
