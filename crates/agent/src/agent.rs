@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bespoke_host::{DEFAULT_CALL_LIMIT, Host};
+use bespoke_host::Host;
 use bespoke_plugin_api::{CallCx, FinishReason, Hook, HookEvent, Kind, Result, ToolCall, ToolOutput, Usage};
 
 use crate::{AgentConfig, Session, limit, turn::Work};
@@ -12,7 +12,6 @@ use crate::{AgentConfig, Session, limit, turn::Work};
 pub struct Agent {
     host: Host,
     config: AgentConfig,
-    silence: Duration,
 }
 
 /// What happens while a turn runs.
@@ -36,6 +35,8 @@ pub enum TurnEvent {
         provider: String,
         /// Why.
         reason: String,
+        /// Whether some of its answer was shown. The next one begins anew: that text is no part of the answer any more.
+        shown: bool,
     },
 }
 
@@ -47,6 +48,10 @@ pub struct Turn {
     pub text: String,
     /// Name of the provider that gave it.
     pub provider: String,
+    /// Id of its model.
+    pub model: String,
+    /// Providers that were asked and could not answer, and why.
+    pub failures: Vec<(String, String)>,
     /// Why the answer ended.
     pub finish: FinishReason,
     /// Tokens of all requests of the turn that were answered, where the provider counts them.
@@ -66,9 +71,7 @@ impl Agent {
     /// `INVALID_PARAMS` for a value of the configuration that cannot work.
     pub fn new(host: Host, config: AgentConfig) -> Result<Self> {
         config.check()?;
-        // The host has refused a section `[plugins]` that it cannot read, so the default is never needed.
-        let silence = host.config().plugin_defaults().map_or(DEFAULT_CALL_LIMIT, |all| Duration::from_millis(all.call_timeout_ms));
-        Ok(Agent { host, config, silence })
+        Ok(Agent { host, config })
     }
 
     /// The host.
@@ -81,12 +84,7 @@ impl Agent {
         &self.config
     }
 
-    /// The longest that a provider may say nothing in the middle of an answer: as long as any call may take.
-    pub(crate) fn silence(&self) -> Duration {
-        self.silence
-    }
-
-    /// Names of the providers that it would ask, in order.
+    /// The providers that it would ask, in order: names, with a model where one is asked for.
     pub fn providers(&self) -> Vec<String> {
         if self.config.provider.is_empty() { self.host.default_names(Kind::Provider) } else { self.config.provider.clone() }
     }
@@ -100,8 +98,8 @@ impl Agent {
     ///
     /// # Errors
     /// What the providers said when none answered; what broke an answer of which some was shown already; `PERMISSION_DENIED`
-    /// when a hook stopped the turn; `RESOURCE_EXHAUSTED` when the model does not stop asking for tools; `EXECUTION_TIMEOUT`
-    /// when the deadline of `cx` passed; `CANCELLED`.
+    /// when a hook stopped the turn; `RESOURCE_EXHAUSTED` when the model does not stop asking for tools, or a budget of tokens is
+    /// spent; `EXECUTION_TIMEOUT` when the deadline of `cx` passed; `CANCELLED`.
     pub async fn turn(&self, cx: &CallCx, session: &mut Session, input: &str, mut on_event: impl FnMut(TurnEvent) + Send) -> Result<Turn> {
         let cx = cx.with_session(session.id());
         let mut work = Work::new(self, &cx, session, &mut on_event);
@@ -129,6 +127,8 @@ impl Turn {
         Turn {
             text: String::new(),
             provider: String::new(),
+            model: String::new(),
+            failures: Vec::new(),
             finish: FinishReason::Stop,
             usage: None,
             tool_calls: 0,

@@ -1,85 +1,256 @@
 //! One request to a model: which provider, which of its models, what it is shown, and its answer as it streams in.
 
-use bespoke_plugin_api::{ChatDelta, ChatRequest, Code, Error, Message, ModelInfo, Provider, Result, ToolCall, ToolSpec};
-use futures_util::StreamExt;
+use std::time::Duration;
 
-use crate::{AgentConfig, TurnEvent, limit, session::estimate, turn::Work};
+use bespoke_host::Slot;
+use bespoke_plugin_api::{
+    ChatDelta, ChatRequest, Code, Error, FinishReason, Message, ModelInfo, Provider, Result, ToolCall, ToolChoice, ToolSpec,
+};
+use futures_util::StreamExt;
+use serde_json::{Value, json};
+
+use crate::{
+    AgentConfig, TurnEvent,
+    config::split,
+    led, limit,
+    session::{estimate, tokens},
+    turn::Work,
+};
+
+/// The tools of a request, and whether the model may still call some.
+#[derive(Clone, Copy)]
+pub(crate) struct Offer<'t> {
+    pub(crate) tools: &'t [ToolSpec],
+    pub(crate) is_open: bool,
+}
 
 impl Work<'_> {
     /// Asks the providers in order, and returns the tools that the model wants to call. The next one is asked only while
-    /// nothing of an answer was shown: nobody should hear the beginning of one answer and the end of another.
-    pub(crate) async fn ask(&mut self, offered: &[ToolSpec]) -> Result<Vec<ToolCall>> {
+    /// nothing of an answer was shown, unless configured: nobody should hear the beginning of one answer and the end of another.
+    pub(crate) async fn ask(&mut self, offer: Offer<'_>) -> Result<Vec<ToolCall>> {
         let providers = self.agent.providers();
         let mut failures = Vec::new();
-        for (n, name) in providers.iter().enumerate() {
-            match self.ask_one(name, offered).await {
+        for (n, entry) in providers.iter().enumerate() {
+            self.check_budgets()?;
+            let error = match self.ask_one(entry, offer).await {
                 Ok(calls) => {
-                    self.turn.provider.clone_from(name);
+                    split(entry).0.clone_into(&mut self.turn.provider);
                     return Ok(calls);
                 }
-                Err(error) if !self.draft.said().is_empty() || limit::is_reached(self.cx) => return Err(error),
-                Err(error) => {
-                    tracing::warn!(provider = name, %error, "provider failed");
-                    if n + 1 < providers.len() {
-                        self.tell(TurnEvent::ProviderFailed { provider: name.clone(), reason: error.message().to_owned() });
-                    }
-                    failures.push((name, error));
-                }
+                Err(error) => error,
+            };
+            let shown = !self.draft.said().is_empty();
+            if limit::is_reached(self.cx) || shown && !self.agent.config().failover_after_text {
+                return Err(error);
             }
+            tracing::warn!(provider = entry, %error, "provider failed");
+            self.turn.failures.push((entry.clone(), error.message().to_owned()));
+            self.draft.unsay();
+            if n + 1 < providers.len() {
+                self.tell(TurnEvent::ProviderFailed { provider: entry.clone(), reason: error.message().to_owned(), shown });
+            }
+            failures.push((entry, error));
         }
         Err(none_answered(&failures))
     }
 
-    async fn ask_one(&mut self, name: &str, offered: &[ToolSpec]) -> Result<Vec<ToolCall>> {
-        let (cx, config, silence) = (self.cx, self.agent.config(), self.agent.silence());
+    async fn ask_one(&mut self, entry: &str, offer: Offer<'_>) -> Result<Vec<ToolCall>> {
+        let (name, wanted) = split(entry);
         let provider = self.agent.host().find::<dyn Provider>(name)?;
-        let models = provider.call(cx, |p, cx| async move { p.models(&cx).await }).await?;
-        let model = choose(name, &models, config.model.as_deref())?;
-        let request = self.request(model, offered);
-        let mut stream = provider.call_leased(cx, |p, cx| async move { p.chat(&cx, request).await }).await?;
+        let model = self.model(&provider, entry, name, wanted.or(self.agent.config().model.as_deref())).await?;
+        let calls = if model.tools || offer.tools.is_empty() || !offer.is_open || !model.json_schema {
+            self.answer_freely(&provider, name, &model, offer).await?
+        } else {
+            match self.led_to(&provider, name, &model, offer.tools).await? {
+                Some(call) => vec![call],
+                None => self.answer_freely(&provider, name, &model, offer).await?,
+            }
+        };
+        self.turn.model = model.id;
+        Ok(calls)
+    }
+
+    /// The model of a provider, asked for once a turn.
+    async fn model(&mut self, provider: &Slot<dyn Provider>, entry: &str, name: &str, wanted: Option<&str>) -> Result<ModelInfo> {
+        if let Some(model) = self.models.get(entry) {
+            return Ok(model.clone());
+        }
+        let models = provider.call(self.cx, |p, cx| async move { p.models(&cx).await });
+        let models = self.in_time(name, provider.plugin(), models).await?;
+        let model = choose(name, &models, wanted)?.clone();
+        self.models.insert(entry.to_owned(), model.clone());
+        Ok(model)
+    }
+
+    async fn answer_freely(
+        &mut self,
+        provider: &Slot<dyn Provider>,
+        name: &str,
+        model: &ModelInfo,
+        offer: Offer<'_>,
+    ) -> Result<Vec<ToolCall>> {
+        let tools = if model.tools { offer.tools.to_vec() } else { Vec::new() };
+        let fixed = tools.iter().map(weight).sum();
+        let mut messages = self.shown(model, fixed);
+        if !model.tools {
+            messages = led::in_words(&messages);
+        }
+        let choice = if offer.is_open { ToolChoice::Auto } else { ToolChoice::None };
+        let request = self.request(model, messages).tools(tools).tool_choice(choice);
         let mut calls = Vec::new();
+        self.listen(provider, name, request, |work, delta| {
+            match delta {
+                Piece::Text(text) => work.say(text),
+                Piece::Call(call) => calls.push(call),
+                Piece::End(reason) => work.turn.finish = reason,
+            }
+            Ok(())
+        })
+        .await?;
+        Ok(calls)
+    }
+
+    /// A call of a model that knows no calls: chosen under a schema, with arguments under another.
+    async fn led_to(
+        &mut self,
+        provider: &Slot<dyn Provider>,
+        name: &str,
+        model: &ModelInfo,
+        tools: &[ToolSpec],
+    ) -> Result<Option<ToolCall>> {
+        let said = self.shown(model, tools.iter().map(weight).sum());
+        let (messages, schema) = led::choosing(&said, tools);
+        let answer = self.under_schema(provider, name, model, messages, schema).await?;
+        let tool = match led::chosen(&answer, tools) {
+            Ok(Some(tool)) => tool,
+            Ok(None) => return Ok(None),
+            Err(error) => {
+                tracing::warn!(provider = name, %error, "no tool can be chosen, so it answers without one");
+                return Ok(None);
+            }
+        };
+        let args = if led::takes_arguments(tool) {
+            let answer = self.under_schema(provider, name, model, led::filling(&said, tool), tool.input_schema.clone()).await?;
+            led::filled(&answer)?
+        } else {
+            json!({})
+        };
+        Ok(Some(ToolCall::new("", tool.name.clone(), args)))
+    }
+
+    async fn under_schema(
+        &mut self,
+        provider: &Slot<dyn Provider>,
+        name: &str,
+        model: &ModelInfo,
+        messages: Vec<Message>,
+        schema: Value,
+    ) -> Result<String> {
+        let request = self.request(model, messages).temperature(0.0).json_schema(schema);
+        let mut answer = String::new();
+        self.listen(provider, name, request, |_, delta| {
+            if let Piece::Text(text) = delta {
+                answer.push_str(&text);
+            }
+            if answer.len() > led::LONGEST {
+                return Err(Error::new(Code::LLM_COMPLETION_FAILED, format!("{name} does not keep its answer to the schema")));
+            }
+            Ok(())
+        })
+        .await?;
+        Ok(answer)
+    }
+
+    /// One request to its end. No pause may be longer than the configured silence, neither before the answer nor within it.
+    async fn listen(
+        &mut self,
+        provider: &Slot<dyn Provider>,
+        name: &str,
+        request: ChatRequest,
+        mut hear: impl FnMut(&mut Self, Piece) -> Result<()> + Send,
+    ) -> Result<()> {
+        let asked: u64 = request.messages.iter().map(estimate).chain(request.tools.iter().map(weight)).sum();
+        let mut heard = 0;
+        let (cx, plugin) = (self.cx, provider.plugin());
+        let stream = provider.call_leased(cx, |p, cx| async move { p.chat(&cx, request).await });
+        let mut stream = self.in_time(name, plugin, stream).await?;
         loop {
             // An answer that is there at once, all of it, must not keep the end of the turn from being seen.
             cx.check()?;
             tokio::task::consume_budget().await;
-            let delta = tokio::time::timeout(silence, stream.next()).await.map_err(|_| {
-                let message = format!("{name} said nothing for {} s", silence.as_secs_f32());
-                Error::new(Code::EXECUTION_TIMEOUT, message).retryable().with_plugin(provider.plugin())
-            })?;
-            match delta {
+            let next = async { Ok(stream.next().await) };
+            match self.in_time(name, plugin, next).await? {
                 Some(Ok(ChatDelta::Text { text, .. })) if text.is_empty() => {}
-                Some(Ok(ChatDelta::Text { text, .. })) => self.say(text),
-                Some(Ok(ChatDelta::ToolCall { call, .. })) => calls.push(call),
+                Some(Ok(ChatDelta::Text { text, .. })) => {
+                    heard += text.len();
+                    hear(self, Piece::Text(text))?;
+                }
+                Some(Ok(ChatDelta::ToolCall { call, .. })) => hear(self, Piece::Call(call))?,
                 Some(Ok(ChatDelta::Finish { reason, usage, .. })) => {
-                    self.turn.finish = reason;
-                    self.spend(usage)?;
-                    return Ok(calls);
+                    hear(self, Piece::End(reason))?;
+                    return self.spend(usage, asked, tokens(heard));
                 }
                 // `ChatDelta` may grow: what this agent does not know, it leaves out.
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return Err(error),
                 None => {
                     let error = Error::new(Code::LLM_COMPLETION_FAILED, format!("the answer of {name} broke off"));
-                    return Err(error.retryable().with_plugin(provider.plugin()));
+                    return Err(error.retryable().with_plugin(plugin));
                 }
             }
         }
     }
 
+    async fn in_time<T>(&self, name: &str, plugin: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let silence = Duration::from_millis(self.agent.config().silence_ms);
+        tokio::time::timeout(silence, work).await.unwrap_or_else(|_| {
+            let message = format!("{name} said nothing for {} s", silence.as_secs_f32());
+            Err(Error::new(Code::EXECUTION_TIMEOUT, message).retryable().with_plugin(plugin))
+        })
+    }
+
     /// What the model is shown: the system prompt, and of the history what fits beside it.
-    fn request(&self, model: &ModelInfo, offered: &[ToolSpec]) -> ChatRequest {
+    fn shown(&self, model: &ModelInfo, fixed: u64) -> Vec<Message> {
         let config = self.agent.config();
         let system = (!config.system.is_empty()).then(|| Message::system(config.system.clone()));
-        let tools = if model.tools { offered.to_vec() } else { Vec::new() };
-        let fixed = system.iter().map(estimate).chain(tools.iter().map(weight)).sum();
+        let fixed = fixed + system.iter().map(estimate).sum::<u64>();
         let mut messages: Vec<Message> = system.into_iter().collect();
         messages.extend_from_slice(self.draft.window(budget(config, model, fixed)));
-        let request = ChatRequest::new(messages).model(model.id.clone()).max_tokens(config.max_tokens).tools(tools);
+        messages
+    }
+
+    fn request(&self, model: &ModelInfo, messages: Vec<Message>) -> ChatRequest {
+        let config = self.agent.config();
+        let request = ChatRequest::new(messages).model(model.id.clone()).max_tokens(config.max_tokens);
         match config.temperature {
             Some(temperature) => request.temperature(temperature),
             None => request,
         }
     }
+
+    /// Whether another request may be made.
+    fn check_budgets(&self) -> Result<()> {
+        let config = self.agent.config();
+        for (key, what, spent, budget) in [
+            ("turn_tokens", "turn", self.cost, config.turn_tokens),
+            ("session_tokens", "conversation", self.draft.spent().total(), config.session_tokens),
+        ] {
+            if budget > 0 && spent >= budget {
+                let message = format!("the {what} has cost {spent} tokens, and agent.{key} allows {budget}");
+                return Err(
+                    Error::new(Code::RESOURCE_EXHAUSTED, message).with_help(format!("bespoke config set agent.{key} N, or 0 for no limit"))
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What of an answer matters here.
+enum Piece {
+    Text(String),
+    Call(ToolCall),
+    End(FinishReason),
 }
 
 fn choose<'m>(provider: &str, models: &'m [ModelInfo], wanted: Option<&str>) -> Result<&'m ModelInfo> {

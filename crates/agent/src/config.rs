@@ -14,6 +14,8 @@ const ANSWER_TOKENS: RangeInclusive<u32> = 1..=1_000_000;
 const HISTORY_TOKENS: RangeInclusive<u32> = 0..=10_000_000;
 /// Each round is a request; a model that needs more than these turns in a circle.
 const TOOL_STEPS: RangeInclusive<u32> = 1..=100;
+/// A day is longer than anybody waits.
+const SILENCE_MS: RangeInclusive<u64> = 1..=86_400_000;
 
 /// How the agent answers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,18 +23,19 @@ const TOOL_STEPS: RangeInclusive<u32> = 1..=100;
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct AgentConfig {
-    /// Names of providers, asked in order until one answers; all that there are, by name, when empty. Stand-ins for tests are
-    /// asked only if they are named.
+    /// Names of providers, asked in order until one answers; all that there are, by name, when empty. `name:model` asks for that
+    /// model of it. Stand-ins for tests are asked only if they are named.
     #[cfg_attr(test, schemars(extend("x-reload" = "live")))]
     pub provider: Vec<String>,
-    /// Model of the provider; its default one when absent.
+    /// Model of the providers that name none; their default one when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, schemars(extend("x-reload" = "live")))]
     pub model: Option<String>,
     /// Instructions that stand before every conversation; none when empty.
     #[cfg_attr(test, schemars(extend("x-reload" = "live")))]
     pub system: String,
-    /// Names of tools that the model may call; all that there are when absent, none when empty.
+    /// Tools that the model may call, by their names or by the plugins that have them; all that there are when absent, none when
+    /// empty.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, schemars(extend("x-reload" = "live")))]
     pub tools: Option<Vec<String>>,
@@ -50,6 +53,20 @@ pub struct AgentConfig {
     /// Most rounds of tool calls in one turn, 1–100.
     #[cfg_attr(test, schemars(range(min = 1, max = 100), extend("x-reload" = "live")))]
     pub max_tool_steps: u32,
+    /// Longest that a provider may say nothing, before its answer or within it, in milliseconds, 1–86 400 000. Then the next one is
+    /// asked.
+    #[cfg_attr(test, schemars(range(min = 1, max = 86_400_000), extend("x-reload" = "live")))]
+    pub silence_ms: u64,
+    /// Whether the next provider is asked also when some of an answer was shown already. It begins anew.
+    #[cfg_attr(test, schemars(extend("x-reload" = "live")))]
+    pub failover_after_text: bool,
+    /// Most tokens that one turn may cost, read and written, by the provider's count or else by estimate; 0 is no limit. A request
+    /// that has begun is not cut off.
+    #[cfg_attr(test, schemars(extend("x-reload" = "live")))]
+    pub turn_tokens: u64,
+    /// Most tokens that one conversation may cost; 0 is no limit.
+    #[cfg_attr(test, schemars(extend("x-reload" = "live")))]
+    pub session_tokens: u64,
 }
 
 impl Default for AgentConfig {
@@ -63,11 +80,20 @@ impl Default for AgentConfig {
             max_tokens: 512,
             history_tokens: 3_000,
             max_tool_steps: 5,
+            silence_ms: 30_000,
+            failover_after_text: false,
+            turn_tokens: 0,
+            session_tokens: 0,
         }
     }
 }
 
 impl AgentConfig {
+    /// The providers that it names, without their models.
+    pub fn provider_names(&self) -> Vec<String> {
+        self.provider.iter().map(|entry| split(entry).0.to_owned()).collect()
+    }
+
     /// Whether every value is in its range.
     ///
     /// # Errors
@@ -93,8 +119,20 @@ impl AgentConfig {
                 return fault(key, format!("is {value}; it has to be between {} and {}", range.start(), range.end()));
             }
         }
+        if !SILENCE_MS.contains(&self.silence_ms) {
+            let (least, most) = (SILENCE_MS.start(), SILENCE_MS.end());
+            return fault("silence_ms", format!("is {}; it has to be between {least} and {most}", self.silence_ms));
+        }
+        if let Some(entry) = self.provider.iter().find(|entry| entry.starts_with(':') || entry.ends_with(':')) {
+            return fault("provider", format!("has `{entry}`; write `name` or `name:model`"));
+        }
         Ok(())
     }
+}
+
+/// Name and model of an entry of `provider`. Names of models may hold colons, those of providers do not.
+pub(crate) fn split(entry: &str) -> (&str, Option<&str>) {
+    entry.split_once(':').map_or((entry, None), |(name, model)| (name, Some(model)))
 }
 
 #[cfg(test)]

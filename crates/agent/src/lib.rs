@@ -19,6 +19,7 @@
 mod agent;
 mod ask;
 mod config;
+mod led;
 mod limit;
 mod session;
 mod tools;

@@ -1,6 +1,6 @@
 //! A conversation and how much of it a model is shown. In memory; a journal may keep it, message by message.
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use bespoke_plugin_api::{Message, Result, Role, Usage};
 
@@ -116,16 +116,15 @@ impl Session {
         &self.messages[start.unwrap_or(0)..]
     }
 
-    /// Forgets calls whose tools were cut off before they answered: a model that reads of a call expects its answer. Tools
-    /// answer in the order in which they were called.
+    /// Forgets calls whose tools were cut off before they answered: a model that reads of a call expects its answer.
     fn drop_open_calls(&mut self) -> Result<()> {
         let Some(at) = self.messages.iter().rposition(|m| !m.tool_calls.is_empty()) else { return Ok(()) };
-        let answers = self.messages[at + 1..].iter().take_while(|m| m.role == Role::Tool).count();
-        if answers >= self.messages[at].tool_calls.len() {
+        let answered: Vec<_> = self.messages[at + 1..].iter().filter_map(|m| m.tool_call_id.clone()).collect();
+        if self.messages[at].tool_calls.iter().all(|call| answered.contains(&call.id)) {
             return Ok(());
         }
         let mut again = self.messages[at..].to_vec();
-        again[0].tool_calls.truncate(answers);
+        again[0].tool_calls.retain(|call| answered.contains(&call.id));
         if again[0].tool_calls.is_empty() && again[0].text.is_empty() {
             again.remove(0);
         }
@@ -159,12 +158,15 @@ pub(crate) struct Draft<'a> {
     before: usize,
     /// What the model has said since the last message.
     said: String,
+    /// Answers of tools that were called before others that have not answered yet: they wait, so that all stand in the order of
+    /// the calls. How many of the round have been stored, and those that wait.
+    answered: (usize, BTreeMap<usize, Message>),
 }
 
 impl<'a> Draft<'a> {
     pub(crate) fn new(session: &'a mut Session) -> Self {
         let before = session.messages.len();
-        Draft { session, before, said: String::new() }
+        Draft { session, before, said: String::new(), answered: Default::default() }
     }
 
     pub(crate) fn id(&self) -> &str {
@@ -192,7 +194,29 @@ impl<'a> Draft<'a> {
     /// A whole message, in the place of what was said.
     pub(crate) fn push(&mut self, message: Message) -> Result<()> {
         self.said.clear();
+        self.answered = Default::default();
         self.session.push(message)
+    }
+
+    /// The answer to call number `n` of the last message, from 0.
+    pub(crate) fn answer(&mut self, n: usize, message: Message) -> Result<()> {
+        let (next, waiting) = &mut self.answered;
+        waiting.insert(n, message);
+        while let Some(message) = waiting.remove(next) {
+            *next += 1;
+            self.session.push(message)?;
+        }
+        Ok(())
+    }
+
+    /// What was said is no part of the answer.
+    pub(crate) fn unsay(&mut self) {
+        self.said.clear();
+    }
+
+    /// Tokens that the conversation has cost.
+    pub(crate) fn spent(&self) -> Usage {
+        self.session.usage
     }
 
     pub(crate) fn spend(&mut self, usage: Usage) -> Result<()> {
@@ -202,6 +226,7 @@ impl<'a> Draft<'a> {
     /// The turn never was.
     pub(crate) fn take_back(&mut self) {
         self.said.clear();
+        self.answered = Default::default();
         let result = self.session.truncate(self.before);
         self.tell(result);
     }
@@ -216,7 +241,9 @@ impl<'a> Draft<'a> {
 
 impl Drop for Draft<'_> {
     fn drop(&mut self) {
-        let mut result = self.session.drop_open_calls();
+        let waiting = std::mem::take(&mut self.answered.1);
+        let mut result = waiting.into_values().try_for_each(|message| self.session.push(message));
+        result = result.and_then(|()| self.session.drop_open_calls());
         if !self.said.is_empty() {
             let said = Message::assistant(std::mem::take(&mut self.said));
             result = result.and(self.session.push(said));
@@ -228,7 +255,12 @@ impl Drop for Draft<'_> {
 /// Tokens of a message, by the rule of thumb of four bytes a token, and four for its frame. Exact counts belong to a provider.
 pub(crate) fn estimate(message: &Message) -> u64 {
     let calls: usize = message.tool_calls.iter().map(|call| call.name.len() + call.args.to_string().len()).sum();
-    (message.text.len() + calls) as u64 / 4 + 4
+    tokens(message.text.len() + calls) + 4
+}
+
+/// Tokens of so many bytes, by the same rule.
+pub(crate) fn tokens(bytes: usize) -> u64 {
+    bytes as u64 / 4
 }
 
 #[cfg(test)]

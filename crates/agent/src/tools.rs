@@ -1,51 +1,55 @@
 //! Running the tools that a model asked for, with hooks around each. A tool that fails is told to the model, not to the user.
 
-use bespoke_host::Host;
-use bespoke_plugin_api::{CallCx, Code, Error, Part, Result, Tool, ToolCall, ToolOutput, ToolRequest, ToolSpec};
+use bespoke_host::{Host, Slot};
+use bespoke_plugin_api::{CallCx, Code, Error, Part, Result, Tool, ToolCall, ToolOutput, ToolSpec};
 
 /// Most bytes of a tool's answer that the model is shown; more would push the conversation out of its window.
 const ANSWER_LIMIT: usize = 16 * 1024;
 
-/// The tools that the model is told of: those of `names`, or all that serve, without stand-ins for tests. A name that nothing
-/// provides is left out and logged: one tool that did not start must not silence the agent.
+/// The tools that the model is told of: those of `names`, which are of tools or of plugins, or all that serve, without stand-ins
+/// for tests. A name that nothing provides is left out and logged: one tool that did not start must not silence the agent.
 pub(crate) fn offered(host: &Host, names: Option<&[String]>) -> Vec<ToolSpec> {
-    let registry = host.registry();
-    let slots = match names {
-        Some(names) => names
-            .iter()
-            .filter_map(|name| {
-                registry.find::<dyn Tool>(name).inspect_err(|error| tracing::warn!(tool = name, %error, "tool is left out")).ok()
-            })
-            .collect(),
-        None => {
-            registry.all::<dyn Tool>().into_iter().filter(|slot| slot.is_ready() && !host.is_stand_in(slot.plugin())).collect::<Vec<_>>()
+    let all: Vec<Slot<dyn Tool>> = host.registry().all::<dyn Tool>();
+    let mut slots: Vec<&Slot<dyn Tool>> = Vec::new();
+    match names {
+        Some(names) => {
+            for name in names {
+                let named = |slot: &&Slot<dyn Tool>| slot.name() == name || slot.plugin() == name;
+                let before = slots.len();
+                slots.extend(all.iter().filter(named).filter(|slot| slot.is_ready()));
+                if slots.len() == before {
+                    let why = host.find::<dyn Tool>(name).map_or_else(|error| error.message().to_owned(), |_| "it does not serve".into());
+                    tracing::warn!(tool = name, why, "tool is left out");
+                }
+            }
         }
-    };
-    slots.iter().map(|slot| slot.spec().clone()).collect()
+        None => slots.extend(all.iter().filter(|slot| slot.is_ready() && !host.is_stand_in(slot.plugin()))),
+    }
+    let mut specs: Vec<ToolSpec> = Vec::new();
+    for slot in slots {
+        if specs.iter().all(|spec| spec.name != slot.name()) {
+            specs.push(slot.spec().clone());
+        }
+    }
+    specs
 }
 
 /// Runs one call. Whatever goes wrong becomes an answer that the model can read; only cancellation is an error.
 pub(crate) async fn run(host: &Host, cx: &CallCx, call: ToolCall, offered: &[ToolSpec]) -> Result<(ToolCall, ToolOutput)> {
-    host.hooks().around_tool(cx, call, |call| async move { execute(host, cx, &call, offered).await }).await
-}
-
-async fn execute(host: &Host, cx: &CallCx, call: &ToolCall, offered: &[ToolSpec]) -> Result<ToolOutput> {
-    if !offered.iter().any(|spec| spec.name == call.name) {
+    let admit = |call: &ToolCall| {
+        if offered.iter().any(|spec| spec.name == call.name) {
+            return Ok(());
+        }
         let names: Vec<_> = offered.iter().map(|spec| spec.name.as_str()).collect();
         let there_is = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-        return Ok(ToolOutput::error(format!("there is no tool `{}`; there is {there_is}", call.name)));
-    }
-    let slot = match host.find::<dyn Tool>(&call.name) {
-        Ok(slot) => slot,
-        Err(error) => return Ok(ToolOutput::error(error.message())),
+        Err(Error::new(Code::PLUGIN_NOT_FOUND, format!("there is no tool `{}`; there is {there_is}", call.name)))
     };
-    let args = call.args.clone();
-    match slot.call(cx, |tool, cx| async move { tool.call(&cx, ToolRequest::new(args)).await }).await {
-        Ok(output) => Ok(output),
+    match host.call_tool_if(cx, call.clone(), admit).await {
+        Ok(done) => Ok(done),
         Err(error) if error.code() == Code::CANCELLED && cx.is_cancelled() => Err(Error::cancelled()),
         Err(error) => {
             tracing::warn!(tool = call.name, %error, "tool failed");
-            Ok(ToolOutput::error(format!("{}: {}", error.kind(), error.message())))
+            Ok((call, ToolOutput::error(format!("{}: {}", error.kind(), error.message()))))
         }
     }
 }

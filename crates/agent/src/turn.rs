@@ -1,11 +1,15 @@
 //! One turn: history, provider, stream, tools, again until the model has nothing more to ask for.
 
-use std::time::Instant;
+use std::{collections::BTreeMap, time::Instant};
 
 use bespoke_host::Outcome;
-use bespoke_plugin_api::{CallCx, Code, Error, Hook, HookEvent, Message, Result, ToolCall, ToolSpec, Usage};
+use bespoke_plugin_api::{CallCx, Code, Error, Hook, HookEvent, Message, ModelInfo, Result, ToolCall, ToolSpec, Usage};
+use futures_util::{StreamExt, stream};
 
-use crate::{Agent, Session, Turn, TurnEvent, session::Draft, tools};
+use crate::{Agent, Session, Turn, TurnEvent, ask::Offer, session::Draft, tools};
+
+/// Most tools of one round that run at once.
+const SIDE_BY_SIDE: usize = 8;
 
 /// A turn in progress.
 pub(crate) struct Work<'a> {
@@ -13,13 +17,26 @@ pub(crate) struct Work<'a> {
     pub(crate) cx: &'a CallCx,
     pub(crate) draft: Draft<'a>,
     pub(crate) turn: Turn,
+    /// The model of each provider that was asked.
+    pub(crate) models: BTreeMap<String, ModelInfo>,
+    /// Tokens that the turn has cost, counted or estimated.
+    pub(crate) cost: u64,
     on_event: &'a mut (dyn FnMut(TurnEvent) + Send),
     begun: Instant,
 }
 
 impl<'a> Work<'a> {
     pub(crate) fn new(agent: &'a Agent, cx: &'a CallCx, session: &'a mut Session, on_event: &'a mut (dyn FnMut(TurnEvent) + Send)) -> Self {
-        Work { agent, cx, draft: Draft::new(session), turn: Turn::begin(), on_event, begun: Instant::now() }
+        Work {
+            agent,
+            cx,
+            draft: Draft::new(session),
+            turn: Turn::begin(),
+            models: BTreeMap::new(),
+            cost: 0,
+            on_event,
+            begun: Instant::now(),
+        }
     }
 
     /// From the user's words to the answer. May be dropped at any point; [`settle`](Self::settle) puts the session in order.
@@ -27,20 +44,22 @@ impl<'a> Work<'a> {
         let input = self.receive(input).await?;
         self.draft.push(Message::user(input))?;
         let offered = tools::offered(self.agent.host(), self.agent.config().tools.as_deref());
+        let most = self.agent.config().max_tool_steps;
         for round in 0.. {
-            let calls = self.ask(&offered).await?;
+            // After the last round the model has to answer with what it has.
+            let is_open = round < most;
+            let calls = self.ask(Offer { tools: &offered, is_open }).await?;
             if calls.is_empty() {
                 break;
             }
-            if round == self.agent.config().max_tool_steps {
+            if !is_open {
                 let message = format!("the model still asks for tools after {round} rounds");
                 return Err(Error::new(Code::RESOURCE_EXHAUSTED, message).with_help("raise agent.max_tool_steps"));
             }
+            let calls = named(calls, round);
             let text = self.draft.said().to_owned();
             self.draft.push(Message::assistant(text).tool_calls(calls.clone()))?;
-            for call in calls {
-                self.serve(call, &offered).await?;
-            }
+            self.serve(calls, &offered).await?;
         }
         self.answer().await
     }
@@ -72,9 +91,14 @@ impl<'a> Work<'a> {
         self.tell(TurnEvent::Text(text));
     }
 
-    pub(crate) fn spend(&mut self, usage: Option<Usage>) -> Result<()> {
-        let Some(usage) = usage else { return Ok(()) };
-        self.turn.usage = Some(self.turn.usage.unwrap_or_default().plus(usage));
+    /// A request was answered: for so many tokens by the provider's count, or by estimate if it does not count.
+    pub(crate) fn spend(&mut self, counted: Option<Usage>, asked: u64, heard: u64) -> Result<()> {
+        if let Some(usage) = counted {
+            self.turn.usage = Some(self.turn.usage.unwrap_or_default().plus(usage));
+        }
+        let small = |tokens| u32::try_from(tokens).unwrap_or(u32::MAX);
+        let usage = counted.unwrap_or_else(|| Usage::new(small(asked), small(heard)));
+        self.cost = self.cost.saturating_add(usage.total());
         self.draft.spend(usage)
     }
 
@@ -95,16 +119,25 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Runs a tool and tells the model.
-    async fn serve(&mut self, call: ToolCall, offered: &[ToolSpec]) -> Result<()> {
+    /// Runs the tools of one round side by side and tells the model, in the order of the calls.
+    async fn serve(&mut self, calls: Vec<ToolCall>, offered: &[ToolSpec]) -> Result<()> {
         self.cx.check()?;
-        self.tell(TurnEvent::ToolStarted(call.clone()));
-        // A hook may change the call, but not which one it answers.
-        let id = call.id.clone();
-        let (call, output) = tools::run(self.agent.host(), self.cx, call, offered).await?;
-        self.draft.push(Message::tool(id, tools::for_model(&output)))?;
-        self.turn.tool_calls += 1;
-        self.tell(TurnEvent::ToolFinished { call, output });
+        let (host, cx) = (self.agent.host(), self.cx);
+        for call in &calls {
+            self.tell(TurnEvent::ToolStarted(call.clone()));
+        }
+        let runs = calls.into_iter().enumerate().map(|(n, call)| async move {
+            // A hook may change the call, but not which one it answers.
+            let id = call.id.clone();
+            (n, id, tools::run(host, cx, call, offered).await)
+        });
+        let mut running = stream::iter(runs).buffer_unordered(SIDE_BY_SIDE);
+        while let Some((n, id, result)) = running.next().await {
+            let (call, output) = result?;
+            self.draft.answer(n, Message::tool(id, tools::for_model(&output)))?;
+            self.turn.tool_calls += 1;
+            self.tell(TurnEvent::ToolFinished { call, output });
+        }
         Ok(())
     }
 
@@ -119,6 +152,16 @@ impl<'a> Work<'a> {
         }
         self.draft.push(Message::assistant(self.turn.text.clone()))
     }
+}
+
+/// Calls with ids that tell them apart, whatever the model wrote.
+fn named(mut calls: Vec<ToolCall>, round: u32) -> Vec<ToolCall> {
+    for n in 0..calls.len() {
+        if calls[n].id.is_empty() || calls[..n].iter().any(|before| before.id == calls[n].id) {
+            calls[n].id = format!("call-{round}-{n}");
+        }
+    }
+    calls
 }
 
 /// The error of a turn that a hook stopped.

@@ -115,7 +115,7 @@ async fn a_call_may_not_be_turned_into_one_of_a_tool_that_was_not_offered() {
     });
     let (brain, agent) = with_clock(guard).await;
     assert_eq!(turn(&agent, &mut Session::new("s"), "hi").await.text(), "Ok.");
-    assert_eq!(brain.requests()[1].messages.last().unwrap().text, "error: there is no tool `shell`; there is clock");
+    assert_eq!(brain.requests()[1].messages.last().unwrap().text, "error: PLUGIN_NOT_FOUND: there is no tool `shell`; there is clock");
 }
 
 #[tokio::test(start_paused = true)]

@@ -232,7 +232,14 @@ pub(crate) fn tool<F: Future<Output = Result<ToolOutput>> + Send + 'static>(
     name: &str,
     call: impl Fn(CallCx, Value) -> F + Send + Sync + 'static,
 ) -> Contribution {
-    Contribution::Tool(ToolSpec::new(name, "A test."), Arc::new(FnTool(call)))
+    with_spec(ToolSpec::new(name, "A test.").input(json!({ "type": "object" })), call)
+}
+
+pub(crate) fn with_spec<F: Future<Output = Result<ToolOutput>> + Send + 'static>(
+    spec: ToolSpec,
+    call: impl Fn(CallCx, Value) -> F + Send + Sync + 'static,
+) -> Contribution {
+    Contribution::Tool(spec, Arc::new(FnTool(call)))
 }
 
 /// A tool that answers a text.
@@ -332,7 +339,7 @@ pub(crate) fn line(event: &TurnEvent) -> String {
         TurnEvent::ToolFinished { call, output } => {
             format!("< {} {}: {}{}", call.name, call.args, if output.is_error { "error: " } else { "" }, output.to_text())
         }
-        TurnEvent::ProviderFailed { provider, reason } => format!("! {provider}: {reason}"),
+        TurnEvent::ProviderFailed { provider, reason, shown } => format!("! {provider}: {reason}{}", if *shown { " (shown)" } else { "" }),
         other => panic!("an event that no test knows: {other:?}"),
     }
 }

@@ -6,7 +6,7 @@ use bespoke_agent::Session;
 use bespoke_plugin_api::{Code, Contribution, Error, ModelInfo, ProviderSpec, serde_json::json};
 use expect_test::expect;
 
-use crate::kit::{Brain, Step, agent, broken, config, lines, plain, stand_in, turn};
+use crate::kit::{Brain, Step, agent, broken, config, lines, plain, plug, says, stand_in, turn};
 
 /// What a first provider's answer comes to with a healthy second one: the events, and the error if there is one.
 async fn first_does(steps: &[Step]) -> String {
@@ -56,7 +56,7 @@ async fn the_next_one_is_asked_while_nothing_was_shown() {
         "Ok."
         ! first: the stream panicked: on purpose
         "Ok."
-        ! first: first said nothing for 120 s
+        ! first: first said nothing for 30 s
         "Ok."
         ! first: cancelled
         "Ok."
@@ -84,7 +84,7 @@ async fn an_answer_that_was_begun_is_not_ended_by_another() {
         "It is"
         PLUGIN_EXCEPTION first: the stream panicked: on purpose
         "It is"
-        EXECUTION_TIMEOUT first: first said nothing for 120 s (retryable)
+        EXECUTION_TIMEOUT first: first said nothing for 30 s (retryable)
         "It is"
         CANCELLED first: cancelled
     "#]]
@@ -99,7 +99,7 @@ async fn one_that_does_not_even_name_its_models_is_passed_over() {
         (Brain::new("first", []).models(|| async { Err(Error::internal("no key")) }), "! first: no key\n\"Ok.\"\n"),
         (Brain::new("first", []).models(|| async { panic!("on purpose") }), "! first: the call panicked: on purpose\n\"Ok.\"\n"),
         (Brain::new("first", []).models(|| async { Ok(Vec::new()) }), "! first: first has no models\n\"Ok.\"\n"),
-        (Brain::new("first", []).models(pending), "! first: no answer within 120 s\n\"Ok.\"\n"),
+        (Brain::new("first", []).models(pending), "! first: first said nothing for 30 s\n\"Ok.\"\n"),
     ] {
         let agent = agent(config(), [first.plug(), healthy().plug()]).await;
         assert_eq!(turn(&agent, &mut Session::new("s"), "hi").await.events, event);
@@ -191,4 +191,73 @@ async fn a_configuration_that_cannot_work_makes_no_agent() {
     let error = bespoke_agent::Agent::new(host, config(json!({ "temperature": 3.0 }))).unwrap_err();
     assert_eq!(error.code(), Code::INVALID_PARAMS);
     assert_eq!(error.data(), Some(&json!({ "path": "temperature" })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_was_begun_is_begun_anew_where_that_is_configured() {
+    let first = Brain::new("first", [&[Step::Say("It is"), Step::BreakOff]]);
+    let second = Brain::new("second", [&[Step::Say("At noon.")]]);
+    let config = config(json!({ "provider": ["first", "second"], "failover_after_text": true }));
+    let agent = agent(config, [first.plug(), second.plug()]).await;
+    let mut session = Session::new("s");
+    let told = turn(&agent, &mut session, "hi").await;
+    assert_eq!(told.events, "\"It is\"\n! first: the answer of first broke off (shown)\n\"At noon.\"\n");
+    assert_eq!(lines(session.messages()), "user: hi\nassistant: At noon.\n");
+    let turn = told.result.unwrap();
+    assert_eq!((turn.text.as_str(), turn.provider.as_str(), turn.model.as_str()), ("At noon.", "second", "large"));
+    assert_eq!(turn.failures, [("first".to_owned(), "the answer of first broke off".to_owned())]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_provider_may_be_asked_for_a_model_of_its_own() {
+    let models = |ids: &'static [&'static str]| move || async move { Ok(ids.iter().map(|id| ModelInfo::new(*id, 8_192)).collect()) };
+    let first = Brain::new("first", [&[Step::Fail(Code::LLM_RATE_LIMITED, "slow down")]]).models(models(&["a", "b:1"]));
+    let second = Brain::new("second", []).models(models(&["c", "d"]));
+    let agent = agent(config(json!({ "provider": ["first:b:1", "second"], "model": "d" })), [first.plug(), second.plug()]).await;
+    let told = turn(&agent, &mut Session::new("s"), "hi").await;
+    assert_eq!(told.events, "! first:b:1: slow down\n\"Ok.\"\n");
+    assert_eq!((first.requests()[0].model.as_deref(), second.requests()[0].model.as_deref()), (Some("b:1"), Some("d")));
+    assert_eq!(told.result.unwrap().provider, "second");
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_is_bounded_by_the_configuration() {
+    let silent = Brain::new("silent", [&[Step::Stall]]);
+    let agent = agent(config(json!({ "provider": ["silent"], "silence_ms": 1500 })), [silent.plug()]).await;
+    let told = turn(&agent, &mut Session::new("s"), "hi").await;
+    assert_eq!(told.error(), "EXECUTION_TIMEOUT silent: silent said nothing for 1.5 s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_budget_that_is_spent_ends_the_turn_or_the_conversation() {
+    let calls = |n| [Step::Call("1", "clock", json!({})), Step::Count(n, 10)];
+    let brain = Brain::new("brain", [&calls(90)]);
+    let plugins = |brain: &Arc<Brain>| [brain.plug(), plug("clock", [says("clock", "noon")])];
+    let small = agent(config(json!({ "turn_tokens": 100 })), plugins(&brain)).await;
+    let told = turn(&small, &mut Session::new("s"), "hi").await;
+    expect![[r#"
+        RESOURCE_EXHAUSTED the turn has cost 100 tokens, and agent.turn_tokens allows 100
+          try: bespoke config set agent.turn_tokens N, or 0 for no limit"#]]
+    .assert_eq(&told.error());
+    assert_eq!(brain.requests().len(), 1);
+
+    let brain = Brain::new("brain", [&[Step::Say("One."), Step::Count(90, 10)], &[Step::Say("Two.")]]);
+    let small = agent(config(json!({ "session_tokens": 100 })), plugins(&brain)).await;
+    let mut session = Session::new("s");
+    assert_eq!(turn(&small, &mut session, "hi").await.text(), "One.");
+    assert_eq!(session.usage().total(), 100);
+    expect![[r#"
+        RESOURCE_EXHAUSTED the conversation has cost 100 tokens, and agent.session_tokens allows 100
+          try: bespoke config set agent.session_tokens N, or 0 for no limit"#]]
+    .assert_eq(&turn(&small, &mut session, "hi").await.error());
+    assert_eq!(lines(session.messages()), "user: hi\nassistant: One.\n", "what was said stays");
+
+    // One that does not count is estimated.
+    let brain = Brain::new("brain", []);
+    let small = agent(config(json!({ "session_tokens": 1 })), plugins(&brain)).await;
+    let mut session = Session::new("s");
+    let told = turn(&small, &mut session, "hi").await;
+    assert_eq!(told.result.unwrap().usage, None);
+    assert!(session.usage().total() >= 1);
+    assert!(turn(&small, &mut session, "hi").await.result.is_err());
 }

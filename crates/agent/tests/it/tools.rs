@@ -1,12 +1,12 @@
 //! Calls of tools: what reaches the tool, what the model is told of it, and when it is enough.
 
-use std::future::pending;
+use std::{future::pending, sync::Arc, time::Duration};
 
 use bespoke_agent::Session;
-use bespoke_plugin_api::{Error, ModelInfo, ToolOutput, serde_json::json};
+use bespoke_plugin_api::{Error, ModelInfo, ToolChoice, ToolOutput, ToolSpec, serde_json::json};
 use expect_test::expect;
 
-use crate::kit::{Brain, Journal, Step, agent, broken, config, lines, plain, plug, says, stand_in, tool, turn};
+use crate::kit::{Brain, Journal, Step, agent, broken, config, lines, plain, plug, says, stand_in, tool, turn, with_spec};
 
 fn call(name: &'static str) -> Step {
     Step::Call("1", name, json!({}))
@@ -43,11 +43,29 @@ async fn the_tool_gets_the_arguments_and_the_model_the_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_calls_of_one_answer_run_one_after_the_other() {
+async fn calls_of_one_answer_run_side_by_side_and_are_told_in_their_order() {
     let brain = Brain::new("brain", [&[Step::Call("1", "clock", json!({})), Step::Call("2", "dice", json!({}))]]);
-    let agent = agent(plain(), [brain.plug(), plug("tools", [says("clock", "noon"), says("dice", "six")])]).await;
+    // Each waits for the other; the second is done first.
+    let both = Arc::new(tokio::sync::Barrier::new(2));
+    let (first, second) = (both.clone(), both);
+    let clock = tool("clock", move |_, _| {
+        let both = first.clone();
+        async move {
+            both.wait().await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            Ok(ToolOutput::text("noon"))
+        }
+    });
+    let dice = tool("dice", move |_, _| {
+        let both = second.clone();
+        async move {
+            both.wait().await;
+            Ok(ToolOutput::text("six"))
+        }
+    });
+    let agent = agent(plain(), [brain.plug(), plug("tools", [clock, dice])]).await;
     let told = turn(&agent, &mut Session::new("s"), "hi").await;
-    assert_eq!(told.events, "> clock {}\n< clock {}: noon\n> dice {}\n< dice {}: six\n\"Ok.\"\n");
+    assert_eq!(told.events, "> clock {}\n> dice {}\n< dice {}: six\n< clock {}: noon\n\"Ok.\"\n");
     expect![[r#"
         system: Be brief.
         user: hi
@@ -84,7 +102,7 @@ async fn whatever_goes_wrong_is_told_to_the_model_and_not_to_the_user() {
         tool panics: error: PLUGIN_EXCEPTION: the call panicked: on purpose
         tool hangs: error: EXECUTION_TIMEOUT: no answer within 120 s
         tool quits: error: CANCELLED: cancelled by the caller
-        tool nonsense: error: there is no tool `nonsense`; there is errs, hangs, panics, quits, refuses
+        tool nonsense: error: PLUGIN_NOT_FOUND: there is no tool `nonsense`; there is errs, hangs, panics, quits, refuses
     "#]]
     .assert_eq(&brain.read());
 }
@@ -118,6 +136,8 @@ async fn a_model_that_never_stops_asking_is_stopped() {
     .assert_eq(&turn(&two, &mut session, "hi").await.error());
     assert_eq!(runs.text(), "ran\nran");
     assert_eq!(session.messages(), []);
+    let choices: Vec<_> = brain.requests().into_iter().map(|request| request.tool_choice).collect();
+    assert_eq!(choices, [ToolChoice::Auto, ToolChoice::Auto, ToolChoice::None], "it was told to answer before it was given up");
     let brain = Brain::new("brain", asks);
     let three = agent(config(json!({ "max_tool_steps": 3 })), plugins(&brain)).await;
     assert_eq!(turn(&three, &mut session, "hi").await.text(), "Ok.");
@@ -141,6 +161,8 @@ async fn offered(tools: Option<&[&str]>) -> String {
 async fn the_model_is_offered_what_is_configured_and_serves() {
     assert_eq!(offered(None).await, "clock dice");
     assert_eq!(offered(Some(&["dice"])).await, "dice");
+    // The id of a plugin stands for all its tools; none is offered twice.
+    assert_eq!(offered(Some(&["dice", "real"])).await, "dice clock");
     assert_eq!(offered(Some(&[])).await, "");
     assert_eq!(offered(Some(&["scripted"])).await, "scripted");
     // A tool that is not there, or did not come up, takes nothing else with it.
@@ -153,7 +175,10 @@ async fn a_tool_that_was_not_offered_does_not_run() {
     let clock = tool("clock", |_, _| async { panic!("it ran") });
     let agent = agent(config(json!({ "system": "", "tools": [] })), [brain.plug(), plug("clock", [clock])]).await;
     turn(&agent, &mut Session::new("s"), "hi").await.result.unwrap();
-    assert_eq!(brain.read(), "user: hi\nassistant: [1 clock {}]\ntool 1: error: there is no tool `clock`; there is none\n");
+    assert_eq!(
+        brain.read(),
+        "user: hi\nassistant: [1 clock {}]\ntool 1: error: PLUGIN_NOT_FOUND: there is no tool `clock`; there is none\n"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -162,4 +187,91 @@ async fn a_model_that_knows_no_tools_is_offered_none() {
     let agent = agent(plain(), [brain.plug(), plug("clock", [says("clock", "noon")])]).await;
     turn(&agent, &mut Session::new("s"), "hi").await.result.unwrap();
     assert!(brain.requests()[0].tools.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn ids_that_do_not_tell_calls_apart_are_replaced() {
+    let brain = Brain::new(
+        "brain",
+        [&[Step::Call("", "clock", json!({})), Step::Call("1", "dice", json!({})), Step::Call("1", "dice", json!({}))]],
+    );
+    let agent = agent(plain(), [brain.plug(), plug("tools", [says("clock", "noon"), says("dice", "six")])]).await;
+    turn(&agent, &mut Session::new("s"), "hi").await.result.unwrap();
+    expect![[r#"
+        system: Be brief.
+        user: hi
+        assistant: [call-0-0 clock {}] [1 dice {}] [call-0-2 dice {}]
+        tool call-0-0: noon
+        tool 1: six
+        tool call-0-2: six
+    "#]]
+    .assert_eq(&brain.read());
+}
+
+/// A model without tool calls that keeps to schemas.
+fn led<const N: usize>(answers: [&[Step]; N]) -> Arc<Brain> {
+    Brain::new("brain", answers).models(|| async { Ok(vec![ModelInfo::new("small", 8_192).json_schema(true)]) })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_model_without_tool_calls_is_led_to_a_tool_by_schemas() {
+    let brain = led([
+        &[Step::Say("{\"tool\":"), Step::Say("\"clock\"}")],
+        &[Step::Say("{\"zone\":\"UTC\"}")],
+        &[Step::Say("{\"tool\":\"none\"}")],
+        &[Step::Say("It is noon.")],
+    ]);
+    let clock = ToolSpec::new("clock", "Tells the time.").input(json!({
+        "type": "object", "properties": { "zone": { "type": "string" } }, "required": ["zone"], "additionalProperties": false
+    }));
+    let plugin =
+        plug("clock", [with_spec(clock.clone(), |_, args| async move { Ok(ToolOutput::text(format!("noon in {}", args["zone"]))) })]);
+    let agent = agent(plain(), [brain.plug(), plugin]).await;
+    let mut session = Session::new("s");
+    let told = turn(&agent, &mut session, "What time is it?").await;
+    expect![[r#"
+        > clock {"zone":"UTC"}
+        < clock {"zone":"UTC"}: noon in "UTC"
+        "It is noon."
+    "#]]
+    .assert_eq(&told.events);
+    let requests = brain.requests();
+    assert!(requests.iter().all(|request| request.tools.is_empty()), "such a model is not offered what it does not know");
+    let schemas: Vec<_> = requests.iter().map(|request| request.json_schema.clone()).collect();
+    let choice = json!({ "type": "object", "properties": { "tool": { "type": "string", "enum": ["clock", "none"] } },
+        "required": ["tool"], "additionalProperties": false });
+    assert_eq!(schemas, [Some(choice.clone()), Some(clock.input_schema), Some(choice), None]);
+    // The conversation that is kept is told as any other.
+    expect![[r#"
+        user: What time is it?
+        assistant: [call-0-0 clock {"zone":"UTC"}]
+        tool call-0-0: noon in "UTC"
+        assistant: It is noon.
+    "#]]
+    .assert_eq(&lines(session.messages()));
+    expect![[r#"
+        system: Be brief.
+        user: What time is it?
+        assistant: [I call clock with {"zone":"UTC"}]
+        user: [The tool answered: noon in "UTC"]
+    "#]]
+    .assert_eq(&brain.read());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_model_that_does_not_keep_to_the_choice_answers_without_a_tool() {
+    for broken in ["I would look at the clock.", "{\"tool\":\"shell\"}", "[]"] {
+        let brain = led([&[Step::Say(broken)], &[Step::Say("No idea.")]]);
+        let agent = agent(plain(), [brain.plug(), plug("clock", [says("clock", "noon")])]).await;
+        let told = turn(&agent, &mut Session::new("s"), "hi").await;
+        assert_eq!(told.events, "\"No idea.\"\n", "{broken}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_never_ends_its_choice_is_given_up() {
+    let brain = led([&[Step::Babble]]);
+    let agent = agent(plain(), [brain.plug(), plug("clock", [says("clock", "noon")])]).await;
+    let told = turn(&agent, &mut Session::new("s"), "hi").await;
+    assert_eq!(told.error(), "LLM_COMPLETION_FAILED brain does not keep its answer to the schema");
 }
