@@ -1,0 +1,166 @@
+//! What can go wrong with the file and what is in it, each with the next command.
+
+use std::{io, path::PathBuf, time::Duration};
+
+use bespoke_plugin_api::{Code, Error, Timestamp};
+
+use crate::time::iso;
+
+/// Why something could not be kept or found.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StateError {
+    /// The operating system refused.
+    #[error("{}: cannot {what}: {source}", .path.display())]
+    Io {
+        /// What was being done, as a verb.
+        what: &'static str,
+        /// To which path.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A newer program has changed the layout of the file.
+    #[error("{}: a newer program wrote it (layout {found}; this program knows layouts up to {known})", .path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its layout.
+        found: i64,
+        /// The newest layout that this program knows.
+        known: i64,
+    },
+    /// A database, but not ours.
+    #[error("{}: it is a database of another program", .path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Not a database, cut off, or with contents that cannot be.
+    #[error("{}: it is damaged: {detail}", .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        detail: String,
+    },
+    /// The file or its folder may not be written.
+    #[error("{}: it cannot be written: {detail}", .path.display())]
+    ReadOnly {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        detail: String,
+    },
+    /// No room for more.
+    #[error("{}: the disk is full", .path.display())]
+    Full {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Another process holds the lock for too long.
+    #[error("{}: another process has held it for {} s", .path.display(), .waited.as_secs())]
+    Busy {
+        /// The file.
+        path: PathBuf,
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// No session of that id.
+    #[error("there is no session `{session}`")]
+    Unknown {
+        /// The id, or the part of one, that was asked for.
+        session: String,
+    },
+    /// More than one session has an id like that.
+    #[error("`{session}` may be {}", .matches.join(" or "))]
+    Ambiguous {
+        /// What was asked for.
+        session: String,
+        /// The first few ids that fit.
+        matches: Vec<String>,
+    },
+    /// Somebody else has written to the session since it was resumed.
+    #[error("the conversation {session} was continued elsewhere, by {by} at {}; resume it again", iso(*.at))]
+    Continued {
+        /// Its id.
+        session: String,
+        /// Who wrote last.
+        by: String,
+        /// When.
+        at: Timestamp,
+    },
+    /// Somebody else has deleted the session since it was resumed.
+    #[error("the conversation {session} was deleted elsewhere")]
+    Gone {
+        /// Its id.
+        session: String,
+    },
+    /// A plugin wants to store more than it may.
+    #[error("{plugin} may not store it: {what}")]
+    TooLarge {
+        /// The plugin.
+        plugin: String,
+        /// What is over which limit.
+        what: String,
+    },
+    /// A text that is no exported session.
+    #[error("it is no exported session: {0}")]
+    Import(String),
+    /// Anything else that SQLite says.
+    #[error("{}: {source}", .path.display())]
+    Database {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl StateError {
+    /// The command that would help.
+    pub fn help(&self) -> Option<String> {
+        Some(match self {
+            StateError::Io { path, .. } | StateError::ReadOnly { path, .. } => {
+                format!("ls -ld {0} {1}; or use another folder: export BESPOKE_HOME=/a/folder", folder(path), path.display())
+            }
+            StateError::Newer { .. } => "use the newer program, or another folder: export BESPOKE_HOME=/a/folder".to_owned(),
+            StateError::Foreign { path } | StateError::Damaged { path, .. } => format!(
+                "mkdir -p {0}/broken && mv {1}* {0}/broken/    (a new file is begun then; `sqlite3 OLD .recover` may read the old one)",
+                folder(path),
+                path.display()
+            ),
+            StateError::Full { path } => format!("df -h {}; bespoke sessions delete --older-than 30", folder(path)),
+            StateError::Busy { path, .. } => format!("fuser {}", path.display()),
+            StateError::Unknown { .. } | StateError::Ambiguous { .. } | StateError::Gone { .. } => "bespoke sessions list".to_owned(),
+            StateError::Continued { session, .. } => format!("bespoke sessions show {session}"),
+            StateError::TooLarge { .. } | StateError::Import(_) | StateError::Database { .. } => return None,
+        })
+    }
+
+    /// Whether the same call may succeed later.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, StateError::Busy { .. } | StateError::Full { .. })
+    }
+}
+
+fn folder(path: &std::path::Path) -> String {
+    path.parent().unwrap_or(path).display().to_string()
+}
+
+impl From<StateError> for Error {
+    fn from(error: StateError) -> Self {
+        let code = match &error {
+            StateError::Continued { .. } | StateError::Gone { .. } => Code::CONFLICT,
+            StateError::Unknown { .. } | StateError::Ambiguous { .. } | StateError::Import(_) => Code::INVALID_PARAMS,
+            StateError::TooLarge { .. } | StateError::Full { .. } | StateError::Busy { .. } => Code::RESOURCE_EXHAUSTED,
+            _ => Code::INTERNAL_ERROR,
+        };
+        let told = Error::new(code, error.to_string());
+        let told = if error.is_retryable() { told.retryable() } else { told };
+        match error.help() {
+            Some(help) => told.with_help(help),
+            None => told,
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! The file: opened, checked, brought to our layout, and every access to it.
+
+use std::{
+    fmt, fs, io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+
+use crate::{error::StateError, schema};
+
+/// How long an access waits for another process.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Prepared statements that a connection keeps: as many as this crate has.
+const STATEMENTS: usize = 64;
+
+/// What a program keeps, open. Cheap to clone; all clones share one connection.
+///
+/// Its methods may block, while another process writes, for five seconds at most.
+#[derive(Clone)]
+pub struct State {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    path: PathBuf,
+    connection: Mutex<Connection>,
+    /// Who this is, for others that hold the same session.
+    writer: String,
+}
+
+impl State {
+    /// Opens the file, or begins it: with its folder if that is missing, both for the user alone. A file of an older program is
+    /// copied to `FILE.v<layout>.bak` and brought up to date.
+    ///
+    /// # Errors
+    /// When the file is damaged, another program's or a newer one's; when it or its folder cannot be read and written.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, StateError> {
+        let path = path.as_ref();
+        let path = std::path::absolute(path).map_err(|source| StateError::Io { what: "find", path: path.to_owned(), source })?;
+        match open(&path) {
+            Ok(connection) => {
+                let writer = format!("process {}", std::process::id());
+                Ok(State { inner: Arc::new(Inner { path, connection: Mutex::new(connection), writer }) })
+            }
+            Err(fault) => Err(fault.told(&path)),
+        }
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.inner.path
+    }
+
+    /// Reads the whole file and looks for damage. Takes time with its size.
+    ///
+    /// # Errors
+    /// `Damaged`, with the first thing that was found.
+    pub fn check(&self) -> Result<(), StateError> {
+        let found: String = self.read(|tx| Ok(tx.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?))?;
+        let orphans: i64 = self.read(|tx| {
+            Ok(tx.query_row(
+                "SELECT count(*) FROM sessions s WHERE length <> (SELECT count(*) FROM messages WHERE session = s.key)",
+                [],
+                |r| r.get(0),
+            )?)
+        })?;
+        match (found.as_str(), orphans) {
+            ("ok", 0) => Ok(()),
+            ("ok", n) => Err(self.damaged(format!("{n} sessions lack messages"))),
+            _ => Err(self.damaged(found)),
+        }
+    }
+
+    pub(crate) fn writer(&self) -> &str {
+        &self.inner.writer
+    }
+
+    pub(crate) fn damaged(&self, detail: impl Into<String>) -> StateError {
+        StateError::Damaged { path: self.inner.path.clone(), detail: detail.into() }
+    }
+
+    /// What is read inside belongs together, whatever others write meanwhile.
+    pub(crate) fn read<T>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T, Fault>) -> Result<T, StateError> {
+        self.within(TransactionBehavior::Deferred, work)
+    }
+
+    /// All or nothing.
+    pub(crate) fn write<T>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T, Fault>) -> Result<T, StateError> {
+        self.within(TransactionBehavior::Immediate, work)
+    }
+
+    fn within<T>(&self, behavior: TransactionBehavior, work: impl FnOnce(&Transaction<'_>) -> Result<T, Fault>) -> Result<T, StateError> {
+        let mut connection = self.connection();
+        let result = (|| {
+            let transaction = Transaction::new(&mut connection, behavior)?;
+            let value = work(&transaction)?;
+            transaction.commit()?;
+            Ok(value)
+        })();
+        result.map_err(|fault: Fault| fault.told(&self.inner.path))
+    }
+
+    /// Removes what deleting has left in the log and in copies. Says whether nothing is left: another process that is reading
+    /// keeps the log.
+    pub(crate) fn erase_traces(&self) -> Result<bool, StateError> {
+        let connection = self.connection();
+        let left: Result<i64, rusqlite::Error> = (|| {
+            // A row for each page that is given back.
+            let mut vacuum = connection.prepare("PRAGMA incremental_vacuum")?;
+            let mut pages = vacuum.query([])?;
+            while pages.next()?.is_some() {}
+            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
+        })();
+        let left = left.map_err(|error| Fault::from(error).told(&self.inner.path))?;
+        for copy in schema::copies(&self.inner.path) {
+            fs::remove_file(&copy).map_err(|source| StateError::Io { what: "remove", path: copy.clone(), source })?;
+        }
+        Ok(left == 0)
+    }
+
+    /// A thread that panicked inside a transaction has rolled it back on its way out, so its lock means nothing.
+    fn connection(&self) -> MutexGuard<'_, Connection> {
+        self.inner.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State").field("path", &self.inner.path).finish_non_exhaustive()
+    }
+}
+
+/// Either what SQLite said, or what we made of it already.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    Database(rusqlite::Error),
+    Told(StateError),
+}
+
+impl From<rusqlite::Error> for Fault {
+    fn from(error: rusqlite::Error) -> Self {
+        Fault::Database(error)
+    }
+}
+
+impl From<StateError> for Fault {
+    fn from(error: StateError) -> Self {
+        Fault::Told(error)
+    }
+}
+
+impl Fault {
+    fn told(self, path: &Path) -> StateError {
+        let path = path.to_owned();
+        let source = match self {
+            Fault::Told(error) => return error,
+            Fault::Database(error) => error,
+        };
+        let detail = source.to_string();
+        match source.sqlite_error_code() {
+            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => StateError::Damaged { path, detail },
+            Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => StateError::ReadOnly { path, detail },
+            Some(ErrorCode::DiskFull) => StateError::Full { path },
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StateError::Busy { path, waited: PATIENCE },
+            _ => StateError::Database { path, source: Box::new(source) },
+        }
+    }
+}
+
+fn open(path: &Path) -> Result<Connection, Fault> {
+    prepare(path)?;
+    let mut connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_timeout(PATIENCE)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    // Before anything is written: not even the mode of a file that is not ours is changed.
+    if schema::check(&connection, path)? == 0 {
+        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    }
+    if connection.is_readonly("main")? {
+        return Err(StateError::ReadOnly { path: path.to_owned(), detail: "it may only be read".to_owned() }.into());
+    }
+    write_ahead(&connection, path)?;
+    connection.execute_batch(
+        "PRAGMA synchronous = NORMAL;
+         PRAGMA foreign_keys = ON;
+         PRAGMA secure_delete = ON;
+         PRAGMA temp_store = MEMORY;
+         PRAGMA trusted_schema = OFF;
+         PRAGMA cell_size_check = ON;",
+    )?;
+    schema::migrate(&mut connection, path)?;
+    Ok(connection)
+}
+
+/// The folder and an empty file, for the user alone. What is there stays as it is.
+fn prepare(path: &Path) -> Result<(), StateError> {
+    let io = |what, path: &Path| {
+        let path = path.to_owned();
+        move |source| StateError::Io { what, path, source }
+    };
+    if let Some(folder) = path.parent() {
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true);
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.create(folder).map_err(io("create the folder", folder))?;
+    }
+    // The log first: whoever writes one has filled the file before.
+    let log = schema::suffixed(path, "-wal");
+    let logged = fs::metadata(&log).is_ok_and(|m| m.len() > 0);
+    match fs::metadata(path) {
+        // SQLite would take it for a new file, and throw the log away.
+        Ok(m) if m.len() == 0 && logged => {
+            Err(StateError::Damaged { path: path.to_owned(), detail: "it is empty, but its log is not".to_owned() })
+        }
+        Ok(m) if m.is_file() => Ok(()),
+        Ok(_) => Err(io("open", path)(io::Error::other("it is no file"))),
+        Err(e) if e.kind() == io::ErrorKind::NotFound && logged => {
+            Err(StateError::Damaged { path: path.to_owned(), detail: "it is missing, but its log is not".to_owned() })
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => private(path),
+        Err(e) => Err(io("open", path)(e)),
+    }
+}
+
+/// An empty file that only the user may read; SQLite gives its log the same mode.
+pub(crate) fn private(path: &Path) -> Result<(), StateError> {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Ok(_) => Ok(()),
+        // Another process begins it at the same time.
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(source) => Err(StateError::Io { what: "create", path: path.to_owned(), source }),
+    }
+}
+
+/// Switches a new file to a write-ahead log. SQLite does not wait for another process that does the same, so we do.
+fn write_ahead(connection: &Connection, path: &Path) -> Result<(), rusqlite::Error> {
+    let begun = Instant::now();
+    loop {
+        match connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0)) {
+            Ok(mode) if mode == "wal" => return Ok(()),
+            Ok(mode) => {
+                // A file system without shared memory. Slower, and as safe.
+                tracing::warn!(path = %path.display(), mode, "there is no write-ahead log here");
+                return Ok(());
+            }
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && begun.elapsed() < PATIENCE => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}

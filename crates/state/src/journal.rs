@@ -1,0 +1,105 @@
+//! A session that is being held: what it says goes into the file, unless somebody else has continued it.
+
+use std::sync::{Mutex, PoisonError};
+
+use bespoke_agent::Journal;
+use bespoke_plugin_api::{Message, Result, Role, Usage};
+use rusqlite::{OptionalExtension, Transaction, params};
+
+use crate::{
+    State,
+    error::StateError,
+    file::Fault,
+    sessions::role_name,
+    time::{self, loaded, now, stored},
+    title,
+};
+
+/// Writes one session, from where it was when it was resumed.
+pub(crate) struct Pen {
+    state: State,
+    key: i64,
+    /// The revision that this pen has seen or made. Any other one in the file is somebody else's.
+    revision: Mutex<i64>,
+}
+
+impl Pen {
+    pub(crate) fn new(state: State, key: i64, revision: i64) -> Self {
+        Pen { state, key, revision: Mutex::new(revision) }
+    }
+
+    /// Changes the messages, if they are still as this pen left them.
+    fn change(&self, session: &str, work: impl FnOnce(&Transaction<'_>, i64) -> std::result::Result<bool, Fault>) -> Result<()> {
+        let mut revision = self.revision.lock().unwrap_or_else(PoisonError::into_inner);
+        self.state.write(|tx| if work(tx, *revision)? { Ok(()) } else { Err(self.overtaken(tx, session)?.into()) })?;
+        *revision += 1;
+        Ok(())
+    }
+
+    fn overtaken(&self, tx: &Transaction<'_>, session: &str) -> std::result::Result<StateError, Fault> {
+        let last = tx
+            .query_row("SELECT writer, updated FROM sessions WHERE key = ?1", [self.key], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        let session = session.to_owned();
+        Ok(match last {
+            Some((by, at)) => StateError::Continued { session, by, at: loaded(at) },
+            None => StateError::Gone { session },
+        })
+    }
+}
+
+impl Journal for Pen {
+    fn append(&self, session: &str, at: usize, message: &Message) -> Result<()> {
+        let role = role_name(message.role)?;
+        let calls = if message.tool_calls.is_empty() { None } else { Some(serde_json::to_string(&message.tool_calls)?) };
+        let title = if message.role == Role::User { title::of(&message.text) } else { None };
+        let (at, time) = (at as i64, stored(now()));
+        self.change(session, |tx, revision| {
+            let changed = tx
+                .prepare_cached(
+                    "UPDATE sessions SET length = length + 1, revision = revision + 1, updated = ?1, writer = ?2, title = coalesce(title, ?3)
+                     WHERE key = ?4 AND revision = ?5 AND length = ?6",
+                )?
+                .execute(params![time, self.state.writer(), title, self.key, revision, at])?;
+            if changed == 0 {
+                return Ok(false);
+            }
+            tx.prepare_cached(
+                "INSERT INTO messages (session, seq, role, text, tool_calls, tool_call_id, created) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            )?
+            .execute(params![self.key, at, role, message.text, calls, message.tool_call_id, time])?;
+            Ok(true)
+        })
+    }
+
+    fn truncate(&self, session: &str, at: usize) -> Result<()> {
+        let at = at as i64;
+        self.change(session, |tx, revision| {
+            let changed = tx
+                .prepare_cached(
+                    "UPDATE sessions SET length = min(length, ?1), revision = revision + 1, updated = ?2, writer = ?3,
+                            title = CASE WHEN ?1 = 0 THEN NULL ELSE title END
+                     WHERE key = ?4 AND revision = ?5",
+                )?
+                .execute(params![at, stored(time::now()), self.state.writer(), self.key, revision])?;
+            if changed == 0 {
+                return Ok(false);
+            }
+            tx.prepare_cached("DELETE FROM messages WHERE session = ?1 AND seq >= ?2")?.execute(params![self.key, at])?;
+            Ok(true)
+        })
+    }
+
+    /// Tokens are spent, whoever has continued the conversation.
+    fn spent(&self, session: &str, usage: Usage) -> Result<()> {
+        let changed = self.state.write(|tx| {
+            Ok(tx
+                .prepare_cached(
+                    "UPDATE sessions SET prompt_tokens = prompt_tokens + ?1, cached_tokens = cached_tokens + ?2,
+                            completion_tokens = completion_tokens + ?3 WHERE key = ?4",
+                )?
+                .execute(params![usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens, self.key])?)
+        })?;
+        if changed == 0 { Err(StateError::Gone { session: session.to_owned() }.into()) } else { Ok(()) }
+    }
+}

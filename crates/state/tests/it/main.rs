@@ -1,0 +1,5 @@
+//! The file and what is in it, over real SQLite files in folders of their own.
+
+mod file;
+mod kit;
+mod sessions;
