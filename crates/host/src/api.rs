@@ -166,11 +166,12 @@ impl HostApi for PluginHost {
                 Error::new(Code::METHOD_NOT_FOUND, "this program has no HTTP client: it was built without the feature `http`")
                     .with_help("build it again with the feature `http`; it comes with the plugins that need it")
             })?;
-            let manifest = self.plugin.upgrade().and_then(|p| p.manifest.clone());
-            let asked = manifest.as_ref().map_or(&[][..], |m| &m.permissions.http);
+            let plugin = self.plugin.upgrade().ok_or_else(|| Error::new(Code::NOT_READY, "the host has stopped"))?;
+            let asked = plugin.manifest.as_ref().map_or(&[][..], |m| &m.permissions.http);
+            let schema = &plugin.candidate.config_schema;
             let config = self.services.config.plugin(&self.id).map_err(|e| Error::invalid_params(e.to_string()))?;
             let written = self.services.config.get(&format!("plugins.{}", self.id));
-            Ok((client, HttpAllowed::of(&self.id, asked, &config, written.as_ref())))
+            Ok((client, HttpAllowed::of(&self.id, asked, &config, written.as_ref(), schema)))
         };
         match allowed() {
             Ok((client, allowed)) => client.send(allowed, request),

@@ -50,7 +50,7 @@ pub struct HostsKey {
     pub key: String,
     /// Whether what it names may be private.
     pub private: bool,
-    /// What stands there, without its references filled in; `None` when it is no list of strings.
+    /// The list that holds now, without its references filled in; `None` when the key takes one string.
     pub written: Option<Vec<String>>,
 }
 
@@ -74,8 +74,9 @@ impl HttpAllowed {
         self
     }
 
-    /// What a manifest asks for. `config` is the plugin's own table with references filled in, `written` the one without.
-    pub(crate) fn of(plugin: &str, asked: &[HttpAccess], config: &Value, written: Option<&Value>) -> Self {
+    /// What a manifest asks for. `config` is the plugin's own table with references filled in, `written` the one without;
+    /// `schema` says whether a key that is not set takes a list.
+    pub(crate) fn of(plugin: &str, asked: &[HttpAccess], config: &Value, written: Option<&Value>, schema: &str) -> Self {
         let mut allowed = HttpAllowed::new(plugin);
         for access in asked {
             match &access.hosts {
@@ -95,7 +96,7 @@ impl HttpAllowed {
                         path = path.and_then(|value| value.get(part));
                     }
                     let list = match path {
-                        None => Some(default.clone()),
+                        None => takes_list(schema, key).then(|| default.clone()),
                         Some(value) => serde_json::from_value(value.clone()).ok(),
                     };
                     allowed.keys.push(HostsKey { key: full, private: access.private, written: list });
@@ -118,6 +119,12 @@ impl fmt::Debug for HostsKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HostsKey").field("key", &self.key).field("private", &self.private).finish_non_exhaustive()
     }
+}
+
+/// Whether a key of a configuration takes a list, by its schema.
+fn takes_list(schema: &str, key: &str) -> bool {
+    let schema: Value = serde_json::from_str(schema).unwrap_or_default();
+    schema["properties"][key]["type"] == "array"
 }
 
 /// Collects the strings at a dotted key, through lists on the way; `false` when the key is not set. Other types are the

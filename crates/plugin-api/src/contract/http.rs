@@ -39,7 +39,7 @@ builder!(EndpointSpec {
 });
 
 /// A request, incoming or outgoing. The body is raw, so that signatures over it can be checked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct HttpRequest {
     /// `GET`, `POST`, ….
@@ -81,6 +81,46 @@ builder!(HttpRequest {
     /// With a body.
     body: Bytes => body,
 });
+
+impl fmt::Debug for HttpRequest {
+    /// Without what may be a secret: of the URL the host, or the path of an incoming request; no values of headers that name
+    /// a credential; no body.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpRequest")
+            .field("method", &self.method)
+            .field("url", &shown_url(&self.url))
+            .field("headers", &Headers(&self.headers))
+            .field("body", &format_args!("{} bytes", self.body.len()))
+            .field("timeout_ms", &self.timeout_ms)
+            .finish()
+    }
+}
+
+/// Of an absolute URL scheme and host: a path can be a key. Of the others the part before the query.
+fn shown_url(url: &str) -> String {
+    match url.split_once("://") {
+        Some((scheme, rest)) => {
+            let authority = rest.split(['/', '?', '#', '\\']).next().unwrap_or_default();
+            let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+            format!("{scheme}://{host}/…")
+        }
+        None => url.split(['?', '#']).next().unwrap_or_default().to_owned(),
+    }
+}
+
+/// Headers, without the values of those that are credentials by their name.
+struct Headers<'a>(&'a [(String, String)]);
+
+impl fmt::Debug for Headers<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |name: &str, value| {
+            let name = name.to_ascii_lowercase();
+            let secret = ["auth", "cookie", "key", "token", "secret", "signature"].iter().any(|part| name.contains(part));
+            if secret { "***" } else { value }
+        };
+        f.debug_map().entries(self.0.iter().map(|(name, value)| (name, shown(name, value.as_str())))).finish()
+    }
+}
 
 /// What an endpoint answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -169,7 +209,7 @@ impl From<HttpResponse> for HttpReply {
 
 impl fmt::Debug for HttpReply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HttpReply").field("status", &self.status).field("headers", &self.headers).finish_non_exhaustive()
+        f.debug_struct("HttpReply").field("status", &self.status).field("headers", &Headers(&self.headers)).finish_non_exhaustive()
     }
 }
 
@@ -189,4 +229,23 @@ impl Stream for Whole {
 pub trait HttpEndpoint: Send + Sync {
     /// Answers a request.
     async fn handle(&self, cx: &CallCx, request: HttpRequest) -> Result<HttpResponse>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_of_a_request_holds_no_secret() {
+        for url in ["https://u:s3cret@api.test/s3cret?key=s3cret#s3cret", "http://api.test?s3cret", "/hooks/x?token=s3cret"] {
+            let request = HttpRequest::new("POST", url).body("s3cret".into());
+            let names = ["Authorization", "proxy-authorization", "x-api-key", "cookie", "x-goog-api-key", "x-telegram-secret-token"];
+            let request = names.iter().fold(request, |request, name| request.header(name, "s3cret")).header("accept", "text/html");
+            let shown = format!("{request:?}");
+            assert!(!shown.contains("s3cret"), "{shown}");
+            assert!(shown.contains("text/html") && (shown.contains("api.test/…") || shown.contains("\"/hooks/x\"")), "{shown}");
+        }
+        let reply = HttpReply::from(HttpResponse::new(200).header("set-cookie", "s3cret"));
+        assert_eq!(format!("{reply:?}"), r#"HttpReply { status: 200, headers: {"set-cookie": "***"}, .. }"#);
+    }
 }
