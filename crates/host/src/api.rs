@@ -107,7 +107,7 @@ impl HostApi for PluginHost {
     }
 
     fn now(&self) -> Timestamp {
-        clock::now()
+        clock::time_of_day()
     }
 
     fn sleep(&self, time: Duration) -> BoxFuture<'static, ()> {
@@ -137,7 +137,7 @@ impl HostApi for PluginHost {
     }
 
     fn call(&self, cx: &CallCx, target: Target, args: Value) -> BoxFuture<'static, Result<Value>> {
-        let (services, cx) = (self.services.clone(), cx.nested(&self.id));
+        let (services, cx) = (self.services.clone(), clock::from_plugin(cx.clone()).nested(&self.id));
         let allowed = self.may_call(&target);
         Box::pin(async move {
             let kind = allowed?;
@@ -152,7 +152,7 @@ impl HostApi for PluginHost {
                     let request = serde_json::from_value::<EmbedRequest>(args);
                     let request = request.map_err(|e| Error::invalid_params(format!("an embedder takes {{ \"texts\": […] }}: {e}")))?;
                     let slot = services.find::<dyn Embedder>(&target.name)?;
-                    let vectors = slot.call(&cx, |embedder, cx| async move { embedder.embed(&cx, request).await }).await?;
+                    let vectors = slot.call_apart(&cx, |embedder, cx| async move { embedder.embed(&cx, request).await }).await?;
                     Ok(serde_json::to_value(vectors)?)
                 }
                 kind => Err(Error::unsupported(&format!("calling a {kind} from a plugin"))),

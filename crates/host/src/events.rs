@@ -36,7 +36,7 @@ impl Events {
         }
         let seq = self.next.fetch_add(1, Ordering::Relaxed);
         // An error means that nobody listens any more, which is fine.
-        let _ = self.sender.send(Event::new(topic, seq, clock::now(), source.map(str::to_owned), payload));
+        let _ = self.sender.send(Event::new(topic, seq, clock::time_of_day(), source.map(str::to_owned), payload));
     }
 
     /// Events from now on whose topic begins with `prefix`, except those of `listener` itself.

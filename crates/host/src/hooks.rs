@@ -13,7 +13,7 @@ use std::{
 use arc_swap::ArcSwap;
 use bespoke_plugin_api::{BoxFuture, CallCx, Error, Hook, HookEvent, HookHandler, HookReply, OnFailure, Result, ToolCall, ToolOutput};
 
-use crate::{Leased, Registry, Slot, clock};
+use crate::{Registry, Slot, clock};
 
 /// The longest a handler may take, whatever its subscription says: more could not be added to a clock.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
@@ -156,11 +156,9 @@ async fn dispatch(table: &[Slot<dyn HookHandler>], cx: &CallCx, mut event: HookE
 
 async fn ask(slot: &Slot<dyn HookHandler>, cx: &CallCx, event: &HookEvent) -> Result<HookReply> {
     let limit = Duration::from_millis(slot.spec().timeout_ms).min(LONGEST);
-    let asked = slot.call_within(limit, cx, |handler, cx| async move {
-        let cx = cx.with_deadline(clock::now().plus(limit));
-        handler.on(&cx, event).await
-    });
-    asked.await.map(Leased::into_inner)
+    let (cx, event) = (cx.with_deadline(clock::now().plus(limit)), event.clone());
+    // Apart: a guard that blocks must not keep the turn waiting past its limit.
+    slot.apart_within(limit, &cx, move |handler, cx| async move { handler.on(&cx, &event).await }).await
 }
 
 fn failed(slot: &Slot<dyn HookHandler>, hook: Hook, error: &Error) -> Option<Outcome> {

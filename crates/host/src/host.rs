@@ -79,13 +79,14 @@ impl HostBuilder {
         let defaults = self.config.plugin_defaults()?;
         let mut candidates = self.candidates;
         candidates.sort_by(|a, b| (&a.id, &a.origin).cmp(&(&b.id, &b.origin)));
-        let call_limit = Duration::from_millis(defaults.call_timeout_ms);
+        let threads = Threads::default();
 
         let mut plugins: Vec<Arc<PluginCell>> = Vec::new();
         let mut names: BTreeMap<(Kind, String), String> = BTreeMap::new();
         for candidate in candidates {
             let manifest = inspect(&candidate);
-            let cell = PluginCell::new(candidate, manifest.as_ref().ok().cloned().map(Arc::new), call_limit);
+            let cell =
+                PluginCell::new(candidate, manifest.as_ref().ok().cloned().map(Arc::new), defaults.call_timeout_ms, threads.late().clone());
             let id = cell.id().to_owned();
             if let Some(first) = plugins.iter().find(|p| p.id() == id) {
                 let (a, b) = (&first.candidate.origin, &cell.candidate.origin);
@@ -122,7 +123,7 @@ impl HostBuilder {
                 start_limit: Duration::from_millis(defaults.start_timeout_ms),
                 stop_limit: Duration::from_millis(defaults.stop_timeout_ms),
                 cpu_budget: defaults.cpu_budget,
-                threads: Threads::default(),
+                threads,
                 closing: CancelToken::new(),
             }),
         })
@@ -263,7 +264,13 @@ impl Host {
 
     /// Threads of plugin code that did not come back in time and are left behind.
     pub fn late_threads(&self) -> usize {
-        self.inner.threads.late()
+        self.inner.threads.late().count()
+    }
+
+    /// Their names, sorted: `start-x` and `stop-x` for what plugin `x` did not finish when it started or stopped, `call-x` for a
+    /// call that blocks its thread.
+    pub fn late_names(&self) -> Vec<String> {
+        self.inner.threads.late().names()
     }
 
     /// Checks the configuration of every plugin without starting any.
@@ -441,7 +448,7 @@ impl Inner {
             let _after = Aborts(of_plugin);
             runtime.block_on(instance.life.shutdown());
         };
-        match self.threads.run(format!("start-{}", plugin.id()), "start", limit, start, take_down).await? {
+        match self.threads.run(plugin.id(), format!("start-{}", plugin.id()), "start", limit, start, take_down).await? {
             Some(instance) => Ok(instance),
             None => {
                 let message = format!("did not start within {}; its thread was left behind", shown(limit));
@@ -520,14 +527,14 @@ impl Inner {
 
     /// Ends a generation, on a thread too: `shutdown` may block, and so may dropping the last of the plugin.
     async fn shut(&self, generation: Arc<Generation>) -> Result<()> {
-        let (name, runtime) = (format!("stop-{}", generation.plugin()), self.services.runtime.clone());
+        let (id, runtime) = (generation.plugin().to_owned(), self.services.runtime.clone());
         let shutdown = move |_: &Waiting| {
             let _after = Aborts(generation.tasks.clone());
             runtime.block_on(generation.life.shutdown());
             drop(generation);
             Ok(())
         };
-        match self.threads.run(name, "shutdown", self.stop_limit, shutdown, drop).await? {
+        match self.threads.run(&id, format!("stop-{id}"), "shutdown", self.stop_limit, shutdown, drop).await? {
             Some(()) => Ok(()),
             None => {
                 let message = format!("did not stop within {}; its thread was left behind", shown(self.stop_limit));

@@ -45,6 +45,7 @@ mod thread;
 mod tools;
 
 pub use api::ModelStore;
+pub use clock::now;
 pub use config::{CONFIG_VERSION, Config, ConfigError, ConfigFile, MIGRATIONS, Migration, Origin, PluginDefaults, Problem, SecretSource};
 pub use events::Events;
 pub use hooks::{Hooks, Outcome};

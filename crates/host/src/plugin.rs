@@ -2,9 +2,10 @@
 
 use std::{
     fmt,
+    future::Future,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -15,11 +16,12 @@ use bespoke_plugin_api::{BoxFuture, Code, Contribution, Descriptor, Error, Facts
 use serde::Serialize;
 use serde_json::Value;
 use tokio::{
-    sync::{Notify, watch},
-    task::AbortHandle,
+    runtime::Handle,
+    sync::{Notify, oneshot, watch},
+    task::{AbortHandle, JoinHandle},
 };
 
-use crate::metrics::Metrics;
+use crate::{metrics::Metrics, thread::Late};
 
 /// How a plugin ships.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -279,7 +281,10 @@ pub(crate) struct PluginCell {
     status: Mutex<Status>,
     settled: watch::Sender<State>,
     metrics: Metrics,
-    call_limit: Duration,
+    /// Milliseconds.
+    call_limit: AtomicU64,
+    runtime: Handle,
+    late: Arc<Late>,
 }
 
 /// What can be said of a plugin at this moment.
@@ -296,7 +301,7 @@ pub(crate) struct Status {
 }
 
 impl PluginCell {
-    pub(crate) fn new(candidate: Candidate, manifest: Option<Arc<Manifest>>, call_limit: Duration) -> Self {
+    pub(crate) fn new(candidate: Candidate, manifest: Option<Arc<Manifest>>, call_limit_ms: u64, late: Arc<Late>) -> Self {
         let status = Status { state: State::Unloaded, reported: Health::Unknown, reason: None, fix: None, code: None, started_in: None };
         PluginCell {
             id: candidate.id.as_str().into(),
@@ -307,7 +312,9 @@ impl PluginCell {
             status: Mutex::new(status),
             settled: watch::Sender::new(State::Unloaded),
             metrics: Metrics::default(),
-            call_limit,
+            call_limit: AtomicU64::new(call_limit_ms),
+            runtime: Handle::current(),
+            late,
         }
     }
 
@@ -332,7 +339,51 @@ impl PluginCell {
     }
 
     pub(crate) fn call_limit(&self) -> Duration {
-        self.call_limit
+        Duration::from_millis(self.call_limit.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn set_call_limit(&self, ms: u64) {
+        self.call_limit.store(ms, Ordering::Relaxed);
+    }
+
+    pub(crate) fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    pub(crate) fn late(&self) -> &Arc<Late> {
+        &self.late
+    }
+
+    /// Runs a call of its beside its caller. A plugin that has blocked a thread of the runtime gets one of its own from then on,
+    /// whose end the receiver tells.
+    pub(crate) fn spawn<R: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<R>> + Send + 'static,
+    ) -> Result<(JoinHandle<Result<R>>, Option<oneshot::Receiver<()>>)> {
+        if self.late.of(&self.id) == 0 {
+            return Ok((self.runtime.spawn(work), None));
+        }
+        let ((mut tx, rx), (ends, ended)) = (oneshot::channel(), oneshot::channel());
+        let runtime = self.runtime.clone();
+        let body = move || {
+            let _ends: oneshot::Sender<()> = ends;
+            let result = runtime.block_on(async {
+                tokio::select! {
+                    result = work => Some(result),
+                    () = tx.closed() => None,
+                }
+            });
+            if let Some(result) = result {
+                // Nobody waits any more: what came too late is dropped here, where it may block.
+                let _ = tx.send(result);
+            }
+        };
+        std::thread::Builder::new()
+            .name(format!("call-{}", self.id))
+            .spawn(body)
+            .map_err(|e| Error::new(Code::RESOURCE_EXHAUSTED, format!("no thread for the call: {e}")))?;
+        let broke = || Err(Error::internal("the thread of the call ended without a word"));
+        Ok((self.runtime.spawn(async move { rx.await.unwrap_or_else(|_| broke()) }), Some(ended)))
     }
 
     fn lock(&self) -> MutexGuard<'_, Status> {
@@ -430,6 +481,11 @@ impl PluginCell {
             _ => return Health::Unknown,
         }
         let Some(generation) = self.generation.load_full() else { return Health::Unknown };
+        if let Some(longest) = self.late.longest(&self.id) {
+            let (n, s) = (self.late.of(&self.id), longest.as_secs());
+            let calls = if n == 1 { "1 call blocks its thread".to_owned() } else { format!("{n} calls block their threads") };
+            return Health::Degraded(format!("{calls}, the first for {s} s"));
+        }
         let asked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| generation.life.health()))
             .unwrap_or_else(|panic| Health::Failed(crate::slot::panicked("health()", &*panic).message().to_owned()));
         match (asked, status.reported) {

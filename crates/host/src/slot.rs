@@ -14,9 +14,12 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use bespoke_plugin_api::{BoxStream, CallCx, CancelToken, Code, Contract, Error, Result};
+use bespoke_plugin_api::{BoxFuture, BoxStream, CallCx, CancelToken, Code, Contract, Duplex, Error, Result};
 use futures_util::Stream;
-use tokio::task::unconstrained;
+use tokio::{
+    sync::oneshot,
+    task::{JoinHandle, unconstrained},
+};
 
 use crate::{
     clock,
@@ -25,6 +28,11 @@ use crate::{
 
 /// The longest a single request may take when neither the caller nor the configuration says otherwise.
 pub const DEFAULT_CALL_LIMIT: Duration = Duration::from_secs(120);
+
+/// How long code that was told to stop may take to yield before it counts as blocking its thread.
+const GRACE: Duration = Duration::from_millis(500);
+/// Calls of one plugin that may block their threads before it gets no more: each of them holds a thread until it returns.
+const MOST_BLOCKED: usize = 8;
 
 /// A contribution by kind and name. Cheap to clone; stays valid while its plugin is restarted or swapped.
 pub struct Slot<T: Contract + ?Sized> {
@@ -65,15 +73,33 @@ impl<T: Contract + ?Sized> Slot<T> {
         self.place.serving.load().is_some()
     }
 
+    pub(crate) fn cell(&self) -> &Arc<PluginCell> {
+        &self.place.plugin
+    }
+
     /// Takes the object for a while. The generation behind it is not stopped before the lease is dropped or the drain
     /// deadline passes; a `Duplex` keeps its lease as long as it is open.
     ///
     /// # Errors
     /// `NOT_READY`, with the state of the plugin and why.
     pub fn lease(&self) -> Result<Lease<T>> {
-        match self.place.serving.load_full() {
-            Some(serving) if serving.generation.enter() => Ok(Lease { serving }),
-            _ => Err(self.refusal()),
+        let mut serving = self.place.serving.load_full();
+        loop {
+            match serving {
+                Some(serving) if serving.generation.enter() => {
+                    let generation = serving.generation.clone();
+                    return Ok(Lease { serving: Some(serving), generation });
+                }
+                Some(old) => {
+                    // It drains. If another took its place between our two looks, that one serves us.
+                    let now = self.place.serving.load_full();
+                    if now.as_ref().is_some_and(|now| Arc::ptr_eq(now, &old)) {
+                        return Err(self.refusal());
+                    }
+                    serving = now;
+                }
+                None => return Err(self.refusal()),
+            }
         }
     }
 
@@ -87,7 +113,8 @@ impl<T: Contract + ?Sized> Slot<T> {
         plugin.not_ready()
     }
 
-    /// As [`lease`](Self::lease), but waits for a plugin that is just starting, at most until the deadline of the call.
+    /// As [`lease`](Self::lease), but waits for a plugin that is just starting or being replaced, at most until the deadline of
+    /// the call.
     ///
     /// # Errors
     /// As [`lease`](Self::lease).
@@ -102,7 +129,10 @@ impl<T: Contract + ?Sized> Slot<T> {
     }
 
     /// Makes one request: the same guard for every tier. It holds a lease, bounds the time, cancels what is late, catches a
-    /// panic, counts, and stamps the plugin on an error.
+    /// panic, counts, and stamps the plugin on an error. The plugin sees the limit as the deadline of its context.
+    ///
+    /// The plugin's code runs on the caller's own task: one that blocks inside a poll blocks the caller.
+    /// [`call_apart`](Self::call_apart) does not.
     ///
     /// # Errors
     /// `NOT_READY`, `EXECUTION_TIMEOUT`, `PLUGIN_EXCEPTION`, or what the plugin returned.
@@ -137,6 +167,69 @@ impl<T: Contract + ?Sized> Slot<T> {
         self.call_within(Duration::MAX, cx, request).await.map(Leased::into_inner)
     }
 
+    /// As [`call`](Self::call), on a task of its own, so that the limit holds for the caller even against code that blocks
+    /// inside a poll. Such code is left behind, shown in the health of its plugin, and further calls of that plugin get a thread
+    /// each that the program can do without.
+    ///
+    /// # Errors
+    /// As [`call`](Self::call), and `RESOURCE_EXHAUSTED` for a plugin of which 8 calls block already.
+    pub async fn call_apart<R, F>(&self, cx: &CallCx, request: impl FnOnce(Arc<T>, CallCx) -> F + Send + 'static) -> Result<R>
+    where
+        T: 'static,
+        R: Send + 'static,
+        F: Future<Output = Result<R>> + Send + 'static,
+    {
+        self.apart_within(self.place.plugin.call_limit(), cx, request).await
+    }
+
+    /// As [`call_apart`](Self::call_apart), with a limit of its own; an earlier deadline of the caller still wins.
+    pub(crate) async fn apart_within<R, F>(
+        &self,
+        limit: Duration,
+        cx: &CallCx,
+        request: impl FnOnce(Arc<T>, CallCx) -> F + Send + 'static,
+    ) -> Result<R>
+    where
+        T: 'static,
+        R: Send + 'static,
+        F: Future<Output = Result<R>> + Send + 'static,
+    {
+        let (lease, limit) = self.admitted(limit, cx).await?;
+        let plugin = self.place.plugin.clone();
+        if plugin.late().of(plugin.id()) >= MOST_BLOCKED {
+            let message = format!("{MOST_BLOCKED} of its calls block their threads and never came back, so it gets no more");
+            return Err(Error::new(Code::RESOURCE_EXHAUSTED, message)
+                .with_help(format!("bespoke config set plugins.{}.enabled false, and restart the program", plugin.id()))
+                .with_plugin(plugin.id()));
+        }
+        let cancel = CancelOnDrop(cx.cancel_token().child());
+        let (object, inner_cx) = (lease.object(), given(cx, limit, cancel.0.clone()));
+        let begun = plugin.metrics().begin();
+        let work = async move {
+            // The lease goes with the code, not with the caller: what hangs is still in there.
+            let _lease = lease;
+            match catch_unwind(AssertUnwindSafe(|| request(object, inner_cx))) {
+                Ok(future) => in_time(future, limit).await,
+                Err(panic) => Err(panicked("the call", &*panic)),
+            }
+        };
+        let (task, ended) = plugin.spawn(work)?;
+        let result = Apart { task: Some(task), ended, plugin: &plugin }.wait(limit).await;
+        drop(cancel);
+        plugin.metrics().end(begun, result.is_err());
+        result.map_err(|e| e.with_plugin(plugin.id()))
+    }
+
+    /// A lease, and how long the call may take.
+    async fn admitted(&self, limit: Duration, cx: &CallCx) -> Result<(Lease<T>, Duration)> {
+        let lease = match self.lease() {
+            Ok(lease) => lease,
+            // Boxed: the wait is rare, and every call would carry its size.
+            Err(_) => Box::pin(self.lease_ready(cx)).await?,
+        };
+        Ok((lease, cx.deadline().map_or(limit, |at| clock::now().until(at).min(limit))))
+    }
+
     /// As [`call_leased`](Self::call_leased), with a limit of its own; an earlier deadline of the caller still wins.
     pub(crate) async fn call_within<R, F>(
         &self,
@@ -147,24 +240,19 @@ impl<T: Contract + ?Sized> Slot<T> {
     where
         F: Future<Output = Result<R>> + Send,
     {
-        let lease = match self.lease() {
-            Ok(lease) => lease,
-            // Boxed: the wait is rare, and every call would carry its size.
-            Err(_) => Box::pin(self.lease_ready(cx)).await?,
-        };
+        let (lease, limit) = self.admitted(limit, cx).await?;
         let plugin = &self.place.plugin;
-        let limit = cx.deadline().map_or(limit, |at| clock::now().until(at).min(limit));
         // A token of its own: a call that is late is cancelled alone, its siblings go on.
         let cancel = CancelOnDrop(cx.cancel_token().child());
-        let object = lease.serving.object.clone();
+        let object = lease.object();
         let begun = plugin.metrics().begin();
-        let result = match catch_unwind(AssertUnwindSafe(|| request(object, cx.with_cancel(cancel.0.clone())))) {
-            Ok(future) => in_time(pin!(future), limit).await,
+        let result = match catch_unwind(AssertUnwindSafe(|| request(object, given(cx, limit, cancel.0.clone())))) {
+            Ok(future) => in_time(future, limit).await,
             Err(panic) => Err(panicked("the call", &*panic)),
         };
         plugin.metrics().end(begun, result.is_err());
         match result {
-            Ok(value) => Ok(Leased { value, _cancel: Some(cancel), lease }),
+            Ok(value) => Ok(Leased { value: Held(Some(value)), _cancel: Some(cancel), lease }),
             Err(e) => Err(e.with_plugin(plugin.id())),
         }
     }
@@ -179,8 +267,14 @@ impl<T: Contract + ?Sized> Slot<T> {
         let begun = plugin.metrics().begin();
         let result = catch_unwind(AssertUnwindSafe(|| method(&lease))).unwrap_or_else(|panic| Err(panicked("the call", &*panic)));
         plugin.metrics().end(begun, result.is_err());
-        result.map(|value| Leased { value, _cancel: None, lease }).map_err(|e| e.with_plugin(plugin.id()))
+        result.map(|value| Leased { value: Held(Some(value)), _cancel: None, lease }).map_err(|e| e.with_plugin(plugin.id()))
     }
+}
+
+/// The context as the plugin gets it: its own token, and the limit as a deadline on the clock that plugins see.
+fn given(cx: &CallCx, limit: Duration, token: CancelToken) -> CallCx {
+    let deadline = (limit != Duration::MAX).then(|| clock::time_of_day().plus(limit));
+    cx.for_request(token, deadline)
 }
 
 impl<T: Contract + ?Sized> Clone for Slot<T> {
@@ -197,20 +291,36 @@ impl<T: Contract + ?Sized> fmt::Debug for Slot<T> {
 
 /// Keeps a generation from being stopped.
 pub struct Lease<T: ?Sized> {
-    serving: Arc<Serving<T>>,
+    /// Taken out when the lease is dropped, never before.
+    serving: Option<Arc<Serving<T>>>,
+    generation: Arc<Generation>,
+}
+
+impl<T: ?Sized> Lease<T> {
+    fn serving(&self) -> &Serving<T> {
+        self.serving.as_ref().expect("only dropping takes it out")
+    }
+
+    fn object(&self) -> Arc<T> {
+        self.serving().object.clone()
+    }
 }
 
 impl<T: ?Sized> Deref for Lease<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        &self.serving.object
+        &self.serving().object
     }
 }
 
 impl<T: ?Sized> Drop for Lease<T> {
     fn drop(&mut self) {
-        self.serving.generation.leave();
+        // The object first: whoever waits for the last lease then has the last of the plugin, on a thread that may block. Only
+        // after a drain that ran out of time may this be the last of it, and then its panic stays here.
+        let serving = self.serving.take();
+        drop_caught(serving);
+        self.generation.leave();
     }
 }
 
@@ -221,17 +331,22 @@ impl<T: ?Sized> fmt::Debug for Lease<T> {
 }
 
 /// A stream, or whatever else a method returned, together with the lease that keeps its plugin alive. The lease was taken
-/// once: frames are bare calls of the value.
+/// once: frames are calls of the value with a net below, without an allocation. Use it as the stream itself: behind a reference
+/// to what it holds (`&mut **leased`) there is no net.
 pub struct Leased<T: ?Sized, R> {
     // In this order: the value is dropped first, then whoever still works for it is told, then the plugin is let go.
-    value: R,
+    value: Held<R>,
     _cancel: Option<CancelOnDrop>,
     lease: Lease<T>,
 }
 
 impl<T: ?Sized, R> Leased<T, R> {
-    pub(crate) fn into_inner(self) -> R {
-        self.value
+    pub(crate) fn into_inner(mut self) -> R {
+        self.value.0.take().expect("only this and dropping take it out")
+    }
+
+    fn stamp(&self, error: Error) -> Error {
+        error.with_plugin(self.lease.generation.plugin())
     }
 }
 
@@ -239,19 +354,30 @@ impl<T: ?Sized, R> Deref for Leased<T, R> {
     type Target = R;
 
     fn deref(&self) -> &R {
-        &self.value
+        self.value.0.as_ref().expect("only dropping takes it out")
     }
 }
 
 impl<T: ?Sized, R> DerefMut for Leased<T, R> {
     fn deref_mut(&mut self) -> &mut R {
-        &mut self.value
+        self.value.0.as_mut().expect("only dropping takes it out")
     }
 }
 
 impl<T: ?Sized, R: fmt::Debug> fmt::Debug for Leased<T, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.value.fmt(f)
+        (**self).fmt(f)
+    }
+}
+
+/// What a plugin gave. A panic in its `Drop` ends here.
+struct Held<R>(Option<R>);
+
+impl<R> Drop for Held<R> {
+    fn drop(&mut self) {
+        if let Some(value) = self.0.take() {
+            drop_caught(value);
+        }
     }
 }
 
@@ -261,25 +387,100 @@ impl<T: ?Sized, I: Send + 'static> Stream for Leased<T, BoxStream<I>> {
     /// Polls with a net below, and stamps the plugin on an error. After a panic the stream is over.
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
-        let polled = catch_unwind(AssertUnwindSafe(|| this.value.as_mut().poll_next(cx)));
-        let item = match polled {
+        let stream = &mut **this;
+        let item = match catch_unwind(AssertUnwindSafe(|| stream.as_mut().poll_next(cx))) {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(item)) => item,
             Err(panic) => {
-                this.value = Box::pin(futures_util::stream::empty());
+                this.value = Held(Some(Box::pin(futures_util::stream::empty())));
                 Some(Err(panicked("the stream", &*panic)))
             }
         };
-        Poll::Ready(item.map(|item| item.map_err(|e| e.with_plugin(this.lease.serving.generation.plugin()))))
+        Poll::Ready(item.map(|item| item.map_err(|e| this.stamp(e))))
     }
 }
 
+/// A stream that the plugin made, with a net below each frame. After a panic the stream is over; what panicked is told once, as
+/// the error of that frame.
+impl<T: ?Sized + Send + Sync, I: ?Sized + 'static, O: Send + 'static> Duplex<I, O> for Leased<T, Box<dyn Duplex<I, O>>> {
+    #[inline]
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        let stream = &mut **self;
+        match catch_unwind(AssertUnwindSafe(|| stream.poll_ready(cx))) {
+            Ok(Poll::Ready(Err(error))) => Poll::Ready(Err(self.stamp(error))),
+            Ok(polled) => polled,
+            Err(panic) => Poll::Ready(Err(self.broke(&*panic))),
+        }
+    }
+
+    #[inline]
+    fn push(&mut self, item: &I) -> Result<()> {
+        let stream = &mut **self;
+        match catch_unwind(AssertUnwindSafe(|| stream.push(item))) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(self.stamp(error)),
+            Err(panic) => Err(self.broke(&*panic)),
+        }
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        let stream = &mut **self;
+        match catch_unwind(AssertUnwindSafe(|| stream.finish())) {
+            Ok(result) => result.map_err(|error| self.stamp(error)),
+            Err(panic) => Err(self.broke(&*panic)),
+        }
+    }
+
+    #[inline]
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<O>>> {
+        let stream = &mut **self;
+        match catch_unwind(AssertUnwindSafe(|| stream.poll_next(cx))) {
+            Ok(Poll::Ready(Some(Err(error)))) => Poll::Ready(Some(Err(self.stamp(error)))),
+            Ok(polled) => polled,
+            Err(panic) => Poll::Ready(Some(Err(self.broke(&*panic)))),
+        }
+    }
+}
+
+impl<T: ?Sized, I: ?Sized + 'static, O: 'static> Leased<T, Box<dyn Duplex<I, O>>> {
+    #[cold]
+    fn broke(&mut self, panic: &(dyn Any + Send)) -> Error {
+        self.value = Held(Some(Box::new(Over)));
+        self.stamp(panicked("the stream", panic))
+    }
+}
+
+/// What is left of a stream that panicked.
+struct Over;
+
+impl<I: ?Sized, O> Duplex<I, O> for Over {
+    fn push(&mut self, _: &I) -> Result<()> {
+        Err(Error::new(Code::PLUGIN_EXCEPTION, "the stream is over: it panicked"))
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn poll_next(&mut self, _: &mut Context<'_>) -> Poll<Option<Result<O>>> {
+        Poll::Ready(None)
+    }
+}
+
+/// Drops something of a plugin's; its panic has nobody to be told to, and the panic hook has written it.
+pub(crate) fn drop_caught<R>(value: R) {
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(value)));
+}
+
 /// Polls a request with a net below and a limit above. Most answers are there at the first poll or soon after it, so the
-/// timer is made only when one is not; the time of the first poll does not count, nothing could end it.
-async fn in_time<R>(mut future: Pin<&mut (impl Future<Output = Result<R>> + Send)>, limit: Duration) -> Result<R> {
+/// timer is made only when one is not; the time of the first poll does not count, nothing here could end it.
+async fn in_time<R>(future: impl Future<Output = Result<R>> + Send, limit: Duration) -> Result<R> {
+    let mut future = pin!(Some(future));
+    let mut future = Clears(future.as_mut());
     let mut timer = None;
     poll_fn(|cx| {
-        match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+        let Some(polling) = future.0.as_mut().as_pin_mut() else { return Poll::Pending };
+        match catch_unwind(AssertUnwindSafe(|| polling.poll(cx))) {
             Ok(Poll::Ready(result)) => return Poll::Ready(result),
             Ok(Poll::Pending) => {}
             Err(panic) => return Poll::Ready(Err(panicked("the call", &*panic))),
@@ -289,6 +490,66 @@ async fn in_time<R>(mut future: Pin<&mut (impl Future<Output = Result<R>> + Send
         timer.as_mut().poll(cx).map(|()| Err(timed_out(limit)))
     })
     .await
+}
+
+/// Drops a plugin's future in its place, with a net below, whether it has ended or nobody waits any more.
+struct Clears<'f, F>(Pin<&'f mut Option<F>>);
+
+impl<F> Drop for Clears<'_, F> {
+    fn drop(&mut self) {
+        let _ = catch_unwind(AssertUnwindSafe(|| self.0.set(None)));
+    }
+}
+
+/// A call on a task of its own, ended when nobody waits for it.
+struct Apart<'p, R: Send + 'static> {
+    task: Option<JoinHandle<Result<R>>>,
+    /// The end of its thread, where it has one of its own.
+    ended: Option<oneshot::Receiver<()>>,
+    plugin: &'p Arc<PluginCell>,
+}
+
+impl<R: Send + 'static> Apart<'_, R> {
+    async fn wait(mut self, limit: Duration) -> Result<R> {
+        let task = self.task.as_mut().expect("only dropping takes it out");
+        // Made where there is a runtime: a plugin may wait for a call from a thread of its own.
+        let late = {
+            let _inside = self.plugin.runtime().enter();
+            tokio::time::timeout(limit, task)
+        };
+        match late.await {
+            Ok(Ok(result)) => {
+                self.task = None;
+                result
+            }
+            Ok(Err(error)) => {
+                self.task = None;
+                Err(Error::internal(format!("the call broke: {error}")))
+            }
+            Err(_) => Err(timed_out(limit)),
+        }
+    }
+}
+
+impl<R: Send + 'static> Drop for Apart<'_, R> {
+    fn drop(&mut self) {
+        let Some(task) = self.task.take() else { return };
+        task.abort();
+        let (plugin, ended) = (self.plugin.clone(), self.ended.take());
+        let mut over: BoxFuture<'static, ()> = match ended {
+            Some(ended) => Box::pin(async move { _ = ended.await }),
+            None if task.is_finished() => return,
+            None => Box::pin(async move { _ = task.await }),
+        };
+        // Whether it yields shows only in a while. Nobody waits for this.
+        self.plugin.runtime().spawn(async move {
+            if tokio::time::timeout(GRACE, &mut over).await.is_err() {
+                tracing::warn!(plugin = plugin.id(), "a call blocks its thread and was left behind");
+                let _late = plugin.late().enter(plugin.id(), format!("call-{}", plugin.id()));
+                over.await;
+            }
+        });
+    }
 }
 
 /// Tells work that outlives its future, such as a working thread, that nobody waits any more.

@@ -3,10 +3,10 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc,
-        atomic::{AtomicU8, AtomicUsize, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU8, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bespoke_plugin_api::{Code, Error, Result};
@@ -14,17 +14,77 @@ use tokio::sync::oneshot;
 
 use crate::slot::panicked;
 
-/// Starts the threads, and counts those that were left behind.
+/// Starts the threads, and knows those that were left behind.
 #[derive(Default)]
 pub(crate) struct Threads {
-    late: Arc<AtomicUsize>,
+    late: Arc<Late>,
+}
+
+/// Plugin code that did not come back in time and still runs, by plugin and name: `start-x` and `stop-x` on threads of their own,
+/// `call-x` on a thread of the runtime or one of its own.
+#[derive(Default)]
+pub(crate) struct Late(Mutex<Vec<Left>>);
+
+struct Left {
+    plugin: String,
+    name: String,
+    since: Instant,
+    key: Arc<()>,
+}
+
+/// One that is late, as long as this lives.
+pub(crate) struct LateOne {
+    late: Arc<Late>,
+    key: Arc<()>,
+}
+
+impl Late {
+    /// Notes one.
+    pub(crate) fn enter(self: &Arc<Self>, plugin: &str, name: String) -> LateOne {
+        let key = Arc::new(());
+        self.lock().push(Left { plugin: plugin.to_owned(), name, since: Instant::now(), key: key.clone() });
+        LateOne { late: self.clone(), key }
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// How many of a plugin's calls.
+    pub(crate) fn of(&self, plugin: &str) -> usize {
+        self.lock().iter().filter(|left| left.plugin == plugin && left.name.starts_with("call-")).count()
+    }
+
+    /// For how long the first of a plugin's calls has blocked.
+    pub(crate) fn longest(&self, plugin: &str) -> Option<Duration> {
+        self.lock().iter().filter(|left| left.plugin == plugin && left.name.starts_with("call-")).map(|left| left.since.elapsed()).max()
+    }
+
+    /// Their names, sorted.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let mut names: Vec<_> = self.lock().iter().map(|left| left.name.clone()).collect();
+        names.sort();
+        names
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Left>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for LateOne {
+    fn drop(&mut self) {
+        self.late.lock().retain(|left| !Arc::ptr_eq(&left.key, &self.key));
+    }
 }
 
 /// Whether somebody still waits for the result of a thread.
 #[derive(Clone)]
 pub(crate) struct Waiting {
     phase: Arc<AtomicU8>,
-    late: Arc<AtomicUsize>,
+    /// Filled by whoever stops waiting, emptied by the thread when it is done.
+    late: Arc<Mutex<Option<LateOne>>>,
 }
 
 const RUNNING: u8 = 0;
@@ -34,9 +94,9 @@ const DONE: u8 = 1;
 const LEFT: u8 = 2;
 
 impl Threads {
-    /// Threads that did not come back in time and still run.
-    pub(crate) fn late(&self) -> usize {
-        self.late.load(Ordering::Relaxed)
+    /// What did not come back in time and still runs.
+    pub(crate) fn late(&self) -> &Arc<Late> {
+        &self.late
     }
 
     /// Runs `work` on a thread of that name and waits for its result; `None` when the limit passed first. A result that
@@ -47,13 +107,14 @@ impl Threads {
     /// That of `work`, `PLUGIN_EXCEPTION`, or `RESOURCE_EXHAUSTED` when there is no thread to be had.
     pub(crate) async fn run<R: Send + 'static>(
         &self,
+        plugin: &str,
         name: String,
         what: &'static str,
         limit: Duration,
         work: impl FnOnce(&Waiting) -> Result<R> + Send + 'static,
         unwanted: impl FnOnce(R) + Send + 'static,
     ) -> Result<Option<R>> {
-        let waiting = Waiting { phase: Arc::default(), late: self.late.clone() };
+        let waiting = Waiting { phase: Arc::default(), late: Arc::default() };
         let (tx, rx) = oneshot::channel();
         let of_thread = waiting.clone();
         let body = move || {
@@ -64,15 +125,13 @@ impl Threads {
                 // A panic in here has nobody to be told to; the panic hook has written it.
                 let _ = catch_unwind(AssertUnwindSafe(|| unwanted(value)));
             }
-            if !in_time {
-                of_thread.late.fetch_sub(1, Ordering::Relaxed);
-            }
+            drop(of_thread.late());
         };
         std::thread::Builder::new()
-            .name(name)
+            .name(name.clone())
             .spawn(body)
             .map_err(|e| Error::new(Code::RESOURCE_EXHAUSTED, format!("no thread for the plugin: {e}")))?;
-        let _leaves = Leaves(waiting);
+        let _leaves = Leaves { waiting, late: &self.late, plugin, name };
         match tokio::time::timeout(limit, rx).await {
             Ok(Ok(result)) => result.map(Some),
             // The sender is dropped without a word only when a value that panics on drop was on its way.
@@ -83,6 +142,10 @@ impl Threads {
 }
 
 impl Waiting {
+    fn late(&self) -> Option<LateOne> {
+        self.late.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     /// Whether nobody waits any more.
     pub(crate) fn is_over(&self) -> bool {
         self.phase.load(Ordering::Acquire) == LEFT
@@ -90,15 +153,21 @@ impl Waiting {
 }
 
 /// Says that nobody waits any more, however the waiting ended.
-struct Leaves(Waiting);
+struct Leaves<'w> {
+    waiting: Waiting,
+    late: &'w Arc<Late>,
+    plugin: &'w str,
+    name: String,
+}
 
-impl Drop for Leaves {
+impl Drop for Leaves<'_> {
     fn drop(&mut self) {
-        let Waiting { phase, late } = &self.0;
-        // Counted first, so that the thread never takes away what was not added.
-        late.fetch_add(1, Ordering::Relaxed);
+        let Waiting { phase, late } = &self.waiting;
+        // Noted first, so that the thread never takes away what was not there yet.
+        let noted = self.late.enter(self.plugin, std::mem::take(&mut self.name));
+        *late.lock().unwrap_or_else(PoisonError::into_inner) = Some(noted);
         if phase.compare_exchange(RUNNING, LEFT, Ordering::AcqRel, Ordering::Acquire).is_err() {
-            late.fetch_sub(1, Ordering::Relaxed);
+            drop(self.waiting.late());
         }
     }
 }

@@ -21,7 +21,7 @@ impl Services {
         admit(&call)?;
         let slot = self.find::<dyn Tool>(&call.name)?;
         let args = checked(slot.spec(), call.args)?;
-        slot.call(cx, |tool, cx| async move { tool.call(&cx, ToolRequest::new(args)).await }).await
+        slot.call_apart(cx, |tool, cx| async move { tool.call(&cx, ToolRequest::new(args)).await }).await
     }
 }
 

@@ -162,6 +162,21 @@ impl CallCx {
         }
     }
 
+    /// As a host hands it to a plugin: with a token of its own and that deadline, however it stands to the one before; the host
+    /// and its plugins may count on different clocks.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn for_request(&self, token: CancelToken, deadline: Option<Timestamp>) -> Self {
+        CallCx { deadline, ..self.with_cancel(token) }
+    }
+
+    /// Without a deadline.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn without_deadline(&self) -> Self {
+        CallCx { deadline: None, ..self.clone() }
+    }
+
     /// For a session.
     #[must_use]
     pub fn with_session(&self, session: &str) -> Self {

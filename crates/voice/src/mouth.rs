@@ -96,7 +96,7 @@ impl Mouth {
 
     fn advance(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Audio>>> {
         let Some(stream) = &mut self.stream else { return Poll::Ready(Ok(None)) };
-        let stream = &mut ***stream;
+        // The leased stream itself: what panics behind it comes back as an error.
         while let Some(piece) = self.waiting.front() {
             match stream.poll_ready(cx)? {
                 Poll::Ready(()) => {}

@@ -135,13 +135,13 @@ fn detect(
     let piece = (audio.rate as usize * WINDOW_MS as usize / 1000).max(1);
     for frame in audio.samples.chunks(piece) {
         stream.push(frame)?;
-        while let Some(event) = try_next(&mut **stream) {
+        while let Some(event) = try_next(&mut stream) {
             take(event?);
         }
     }
     stream.finish()?;
     // A detector may answer late: its stream is over when it says so.
-    while let Some(event) = runtime.block_on(next(&mut **stream)) {
+    while let Some(event) = runtime.block_on(next(&mut stream)) {
         take(event?);
     }
     let length = audio.samples.len() as u64;

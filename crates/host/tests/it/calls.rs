@@ -488,3 +488,203 @@ async fn a_request_that_is_always_busy_is_late_all_the_same() {
     let host = started("[plugins]\ncall_timeout_ms = 20\n", [Plug::new("a").tool("x", |_, _| Busy)]).await;
     assert_eq!(call(&host, "x").await.unwrap_err().code(), Code::EXECUTION_TIMEOUT);
 }
+
+/// The caller of a tool that blocks inside its poll gets its answer in time; the plugin is named, and the next call too is bounded.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_call_that_blocks_its_thread_is_late_left_behind_and_named() {
+    let (release, blocked) = std::sync::mpsc::channel::<()>();
+    let blocked = Arc::new(Mutex::new(blocked));
+    let plug = Plug::new("a").tool("x", move |_, _| {
+        let blocked = blocked.clone();
+        async move {
+            let _ = blocked.lock().unwrap().recv();
+            Ok(ToolOutput::text("at last"))
+        }
+    });
+    let host = started("[plugins]\ncall_timeout_ms = 50\n", [plug, Plug::new("b").provides(says("y", "well"))]).await;
+    let ask = async |name: &str| within(host.call_tool(&CallCx::new(), ToolCall::new("", name, Value::Null))).await;
+    for n in 1..=2 {
+        assert_eq!(told(&ask("x").await.unwrap_err()), "EXECUTION_TIMEOUT a: no answer within 50 ms\n");
+        within(async {
+            while host.late_threads() < n {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+    assert_eq!(host.late_names(), ["call-a", "call-a"]);
+    let ill = row(&host, "a");
+    assert_eq!((ill.health.as_str(), ill.errors, ill.in_flight), ("degraded", 2, 2));
+    assert!(ill.reason.unwrap().starts_with("2 calls block their threads, the first for "));
+    assert_eq!(ask("y").await.unwrap().1.to_text(), "well");
+    drop(release);
+    within(async {
+        while host.late_threads() > 0 || row(&host, "a").in_flight > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!((row(&host, "a").health.as_str(), ask("x").await.unwrap().1.to_text().as_str()), ("ok", "at last"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_plugin_whose_calls_all_block_gets_no_more_threads() {
+    let (release, blocked) = std::sync::mpsc::channel::<()>();
+    let blocked = Arc::new(Mutex::new(blocked));
+    let plug = Plug::new("a").tool("x", move |_, _| {
+        let blocked = blocked.clone();
+        async move {
+            let _ = blocked.lock().unwrap().recv();
+            Ok(ToolOutput::text(""))
+        }
+    });
+    let host = started("[plugins]\ncall_timeout_ms = 10\n", [plug]).await;
+    let mut n = 0;
+    let refused = within(async {
+        loop {
+            let error = host.call_tool(&CallCx::new(), ToolCall::new("", "x", Value::Null)).await.unwrap_err();
+            if error.code() != Code::EXECUTION_TIMEOUT {
+                break error;
+            }
+            n += 1;
+            while host.late_threads() < n {
+                tokio::task::yield_now().await;
+            }
+        }
+    })
+    .await;
+    assert_eq!(n, 8);
+    expect![[r#"
+        RESOURCE_EXHAUSTED a: 8 of its calls block their threads and never came back, so it gets no more
+            help: bespoke config set plugins.a.enabled false, and restart the program
+    "#]]
+    .assert_eq(&told(&refused));
+    drop(release);
+}
+
+#[tokio::test]
+async fn a_plugin_sees_the_limit_of_its_call_as_its_deadline() {
+    let deadline: Arc<Mutex<Option<Timestamp>>> = Arc::default();
+    let seen = deadline.clone();
+    let plug = Plug::new("a").tool("x", move |cx, _| {
+        *seen.lock().unwrap() = cx.deadline();
+        async { Ok(ToolOutput::text("")) }
+    });
+    let host = started("[plugins]\ncall_timeout_ms = 60000\n", [plug]).await;
+    let day = || Timestamp(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_micros() as u64);
+    for (cx, most) in [(CallCx::new(), 60), (CallCx::new().with_deadline(bespoke_host::now().plus(Duration::from_secs(7))), 7)] {
+        let (before, most) = (day(), Duration::from_secs(most));
+        call_with(&host, &cx, "x").await.unwrap();
+        let at = deadline.lock().unwrap().take().unwrap();
+        assert!(before.until(at) <= most + before.until(day()) && before.until(at) > most / 2, "{:?}", before.until(at));
+    }
+}
+
+/// What a plugin gave panics wherever it can.
+struct Brittle {
+    at: &'static str,
+}
+
+impl Brittle {
+    fn may(&self, at: &str) {
+        assert!(self.at != at, "{at}");
+    }
+}
+
+impl Duplex<[f32], VadEvent> for Brittle {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<()>> {
+        self.may("poll_ready");
+        Poll::Ready(Ok(()))
+    }
+    fn push(&mut self, _: &[f32]) -> Result<()> {
+        self.may("push");
+        if self.at == "error" { Err(Error::internal("deaf")) } else { Ok(()) }
+    }
+    fn finish(&mut self) -> Result<()> {
+        self.may("finish");
+        Ok(())
+    }
+    fn poll_next(&mut self, _: &mut Context<'_>) -> Poll<Option<Result<VadEvent>>> {
+        self.may("poll_next");
+        Poll::Pending
+    }
+}
+
+impl Drop for Brittle {
+    fn drop(&mut self) {
+        assert!(std::thread::panicking() || self.at != "drop", "on drop");
+    }
+}
+
+struct Fragile;
+
+impl Vad for Fragile {
+    fn open(&self, options: &VadOptions) -> Result<Box<dyn Duplex<[f32], VadEvent>>> {
+        let at = ["poll_ready", "push", "finish", "poll_next", "drop", "error"][options.sample_rate as usize];
+        Ok(Box::new(Brittle { at }))
+    }
+}
+
+#[tokio::test]
+async fn a_frame_that_panics_is_an_error_and_the_stream_is_over() {
+    let host = started("", [Plug::new("a").provides(Contribution::Vad(VadSpec::new("ear"), Arc::new(Fragile)))]).await;
+    let slot = host.registry().get::<dyn Vad>("ear").unwrap();
+    let mut said = String::new();
+    for n in 0..6 {
+        let mut stream = slot.enter(|vad| vad.open(&VadOptions::new(n))).unwrap();
+        let cx = &mut Context::from_waker(std::task::Waker::noop());
+        let mut steps: Vec<String> = Vec::new();
+        // Twice: what comes after a panic must be calm.
+        for _ in 0..2 {
+            steps.push(format!("{:?}", stream.poll_ready(cx).map(|r| r.map_err(|e| e.to_string()))));
+            steps.push(format!("{:?}", stream.push(&[0.0]).map_err(|e| e.to_string())));
+            steps.push(format!("{:?}", stream.finish().map_err(|e| e.to_string())));
+            steps.push(format!("{:?}", stream.poll_next(cx).map(|o| o.map(|r| r.map_err(|e| e.to_string())))));
+        }
+        drop(stream);
+        said += &format!("{}\n", steps.join(", "));
+    }
+    expect![[r#"
+        Ready(Err("a: the stream panicked: poll_ready")), Err("a: the stream is over: it panicked"), Ok(()), Ready(None), Ready(Ok(())), Err("a: the stream is over: it panicked"), Ok(()), Ready(None)
+        Ready(Ok(())), Err("a: the stream panicked: push"), Ok(()), Ready(None), Ready(Ok(())), Err("a: the stream is over: it panicked"), Ok(()), Ready(None)
+        Ready(Ok(())), Ok(()), Err("a: the stream panicked: finish"), Ready(None), Ready(Ok(())), Err("a: the stream is over: it panicked"), Ok(()), Ready(None)
+        Ready(Ok(())), Ok(()), Ok(()), Ready(Some(Err("a: the stream panicked: poll_next"))), Ready(Ok(())), Err("a: the stream is over: it panicked"), Ok(()), Ready(None)
+        Ready(Ok(())), Ok(()), Ok(()), Pending, Ready(Ok(())), Ok(()), Ok(()), Pending
+        Ready(Ok(())), Err("a: deaf"), Ok(()), Pending, Ready(Ok(())), Err("a: deaf"), Ok(()), Pending
+    "#]].assert_eq(&said);
+    assert_eq!(row(&host, "a").in_flight, 0);
+}
+
+/// Futures and answers of a plugin are dropped on their caller's thread.
+#[tokio::test]
+async fn what_panics_when_it_is_dropped_harms_nobody() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            assert!(std::thread::panicking(), "boom");
+        }
+    }
+    let plug = Plug::new("a")
+        .tool("late", |_, _| {
+            let bomb = Bomb;
+            async move {
+                let _bomb = bomb;
+                std::future::pending().await
+            }
+        })
+        .provides(provider("p", |_| {
+            let bomb = Bomb;
+            Box::pin(futures_util::stream::poll_fn(move |_| {
+                let _ = &bomb;
+                Poll::Pending
+            }))
+        }));
+    let host = started("[plugins]\ncall_timeout_ms = 20\n", [plug]).await;
+    assert_eq!(call(&host, "late").await.unwrap_err().code(), Code::EXECUTION_TIMEOUT);
+    let mut asked = Box::pin(call(&host, "late"));
+    assert!(asked.as_mut().now_or_never().is_none());
+    drop(asked);
+    drop(chat(&host).await.unwrap());
+    assert_eq!(row(&host, "a").in_flight, 0);
+    within(host.shutdown()).await;
+}
