@@ -21,6 +21,11 @@ mod catalog;
 mod cli;
 mod cmd;
 mod exit;
+#[cfg(feature = "http")]
+mod http;
+#[cfg(not(feature = "http"))]
+#[path = "http_disabled.rs"]
+mod http;
 mod logs;
 mod models;
 mod output;

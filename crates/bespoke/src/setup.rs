@@ -11,6 +11,7 @@ use crate::{
     catalog::CATALOG,
     cli::{Fetching, Global},
     exit::{Exit, Failure, Result},
+    http,
     logs,
     models::{Consent, Models},
     output::Out,
@@ -44,7 +45,7 @@ impl Setup {
         logs::start(global.log_level.name(), &paths.logs());
         let (agent, voice) = sections(&config)?;
         let models = Models::new(&paths);
-        let host = Host::builder()
+        let host = http::give(Host::builder())
             .config(config)
             .plugins(bespoke_plugin_api::compiled_in())
             .models(Arc::new(models.clone()))
