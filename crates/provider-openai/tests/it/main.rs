@@ -1,0 +1,3 @@
+//! The plugin against servers: one in memory, scripted ones on loopback behind the real client, and a real one.
+
+mod memory;
