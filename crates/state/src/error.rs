@@ -1,6 +1,10 @@
 //! What can go wrong with the file and what is in it, each with the next command.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use bespoke_plugin_api::{Code, Error, Timestamp};
 
@@ -121,17 +125,14 @@ impl StateError {
     /// The command that would help.
     pub fn help(&self) -> Option<String> {
         Some(match self {
-            StateError::Io { path, .. } | StateError::ReadOnly { path, .. } => {
-                format!("ls -ld {0} {1}; or use another folder: export BESPOKE_HOME=/a/folder", folder(path), path.display())
-            }
+            StateError::Io { path, .. } | StateError::ReadOnly { path, .. } => format!("ls -ld {} {}", folder(path), word(path)),
             StateError::Newer { .. } => "use the newer program, or another folder: export BESPOKE_HOME=/a/folder".to_owned(),
-            StateError::Foreign { path } | StateError::Damaged { path, .. } => format!(
-                "mkdir -p {0}/broken && mv {1}* {0}/broken/    (a new file is begun then; `sqlite3 OLD .recover` may read the old one)",
-                folder(path),
-                path.display()
-            ),
-            StateError::Full { path } => format!("df -h {}; bespoke sessions delete --older-than 30", folder(path)),
-            StateError::Busy { path, .. } => format!("fuser {}", path.display()),
+            // Out of the way, with its log: the next run begins a new one.
+            StateError::Foreign { path } | StateError::Damaged { path, .. } => {
+                format!("mkdir -p {0}/broken && mv {1}* {0}/broken/", folder(path), word(path))
+            }
+            StateError::Full { path } => format!("df -h {}", folder(path)),
+            StateError::Busy { path, .. } => format!("fuser {}", word(path)),
             StateError::Unknown { .. } | StateError::Ambiguous { .. } | StateError::Gone { .. } => "bespoke sessions list".to_owned(),
             StateError::Continued { session, .. } => format!("bespoke sessions show {session}"),
             StateError::TooLarge { .. } | StateError::Import(_) | StateError::Database { .. } => return None,
@@ -144,8 +145,15 @@ impl StateError {
     }
 }
 
-fn folder(path: &std::path::Path) -> String {
-    path.parent().unwrap_or(path).display().to_string()
+fn folder(path: &Path) -> String {
+    word(path.parent().unwrap_or(path))
+}
+
+/// A path as a shell takes it.
+fn word(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_alphanumeric() || "/._-+:@%".contains(c);
+    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }
 
 impl From<StateError> for Error {

@@ -14,6 +14,9 @@ use crate::{error::StateError, schema};
 /// How long an access waits for another process.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long emptying the log waits for readers in other processes: what is deleted is overwritten in any case.
+const PATIENCE_WITH_READERS: Duration = Duration::from_millis(200);
+
 /// Prepared statements that a connection keeps: as many as this crate has.
 const STATEMENTS: usize = 64;
 
@@ -113,8 +116,10 @@ impl State {
             let mut vacuum = connection.prepare("PRAGMA incremental_vacuum")?;
             let mut pages = vacuum.query([])?;
             while pages.next()?.is_some() {}
+            connection.busy_timeout(PATIENCE_WITH_READERS)?;
             connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
         })();
+        let left = left.and_then(|left| connection.busy_timeout(PATIENCE).map(|()| left));
         let left = left.map_err(|error| Fault::from(error).told(&self.inner.path))?;
         for copy in schema::copies(&self.inner.path) {
             fs::remove_file(&copy).map_err(|source| StateError::Io { what: "remove", path: copy.clone(), source })?;
@@ -257,5 +262,72 @@ fn write_ahead(connection: &Connection, path: &Path) -> Result<(), rusqlite::Err
             }
             Err(error) => return Err(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bespoke_plugin_api::{Code, Error, Message};
+
+    use super::*;
+    use crate::Meta;
+
+    fn opened() -> (tempfile::TempDir, State) {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::open(folder.path().join("state.db")).unwrap();
+        (folder, state)
+    }
+
+    #[test]
+    fn a_full_disk_is_told_and_takes_nothing_with_it() {
+        let (_folder, state) = opened();
+        let id = state.create(&Meta::default()).unwrap().id().to_owned();
+        let journal = state.journal(&id).unwrap();
+        journal.append(&id, 0, &Message::user("hello")).unwrap();
+        let pages: i64 = state.connection().query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
+        state.connection().pragma_update(None, "max_page_count", pages + 2).unwrap();
+        let long = Message::assistant("x".repeat(1 << 20));
+        let error = journal.append(&id, 1, &long).unwrap_err();
+        assert_eq!((error.code(), error.is_retryable()), (Code::RESOURCE_EXHAUSTED, true));
+        assert!(error.message().ends_with("state.db: the disk is full") && error.help().unwrap().starts_with("df -h "), "{error:?}");
+        // With room again, the same session goes on.
+        state.connection().pragma_update(None, "max_page_count", 1 << 20).unwrap();
+        journal.append(&id, 1, &long).unwrap();
+        state.check().unwrap();
+    }
+
+    #[test]
+    fn what_may_not_be_written_is_told() {
+        let (_folder, state) = opened();
+        state.connection().pragma_update(None, "query_only", true).unwrap();
+        let error = state.create(&Meta::default()).unwrap_err();
+        assert!(matches!(error, StateError::ReadOnly { .. }), "{error}");
+        assert_eq!(Error::from(error).code(), Code::INTERNAL_ERROR);
+    }
+
+    #[test]
+    fn a_panic_inside_leaves_nothing_half_done_and_no_dead_lock() {
+        let (_folder, state) = opened();
+        let id = state.create(&Meta::default()).unwrap().id().to_owned();
+        let panicking = state.clone();
+        let thread = std::thread::spawn(move || {
+            panicking.write(|tx| -> Result<(), Fault> {
+                tx.execute("DELETE FROM sessions", [])?;
+                panic!("in the middle");
+            })
+        });
+        assert!(thread.join().is_err());
+        assert_eq!(state.find(&id).unwrap().id, id);
+        state.rename(&id, "still here").unwrap();
+    }
+
+    #[test]
+    fn another_process_is_not_waited_for_for_ever() {
+        let (_folder, state) = opened();
+        let other = State::open(state.path()).unwrap();
+        state.connection().busy_timeout(Duration::ZERO).unwrap();
+        let error = other.write(|_| Ok(state.create(&Meta::default()).unwrap_err())).unwrap();
+        assert!(matches!(error, StateError::Busy { .. }) && error.is_retryable(), "{error}");
+        state.create(&Meta::default()).unwrap();
     }
 }

@@ -1,5 +1,7 @@
 //! The file and what is in it, over real SQLite files in folders of their own.
 
 mod file;
+mod kill;
 mod kit;
 mod sessions;
+mod values;
