@@ -1,0 +1,308 @@
+//! `sessions`: the conversations that are kept; listed, shown, exported, taken in, named, deleted.
+
+use std::{
+    fs,
+    io::{self, Read, Write},
+    path::Path,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use bespoke_plugin_api::{Role, Timestamp};
+use bespoke_state::{Filter, Format, Kept, State, StateError, Summary, iso};
+use serde_json::{Value, json};
+
+use crate::{
+    cli::{ExportFormat, Sessions},
+    exit::{Exit, Failure, Result},
+    output::{self, Style},
+    setup::Setup,
+};
+
+/// Larger than any conversation; what is larger is something else.
+const LONGEST_IMPORT: u64 = 256 << 20;
+
+pub(crate) fn run(setup: &Setup, verb: Sessions) -> Result<()> {
+    match verb {
+        Sessions::List { limit } => list(setup, limit),
+        Sessions::Show { id } => show(setup, &id),
+        Sessions::Export { id, format, output, force } => export(setup, &id, format, output.as_deref(), force),
+        Sessions::Import { file } => import(setup, &file),
+        Sessions::Rename { id, title } => {
+            let id = with(setup, &id)?.rename(&id, &title)?;
+            setup.out.note(if title.trim().is_empty() { format!("{id} has no name any more") } else { format!("{id} is named") });
+            Ok(())
+        }
+        Sessions::Delete { ids, all, older_than, yes, dry_run } => {
+            let chosen = match (all, older_than) {
+                (false, None) => Chosen::Ids(&ids),
+                (_, days) => Chosen::OlderThan(days.unwrap_or(0)),
+            };
+            delete(setup, chosen, yes, dry_run)
+        }
+    }
+}
+
+fn list(setup: &Setup, limit: u32) -> Result<()> {
+    let out = setup.out;
+    // One more than is shown tells whether there are more.
+    let mut sessions = match opened(setup)? {
+        Some(state) => state.list(&Filter::default(), limit.saturating_add(1), 0)?,
+        None => Vec::new(),
+    };
+    let more = sessions.len() > limit as usize;
+    sessions.truncate(limit as usize);
+    if out.json {
+        out.json(&sessions, true)?;
+    } else if sessions.is_empty() && !more {
+        out.line("no conversation is kept yet")?;
+        out.note("  try: bespoke chat");
+    } else {
+        let now = now();
+        let row = |s: &Summary| {
+            let tokens = s.usage.total();
+            let tokens = if tokens == 0 { String::new() } else { tokens.to_string() };
+            vec![s.id.clone(), ago(now, s.updated), s.length.to_string(), tokens, s.channel.clone().unwrap_or_default(), s.title.clone()]
+        };
+        let rows: Vec<_> = sessions.iter().map(row).collect();
+        out.table(&["ID", "CHANGED", "MESSAGES", "TOKENS", "CHANNEL", "TITLE"], &rows)?;
+    }
+    if more {
+        out.note(format!("these are the latest {limit}; there are more\n  try: bespoke sessions list --limit {}", limit.saturating_mul(10).max(10)));
+    }
+    Ok(())
+}
+
+fn show(setup: &Setup, id: &str) -> Result<()> {
+    let state = with(setup, id)?;
+    let out = setup.out;
+    if out.json {
+        return out.json(&parsed(&state.export(id, Format::Json)?)?, true);
+    }
+    let Kept { summary: s, messages, .. } = state.show(id)?;
+    let line = |key: &str, value: &str| if value.is_empty() { Ok(()) } else { out.line(format!("{key:<9} {}", visible(value))) };
+    out.line(format!("{} {}", out.paint(Style::Bold, &s.id), visible(&s.title)))?;
+    line("begun", &iso(s.created))?;
+    line("changed", &format!("{} ({})", iso(s.updated), ago(now(), s.updated)))?;
+    line("over", &[s.channel.as_deref(), s.chat.as_deref()].into_iter().flatten().collect::<Vec<_>>().join(" "))?;
+    line("answered", &[s.provider.as_deref(), s.model.as_deref()].into_iter().flatten().collect::<Vec<_>>().join(" "))?;
+    if s.usage.total() > 0 {
+        let u = s.usage;
+        line("tokens", &format!("{} read ({} of them cached), {} written", u.prompt_tokens, u.cached_tokens, u.completion_tokens))?;
+    }
+    for (_, message) in &messages {
+        let (who, style) = match message.role {
+            Role::User => ("user", Style::Green),
+            Role::Assistant => ("assistant", Style::Yellow),
+            Role::Tool => ("tool", Style::Dim),
+            _ => ("system", Style::Dim),
+        };
+        out.line("")?;
+        out.line(out.paint(style, who))?;
+        if !message.text.is_empty() {
+            out.line(visible(message.text.trim_end()))?;
+        }
+        for call in &message.tool_calls {
+            out.line(visible(&format!("→ {} {}", call.name, call.args)))?;
+        }
+    }
+    Ok(())
+}
+
+fn export(setup: &Setup, id: &str, format: ExportFormat, output: Option<&Path>, force: bool) -> Result<()> {
+    let format = match format {
+        ExportFormat::Json => Format::Json,
+        ExportFormat::Jsonl => Format::Jsonl,
+        ExportFormat::Markdown => Format::Markdown,
+    };
+    let text = with(setup, id)?.export(id, format)?;
+    match output {
+        None => setup.out.text(&text),
+        Some(path) => {
+            written(path, &text, force)?;
+            setup.out.note(format!("written to {}", path.display()));
+            Ok(())
+        }
+    }
+}
+
+/// A whole file or none, for the user alone; one that is there stays unless it may be replaced.
+fn written(path: &Path, text: &str, force: bool) -> Result<()> {
+    let failed = |e: io::Error| Failure::failed(format!("{}: {e}", path.display()));
+    let taken = || {
+        Failure::new(Exit::Conflict, format!("{}: it is there already", path.display())).help("the same with --force, or another name")
+    };
+    if !force && path.exists() {
+        return Err(taken());
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+    file.write_all(text.as_bytes()).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
+    let placed = if force { file.persist(path) } else { file.persist_noclobber(path) };
+    match placed {
+        Ok(_) => Ok(()),
+        Err(e) if e.error.kind() == io::ErrorKind::AlreadyExists => Err(taken()),
+        Err(e) => Err(failed(e.error)),
+    }
+}
+
+fn import(setup: &Setup, path: &Path) -> Result<()> {
+    let failed = |e: io::Error| {
+        let exit = if e.kind() == io::ErrorKind::NotFound { Exit::NotFound } else { Exit::Failed };
+        Failure::new(exit, format!("{}: {e}", path.display()))
+    };
+    let mut text = String::new();
+    fs::File::open(path).map_err(failed)?.take(LONGEST_IMPORT + 1).read_to_string(&mut text).map_err(failed)?;
+    if text.len() as u64 > LONGEST_IMPORT {
+        return Err(Failure::failed(format!("{}: no conversation is larger than {}", path.display(), output::bytes(LONGEST_IMPORT))));
+    }
+    let id = State::open(setup.paths.state())?.import(&text).map_err(|error| match error {
+        StateError::Import(_) => Failure::new(Exit::Usage, format!("{}: {error}", path.display())).help("bespoke sessions export --help"),
+        other => other.into(),
+    })?;
+    if setup.out.json { setup.out.json(&json!({ "id": id }), true) } else { setup.out.line(id) }
+}
+
+/// Which sessions are to go.
+enum Chosen<'a> {
+    Ids(&'a [String]),
+    /// Not changed for so many days; 0 means all.
+    OlderThan(u32),
+}
+
+fn delete(setup: &Setup, chosen: Chosen<'_>, yes: bool, dry_run: bool) -> Result<()> {
+    let out = setup.out;
+    let (state, found) = match (opened(setup)?, &chosen) {
+        (Some(state), Chosen::Ids(ids)) => {
+            let mut found = ids.iter().map(|id| state.find(id)).collect::<Result<Vec<_>, _>>()?;
+            found.sort_by(|a, b| a.id.cmp(&b.id));
+            found.dedup_by(|a, b| a.id == b.id);
+            (Some(state), found)
+        }
+        (Some(state), Chosen::OlderThan(days)) => {
+            let all = Filter::default().unused();
+            let filter = if *days == 0 { all } else { all.before(before(*days)) };
+            let found = state.list(&filter, u32::MAX, 0)?;
+            (Some(state), found)
+        }
+        (None, Chosen::Ids(ids)) => return Err(unknown(ids.first().map_or("", String::as_str))),
+        (None, Chosen::OlderThan(_)) => (None, Vec::new()),
+    };
+    let (ids, count) = (found.iter().map(|s| s.id.as_str()).collect::<Vec<_>>(), found.len());
+    let conversations = if count == 1 { "1 conversation".to_owned() } else { format!("{count} conversations") };
+    let (Some(state), false) = (state, dry_run || found.is_empty()) else {
+        if out.json {
+            return out.json(&json!({ "deleted": [], "would_delete": ids }), true);
+        }
+        for s in &found {
+            out.line(format!("{}  {}", s.id, s.title))?;
+        }
+        out.note(if count == 0 { "there is nothing to delete".to_owned() } else { format!("{conversations} would be deleted") });
+        return Ok(());
+    };
+    if !yes {
+        if !output::can_ask() {
+            let message = format!("{conversations} would be deleted for good, and nobody can be asked here");
+            return Err(Failure::new(Exit::Consent, message).help("the same with --yes, or first with --dry-run"));
+        }
+        for s in &found {
+            out.note(format!("{}  {}", s.id, s.title));
+        }
+        if !output::ask(&format!("Delete {conversations} for good?"))? {
+            return Err(Failure::new(Exit::Consent, "nothing was deleted"));
+        }
+    }
+    let deleted = state.delete(&ids)?;
+    if out.json {
+        out.json(&json!({ "deleted": ids, "erased": deleted.erased }), true)?;
+    } else {
+        out.note(format!("{conversations} deleted"));
+    }
+    if !deleted.erased {
+        out.note("another program is reading: what was said goes from state.db-wal when it has ended");
+    }
+    Ok(())
+}
+
+/// What is kept; `None` while nothing is. A look does not make the file.
+fn opened(setup: &Setup) -> Result<Option<State>> {
+    let path = setup.paths.state();
+    if fs::symlink_metadata(&path).is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
+        return Ok(None);
+    }
+    Ok(Some(State::open(path)?))
+}
+
+/// What is kept, for whoever asks for a certain session.
+fn with(setup: &Setup, id: &str) -> Result<State> {
+    opened(setup)?.ok_or_else(|| unknown(id))
+}
+
+fn unknown(id: &str) -> Failure {
+    Failure::new(Exit::NotFound, format!("there is no session `{id}`: no conversation is kept yet")).help("bespoke chat")
+}
+
+fn parsed(text: &str) -> Result<Value> {
+    serde_json::from_str(text).map_err(|e| Failure::failed(e.to_string()))
+}
+
+/// A text without what a terminal would obey: tools and models may say anything.
+fn visible(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && !matches!(c, '\n' | '\t') { '\u{FFFD}' } else { c }).collect()
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    Timestamp(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+}
+
+fn before(days: u32) -> Timestamp {
+    const DAY_MICROS: u64 = 24 * 60 * 60 * 1_000_000;
+    Timestamp(now().0.saturating_sub(u64::from(days) * DAY_MICROS))
+}
+
+/// `5 min ago`; after a month, the day.
+fn ago(now: Timestamp, then: Timestamp) -> String {
+    let seconds = now.0.saturating_sub(then.0) / 1_000_000;
+    match seconds {
+        0..60 => "just now".to_owned(),
+        60..3_600 => format!("{} min ago", seconds / 60),
+        3_600..86_400 => format!("{} h ago", seconds / 3_600),
+        86_400..172_800 => "yesterday".to_owned(),
+        172_800..2_592_000 => format!("{} days ago", seconds / 86_400),
+        _ => iso(then).chars().take(10).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_told_by_how_long_ago_they_were() {
+        let then = Timestamp(1_795_166_615_000_000);
+        let after = |seconds: u64| ago(Timestamp(then.0 + seconds * 1_000_000), then);
+        assert_eq!(
+            [0, 59, 60, 3_599, 3_600, 86_399, 86_400, 172_800, 2_591_999, 2_592_000].map(after),
+            ["just now", "just now", "1 min ago", "59 min ago", "1 h ago", "23 h ago", "yesterday", "2 days ago", "29 days ago", "2026-11-20"]
+        );
+        assert_eq!(ago(Timestamp(0), then), "just now", "a clock that was set back");
+    }
+
+    #[test]
+    fn a_terminal_is_told_nothing_that_it_would_obey() {
+        assert_eq!(visible("a\x1b[31mb\r\n\tc\x07\u{9b}2J"), "a\u{FFFD}[31mb\u{FFFD}\n\tc\u{FFFD}\u{FFFD}2J");
+    }
+
+    #[test]
+    fn a_file_is_replaced_only_where_that_is_wanted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.json");
+        written(&path, "one", false).unwrap();
+        assert_eq!(written(&path, "two", false).unwrap_err().exit, Exit::Conflict);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "one");
+        written(&path, "two", true).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "two");
+        assert!(written(&folder.path().join("no/a.json"), "x", true).is_err());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left behind");
+    }
+}
