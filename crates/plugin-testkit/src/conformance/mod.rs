@@ -32,6 +32,7 @@ pub struct Conformance {
     channel_messages: usize,
     slow_tool: Option<(String, Value)>,
     slow_chat: Option<ChatRequest>,
+    clock: Clock,
     prepare: Arc<dyn Fn(&TestHost) + Send + Sync>,
 }
 
@@ -66,6 +67,7 @@ impl Conformance {
             channel_messages: 0,
             slow_tool: None,
             slow_chat: None,
+            clock: Clock::Jump,
             prepare: Arc::new(|_| ()),
         }
     }
@@ -133,6 +135,14 @@ impl Conformance {
         self
     }
 
+    /// With another clock for the script, instead of one by which every wait ends at once: a plugin that races its work against a
+    /// limit of time takes [`Clock::Manual`], which stands still.
+    #[must_use]
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
     /// With a host that is told more: secrets, scripted answers.
     #[must_use]
     pub fn host(mut self, prepare: impl Fn(&TestHost) + Send + Sync + 'static) -> Self {
@@ -159,7 +169,7 @@ impl Conformance {
     }
 
     fn transcript(&self, tier: Tier) -> Result<Vec<u8>, String> {
-        let running = self.start(tier, Clock::Jump)?;
+        let running = self.start(tier, self.clock)?;
         let steps = script::run(self, &running)?;
         serde_json::to_vec(&steps).map_err(|e| e.to_string())
     }
