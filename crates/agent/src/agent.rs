@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use bespoke_host::Host;
-use bespoke_plugin_api::{CallCx, FinishReason, Hook, HookEvent, Kind, Result, ToolCall, ToolOutput, Usage};
+use bespoke_plugin_api::{CallCx, FinishReason, Hook, HookEvent, Kind, Result, ToolCall, ToolOutput, ToolSpec, Usage};
 
-use crate::{AgentConfig, Session, limit, turn::Work};
+use crate::{AgentConfig, Session, limit, tools, turn::Work};
 
 /// Answers users. Cheap to clone; holds no conversation, so many sessions may have their turns at once.
 #[derive(Debug, Clone)]
@@ -87,6 +87,11 @@ impl Agent {
     /// The providers that it would ask, in order: names, with a model where one is asked for.
     pub fn providers(&self) -> Vec<String> {
         if self.config.provider.is_empty() { self.host.default_names(Kind::Provider) } else { self.config.provider.clone() }
+    }
+
+    /// The tools that it offers to models that can call some.
+    pub fn tools(&self) -> Vec<ToolSpec> {
+        tools::offered(&self.host, self.config.tools.as_deref())
     }
 
     /// Answers one input. Text goes to `on_event` as it comes; the session has the whole turn afterwards. After an error the

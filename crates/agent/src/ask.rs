@@ -76,7 +76,7 @@ impl Work<'_> {
             return Ok(model.clone());
         }
         let models = provider.call(self.cx, |p, cx| async move { p.models(&cx).await });
-        let models = self.in_time(name, provider.plugin(), models).await?;
+        let models = in_time(self.silence(), name, provider.plugin(), models).await?;
         let model = choose(name, &models, wanted)?.clone();
         self.models.insert(entry.to_owned(), model.clone());
         Ok(model)
@@ -171,15 +171,15 @@ impl Work<'_> {
     ) -> Result<()> {
         let asked: u64 = request.messages.iter().map(estimate).chain(request.tools.iter().map(weight)).sum();
         let mut heard = 0;
-        let (cx, plugin) = (self.cx, provider.plugin());
+        let (cx, plugin, silence) = (self.cx, provider.plugin(), self.silence());
         let stream = provider.call_leased(cx, |p, cx| async move { p.chat(&cx, request).await });
-        let mut stream = self.in_time(name, plugin, stream).await?;
+        let mut stream = in_time(silence, name, plugin, stream).await?;
         loop {
             // An answer that is there at once, all of it, must not keep the end of the turn from being seen.
             cx.check()?;
             tokio::task::consume_budget().await;
             let next = async { Ok(stream.next().await) };
-            match self.in_time(name, plugin, next).await? {
+            match in_time(silence, name, plugin, next).await? {
                 Some(Ok(ChatDelta::Text { text, .. })) if text.is_empty() => {}
                 Some(Ok(ChatDelta::Text { text, .. })) => {
                     heard += text.len();
@@ -201,12 +201,8 @@ impl Work<'_> {
         }
     }
 
-    async fn in_time<T>(&self, name: &str, plugin: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
-        let silence = Duration::from_millis(self.agent.config().silence_ms);
-        tokio::time::timeout(silence, work).await.unwrap_or_else(|_| {
-            let message = format!("{name} said nothing for {} s", silence.as_secs_f32());
-            Err(Error::new(Code::EXECUTION_TIMEOUT, message).retryable().with_plugin(plugin))
-        })
+    fn silence(&self) -> Duration {
+        Duration::from_millis(self.agent.config().silence_ms)
     }
 
     /// What the model is shown: the system prompt, and of the history what fits beside it.
@@ -244,6 +240,13 @@ impl Work<'_> {
         }
         Ok(())
     }
+}
+
+async fn in_time<T>(silence: Duration, name: &str, plugin: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::time::timeout(silence, work).await.unwrap_or_else(|_| {
+        let message = format!("{name} said nothing for {} s", silence.as_secs_f32());
+        Err(Error::new(Code::EXECUTION_TIMEOUT, message).retryable().with_plugin(plugin))
+    })
 }
 
 /// What of an answer matters here.

@@ -43,6 +43,11 @@ impl Session {
         Session { id: id.into(), messages: Vec::new(), usage: Usage::default(), journal: None, announced: false }
     }
 
+    /// A conversation in which this was said already, kept nowhere.
+    pub fn of(id: impl Into<String>, messages: Vec<Message>) -> Self {
+        Session { announced: !messages.is_empty(), messages, ..Session::new(id) }
+    }
+
     /// A conversation as a journal has it: `messages` are stored already, what comes now will be.
     pub fn kept(id: impl Into<String>, messages: Vec<Message>, usage: Usage, journal: Arc<dyn Journal>) -> Self {
         let announced = !messages.is_empty();
@@ -74,6 +79,17 @@ impl Session {
     /// When the journal cannot.
     pub fn clear(&mut self) -> Result<()> {
         self.truncate(0)
+    }
+
+    /// Forgets the last turn, and gives back what the user said in it; `None` when nothing was said yet.
+    ///
+    /// # Errors
+    /// When the journal cannot.
+    pub fn undo(&mut self) -> Result<Option<String>> {
+        let Some(at) = self.messages.iter().rposition(|m| m.role == Role::User) else { return Ok(None) };
+        let input = std::mem::take(&mut self.messages[at].text);
+        self.truncate(at)?;
+        Ok(Some(input))
     }
 
     fn push(&mut self, message: Message) -> Result<()> {
@@ -297,6 +313,18 @@ mod tests {
                 assert_eq!(window, &session.messages[16 - 4 * turns as usize..], "{budget}");
             }
         }
+    }
+
+    #[test]
+    fn a_turn_is_undone_as_a_whole() {
+        let mut session = session();
+        let whole = session.messages.clone();
+        assert!(session.undo().unwrap().is_some_and(|input| input.starts_with("question 3")));
+        assert_eq!(session.messages, whole[..12]);
+        for _ in 0..3 {
+            assert!(session.undo().unwrap().is_some());
+        }
+        assert_eq!((session.undo().unwrap(), session.messages.len()), (None, 0));
     }
 
     #[test]

@@ -43,7 +43,7 @@ impl<'a> Work<'a> {
     pub(crate) async fn run(&mut self, input: &str) -> Result<()> {
         let input = self.receive(input).await?;
         self.draft.push(Message::user(input))?;
-        let offered = tools::offered(self.agent.host(), self.agent.config().tools.as_deref());
+        let offered = self.agent.tools();
         let most = self.agent.config().max_tool_steps;
         for round in 0.. {
             // After the last round the model has to answer with what it has.

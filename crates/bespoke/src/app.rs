@@ -8,6 +8,7 @@ use crate::{
     cli::{Cli, Verb},
     cmd,
     exit::{Exit, Failure, Result},
+    logs,
     output::{Out, closed},
 };
 
@@ -44,6 +45,7 @@ impl App {
             return Exit::Failed.into();
         }
         decline_telemetry();
+        logs::redact_panics();
         match self.dispatch() {
             Ok(()) => Exit::Ok.into(),
             Err(failure) => {

@@ -48,8 +48,18 @@ pub(crate) const CATALOG: &[Known] = &[
         ],
         description: "Scripted, deterministic plugins of every kind, for tests. Not for use: it does not think, hear or speak.",
     },
-    Known { id: "fetch", package: "bespoke-tool-fetch", provides: &[(Kind::Tool, "fetch")], description: "Says again what it is told." },
-    Known { id: "files", package: "bespoke-tool-files", provides: &[(Kind::Tool, "files")], description: "Says again what it is told." },
+    Known {
+        id: "fetch",
+        package: "bespoke-tool-fetch",
+        provides: &[(Kind::Tool, "fetch")],
+        description: "Fetches a page of the web for the model, from the hosts that the user names, as text.",
+    },
+    Known {
+        id: "files",
+        package: "bespoke-tool-files",
+        provides: &[(Kind::Tool, "list_files"), (Kind::Tool, "read_file"), (Kind::Tool, "find_files"), (Kind::Tool, "write_file")],
+        description: "Lets the model list, read, search and write files inside one folder.",
+    },
     Known {
         id: "flite",
         package: "bespoke-tts-flite",
@@ -65,10 +75,15 @@ pub(crate) const CATALOG: &[Known] = &[
     Known {
         id: "openai",
         package: "bespoke-provider-openai",
-        provides: &[(Kind::Provider, "openai")],
-        description: "Answers with what the user said.",
+        provides: &[(Kind::Provider, "openai"), (Kind::Stt, "openai"), (Kind::Tts, "openai"), (Kind::Embedder, "openai")],
+        description: "Chat, hearing, speech and vectors from any server that speaks the OpenAI protocol, the one of OpenAI or your own.",
     },
-    Known { id: "shell", package: "bespoke-tool-shell", provides: &[(Kind::Tool, "shell")], description: "Says again what it is told." },
+    Known {
+        id: "shell",
+        package: "bespoke-tool-shell",
+        provides: &[(Kind::Tool, "run_program")],
+        description: "Lets the model run programs that the user has named, without a shell.",
+    },
     Known {
         id: "silero",
         package: "bespoke-vad-silero",

@@ -33,6 +33,9 @@ pub(crate) struct Global {
     /// Print data as JSON
     #[arg(long, global = true)]
     pub(crate) json: bool,
+    /// Say nothing on stderr but errors
+    #[arg(long, short = 'q', global = true)]
+    pub(crate) quiet: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -69,10 +72,14 @@ pub(crate) enum Verb {
     #[command(after_help = "Examples:\n  bespoke say question.wav\n  bespoke say question.wav --out answer.wav --json")]
     Say(Say),
     /// Ask one question
-    #[command(after_help = "Examples:\n  bespoke ask \"What is the capital of France?\"\n  cat notes.txt | bespoke ask \"Sum this up\"")]
+    #[command(
+        after_help = "Examples:\n  bespoke ask \"What is the capital of France?\"\n  cat notes.txt | bespoke ask \"Sum this up\"\n  bespoke ask --provider smol --no-tools \"Who wrote Faust?\"\n  bespoke ask --continue \"And who wrote it down?\""
+    )]
     Ask(Ask),
     /// Talk with the agent on this terminal
-    #[command(after_help = "Examples:\n  bespoke chat\n  printf 'What is the capital of Italy?\\nAnd of Spain?\\n' | bespoke chat")]
+    #[command(
+        after_help = "Examples:\n  bespoke chat\n  bespoke chat --continue                go on where the last one ended\n  printf 'What is the capital of Italy?\\nAnd of Spain?\\n' | bespoke chat\n  bespoke chat --json                    a message a line in, events a line out"
+    )]
     Chat(Chat),
     /// Find speech in WAV files
     #[command(
@@ -88,6 +95,9 @@ pub(crate) enum Verb {
     /// Plugins: what there is, how it does, what it needs
     #[command(subcommand)]
     Plugin(Plugin),
+    /// Conversations that are kept: look at them, take them along, delete them
+    #[command(subcommand)]
+    Sessions(Sessions),
     /// Model files: what plugins need, what is here
     #[command(after_help = "Examples:\n  bespoke models\n  bespoke models --json")]
     Models,
@@ -143,11 +153,50 @@ pub(crate) struct Ask {
     /// The question; what is piped in follows it
     pub(crate) text: Option<String>,
     #[command(flatten)]
+    pub(crate) answering: Answering,
+    #[command(flatten)]
+    pub(crate) kept: Keeping,
+    #[command(flatten)]
     pub(crate) fetching: Fetching,
+}
+
+/// Who answers, and how, in place of what the configuration says.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Answering {
+    /// Ask this provider, and no other
+    #[arg(long, value_name = "NAME[:MODEL]")]
+    pub(crate) provider: Option<String>,
+    /// Instructions that stand before the conversation
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) system: Option<String>,
+    /// Tools that the model may call, by their names or their plugins'
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub(crate) tools: Vec<String>,
+    /// The model may call no tools
+    #[arg(long, conflicts_with = "tools")]
+    pub(crate) no_tools: bool,
+}
+
+/// Which conversation is gone on with. One of `chat` is kept; a question is not, unless it belongs to one.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Keeping {
+    /// Go on with this conversation: its id, or the beginning or the end of it
+    #[arg(long, value_name = "ID", conflicts_with_all = ["continue", "forget"])]
+    pub(crate) session: Option<String>,
+    /// Go on with the latest conversation of this verb
+    #[arg(long, short = 'c', conflicts_with = "forget")]
+    pub(crate) r#continue: bool,
+    /// Keep nothing of this conversation
+    #[arg(long)]
+    pub(crate) forget: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Chat {
+    #[command(flatten)]
+    pub(crate) answering: Answering,
+    #[command(flatten)]
+    pub(crate) kept: Keeping,
     #[command(flatten)]
     pub(crate) fetching: Fetching,
 }
@@ -245,18 +294,103 @@ pub(crate) enum Plugin {
 }
 
 #[derive(Debug, Subcommand)]
+#[cfg_attr(not(feature = "state"), expect(dead_code, reason = "there is nothing to look at"))]
+pub(crate) enum Sessions {
+    /// The latest ones
+    #[command(after_help = "Examples:\n  bespoke sessions list\n  bespoke sessions list --json --limit 1000 | jq -r '.[].id'")]
+    List {
+        /// At most so many
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        limit: u32,
+    },
+    /// One of them, with what was said
+    #[command(
+        after_help = "Examples:\n  bespoke sessions show 20261120-093015-7f3a\n  bespoke sessions show 7f3a                 a beginning or an end of its id will do"
+    )]
+    Show {
+        /// Its id, or a beginning or an end of it that fits no other
+        id: String,
+    },
+    /// Write one as a text: JSON can be imported again
+    #[command(
+        after_help = "Examples:\n  bespoke sessions export 7f3a --format markdown\n  bespoke sessions export 7f3a --output talk.json"
+    )]
+    Export {
+        /// Its id, or a beginning or an end of it
+        id: String,
+        /// How it is written
+        #[arg(long, value_enum, default_value_t = ExportFormat::Json)]
+        format: ExportFormat,
+        /// Where it goes; printed when absent
+        #[arg(long, short = 'o', value_name = "FILE")]
+        output: Option<PathBuf>,
+        /// Replace the file if it is there
+        #[arg(long, requires = "output")]
+        force: bool,
+    },
+    /// Take in one that was exported as JSON, and print its id
+    #[command(after_help = "Example:\n  bespoke sessions import talk.json")]
+    Import {
+        /// The file
+        file: PathBuf,
+    },
+    /// Name one
+    #[command(after_help = "Example:\n  bespoke sessions rename 7f3a \"Trip to Paris\"")]
+    Rename {
+        /// Its id, or a beginning or an end of it
+        id: String,
+        /// The name; with an empty one it is called by its first words again
+        title: String,
+    },
+    /// Delete some for good: what was said is overwritten
+    #[command(
+        after_help = "Examples:\n  bespoke sessions delete 7f3a\n  bespoke sessions delete --older-than 30 --dry-run\n  bespoke sessions delete --all --yes"
+    )]
+    Delete {
+        /// Their ids, or beginnings or ends of them
+        #[arg(required_unless_present_any = ["all", "older_than"], conflicts_with_all = ["all", "older_than"])]
+        ids: Vec<String>,
+        /// All of them
+        #[arg(long, conflicts_with = "older_than")]
+        all: bool,
+        /// Those that have not changed for so many days
+        #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..))]
+        older_than: Option<u32>,
+        /// Delete without a question
+        #[arg(long, short = 'y')]
+        yes: bool,
+        /// Only say what would be deleted
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExportFormat {
+    /// One object with everything; it can be imported again
+    Json,
+    /// A message a line
+    Jsonl,
+    /// To be read
+    Markdown,
+}
+
+#[derive(Debug, Subcommand)]
 pub(crate) enum ConfigVerb {
     /// Say what is wrong with it, and where
     Check,
     /// Print the JSON Schema of the whole file
     Schema,
-    /// Print it as it stands; references to secrets are not filled in
+    /// Print it as it is in use, the environment above the file; secrets and what references stand for are not shown
     Show,
     /// Print one value
-    #[command(after_help = "Example:\n  bespoke config get voice.vad")]
+    #[command(after_help = "Examples:\n  bespoke config get voice.vad\n  bespoke config get agent.max_tokens --origin")]
     Get {
         /// Dotted key
         key: String,
+        /// Say where it comes from, too: the file and line, a variable of the environment, or the default
+        #[arg(long)]
+        origin: bool,
     },
     /// Change one value; comments stay
     #[command(
@@ -267,10 +401,40 @@ pub(crate) enum ConfigVerb {
         key: String,
         /// A TOML value; a bare word is taken as text
         value: String,
-        /// Only print the file as it would be
-        #[arg(long)]
-        dry_run: bool,
+        #[command(flatten)]
+        how: Change,
     },
+    /// Remove one value, so that its default holds
+    #[command(after_help = "Example:\n  bespoke config unset agent.max_tokens")]
+    Unset {
+        /// Dotted key
+        key: String,
+        #[command(flatten)]
+        how: Change,
+    },
+    /// Print where the file is
+    #[command(after_help = "Example:\n  bespoke config path")]
+    Path,
+    /// Open the file in $EDITOR, and check it afterwards
+    #[command(after_help = "Example:\n  bespoke config edit")]
+    Edit,
+}
+
+impl ConfigVerb {
+    /// Whether it works on the file itself, so that it has to come before the set-up.
+    pub(crate) fn changes(&self) -> bool {
+        matches!(self, ConfigVerb::Set { .. } | ConfigVerb::Unset { .. } | ConfigVerb::Edit | ConfigVerb::Path)
+    }
+}
+
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Change {
+    /// Only print the file as it would be
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Also when the configuration would be wrong with it
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 #[cfg(test)]

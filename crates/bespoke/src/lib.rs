@@ -20,7 +20,9 @@ mod assets;
 mod catalog;
 mod cli;
 mod cmd;
+mod conversation;
 mod exit;
+mod files;
 #[cfg(feature = "http")]
 mod http;
 #[cfg(not(feature = "http"))]
@@ -32,7 +34,13 @@ mod output;
 mod paths;
 mod plugins;
 mod schema;
+mod secrets;
 mod setup;
+#[cfg(feature = "state")]
+mod state;
+#[cfg(not(feature = "state"))]
+#[path = "state_disabled.rs"]
+mod state;
 
 pub use app::{App, AppInfo};
 

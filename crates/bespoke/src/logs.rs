@@ -1,6 +1,7 @@
 //! Logs: `logs/bespoke.log`, set aside when it is full, and on stderr what `--log-level` asks for; without secrets in both.
 
 use std::{
+    backtrace::{Backtrace, BacktraceStatus},
     borrow::Cow,
     fs::File,
     io::{self, Write},
@@ -8,7 +9,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
-use bespoke_host::Redactor;
+use bespoke_host::{RedactedPieces, Redactor};
 use tracing_subscriber::{
     Layer,
     filter::{LevelFilter, Targets},
@@ -134,6 +135,26 @@ impl<W: Write> Write for Redacting<W> {
 pub(crate) fn clean(text: &str) -> Cow<'_, str> {
     let redactor = REDACTOR.read().unwrap_or_else(PoisonError::into_inner);
     redactor.as_ref().map_or(Cow::Borrowed(text), |redactor| redactor.redact(text))
+}
+
+/// Takes secrets out of a text that is shown piece by piece.
+pub(crate) fn pieces() -> RedactedPieces {
+    let redactor = REDACTOR.read().unwrap_or_else(PoisonError::into_inner);
+    redactor.as_ref().map_or_else(|| Redactor::default().pieces(), Redactor::pieces)
+}
+
+/// From now on a panic is told on stderr without secrets. A plugin's panic is caught later, but told here first.
+pub(crate) fn redact_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let thread = std::thread::current();
+        let backtrace = Backtrace::capture();
+        let mut text = format!("thread '{}' {panic}\n", thread.name().unwrap_or("<unnamed>"));
+        if backtrace.status() == BacktraceStatus::Captured {
+            text += &format!("stack backtrace:\n{backtrace}\n");
+        }
+        // Not through the log: the panic may come from there. Nobody to tell when stderr is closed.
+        let _ = io::stderr().lock().write_all(clean(&text).as_bytes());
+    }));
 }
 
 #[cfg(test)]

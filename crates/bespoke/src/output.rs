@@ -5,7 +5,9 @@ use std::{
     io::{self, IsTerminal, Write},
 };
 
+use bespoke_agent::TurnEvent;
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::{
     exit::{Exit, Failure, Result},
@@ -16,6 +18,7 @@ use crate::{
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Out {
     pub(crate) json: bool,
+    quiet: bool,
     color: bool,
     width: usize,
 }
@@ -32,9 +35,14 @@ pub(crate) enum Style {
 
 impl Out {
     pub(crate) fn new(json: bool) -> Self {
+        Self::with(json, false)
+    }
+
+    /// Without notes if `quiet`.
+    pub(crate) fn with(json: bool, quiet: bool) -> Self {
         let color = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
         let width = terminal_size::terminal_size().map_or(100, |(width, _)| usize::from(width.0));
-        Out { json, color, width }
+        Out { json, quiet, color, width }
     }
 
     /// A line of data.
@@ -42,22 +50,59 @@ impl Out {
         self.text(&format!("{}\n", text.as_ref()))
     }
 
-    /// A piece of data, shown at once.
+    /// A piece of data, shown at once, without secrets.
     pub(crate) fn text(&self, text: &str) -> Result<()> {
+        self.raw(&logs::clean(text))
+    }
+
+    /// A piece of data that holds no secret, such as a path.
+    pub(crate) fn raw(&self, text: &str) -> Result<()> {
         let mut stdout = io::stdout().lock();
         stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(closed)
     }
 
     /// One JSON value: a whole listing, or one line of a stream.
     pub(crate) fn json(&self, value: &impl Serialize, pretty: bool) -> Result<()> {
-        let text = if pretty { serde_json::to_string_pretty(value) } else { serde_json::to_string(value) };
-        self.line(text.map_err(|e| Failure::failed(format!("cannot be written as JSON: {e}")))?)
+        let failed = |e: serde_json::Error| Failure::failed(format!("cannot be written as JSON: {e}"));
+        let written = |value: &Value| if pretty { serde_json::to_string_pretty(value) } else { serde_json::to_string(value) };
+        let text = if pretty { serde_json::to_string_pretty(value) } else { serde_json::to_string(value) }.map_err(failed)?;
+        if matches!(logs::clean(&text), Cow::Borrowed(_)) {
+            return self.raw(&(text + "\n"));
+        }
+        // Only strings are masked, so that it stays JSON: a secret may look like a number.
+        let mut value: Value = serde_json::from_str(&text).map_err(failed)?;
+        clean_strings(&mut value);
+        self.raw(&(written(&value).map_err(failed)? + "\n"))
     }
 
     /// A line for the person.
     pub(crate) fn note(&self, text: impl AsRef<str>) {
+        if self.quiet {
+            return;
+        }
         // Nobody to tell when stderr is closed.
         let _ = writeln!(io::stderr().lock(), "{}", logs::clean(text.as_ref()));
+    }
+
+    /// What happens beside the text of a turn, for the person.
+    pub(crate) fn told(&self, event: &TurnEvent) {
+        match event {
+            TurnEvent::ToolStarted(call) => self.note(self.paint_note(&format!("[{} {}]", call.name, call.args))),
+            TurnEvent::ToolFinished { call, output } if output.is_error => {
+                self.note(self.paint_note(&format!("[{}: {}]", call.name, shortened(&output.to_text()))));
+            }
+            TurnEvent::ProviderFailed { provider, reason, shown } => {
+                let anew = if *shown { ", and begins anew" } else { "" };
+                self.note(self.paint_note(&format!("[{provider} failed, the next one is asked{anew}: {reason}]")));
+            }
+            _ => {}
+        }
+    }
+
+    /// Dimmed, where stderr is a terminal.
+    fn paint_note(&self, text: &str) -> String {
+        let color = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+        if color { format!("\x1b[2m{text}\x1b[0m") } else { text.to_owned() }
     }
 
     pub(crate) fn paint<'t>(&self, style: Style, text: &'t str) -> Cow<'t, str> {
@@ -83,6 +128,28 @@ impl Out {
         self.line(self.paint(Style::Bold, head))?;
         rows.iter().try_for_each(|row| self.line(row))
     }
+}
+
+fn clean_strings(value: &mut Value) {
+    match value {
+        Value::String(text) => *text = logs::clean(text).into_owned(),
+        Value::Array(items) => items.iter_mut().for_each(clean_strings),
+        Value::Object(fields) => {
+            let old = std::mem::take(fields);
+            for (name, mut field) in old {
+                clean_strings(&mut field);
+                fields.insert(logs::clean(&name).into_owned(), field);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// A line of an answer that may have many.
+fn shortened(text: &str) -> String {
+    const MOST: usize = 200;
+    let line = text.lines().next().unwrap_or_default();
+    if line.len() == text.len() && line.len() <= MOST { line.to_owned() } else { format!("{}…", &line[..line.floor_char_boundary(MOST)]) }
 }
 
 /// The least room in which a text is wrapped; with less, it goes below its row.

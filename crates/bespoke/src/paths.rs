@@ -46,6 +46,11 @@ impl Paths {
         self.home.join("data")
     }
 
+    #[cfg_attr(not(feature = "state"), expect(dead_code, reason = "nothing is kept"))]
+    pub(crate) fn state(&self) -> PathBuf {
+        self.home.join("state.db")
+    }
+
     pub(crate) fn logs(&self) -> PathBuf {
         self.home.join("logs")
     }

@@ -1,32 +1,34 @@
-//! The JSON Schema of the whole bespoke.toml, put together from its sections, and what it says beyond types. It is no validator:
-//! types and unknown keys are checked where the values are read.
+//! The JSON Schema of the whole bespoke.toml, put together from those of its sections and plugins, which their config structs made.
+//! It checks nothing: the host does, where the values are read.
 
-use bespoke_host::{CONFIG_VERSION, Host, PluginDefaults, Problem};
-use bespoke_plugin_api::Error;
+use bespoke_host::{CONFIG_VERSION, Host, PluginDefaults};
 use serde_json::{Map, Value, json};
 
 use crate::exit::{Failure, Result};
 
 /// The schema of the file: its sections, and the tables of all plugins in this binary.
 pub(crate) fn of_file(host: &Host) -> Result<Value> {
-    let mut plugins = of_all_plugins();
+    let mut all = part(PluginDefaults::CONFIG_SCHEMA, "plugins", "/properties/plugins")?;
+    let mut plugins = all["properties"].as_object().cloned().unwrap_or_default();
     for row in host.rows() {
-        if let Some(mut schema) = of_plugin(host, &row.id)? {
-            if let Some(properties) = schema.as_object_mut().map(|s| s.entry("properties").or_insert_with(|| json!({}))) {
-                properties["enabled"] = json!({ "type": "boolean", "default": true, "description": "Whether the plugin is started." });
-            }
-            plugins.insert(row.id, schema);
-        }
+        let Some(text) = host.config_schema(&row.id).filter(|text| !text.is_empty()) else { continue };
+        let mut schema = part(text, &row.id, &format!("/properties/plugins/properties/{}", row.id))?;
+        let secrets = host.manifest(&row.id).map(|m| m.permissions.secrets.clone()).unwrap_or_default();
+        add_keys_of_host(&mut schema, &secrets);
+        plugins.insert(row.id, schema);
     }
+    all["properties"] = Value::Object(plugins);
+    // Tables of plugins that are not in this binary may stand in the file.
+    all["additionalProperties"] = json!({ "type": "object" });
     Ok(json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "bespoke.toml",
         "type": "object",
         "properties": {
             "config_version": { "type": "integer", "const": CONFIG_VERSION, "default": CONFIG_VERSION },
-            "agent": parse(bespoke_agent::CONFIG_SCHEMA, "agent")?,
-            "voice": parse(bespoke_voice::CONFIG_SCHEMA, "voice")?,
-            "plugins": { "type": "object", "properties": plugins }
+            "agent": part(bespoke_agent::CONFIG_SCHEMA, "agent", "/properties/agent")?,
+            "voice": part(bespoke_voice::CONFIG_SCHEMA, "voice", "/properties/voice")?,
+            "plugins": all,
         },
         "additionalProperties": false
     }))
@@ -37,79 +39,47 @@ pub(crate) fn of_key<'s>(schema: &'s Value, key: &str) -> Option<&'s Value> {
     key.split('.').try_fold(schema, |schema, part| schema.get("properties")?.get(part))
 }
 
-/// Numbers in the tables of plugins that are outside the range that the plugin's schema gives for them.
-pub(crate) fn out_of_range(host: &Host) -> Result<Vec<Problem>> {
-    let config = host.config();
-    let mut problems = Vec::new();
-    for row in host.rows() {
-        // A reference that cannot be filled in is told by whoever fills it in.
-        let (Some(schema), Ok(values)) = (of_plugin(host, &row.id)?, config.plugin(&row.id)) else { continue };
-        let mut found = Vec::new();
-        walk(&schema, &schema, &values, String::new(), &mut found);
-        problems.extend(found.into_iter().flat_map(|(path, message)| {
-            config.locate(&format!("plugins.{}", row.id), &Error::invalid_params(message).with_data(json!({ "path": path }))).problems
-        }));
+/// What a plugin's table holds besides the plugin's own keys.
+fn add_keys_of_host(schema: &mut Value, secrets: &[String]) {
+    let Some(schema) = schema.as_object_mut() else { return };
+    let Some(properties) = schema.entry("properties").or_insert_with(|| json!({})).as_object_mut() else { return };
+    properties.insert("enabled".into(), json!({ "type": "boolean", "default": true, "description": "Whether the plugin is started." }));
+    if !secrets.is_empty() {
+        let secret = json!({ "type": "string", "x-secret": true });
+        let secrets: Map<_, _> = secrets.iter().map(|name| (name.clone(), secret.clone())).collect();
+        let description = "The plugin's secrets; best as references: ${NAME} or ${file:/a/path}.";
+        properties.insert(
+            "secrets".into(),
+            json!({ "type": "object", "properties": secrets, "additionalProperties": false, "description": description }),
+        );
     }
-    Ok(problems)
 }
 
-fn walk(root: &Value, schema: &Value, value: &Value, path: String, found: &mut Vec<(String, String)>) {
-    let schema = schema.get("$ref").and_then(Value::as_str).and_then(|r| root.pointer(r.strip_prefix('#')?)).unwrap_or(schema);
-    match value {
-        Value::Number(number) => {
-            let bound = |key: &str| schema.get(key).and_then(Value::as_f64);
-            let (least, most) = (bound("minimum"), bound("maximum"));
-            let n = number.as_f64().unwrap_or_default();
-            if least.is_some_and(|least| n < least) || most.is_some_and(|most| n > most) {
-                let range = match (least, most) {
-                    (Some(least), Some(most)) => format!("from {least} to {most}"),
-                    (Some(least), None) => format!("at least {least}"),
-                    (None, most) => format!("at most {}", most.unwrap_or_default()),
-                };
-                found.push((path, format!("{number} is out of range; it has to be {range}")));
-            }
-        }
+/// Makes references of a schema right where it stands in a larger one.
+fn rebase(schema: &mut Value, at: &str) {
+    match schema {
         Value::Object(fields) => {
             for (name, field) in fields {
-                if let Some(schema) = schema.get("properties").and_then(|p| p.get(name)) {
-                    let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-                    walk(root, schema, field, path, found);
+                match field {
+                    Value::String(target) if name == "$ref" && target.starts_with("#/") => target.insert_str(1, at),
+                    Value::String(target) if name == "$ref" && target == "#" => target.push_str(at),
+                    field => rebase(field, at),
                 }
             }
         }
-        Value::Array(items) => {
-            if let Some(schema) = schema.get("items") {
-                items.iter().enumerate().for_each(|(n, item)| walk(root, schema, item, format!("{path}[{n}]"), found));
-            }
-        }
+        Value::Array(items) => items.iter_mut().for_each(|item| rebase(item, at)),
         _ => {}
     }
 }
 
-/// The keys of `[plugins]` itself.
-fn of_all_plugins() -> Map<String, Value> {
-    let PluginDefaults { auto_install, start_timeout_ms, stop_timeout_ms, call_timeout_ms, cpu_budget, .. } = PluginDefaults::default();
-    let count =
-        |default: u64, description: &str| json!({ "type": "integer", "minimum": 1, "default": default, "description": description });
-    let what_is_needed = "Whether what a plugin needs may be fetched without a question.";
-    let auto_install = json!({ "type": "boolean", "default": auto_install, "description": what_is_needed });
-    [
-        ("auto_install", auto_install),
-        ("start_timeout_ms", count(start_timeout_ms, "Most time that a plugin's start may take, in milliseconds.")),
-        (
-            "stop_timeout_ms",
-            count(stop_timeout_ms, "Most time that a plugin's calls in flight and its shutdown may take, in milliseconds."),
-        ),
-        ("call_timeout_ms", count(call_timeout_ms, "Most time that a request may take when its caller sets no deadline, in milliseconds.")),
-        ("cpu_budget", count(cpu_budget.into(), "Threads that one request of a plugin may use.")),
-    ]
-    .into_iter()
-    .map(|(key, schema)| (key.to_owned(), schema))
-    .collect()
-}
-
-fn of_plugin(host: &Host, id: &str) -> Result<Option<Value>> {
-    host.config_schema(id).filter(|text| !text.is_empty()).map(|text| parse(text, id)).transpose()
+/// A schema as a part of the file's own.
+fn part(text: &str, what: &str, at: &str) -> Result<Value> {
+    let mut schema = parse(text, what)?;
+    if let Some(schema) = schema.as_object_mut() {
+        schema.remove("$schema");
+    }
+    rebase(&mut schema, at);
+    Ok(schema)
 }
 
 fn parse(text: &str, what: &str) -> Result<Value> {
@@ -120,29 +90,28 @@ fn parse(text: &str, what: &str) -> Result<Value> {
 mod tests {
     use super::*;
 
-    fn out_of(schema: &Value, value: Value) -> Vec<(String, String)> {
-        let mut found = Vec::new();
-        walk(schema, schema, &value, String::new(), &mut found);
-        found
-    }
-
-    #[test]
-    fn numbers_outside_their_range_are_named_wherever_they_stand() {
-        let schema = json!({
-            "properties": {
-                "a": { "minimum": 0.0, "maximum": 1.0 },
-                "list": { "items": { "$ref": "#/$defs/Step" } },
-            },
-            "$defs": { "Step": { "properties": { "n": { "minimum": 1 } } } },
-        });
-        assert_eq!(out_of(&schema, json!({ "a": 1, "list": [{ "n": 1 }], "other": 99 })), []);
-        assert_eq!(
-            out_of(&schema, json!({ "a": 1.5, "list": [{ "n": 2 }, { "n": 0 }] })),
-            [
-                ("a".to_owned(), "1.5 is out of range; it has to be from 0 to 1".to_owned()),
-                ("list[1].n".to_owned(), "0 is out of range; it has to be at least 1".to_owned()),
-            ]
-        );
+    #[tokio::test]
+    async fn every_reference_of_the_whole_leads_somewhere() {
+        let host = Host::builder().plugins(bespoke_plugin_api::compiled_in()).build().unwrap();
+        let schema = of_file(&host).unwrap();
+        let mut targets = Vec::new();
+        fn collect(value: &Value, targets: &mut Vec<String>) {
+            match value {
+                Value::Object(fields) => {
+                    targets.extend(fields.get("$ref").and_then(Value::as_str).map(str::to_owned));
+                    fields.values().for_each(|field| collect(field, targets));
+                }
+                Value::Array(items) => items.iter().for_each(|item| collect(item, targets)),
+                _ => {}
+            }
+        }
+        collect(&schema, &mut targets);
+        for target in targets {
+            assert!(target.strip_prefix('#').is_some_and(|at| schema.pointer(at).is_some()), "{target}");
+        }
+        let mut nested = json!({ "items": [{ "$ref": "#/$defs/Step" }], "$ref": "#" });
+        rebase(&mut nested, "/properties/x");
+        assert_eq!(nested, json!({ "items": [{ "$ref": "#/properties/x/$defs/Step" }], "$ref": "#/properties/x" }));
     }
 
     #[test]

@@ -3,23 +3,26 @@
 use std::sync::Arc;
 
 use bespoke_agent::{Agent, AgentConfig};
-use bespoke_host::{Config, Host, Row, Selection, State};
-use bespoke_plugin_api::Kind;
+use bespoke_host::{Config, ConfigError, Host, Problem, Row, Selection, State};
+use bespoke_plugin_api::{Error, Kind};
 use bespoke_voice::{Voice, VoiceConfig};
 
 use crate::{
     catalog::CATALOG,
     cli::{Fetching, Global},
     exit::{Exit, Failure, Result},
-    http,
-    logs,
+    http, logs,
     models::{Consent, Models},
     output::Out,
     paths::Paths,
+    secrets,
 };
 
 /// The sections of bespoke.toml beside `plugins`.
 const SECTIONS: &[&str] = &["agent", "voice"];
+
+/// Stands for what is wrong with the file as a whole: sections that nobody knows, variables that override nothing.
+const FILE: &str = "";
 
 /// A host with its plugins inspected and none started.
 pub(crate) struct Setup {
@@ -27,33 +30,62 @@ pub(crate) struct Setup {
     pub(crate) paths: Paths,
     pub(crate) host: Host,
     pub(crate) models: Models,
+    /// As it was read, whatever is wrong with it.
+    pub(crate) config: Config,
     pub(crate) agent: AgentConfig,
+    /// The providers that `agent` names, without their models.
+    providers: Vec<String>,
     pub(crate) voice: VoiceConfig,
+    faults: Faults,
 }
 
 impl Setup {
     pub(crate) fn new(global: &Global, overrides: &[(&str, &str)]) -> Result<Self> {
         let paths = Paths::find(global.config.as_deref())?;
+        let out = Out::with(global.json, global.quiet);
         let mut config = match &paths.config {
             Some(path) => Config::read(path)?,
             None => Config::empty(),
         };
+        for source in secrets::sources() {
+            config = config.with_source(source);
+        }
         for (key, value) in overrides {
             config = config.with(key, value)?;
         }
         logs::redact(config.redactor());
         logs::start(global.log_level.name(), &paths.logs());
-        let (agent, voice) = sections(&config)?;
+        config.notices().iter().for_each(|notice| out.note(notice));
+        let (agent, voice, faults) = sections(&config);
         let models = Models::new(&paths);
         let host = http::give(Host::builder())
-            .config(config)
+            .config(if faults.of("plugins").is_some() { config.without_plugin_defaults() } else { config.clone() })
             .plugins(bespoke_plugin_api::compiled_in())
             .models(Arc::new(models.clone()))
             .data_dir(paths.data())
             .build()?;
         // It knows more secrets than the configuration: those that manifests ask for.
         logs::redact(host.redactor().clone());
-        Ok(Setup { out: Out::new(global.json), paths, host, models, agent, voice })
+        let providers = agent.provider_names();
+        Ok(Setup { out, paths, host, models, config, agent, providers, voice, faults })
+    }
+
+    /// Refuses to go on with sections that are wrong, if the verb works with them; without any, only tells of them. A section
+    /// that nobody knows may be any of them.
+    pub(crate) fn require(&self, sections: &[&str]) -> Result<()> {
+        let needed = |name: &str| !sections.is_empty() && (name == FILE || name == "plugins" || sections.contains(&name));
+        let (stops, rest): (Vec<_>, Vec<_>) = self.faults.0.iter().partition(|(name, _)| needed(name));
+        if !stops.is_empty() {
+            let problems: Vec<Problem> = stops.into_iter().flat_map(|(_, error)| error.problems.clone()).collect();
+            return Err(ConfigError::from(problems).into());
+        }
+        rest.iter().for_each(|(_, error)| self.out.note(format!("{error}\n  this verb goes on without it; try: bespoke config check")));
+        Ok(())
+    }
+
+    /// What is wrong with the sections and the file.
+    pub(crate) fn faults(&self) -> &Faults {
+        &self.faults
     }
 
     /// Starts the plugins behind these needs. Those that lack a model file get it, after a question, and are started again: a
@@ -123,7 +155,7 @@ impl Setup {
     }
 
     /// The command that opens the configuration: a name that nobody knows can only be mended by hand.
-    fn edit(&self) -> String {
+    pub(crate) fn edit(&self) -> String {
         let path = self.paths.config.clone().unwrap_or_else(|| self.paths.home.join("bespoke.toml"));
         format!("\"${{EDITOR:-vi}}\" {}", path.display())
     }
@@ -138,7 +170,7 @@ impl Setup {
 
     /// What the text turn needs.
     pub(crate) fn text_needs(&self) -> Vec<Need<'_>> {
-        vec![Need::of(Kind::Provider, &self.agent.provider), Need::of(Kind::Tool, self.agent.tools.as_deref().unwrap_or_default())]
+        vec![Need::of(Kind::Provider, &self.providers), Need::of(Kind::Tool, self.agent.tools.as_deref().unwrap_or_default())]
     }
 
     /// What the voice turn needs.
@@ -166,12 +198,8 @@ impl Setup {
     pub(crate) fn rows(&self) -> Vec<Row> {
         let mut rows = self.host.rows();
         rows.extend(self.missing());
-        let chains = [
-            (Kind::Vad, &self.voice.vad),
-            (Kind::Stt, &self.voice.stt),
-            (Kind::Tts, &self.voice.tts),
-            (Kind::Provider, &self.agent.provider),
-        ];
+        let chains =
+            [(Kind::Vad, &self.voice.vad), (Kind::Stt, &self.voice.stt), (Kind::Tts, &self.voice.tts), (Kind::Provider, &self.providers)];
         for (kind, names) in chains {
             let ids: Vec<String> = names.iter().filter_map(|name| self.host.provider_of(kind, name)).collect();
             degrade_stand_in(&mut rows, &ids);
@@ -199,9 +227,15 @@ fn degrade_stand_in(rows: &mut [Row], ids: &[String]) {
 
 /// As [`Setup::missing`]; `edit` is the command that mends a name that nobody knows.
 pub(crate) fn missing(host: &Host, edit: &str) -> Vec<Row> {
+    missing_keys(host, edit).into_iter().map(|(_, row)| row).collect()
+}
+
+/// As [`missing`], each with the key that speaks of it first.
+pub(crate) fn missing_keys(host: &Host, edit: &str) -> Vec<(String, Row)> {
     let here = host.rows();
     let config = host.config();
-    let mut named: Vec<(String, Option<Kind>)> = config.plugin_ids().into_iter().map(|id| (id, None)).collect();
+    let tables = config.plugin_ids().into_iter().map(|id| (format!("plugins.{id}"), id, None));
+    let mut named: Vec<(String, String, Option<Kind>)> = tables.collect();
     for (key, kind) in [
         ("agent.provider", Kind::Provider),
         ("agent.tools", Kind::Tool),
@@ -210,19 +244,20 @@ pub(crate) fn missing(host: &Host, edit: &str) -> Vec<Row> {
         ("voice.tts", Kind::Tts),
     ] {
         let names = config.get(key).and_then(|v| serde_json::from_value::<Vec<String>>(v).ok()).unwrap_or_default();
-        named.extend(names.into_iter().filter(|name| host.provider_of(kind, name).is_none()).map(|name| (name, Some(kind))));
+        let named_here = names.into_iter().enumerate().map(|(n, name)| (format!("{key}[{n}]"), name, Some(kind)));
+        named.extend(named_here.filter(|(_, name, _)| host.provider_of(kind, name).is_none()));
     }
-    let mut rows: Vec<Row> = Vec::new();
-    for (name, kind) in named {
+    let mut rows: Vec<(String, Row)> = Vec::new();
+    for (key, name, kind) in named {
         let known = CATALOG.iter().find(|k| match kind {
             None => k.id == name,
             Some(kind) => k.provides.contains(&(kind, name.as_str())),
         });
         let id = known.map_or(name.as_str(), |k| k.id);
-        if here.iter().chain(&rows).any(|row| row.id == id) {
+        if here.iter().chain(rows.iter().map(|(_, row)| row)).any(|row| row.id == id) {
             continue;
         }
-        rows.push(match known {
+        let row = match known {
             Some(known) => {
                 let mut kinds: Vec<String> = known.provides.iter().map(|(kind, _)| kind.name().to_owned()).collect();
                 kinds.dedup();
@@ -239,19 +274,60 @@ pub(crate) fn missing(host: &Host, edit: &str) -> Vec<Row> {
                 });
                 Row::missing(id, kinds, reason, edit)
             }
-        });
+        };
+        rows.push((key, row));
     }
     rows
 }
 
-/// The sections that are not plugins', each value in its range.
-pub(crate) fn sections(config: &Config) -> Result<(AgentConfig, VoiceConfig)> {
-    config.check_sections(SECTIONS)?;
-    let agent: AgentConfig = config.section("agent")?;
-    agent.check().map_err(|e| config.locate("agent", &e))?;
-    let voice: VoiceConfig = config.section("voice")?;
-    voice.check().map_err(|e| config.locate("voice", &e))?;
-    Ok((agent, voice))
+/// What is wrong with the file, by section; the other sections work.
+#[derive(Debug, Default)]
+pub(crate) struct Faults(Vec<(&'static str, ConfigError)>);
+
+impl Faults {
+    fn of(&self, section: &str) -> Option<&ConfigError> {
+        self.0.iter().find(|(name, _)| *name == section).map(|(_, error)| error)
+    }
+
+    fn add(&mut self, section: &'static str, error: ConfigError) {
+        self.0.push((section, error));
+    }
+
+    pub(crate) fn problems(&self) -> Vec<Problem> {
+        self.0.iter().flat_map(|(_, error)| error.problems.clone()).collect()
+    }
+}
+
+/// The sections that are not plugins', each value in its range. One that is wrong is told, and stands with its defaults.
+pub(crate) fn sections(config: &Config) -> (AgentConfig, VoiceConfig, Faults) {
+    let mut faults = Faults::default();
+    config.check_sections(SECTIONS).unwrap_or_else(|error| faults.add(FILE, error));
+    config.plugin_defaults().map_or_else(|error| faults.add("plugins", error), drop);
+    let agent = section(config, "agent", bespoke_agent::CONFIG_SCHEMA, AgentConfig::check);
+    let agent = agent.unwrap_or_else(|error| {
+        faults.add("agent", error);
+        AgentConfig::default()
+    });
+    let voice = section(config, "voice", bespoke_voice::CONFIG_SCHEMA, VoiceConfig::check);
+    let voice = voice.unwrap_or_else(|error| {
+        faults.add("voice", error);
+        VoiceConfig::default()
+    });
+    (agent, voice, faults)
+}
+
+fn section<T: serde::de::DeserializeOwned>(
+    config: &Config,
+    name: &str,
+    schema: &str,
+    check: impl FnOnce(&T) -> Result<(), Error>,
+) -> Result<T, ConfigError> {
+    // It is part of this binary, and a test reads it.
+    let schema = serde_json::from_str(schema).unwrap_or_default();
+    config.learn_secrets(name, &schema);
+    let section: T = config.section_of(name, &schema)?;
+    check(&section).map_err(|e| config.locate(name, &e))?;
+    Ok(section)
 }
 
 /// Names of a kind that a verb works with; no names means all of the kind.

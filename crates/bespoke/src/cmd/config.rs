@@ -1,18 +1,19 @@
-//! `config`: check, schema, show, get, set.
+//! `config`: check, schema, show, get, set, unset, path, edit.
 
-use std::{fs, io::Write, path::Path};
+use std::{path::PathBuf, process::Command};
 
-use bespoke_host::{Config, ConfigError, Host, Problem};
+use bespoke_host::{CONFIG_VERSION, Config, ConfigError, ConfigFile, Host, Origin, Problem};
 use serde_json::{Value, json};
 
 use crate::{
     catalog::CATALOG,
-    cli::{ConfigVerb, Global},
+    cli::{Change, ConfigVerb, Global},
     exit::{Exit, Failure, Result},
-    output::Out,
+    logs,
+    output::{Out, can_ask},
     paths::Paths,
-    schema,
-    setup::{Setup, missing, sections},
+    schema, secrets,
+    setup::{Setup, missing_keys, sections},
 };
 
 pub(crate) async fn run(setup: &Setup, verb: ConfigVerb) -> Result<()> {
@@ -20,112 +21,220 @@ pub(crate) async fn run(setup: &Setup, verb: ConfigVerb) -> Result<()> {
         ConfigVerb::Check => check(setup).await,
         ConfigVerb::Schema => schema(setup),
         ConfigVerb::Show => show(setup),
-        ConfigVerb::Get { key } => get(setup, &key),
-        ConfigVerb::Set { .. } => Err(Failure::failed("the file is changed before the set-up reads it")),
+        ConfigVerb::Get { key, origin } => get(setup, &key, origin),
+        ConfigVerb::Set { .. } | ConfigVerb::Unset { .. } | ConfigVerb::Path | ConfigVerb::Edit => {
+            Err(Failure::failed("the file is changed before the set-up reads it"))
+        }
+    }
+}
+
+/// The verbs that work on the file itself, whatever is wrong with it.
+pub(crate) async fn change(global: &Global, verb: ConfigVerb) -> Result<()> {
+    match verb {
+        ConfigVerb::Set { key, value, how } => edit_key(global, &key, Some(&value), how).await,
+        ConfigVerb::Unset { key, how } => edit_key(global, &key, None, how).await,
+        ConfigVerb::Path => path(global),
+        ConfigVerb::Edit => edit(global).await,
+        _ => Err(Failure::failed("this verb works on a set-up")),
     }
 }
 
 async fn check(setup: &Setup) -> Result<()> {
-    let problems = problems(&setup.host).await?;
-    if !problems.is_empty() {
-        return Err(ConfigError { problems }.into());
-    }
+    let mut problems = setup.faults().problems();
+    problems.extend(problems_of_plugins(&setup.host).await);
+    let problems = ConfigError::from(problems);
     let out = setup.out;
-    let missing = setup.missing();
-    for row in &missing {
-        out.note(format!("{}: {}\n  try: {}", row.id, row.reason.as_deref().unwrap_or_default(), row.fix.as_deref().unwrap_or_default()));
+    let missing = missing_keys(&setup.host, &setup.edit());
+    let absent: Vec<Problem> = missing
+        .iter()
+        .map(|(key, row)| setup.config.problem(key, format!("{}: {}", row.id, row.reason.as_deref().unwrap_or_default()), row.fix.clone()))
+        .collect();
+    let warnings: Vec<Problem> = literal_secrets(&setup.config, &setup.host);
+    if out.json {
+        let rows = |problems: &[Problem], severity: &str| -> Vec<Value> {
+            let row = |p: &Problem| json!({ "severity": severity, "place": p.place, "key": p.key, "message": p.message, "fix": p.fix });
+            problems.iter().map(row).collect()
+        };
+        let all = [(&problems.problems, "error"), (&absent, "missing"), (&warnings, "warning")];
+        out.json(&all.iter().flat_map(|(problems, severity)| rows(problems, severity)).collect::<Vec<_>>(), true)?;
+    } else {
+        warnings.iter().for_each(|warning| out.note(format!("warning: {warning}")));
+        if !absent.is_empty() {
+            out.note(ConfigError::from(absent.clone()).to_string());
+        }
     }
-    if !missing.is_empty() {
+    if !problems.problems.is_empty() {
+        return Err(if out.json { Failure::new(Exit::Usage, "") } else { problems.into() });
+    }
+    if !absent.is_empty() {
         return Err(Failure::new(Exit::NotFound, "the configuration speaks of plugins that are not here"));
     }
     match &setup.paths.config {
-        Some(path) => out.line(format!("{}: ok", path.display())),
+        _ if out.json => Ok(()),
+        Some(path) => out.raw(&format!("{}: ok\n", path.display())),
         None => out.line("there is no bespoke.toml; every plugin has its defaults"),
     }
+}
+
+fn literal_secrets(config: &Config, host: &Host) -> Vec<Problem> {
+    let mut warnings = host.literal_secrets();
+    for (section, schema) in [("agent", bespoke_agent::CONFIG_SCHEMA), ("voice", bespoke_voice::CONFIG_SCHEMA)] {
+        warnings.extend(config.literal_secrets(section, &serde_json::from_str(schema).unwrap_or_default()));
+    }
+    warnings.extend(config.open_secret_files());
+    ConfigError::from(warnings).problems
 }
 
 fn schema(setup: &Setup) -> Result<()> {
     setup.out.json(&schema::of_file(&setup.host)?, true)
 }
 
+/// The file with the variables of the environment in it. What is secret is masked where it is printed.
 fn show(setup: &Setup) -> Result<()> {
-    let config = setup.host.config();
+    let config = &setup.config;
     if setup.out.json {
         return setup.out.json(&config.get("").unwrap_or_else(|| json!({})), true);
     }
     match config.path() {
-        Some(path) => {
-            setup.out.note(format!("# {}", path.display()));
-            setup.out.text(config.text())
-        }
-        None => {
-            setup.out.note("there is no bespoke.toml; every plugin has its defaults");
-            Ok(())
-        }
+        Some(path) => setup.out.note(format!("# {}", path.display())),
+        None => setup.out.note("there is no bespoke.toml; every plugin has its defaults"),
     }
+    let mut shown = config.clone();
+    for (key, name) in config.overrides() {
+        setup.out.note(format!("# {key} comes from {name} (environment)"));
+        let value = config.get(key).unwrap_or_default();
+        // JSON of a string, a number, a truth or a list is TOML too.
+        shown = shown.with(key, &value.to_string())?;
+    }
+    setup.out.text(shown.text())
 }
 
-fn get(setup: &Setup, key: &str) -> Result<()> {
-    let value = match setup.host.config().get(key) {
-        Some(value) => value,
+fn get(setup: &Setup, key: &str, with_origin: bool) -> Result<()> {
+    let (value, origin) = match setup.config.get(key) {
+        Some(value) => (value, setup.config.origin(key)),
         None => {
             let schema = schema::of_file(&setup.host)?;
             let known = schema::of_key(&schema, key)
                 .ok_or_else(|| Failure::new(Exit::NotFound, format!("there is no key {key}")).help("bespoke config schema"))?;
             let default = known.get("default").filter(|default| !default.is_null());
             let default = default.ok_or_else(|| Failure::new(Exit::NotFound, format!("{key} is not set, and has no default")))?;
-            setup.out.note(format!("{key} is not set; its default:"));
-            default.clone()
+            if !with_origin {
+                setup.out.note(format!("{key} is not set; its default:"));
+            }
+            (default.clone(), Origin::Default)
         }
     };
-    match (&value, setup.out.json) {
-        (Value::String(text), false) => setup.out.line(text),
-        _ => setup.out.json(&value, setup.out.json),
+    match (&value, setup.out.json, with_origin) {
+        (_, true, true) => setup.out.json(&json!({ "key": key, "value": value, "origin": origin_row(&origin) }), true),
+        (Value::String(text), false, false) => setup.out.line(text),
+        (Value::String(text), false, true) => setup.out.line(format!("{text}\t{origin}")),
+        (_, false, true) => setup.out.line(format!("{value}\t{origin}")),
+        (_, json, false) => setup.out.json(&value, json),
     }
 }
 
-/// Changes the file only if the result is a configuration that works.
-pub(crate) async fn set(global: &Global, key: &str, value: &str, dry_run: bool) -> Result<()> {
-    let paths = Paths::find(global.config.as_deref())?;
-    let path = paths.config.clone().unwrap_or_else(|| paths.home.join("bespoke.toml"));
-    let old = match &paths.config {
-        Some(path) => Config::read(path)?,
-        None => Config::empty(),
-    };
-    let mut text = old.set(key, value)?;
-    if paths.config.is_none() {
-        text = format!("config_version = {}\n\n{text}", bespoke_host::CONFIG_VERSION);
+fn origin_row(origin: &Origin) -> Value {
+    match origin {
+        Origin::File(place) => json!({ "kind": "file", "place": place }),
+        Origin::Environment(name) => json!({ "kind": "environment", "variable": name }),
+        _ => json!({ "kind": "default" }),
     }
-    let new = Config::parse(&path.display().to_string(), &text)?;
-    sections(&new)?;
-    let host = Host::builder().config(new).plugins(bespoke_plugin_api::compiled_in()).build()?;
-    refuse_new_problems(&host, &old).await?;
+}
+
+/// Sets or removes a key, only if the result is a configuration that works. The file is this program's alone meanwhile.
+async fn edit_key(global: &Global, key: &str, value: Option<&str>, how: Change) -> Result<()> {
     let out = Out::new(global.json);
-    if dry_run {
-        return out.text(&text);
-    }
-    write(&path, &text).map_err(|e| {
+    let path = file(global)?;
+    let unwritable = |e: std::io::Error| {
         Failure::failed(format!("{} cannot be written: {e}", path.display()))
             .help("bespoke config set … --config FILE, or export BESPOKE_HOME=/a/folder")
-    })?;
-    out.note(format!("{key} is set in {}", path.display()));
+    };
+    // Nothing is written for a look.
+    let locked = if how.dry_run { None } else { Some(ConfigFile::lock(&path).map_err(unwritable)?) };
+    let old = match &locked {
+        Some(locked) => locked.read()?,
+        None if path.is_file() => Config::read(&path)?,
+        None => Config::empty(),
+    };
+    let old = secrets::sources().into_iter().fold(old, Config::with_source);
+    logs::redact(old.redactor());
+    let text = match value {
+        Some(value) => old.set(key, value)?,
+        None => old.unset(key)?,
+    };
+    let origin = path.display().to_string();
+    let parsed = Config::parse(&origin, &text)?;
+    let versioned = old.path().is_some() && old.text().contains("config_version") || key == "config_version";
+    let text = if versioned { text } else { parsed.with_version(CONFIG_VERSION)? };
+    let new = secrets::sources().into_iter().fold(Config::parse_beside(&path, &text)?, Config::with_source);
+    logs::redact(new.redactor());
+    if !how.force {
+        refuse_new_problems(&new, &old).await?;
+    }
+    let Some(locked) = locked else { return out.text(&text) };
+    locked.write(&text).map_err(unwritable)?;
+    match (new.origin(key), value) {
+        (Origin::Environment(name), Some(_)) => {
+            out.note(format!("{key} is set in {origin}, but {name} is set in the environment and goes before the file"));
+        }
+        (_, Some(_)) => out.note(format!("{key} is set in {origin}")),
+        (_, None) => out.note(format!("{key} is removed from {origin}")),
+    }
     Ok(())
 }
 
-/// A file that was wrong elsewhere before may be mended key by key; a key may not make it worse.
-async fn refuse_new_problems(host: &Host, old: &Config) -> Result<()> {
-    let before = Host::builder().config(old.clone()).plugins(bespoke_plugin_api::compiled_in()).build()?;
-    let old_problems = problems(&before).await?;
-    let mut new = problems(host).await?;
-    new.retain(|p| !old_problems.iter().any(|b| (&b.key, &b.message) == (&p.key, &p.message)));
-    if !new.is_empty() {
-        return Err(ConfigError { problems: new }.into());
+/// The file in use, else the one that would be made.
+fn file(global: &Global) -> Result<PathBuf> {
+    let paths = Paths::find(global.config.as_deref())?;
+    Ok(paths.config.unwrap_or_else(|| paths.home.join("bespoke.toml")))
+}
+
+fn path(global: &Global) -> Result<()> {
+    let (out, path) = (Out::new(global.json), file(global)?);
+    if global.json {
+        return out.json(&json!({ "path": path, "exists": path.is_file() }), true);
     }
-    let old_missing = missing(&before, "");
-    for row in missing(host, "bespoke plugin list") {
+    if !path.is_file() {
+        out.note("it is not there yet; bespoke config set makes it");
+    }
+    out.raw(&format!("{}\n", path.display()))
+}
+
+async fn edit(global: &Global) -> Result<()> {
+    let path = file(global)?;
+    if !can_ask() {
+        return Err(Failure::new(Exit::Usage, "an editor needs a terminal").help("bespoke config set KEY VALUE"));
+    }
+    let editor = ["VISUAL", "EDITOR"].iter().find_map(|name| std::env::var(name).ok().filter(|editor| !editor.trim().is_empty()));
+    let editor = editor.unwrap_or_else(|| "vi".to_owned());
+    // People put options into it, such as `code --wait`.
+    let mut words = editor.split_whitespace();
+    let status = Command::new(words.next().unwrap_or("vi")).args(words).arg(&path).status();
+    match status {
+        Ok(status) if status.success() => {}
+        Ok(status) => return Err(Failure::failed(format!("{editor} ended with {status}"))),
+        Err(error) => return Err(Failure::failed(format!("{editor} cannot be run: {error}")).help("export EDITOR=…")),
+    }
+    let setup = Setup::new(global, &[])?;
+    let result = check(&setup).await;
+    setup.host.shutdown().await;
+    result
+}
+
+/// A file that was wrong elsewhere before may be mended key by key; a key may not make it worse.
+async fn refuse_new_problems(new: &Config, old: &Config) -> Result<()> {
+    let (before, after) = (of_config(old)?, of_config(new)?);
+    let old_problems = problems(old, &before).await;
+    let mut new_problems = problems(new, &after).await;
+    new_problems.retain(|p| !old_problems.iter().any(|b| (&b.key, &b.message) == (&p.key, &p.message)));
+    if !new_problems.is_empty() {
+        return Err(ConfigError::from(new_problems).into());
+    }
+    let old_missing = missing_keys(&before, "");
+    for (_, row) in missing_keys(&after, "bespoke plugin list") {
         // A plugin of another binary may be configured here; one that nobody knows is a slip.
         let known = CATALOG.iter().any(|k| k.id == row.id);
-        if !known && !old_missing.iter().any(|old| old.id == row.id) {
+        if !known && !old_missing.iter().any(|(_, old)| old.id == row.id) {
             let failure = Failure::new(Exit::NotFound, format!("{}: {}", row.id, row.reason.unwrap_or_default()));
             return Err(failure.help(row.fix.unwrap_or_default()));
         }
@@ -133,29 +242,19 @@ async fn refuse_new_problems(host: &Host, old: &Config) -> Result<()> {
     Ok(())
 }
 
-/// What is wrong with the plugins' tables, in the order of the file.
-async fn problems(host: &Host) -> Result<Vec<Problem>> {
-    let mut problems = host.check_config().await.err().map(|e| e.problems).unwrap_or_default();
-    problems.extend(schema::out_of_range(host)?);
-    problems.sort_by_key(|problem| {
-        let mut numbers = problem.place.rsplit(':').map(|n| n.parse::<usize>().unwrap_or_default());
-        let (column, line) = (numbers.next(), numbers.next());
-        (line, column)
-    });
-    Ok(problems)
+fn of_config(config: &Config) -> Result<Host> {
+    let config = if config.plugin_defaults().is_err() { config.without_plugin_defaults() } else { config.clone() };
+    Ok(Host::builder().config(config).plugins(bespoke_plugin_api::compiled_in()).build()?)
 }
 
-/// Written beside, flushed to the disk, renamed into place. A link stays one: the file behind it is replaced.
-fn write(path: &Path, text: &str) -> std::io::Result<()> {
-    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir_all(folder)?;
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(text.as_bytes())?;
-    if let Ok(old) = fs::metadata(path) {
-        file.as_file().set_permissions(old.permissions())?;
-    }
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|e| e.error)?;
-    Ok(())
+/// All that is wrong with a configuration, in the order of the file.
+async fn problems(config: &Config, host: &Host) -> Vec<Problem> {
+    let (_, _, faults) = sections(config);
+    let mut problems = faults.problems();
+    problems.extend(problems_of_plugins(host).await);
+    ConfigError::from(problems).problems
+}
+
+async fn problems_of_plugins(host: &Host) -> Vec<Problem> {
+    host.check_config().await.err().map(|e| e.problems).unwrap_or_default()
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use bespoke_host::{Selection, State};
+use bespoke_host::{ConfigError, Selection, State};
 use serde::Serialize;
 
 use crate::{
@@ -88,10 +88,16 @@ fn folders(report: &mut Report, global: &Global) {
 }
 
 async fn inspect(report: &mut Report, setup: &Setup) {
-    match setup.host.check_config().await {
-        Ok(()) => report
-            .ok("configuration", setup.paths.config.as_ref().map_or("no file, defaults".into(), |p| format!("{} is right", p.display()))),
-        Err(error) => report.add("configuration", Verdict::Problem, error.to_string(), Some("bespoke config check".into())),
+    let mut problems = setup.faults().problems();
+    problems.extend(setup.host.check_config().await.err().into_iter().flat_map(|e| e.problems));
+    if problems.is_empty() {
+        report.ok("configuration", setup.paths.config.as_ref().map_or("no file, defaults".into(), |p| format!("{} is right", p.display())));
+    } else {
+        report.add("configuration", Verdict::Problem, ConfigError::from(problems).to_string(), Some("bespoke config check".into()));
+    }
+    for problem in setup.host.literal_secrets().into_iter().chain(setup.config.open_secret_files()) {
+        let message = format!("{}: {}: {}", problem.place, problem.key, problem.message);
+        report.add("secrets", Verdict::Warning, message, problem.fix);
     }
     setup.host.start(Selection::All).await;
     let lacking = setup.host.lacking_models();

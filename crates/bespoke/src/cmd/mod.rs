@@ -5,6 +5,11 @@ mod config;
 mod demo;
 mod doctor;
 mod plugin;
+#[cfg(feature = "state")]
+mod sessions;
+#[cfg(not(feature = "state"))]
+#[path = "sessions_disabled.rs"]
+mod sessions;
 mod speech;
 mod vad;
 
@@ -13,13 +18,16 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use bespoke_agent::{Session, TurnEvent};
+use bespoke_agent::TurnEvent;
 use bespoke_plugin_api::{CallCx, CancelToken};
+use bespoke_screen::{Page, columns};
 use serde_json::json;
 
 use crate::{
     cli::{Ask, Cli, ConfigVerb, Verb},
+    conversation::Conversation,
     exit::{Exit, Failure, Result},
+    logs,
     models::Consent,
     output::Out,
     setup::Setup,
@@ -29,11 +37,12 @@ pub(crate) async fn run(cli: Cli) -> Result<()> {
     let global = &cli.global;
     // These work on the set-up itself, so they come before it.
     match cli.verb {
-        Verb::Config(ConfigVerb::Set { key, value, dry_run }) => return config::set(global, &key, &value, dry_run).await,
+        Verb::Config(verb) if verb.changes() => return config::change(global, verb).await,
         Verb::Doctor => return doctor::run(global).await,
         _ => {}
     }
     let setup = Setup::new(global, &overrides(&cli.verb))?;
+    setup.require(sections_of(&cli.verb))?;
     let result = match cli.verb {
         Verb::Demo(args) => demo::run(&setup, args).await,
         Verb::Say(args) => speech::say(&setup, args).await,
@@ -43,6 +52,7 @@ pub(crate) async fn run(cli: Cli) -> Result<()> {
         Verb::Transcribe(args) => speech::transcribe(&setup, args).await,
         Verb::Speak(args) => speech::speak(&setup, args).await,
         Verb::Plugin(verb) => plugin::run(&setup, verb).await,
+        Verb::Sessions(verb) => sessions::run(&setup, verb),
         Verb::Models => plugin::models(&setup).await,
         Verb::Config(verb) => config::run(&setup, verb).await,
         Verb::Doctor | Verb::Completions { .. } => Err(Failure::failed("this verb is done before the set-up")),
@@ -50,6 +60,16 @@ pub(crate) async fn run(cli: Cli) -> Result<()> {
     // However it ended: plugins are stopped in order.
     setup.host.shutdown().await;
     result
+}
+
+/// The sections that a verb works with; one that is wrong stops it. Those that look at the set-up go on, to say what is wrong.
+fn sections_of(verb: &Verb) -> &'static [&'static str] {
+    match verb {
+        Verb::Ask(_) | Verb::Chat(_) => &["agent"],
+        Verb::Demo(_) | Verb::Say(_) => &["agent", "voice"],
+        Verb::Vad(_) | Verb::Transcribe(_) | Verb::Speak(_) => &["voice"],
+        Verb::Plugin(_) | Verb::Sessions(_) | Verb::Models | Verb::Config(_) | Verb::Doctor | Verb::Completions { .. } => &[],
+    }
 }
 
 /// Settings that a verb makes for itself.
@@ -67,40 +87,73 @@ pub(crate) fn completions(shell: clap_complete::Shell, mut command: clap::Comman
 }
 
 async fn ask(setup: &Setup, args: Ask) -> Result<()> {
-    let question = with_pipe(args.text)?;
+    let question = with_pipe(args.text.clone())?;
     setup.start(&setup.text_needs(), &Consent::from(&args.fetching)).await?;
     let out = setup.out;
-    let mut session = Session::new("ask");
-    let (agent, cx) = (setup.agent()?, interruptible());
-    let (mut wrote, mut begun) = (Ok(()), false);
-    let turn = agent.turn(&cx, &mut session, &question, |event| match event {
-        TurnEvent::Text(text) if !out.json && wrote.is_ok() => {
-            wrote = out.text(&text);
-            begun = true;
-            if wrote.is_err() {
+    let mut conversation = Conversation::open(setup, &args.answering, &args.kept, "ask")?;
+    let cx = interruptible();
+    let mut page = Printed::new(out);
+    let turn = conversation.turn(&cx, &question, |event| match event {
+        TurnEvent::Text(text) if !out.json && page.wrote.is_ok() => {
+            page.add(&text);
+            if page.wrote.is_err() {
                 cx.cancel_token().cancel();
             }
         }
-        TurnEvent::ProviderFailed { provider, reason } => out.note(format!("{provider} failed, the next one is asked: {reason}")),
-        _ => {}
+        event => {
+            if matches!(event, TurnEvent::ProviderFailed { shown: true, .. }) && !out.json {
+                page.end_line();
+            }
+            out.told(&event);
+        }
     });
     let turn = turn.await;
-    agent.end(&CallCx::new(), session).await;
-    wrote?;
-    if begun {
+    let id = conversation.id().map(str::to_owned);
+    conversation.end().await;
+    if turn.is_err() && page.begun {
         // An answer that broke off ends its line too.
-        out.line("")?;
+        page.end_line();
     }
+    std::mem::replace(&mut page.wrote, Ok(()))?;
     let turn = turn?;
     if out.json {
         let ms = |d: std::time::Duration| d.as_secs_f64() * 1e3;
+        let failures: Vec<_> = turn.failures.iter().map(|(provider, reason)| json!({ "provider": provider, "reason": reason })).collect();
         let value = json!({
-            "text": turn.text, "provider": turn.provider, "finish": turn.finish, "usage": turn.usage, "tool_calls": turn.tool_calls,
+            "text": turn.text, "provider": turn.provider, "model": turn.model, "finish": turn.finish, "usage": turn.usage,
+            "tool_calls": turn.tool_calls, "failures": failures, "session": id,
             "first_token_ms": turn.first_token.map(ms), "total_ms": ms(turn.total),
         });
         return out.json(&value, true);
     }
-    if begun { Ok(()) } else { out.line("") }
+    page.end_line();
+    page.wrote
+}
+
+/// An answer on stdout as it is written: broken between words on a terminal, as it is in a pipe.
+struct Printed {
+    out: Out,
+    page: Option<Page>,
+    begun: bool,
+    wrote: Result<()>,
+}
+
+impl Printed {
+    fn new(out: Out) -> Self {
+        Printed { out, page: columns().map(|_| Page::default()), begun: false, wrote: Ok(()) }
+    }
+
+    fn add(&mut self, text: &str) {
+        self.begun = true;
+        let broken = self.page.as_mut().map(|page| page.add(text, columns().unwrap_or(80)));
+        if self.wrote.is_ok() {
+            self.wrote = self.out.text(broken.as_deref().unwrap_or(text));
+        }
+    }
+
+    fn end_line(&mut self) {
+        self.add("\n");
+    }
 }
 
 /// Most bytes that are read from a pipe.

@@ -67,7 +67,10 @@ fn list(setup: &Setup, limit: u32) -> Result<()> {
         out.table(&["ID", "CHANGED", "MESSAGES", "TOKENS", "CHANNEL", "TITLE"], &rows)?;
     }
     if more {
-        out.note(format!("these are the latest {limit}; there are more\n  try: bespoke sessions list --limit {}", limit.saturating_mul(10).max(10)));
+        out.note(format!(
+            "these are the latest {limit}; there are more\n  try: bespoke sessions list --limit {}",
+            limit.saturating_mul(10).max(10)
+        ));
     }
     Ok(())
 }
@@ -128,9 +131,8 @@ fn export(setup: &Setup, id: &str, format: ExportFormat, output: Option<&Path>, 
 /// A whole file or none, for the user alone; one that is there stays unless it may be replaced.
 fn written(path: &Path, text: &str, force: bool) -> Result<()> {
     let failed = |e: io::Error| Failure::failed(format!("{}: {e}", path.display()));
-    let taken = || {
-        Failure::new(Exit::Conflict, format!("{}: it is there already", path.display())).help("the same with --force, or another name")
-    };
+    let taken =
+        || Failure::new(Exit::Conflict, format!("{}: it is there already", path.display())).help("the same with --force, or another name");
     if !force && path.exists() {
         return Err(taken());
     }
@@ -283,7 +285,18 @@ mod tests {
         let after = |seconds: u64| ago(Timestamp(then.0 + seconds * 1_000_000), then);
         assert_eq!(
             [0, 59, 60, 3_599, 3_600, 86_399, 86_400, 172_800, 2_591_999, 2_592_000].map(after),
-            ["just now", "just now", "1 min ago", "59 min ago", "1 h ago", "23 h ago", "yesterday", "2 days ago", "29 days ago", "2026-11-20"]
+            [
+                "just now",
+                "just now",
+                "1 min ago",
+                "59 min ago",
+                "1 h ago",
+                "23 h ago",
+                "yesterday",
+                "2 days ago",
+                "29 days ago",
+                "2026-11-20"
+            ]
         );
         assert_eq!(ago(Timestamp(0), then), "just now", "a clock that was set back");
     }

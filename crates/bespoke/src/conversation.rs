@@ -1,0 +1,215 @@
+//! A conversation of a verb: an agent, what was said, and where that is kept.
+
+use bespoke_agent::{Agent, Session, Turn, TurnEvent};
+use bespoke_host::{Row, Slot};
+use bespoke_plugin_api::{CallCx, Kind, Provider, Role, Tool};
+
+use crate::{
+    cli::{Answering, Keeping},
+    exit::{Exit, Failure, Result},
+    output::Out,
+    setup::Setup,
+    state::Sessions,
+};
+
+/// Sessions that `/sessions` shows.
+const SHOWN: u32 = 10;
+
+/// One conversation.
+pub(crate) struct Conversation<'s> {
+    setup: &'s Setup,
+    pub(crate) agent: Agent,
+    pub(crate) session: Session,
+    /// What is to be asked again.
+    pub(crate) again: Option<String>,
+    kept: Option<Sessions>,
+    channel: &'static str,
+}
+
+impl<'s> Conversation<'s> {
+    /// A conversation over `channel`: a new one, or the one that is asked for.
+    pub(crate) fn open(setup: &'s Setup, answering: &Answering, keeping: &Keeping, channel: &'static str) -> Result<Self> {
+        let mut config = setup.agent.clone();
+        if let Some(provider) = &answering.provider {
+            config.provider = vec![provider.clone()];
+        }
+        if let Some(system) = &answering.system {
+            config.system.clone_from(system);
+        }
+        if answering.no_tools {
+            config.tools = Some(Vec::new());
+        } else if !answering.tools.is_empty() {
+            config.tools = Some(answering.tools.clone());
+        }
+        let agent = Agent::new(setup.host.clone(), config)?;
+        let is_kept = keeping.session.is_some() || keeping.r#continue || channel != "ask";
+        let kept = if is_kept && !keeping.forget { Sessions::open(&setup.paths)? } else { None };
+        let session = match (&kept, &keeping.session, keeping.r#continue) {
+            (Some(kept), Some(id), _) => kept.resume(id)?,
+            (Some(kept), None, true) => match kept.latest(channel)? {
+                Some(id) => kept.resume(&id)?,
+                None => kept.create(channel)?,
+            },
+            (Some(kept), None, false) => kept.create(channel)?,
+            (None, Some(_), _) | (None, None, true) => return Err(crate::state::not_here()),
+            (None, None, false) => Session::new(channel),
+        };
+        Ok(Conversation { setup, agent, session, again: None, kept, channel })
+    }
+
+    pub(crate) fn out(&self) -> Out {
+        self.setup.out
+    }
+
+    /// The id under which it is kept; `None` when it is not.
+    pub(crate) fn id(&self) -> Option<&str> {
+        self.kept.as_ref().map(|_| self.session.id())
+    }
+
+    /// What a person is told before the first question.
+    pub(crate) fn greet(&self) {
+        let out = self.out();
+        let tools = self.offered();
+        let tools = match &tools[..] {
+            [] => String::new(),
+            [one] => format!(", with the tool {one}"),
+            many => format!(", with the tools {}", many.join(", ")),
+        };
+        out.note(format!(
+            "{} answers{tools}. /help tells what else can be typed; Ctrl-C stops an answer, Ctrl-D ends.",
+            self.agent.providers().join(", ")
+        ));
+        let asked = self.session.messages().iter().filter(|m| m.role == Role::User).count();
+        if asked > 0 {
+            let questions = if asked == 1 { "question" } else { "questions" };
+            out.note(format!("Going on with {} after {asked} {questions}; /history shows them.", self.session.id()));
+        }
+    }
+
+    /// Answers one input; see `Agent::turn`.
+    pub(crate) async fn turn(&mut self, cx: &CallCx, input: &str, on_event: impl FnMut(TurnEvent) + Send) -> Result<Turn> {
+        let turn = self.agent.turn(cx, &mut self.session, input, on_event).await?;
+        if let Some(kept) = &self.kept {
+            kept.answered(self.session.id(), &turn.provider, &turn.model)?;
+        }
+        Ok(turn)
+    }
+
+    /// Begins a new conversation with the same agent.
+    pub(crate) async fn renew(&mut self) -> Result<()> {
+        let session = match &self.kept {
+            Some(kept) => kept.create(self.channel)?,
+            None => Session::new(self.channel),
+        };
+        self.change(session).await;
+        Ok(())
+    }
+
+    /// Goes on with another conversation.
+    pub(crate) async fn resume(&mut self, id: &str) -> Result<String> {
+        let session = self.kept()?.resume(id)?;
+        self.change(session).await;
+        let last = self.session.messages().iter().rev().find(|m| m.role == Role::User).map(|m| m.text.clone());
+        let last = last.map_or(String::new(), |last| format!(" The last question was: {last}"));
+        Ok(format!("Going on with {}.{last}", self.session.id()))
+    }
+
+    async fn change(&mut self, session: Session) {
+        let before = std::mem::replace(&mut self.session, session);
+        self.agent.end(&CallCx::new(), before).await;
+    }
+
+    /// Sessions that are kept, the latest first.
+    pub(crate) fn list(&self) -> Result<String> {
+        let lines = self.kept()?.recent(SHOWN)?;
+        if lines.is_empty() { Ok("No conversation is kept yet.".into()) } else { Ok(lines.join("\n")) }
+    }
+
+    pub(crate) fn rename(&self, title: &str) -> Result<()> {
+        self.kept()?.rename(self.session.id(), title)
+    }
+
+    /// The conversation as a document.
+    pub(crate) fn markdown(&self) -> String {
+        let mut text = String::new();
+        for message in self.session.messages() {
+            let who = match message.role {
+                Role::User => "You",
+                Role::Tool => "Tool",
+                _ => "Agent",
+            };
+            text += &format!("**{who}:**");
+            if !message.text.is_empty() {
+                text += &format!(" {}", message.text);
+            }
+            for call in &message.tool_calls {
+                text += &format!(" `{} {}`", call.name, call.args);
+            }
+            text += "\n\n";
+        }
+        text
+    }
+
+    /// The tools that the model is offered, a line each.
+    pub(crate) fn tools(&self) -> String {
+        let named = self.offered();
+        let lines: Vec<_> = named
+            .iter()
+            .filter_map(|name| self.setup.host.find::<dyn Tool>(name).ok())
+            .map(|slot: Slot<dyn Tool>| format!("{}: {}", slot.name(), slot.spec().description))
+            .collect();
+        if lines.is_empty() { "The model has no tools.".into() } else { lines.join("\n") }
+    }
+
+    fn offered(&self) -> Vec<String> {
+        self.agent.tools().into_iter().map(|spec| spec.name).collect()
+    }
+
+    /// Who answers, and the models there are.
+    pub(crate) async fn models(&self) -> Result<String> {
+        let mut lines = vec![format!("Asked in this order: {}", self.agent.providers().join(", "))];
+        let mut rows: Vec<Row> = self.setup.host.rows();
+        rows.retain(|row| row.kinds.iter().any(|kind| kind == Kind::Provider.name()));
+        for slot in self.setup.host.registry().all::<dyn Provider>() {
+            if !slot.is_ready() {
+                continue;
+            }
+            let models = slot.call(&CallCx::new(), |provider, cx| async move { provider.models(&cx).await }).await;
+            lines.push(match models {
+                Ok(models) => {
+                    let ids: Vec<_> = models.into_iter().map(|model| model.id).collect();
+                    format!("{}: {}", slot.name(), ids.join(", "))
+                }
+                Err(error) => format!("{}: {}", slot.name(), error.message()),
+            });
+        }
+        Ok(lines.join("\n"))
+    }
+
+    /// Has another provider answer from now on.
+    pub(crate) fn ask_from_now_on(&mut self, provider: &str) -> Result<String> {
+        let mut config = self.agent.config().clone();
+        config.provider = vec![provider.to_owned()];
+        let name = config.provider_names().remove(0);
+        self.setup.host.find::<dyn Provider>(&name)?;
+        self.agent = Agent::new(self.setup.host.clone(), config)?;
+        Ok(format!("{provider} answers from now on."))
+    }
+
+    /// Other instructions from now on.
+    pub(crate) fn instruct(&mut self, system: &str) -> Result<()> {
+        let mut config = self.agent.config().clone();
+        system.clone_into(&mut config.system);
+        self.agent = Agent::new(self.setup.host.clone(), config)?;
+        Ok(())
+    }
+
+    /// The conversation is over.
+    pub(crate) async fn end(self) {
+        self.agent.end(&CallCx::new(), self.session).await;
+    }
+
+    fn kept(&self) -> Result<&Sessions> {
+        self.kept.as_ref().ok_or_else(|| Failure::new(Exit::NotFound, "this conversation is not kept"))
+    }
+}

@@ -1,0 +1,65 @@
+//! Conversations that are kept, in `state.db` under the home.
+
+use bespoke_agent::Session;
+use bespoke_state::{Filter, Meta, State, StateError};
+
+use crate::{
+    exit::{Exit, Failure, Result},
+    paths::Paths,
+};
+
+/// The conversations of a user. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Sessions(State);
+
+impl Sessions {
+    /// The store of this user; `None` in a program that keeps none.
+    pub(crate) fn open(paths: &Paths) -> Result<Option<Self>> {
+        Ok(Some(Sessions(State::open(paths.state())?)))
+    }
+
+    pub(crate) fn create(&self, channel: &str) -> Result<Session> {
+        Ok(self.0.create(&Meta::default().channel(channel))?)
+    }
+
+    pub(crate) fn resume(&self, id: &str) -> Result<Session> {
+        Ok(self.0.resume(id)?)
+    }
+
+    /// Id of the conversation of a channel in which something was said last.
+    pub(crate) fn latest(&self, channel: &str) -> Result<Option<String>> {
+        Ok(self.0.latest(channel, None)?.map(|summary| summary.id))
+    }
+
+    pub(crate) fn answered(&self, session: &str, provider: &str, model: &str) -> Result<()> {
+        Ok(self.0.answered(session, Some(provider), Some(model))?)
+    }
+
+    pub(crate) fn rename(&self, session: &str, title: &str) -> Result<()> {
+        self.0.rename(session, title)?;
+        Ok(())
+    }
+
+    /// A line each, the latest first.
+    pub(crate) fn recent(&self, most: u32) -> Result<Vec<String>> {
+        let sessions = self.0.list(&Filter::default(), most, 0)?;
+        Ok(sessions.into_iter().map(|s| format!("{}  {}", s.id, s.title)).collect())
+    }
+}
+
+impl From<StateError> for Failure {
+    fn from(error: StateError) -> Self {
+        let exit = match &error {
+            StateError::Unknown { .. } | StateError::Gone { .. } => Exit::NotFound,
+            StateError::Ambiguous { .. } => Exit::Usage,
+            StateError::Continued { .. } => Exit::Conflict,
+            _ => Exit::Failed,
+        };
+        Failure { exit, message: error.to_string(), help: error.help() }
+    }
+}
+
+/// The error of a verb that needs what this binary does not have; here it has it, and was told to keep nothing.
+pub(crate) fn not_here() -> Failure {
+    Failure::new(Exit::Usage, "this conversation is not to be kept, so it cannot go on with one that is")
+}
