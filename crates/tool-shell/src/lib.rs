@@ -1,95 +1,221 @@
-//! A tool for the model: here it says again what it is told.
+//! A tool that lets the model run programs, those that the user has named and no others. It is no shell: arguments are a list, and
+//! nothing reads them but the program.
+//!
+//! * Off until `plugins.shell.allow` names a program. Names are looked up in `PATH` once, at the start; what `PATH` or the folder of
+//!   work holds later does not matter.
+//! * A program that runs what its arguments say (`sh`, `python3`, `env`, `xargs`, `find`, …) is refused at the start unless
+//!   `allow_interpreters` is set: with one of them the list would mean nothing. The list of those is a guard against mistakes, not a
+//!   proof; a copy of a shell under another name is not known.
+//! * `first_args` limits the first argument of a program, as in `git` with `status` and `log` only. Further arguments are not limited.
+//! * The environment is `PATH` with the system's folders, and what `env` names. Standard input is closed or what the model gives.
+//! * Time, output, arguments and input have limits. Of long output the model sees the beginning and the end.
+//! * When the time is over, when the caller has gone and when the program itself has ended, its process group is killed. A process that
+//!   makes a session of its own leaves the group and lives on; the call does not wait for it.
+//!
+//! The program runs as the user of this program and may do all that the user may: the list is the protection, there is no sandbox.
+//! It has no terminal to read from, but a program that opens `/dev/tty` can write there. What this program has opened is closed
+//! in it, as the Rust library does; what this program itself was started with beyond its standard streams is passed on.
+//! A program with commands of its own, such as `git` with its aliases, runs others if its arguments say so: limit its first argument.
+//!
+//! Works on Unix; elsewhere the tool says that it does not.
 
-use std::sync::Arc;
+use std::{ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
 
 use bespoke_plugin_api::{
-    CallCx, Plugin, PluginApi, PluginContext, Result, Tool, ToolOutput, ToolRequest, ToolSpec, async_trait,
+    CallCx, CancelToken, Error, Facts, Health, Level, Plugin, PluginApi, PluginContext, Result, Tool, ToolOutput, ToolRequest, ToolSpec,
+    async_trait,
     serde::{self, Deserialize},
     serde_json::json,
 };
 
-/// The table `[plugins.shell]`. Each field has a default, and says what may change while the plugin runs.
-#[derive(Deserialize)]
-#[serde(crate = "serde", deny_unknown_fields, default)]
-#[cfg_attr(test, derive(schemars::JsonSchema, serde::Serialize), schemars(extend("additionalProperties" = false)))]
-pub struct Config {
-    /// Stands before each answer.
-    #[cfg_attr(test, schemars(extend("x-reload" = "restart")))]
-    pub prefix: String,
-}
+mod allowed;
+#[cfg(unix)]
+mod capture;
+mod config;
+mod refusal;
+#[cfg(unix)]
+mod run;
+#[cfg(not(unix))]
+#[path = "run_disabled.rs"]
+mod run;
 
-impl Default for Config {
-    fn default() -> Self {
-        Config { prefix: "You said: ".into() }
-    }
-}
+pub use crate::config::Config;
+use crate::{allowed::Allowed, refusal::Refusal};
 
 /// One instance.
 pub struct Shell {
+    cx: PluginContext,
     config: Config,
+    allowed: Allowed,
+    /// Where programs work; `None` where neither the configuration nor the host names a folder.
+    folder: Option<PathBuf>,
+    /// The whole environment of a program, taken at the start.
+    environment: Vec<(String, OsString)>,
+    /// Cancelled when the plugin stops.
+    stopped: CancelToken,
 }
 
 impl Plugin for Shell {
     type Config = Config;
 
     fn register(api: &mut PluginApi<Self>) {
-        let spec = ToolSpec::new("shell", "Says a text again. Tell the model here when to call the tool.").input(json!({
+        let what = "Runs a program on the user's machine and returns its output. There is no shell: no pipes, no variables, no wildcards.";
+        let spec = ToolSpec::new("run_program", what).input(json!({
             "type": "object",
-            "properties": { "text": { "type": "string", "description": "What to say" } },
-            "required": ["text"],
+            "properties": {
+                "program": { "type": "string", "description": "Name of the program, such as git" },
+                "args": {
+                    "type": "array", "items": { "type": "string" },
+                    "description": "Its arguments, each as one item, without quotes"
+                },
+                "stdin": { "type": "string", "description": "Text for its standard input" }
+            },
+            "required": ["program"],
             "additionalProperties": false
         }));
-        api.tool(spec, |plugin| Arc::new(Say(plugin.clone())));
+        api.tool(spec, |shell| Arc::new(RunProgram(shell.clone())));
     }
 
-    async fn start(_cx: PluginContext, config: Config) -> Result<Self> {
-        Ok(Shell { config })
+    async fn start(cx: PluginContext, config: Config) -> Result<Self> {
+        config.check()?;
+        let configured = config.folder()?;
+        let place = configured.clone().or_else(|| cx.data_dir().cloned());
+        let (looked_up, lists) = (place.clone(), config.clone());
+        let (folder, allowed) = cx
+            .blocking(move || -> Result<_> {
+                let folder = looked_up.map(|place| open_folder(&place, configured.is_some())).transpose()?;
+                let allowed = Allowed::look_up(&lists, folder.as_deref())?;
+                Ok((folder, allowed))
+            })
+            .await??;
+        let environment = config.environment();
+        Ok(Shell { cx, config, allowed, folder, environment, stopped: CancelToken::new() })
+    }
+
+    fn health(&self) -> Health {
+        if !run::IS_SUPPORTED {
+            Health::Degraded("programs are run on Unix only".into())
+        } else if self.allowed.is_empty() {
+            Health::Degraded(Refusal::Off.to_string())
+        } else {
+            Health::Ok
+        }
+    }
+
+    fn facts(&self) -> Facts {
+        let mut facts = Facts::new();
+        facts.insert("programs".into(), self.allowed.names());
+        if let Some(folder) = &self.folder {
+            facts.insert("folder".into(), folder.display().to_string());
+        }
+        facts
+    }
+
+    async fn shutdown(&self) {
+        self.stopped.cancel();
     }
 }
 
 bespoke_plugin_api::plugin!("shell", Shell);
 
+/// The folder of work, without links. The user's must be there; the plugin's own is made.
+fn open_folder(place: &std::path::Path, configured: bool) -> Result<PathBuf> {
+    let made = if configured { Ok(()) } else { std::fs::create_dir_all(place) };
+    let opened = made.and_then(|()| std::fs::canonicalize(place));
+    let opened = opened.and_then(|path| if path.is_dir() { Ok(path) } else { Err(std::io::ErrorKind::NotADirectory.into()) });
+    opened.map_err(|e| {
+        Error::invalid_params(format!("`cwd`: {}: {e}", place.display()))
+            .with_help("make the folder, or choose another: bespoke config set plugins.shell.cwd ~/work")
+            .with_data(json!({ "path": "cwd" }))
+    })
+}
+
 #[derive(Deserialize)]
 #[serde(crate = "serde", deny_unknown_fields)]
 struct Args {
-    text: String,
+    program: String,
+    #[serde(default)]
+    args: Vec<String>,
+    #[serde(default)]
+    stdin: Option<String>,
 }
 
-struct Say(Arc<Shell>);
+struct RunProgram(Arc<Shell>);
 
 #[async_trait]
-impl Tool for Say {
+impl Tool for RunProgram {
     async fn call(&self, cx: &CallCx, request: ToolRequest) -> Result<ToolOutput> {
         cx.check()?;
         let args: Args = request.parse()?;
-        let answer = format!("{}{}", self.0.config.prefix, args.text);
-        Ok(ToolOutput::text(answer.clone()).with_data(json!({ "answer": answer })))
+        match self.0.job(cx, args) {
+            Ok(job) => run::run(&self.0, cx, job).await,
+            Err(refusal) => {
+                if refusal.is_attempt() {
+                    self.0.cx.log(Level::Warn, &format!("refused: {refusal}"));
+                }
+                Ok(ToolOutput::error(refusal.to_string()).with_data(json!({ "refused": refusal.word() })))
+            }
+        }
+    }
+}
+
+/// A program to run, with all that it gets.
+#[cfg_attr(not(unix), allow(dead_code, reason = "nothing is run there"))]
+struct Job {
+    name: String,
+    program: PathBuf,
+    args: Vec<String>,
+    stdin: Vec<u8>,
+    folder: PathBuf,
+    environment: Vec<(String, OsString)>,
+    timeout: Duration,
+    /// Bytes of output that are shown.
+    max_output: usize,
+}
+
+impl Shell {
+    /// What to run, if it may be run.
+    fn job(&self, cx: &CallCx, args: Args) -> Result<Job, Refusal> {
+        if !run::IS_SUPPORTED {
+            return Err(Refusal::NotSupported);
+        }
+        let program = self.allowed.find(&args.program, &args.args)?.to_path_buf();
+        let folder = self.folder.clone().ok_or(Refusal::NoFolder)?;
+        let config = &self.config;
+        let bytes: usize = args.args.iter().map(|arg| arg.len() + 1).sum();
+        if bytes as u64 > config.max_args_bytes {
+            return Err(Refusal::TooMuch("arguments", bytes as u64, config.max_args_bytes, "max_args_bytes"));
+        }
+        if args.args.iter().any(|arg| arg.contains('\0')) {
+            return Err(Refusal::Nul);
+        }
+        let stdin = args.stdin.unwrap_or_default();
+        if stdin.len() as u64 > config.max_stdin_bytes {
+            return Err(Refusal::TooMuch("standard input", stdin.len() as u64, config.max_stdin_bytes, "max_stdin_bytes"));
+        }
+        let most = config.timeout();
+        // A caller that stops waiting earlier gets what there is until then.
+        let timeout = cx.deadline().map_or(most, |deadline| self.cx.now().until(deadline).min(most));
+        Ok(Job {
+            name: args.program,
+            program,
+            args: args.args,
+            stdin: stdin.into_bytes(),
+            folder,
+            environment: self.environment.clone(),
+            timeout,
+            // At most 16 MiB, by its range.
+            max_output: usize::try_from(config.max_output_bytes).unwrap_or(usize::MAX),
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use bespoke_plugin_api::Contribution;
-    use bespoke_plugin_testkit::{Conformance, TestHost, block_on, check_config_schema};
-
-    use super::*;
-
-    #[test]
-    fn says_it_again() {
-        let instance = block_on(BESPOKE_PLUGIN.start(TestHost::new().context("shell"), json!({}))).unwrap();
-        let [Contribution::Tool(_, tool)] = &instance.contributions[..] else { panic!("{instance:?}") };
-        let request = ToolRequest::new(json!({ "text": "hello" }));
-        let output = block_on(tool.call(&CallCx::new(), request)).unwrap();
-        assert_eq!(output.to_text(), "You said: hello");
-    }
-
-    #[test]
-    fn behaves_the_same_in_every_tier() {
-        Conformance::new(&BESPOKE_PLUGIN).tool("shell", json!({ "text": "hello" })).check();
-    }
+    use super::Config;
 
     #[test]
     fn the_schema_is_fresh() {
-        check_config_schema(env!("CARGO_MANIFEST_DIR"), schemars::schema_for!(Config));
+        bespoke_plugin_testkit::check_config_schema(env!("CARGO_MANIFEST_DIR"), schemars::schema_for!(Config));
     }
 }
