@@ -33,11 +33,12 @@ impl Stream for Body {
             let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
             match ready!(Pin::new(incoming).poll_frame(cx)) {
                 None => return Poll::Ready(None),
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(piece) => return Poll::Ready(Some(Ok(piece))),
-                    // Headers after the body: nobody was told to expect them.
-                    Err(_) => {}
-                },
+                Some(Ok(frame)) => {
+                    // What is no data is headers after the body: nobody was told to expect them.
+                    if let Ok(piece) = frame.into_data() {
+                        return Poll::Ready(Some(Ok(piece)));
+                    }
+                }
                 Some(Err(error)) => {
                     self.incoming = None;
                     let message = format!("the answer of {} broke off: {}", self.from, chain(&error));

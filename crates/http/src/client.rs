@@ -159,7 +159,7 @@ impl HttpClient for Client {
             let limit = request.timeout_ms.map_or(inner.head_limit, Duration::from_millis);
             let request = outgoing(uri, request)?;
             // Timers and sockets need the runtime, and a plugin may poll from a thread of its own.
-            let sent = Running(inner.runtime.spawn(timeout(limit, list.pool.request(request))));
+            let sent = Running(inner.runtime.spawn(async move { timeout(limit, list.pool.request(request)).await }));
             match sent.await {
                 Some(Ok(Ok(response))) => Ok(reply(response, &target)),
                 Some(Ok(Err(error))) => Err(failure(error, &target)),

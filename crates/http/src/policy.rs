@@ -57,17 +57,15 @@ impl Policy {
 
     /// Whether a host is worth a lookup: with a range in the list, the address of any name may be in it.
     pub(crate) fn check(&self, target: &Target) -> Result<()> {
-        let listed = |rule: &Rule| match &target.host {
-            Host::Name(name) => rule.names(name) || matches!(rule.hosts, Hosts::Address(_) | Hosts::Range(_)),
-            Host::Address(address) => rule.covers(&target.host, *address).is_some(),
+        let name = match &target.host {
+            Host::Name(name) => name,
+            Host::Address(address) => return self.check_address(target, *address),
         };
-        if self.rules.iter().any(|rule| rule.ports.covers(target.port) && listed(rule)) {
-            return match &target.host {
-                Host::Name(_) => Ok(()),
-                Host::Address(address) => self.check_addresses(target, &[*address]),
-            };
+        let may_be = |rule: &Rule| rule.names(name) || matches!(rule.hosts, Hosts::Address(_) | Hosts::Range(_));
+        if self.rules.iter().any(|rule| rule.ports.covers(target.port) && may_be(rule)) {
+            return Ok(());
         }
-        Err(self.not_listed(target, self.rules.iter().any(listed)))
+        Err(self.not_listed(target, self.rules.iter().any(|rule| rule.names(name)), false))
     }
 
     /// Whether all addresses of a host may be connected to.
@@ -92,26 +90,29 @@ impl Policy {
                 return Ok(());
             }
         }
+        let other_port = || self.rules.iter().any(|rule| rule.covers(&target.host, address).is_some());
         Err(match leads {
-            Leads::Public if !listed => self.not_listed(target, false),
+            Leads::Nowhere(what) => self.refused(target, address, what),
+            _ if !listed => self.not_listed(target, other_port(), leads != Leads::Public),
             Leads::Public => Error::internal("a public address that is listed was refused"),
             Leads::Private(what) => self.not_public(target, address, what, false),
             Leads::Odd(what) => self.not_public(target, address, what, true),
             Leads::Metadata => self.not_public(target, address, "where a cloud machine gets its credentials", true),
-            Leads::Nowhere(what) => self.refused(target, address, what),
         })
     }
 
-    /// The error of a host that no entry names.
-    fn not_listed(&self, target: &Target, other_port: bool) -> Error {
+    /// The error of a host that no entry names, or only for another port; `private` when it is at a private address.
+    fn not_listed(&self, target: &Target, other_port: bool, private: bool) -> Error {
         let mut places: Vec<&str> = self.allowed.keys.iter().map(|key| key.key.as_str()).collect();
-        places.push("plugin.toml");
+        if places.is_empty() {
+            places.push("plugin.toml");
+        }
         let verb = if places.len() == 1 { "does" } else { "do" };
         let what = if other_port { format!("it for port {}", target.port) } else { "it".to_owned() };
         let message =
             format!("plugin `{}` may not send requests to {target}: {} {verb} not list {what}", self.allowed.plugin, places.join(" and "));
-        // The key that opens less goes first.
-        let key = self.allowed.keys.iter().find(|key| !key.private).or(self.allowed.keys.first());
+        // The key that opens enough, and no more, goes first.
+        let key = self.allowed.keys.iter().find(|key| key.private == private).or(self.allowed.keys.first());
         let entry = entry(&target.host, target.port);
         let help = match key {
             Some(key) => set(key, target, &entry),
@@ -206,7 +207,7 @@ fn pattern(text: &str) -> Option<(Hosts, Ports)> {
         let web = scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
         let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
         let url = Url::parse(text).ok().filter(|_| web && !authority.is_empty() && !authority.contains('@'))?;
-        return Some((named(Host::of(url.host()?)?)?, url.port_or_known_default().filter(|port| *port > 0).map(Ports::One)?));
+        return Some((named(url.host()?)?, url.port_or_known_default().filter(|port| *port > 0).map(Ports::One)?));
     }
     if let Ok(range) = text.parse::<IpNet>() {
         return Some((Hosts::Range(range), Ports::Web));
@@ -228,11 +229,15 @@ fn pattern(text: &str) -> Option<(Hosts, Ports)> {
         url::Host::Ipv4(v4) => url::Host::Ipv4(*v4),
         url::Host::Ipv6(v6) => url::Host::Ipv6(*v6),
     };
-    Some((named(Host::of(borrowed)?)?, ports))
+    Some((named(borrowed)?, ports))
 }
 
-fn named(host: Host) -> Option<Hosts> {
-    Some(match host {
+fn named(host: url::Host<&str>) -> Option<Hosts> {
+    if matches!(host, url::Host::Domain(name) if name.ends_with('.') && name.contains('*')) {
+        // Without its dot, `*.` would be `*`.
+        return None;
+    }
+    Some(match Host::of(host)? {
         Host::Address(address) => Hosts::Address(address),
         Host::Name(name) if name == "*" => Hosts::Any,
         Host::Name(name) => match name.strip_prefix('*') {

@@ -4,6 +4,7 @@ mod calls;
 mod config;
 mod discovery;
 mod hooks;
+mod http;
 mod kit;
 mod lifecycle;
 mod services;

@@ -129,6 +129,63 @@ fn requires() {
 }
 
 #[test]
+fn hosts() {
+    tail(
+        r#"[permissions]
+http = [
+    "",
+    "a b.example",
+    "h:+80",
+    "h:65536",
+    "h:**",
+    "[::1",
+    "[fe80::1%eth0]:80",
+    "::1",
+    "10.0.0.0/8",
+    "user@h",
+    7,
+    [],
+    {},
+    { host = "a.example", config = "allow" },
+    { host = "https://a.example" },
+    { host = "a.example", default = ["b.example"] },
+    { config = "" },
+    { config = "a..b" },
+    { config = "plugins[0]" },
+    { config = "allow", default = "*" },
+    { config = "allow", default = ["https://a.example"] },
+    { config = "allow", privat = true },
+    { config = "allow", private = "yes" },
+]
+"#,
+        expect![[r#"
+            p.toml:10:5: permissions.http[0]: `` is no host; write a name without scheme and path: api.example.com, *.example.com, or *
+            p.toml:11:5: permissions.http[1]: `a b.example` is no host; write a name without scheme and path: api.example.com, *.example.com, or *
+            p.toml:12:5: permissions.http[2]: `h:+80` is no host; write a name without scheme and path: api.example.com, *.example.com, or *
+            p.toml:13:5: permissions.http[3]: `h:65536` is no host; write a name without scheme and path: api.example.com, *.example.com, or *
+            p.toml:14:5: permissions.http[4]: `h:**` is no host; write a name without scheme and path: api.example.com, *.example.com, or *
+            p.toml:15:5: permissions.http[5]: `[::1` is no host; write a name without scheme and path: api.example.com, *.example.com, or *
+            p.toml:16:5: permissions.http[6]: `[fe80::1%eth0]:80` is no host; write a name without scheme and path: api.example.com, *.example.com, or *
+            p.toml:17:5: permissions.http[7]: `::1` is no host; write a name without scheme and path: api.example.com, *.example.com, or *
+            p.toml:18:5: permissions.http[8]: `10.0.0.0/8` is no host; write a name without scheme and path: api.example.com, *.example.com, or *
+            p.toml:19:5: permissions.http[9]: `user@h` is no host; write a name without scheme and path: api.example.com, *.example.com, or *
+            p.toml:20:5: permissions.http[10]: it is an integer; write a string in quotes
+            p.toml:21:5: permissions.http[11]: it is an array; write a string in quotes
+            p.toml:22:5: permissions.http[12]: a table here has exactly one of host and config; keep one of them; a list may hold several tables
+            p.toml:23:5: permissions.http[13]: a table here has exactly one of host and config; keep one of them; a list may hold several tables
+            p.toml:24:7: permissions.http[14].host: `https://a.example` is no host; write a name without scheme and path: api.example.com, *.example.com, or *
+            p.toml:25:5: permissions.http[15].default: a host needs no default; remove it; only config has one
+            p.toml:26:7: permissions.http[16].config: `` is no key of a configuration; write a key of the plugin's own table, such as base_url
+            p.toml:27:7: permissions.http[17].config: `a..b` is no key of a configuration; write a key of the plugin's own table, such as base_url
+            p.toml:28:7: permissions.http[18].config: `plugins[0]` is no key of a configuration; write a key of the plugin's own table, such as base_url
+            p.toml:29:25: permissions.http[19].default: it is a string; write a list
+            p.toml:30:36: permissions.http[20].default[0]: `https://a.example` is no host; write a name without scheme and path: api.example.com, *.example.com, or *
+            p.toml:31:25: permissions.http[21].privat: there is no such key; did you mean `private`?
+            p.toml:32:25: permissions.http[22].private: it is a string; write true or false"#]],
+    );
+}
+
+#[test]
 fn permissions_and_resources() {
     tail(
         "[permissions]\nhttp = [\"https://example.com/\", \"a.*.b\", \"h:0\"]\nfiles = [{ path = \"../x\", access = \"rw\" }]\nenv = [\"A=B\"]\nsecrets = [\"\"]\nprocess = [\"rm -rf\"]\ncalls = [\"tol:clock\"]\nnetwork = true\n[resources]\nmemory_mb = 0\nthreads = \"many\"\ndisk_mb = 99999999999999999999\nmemroy_mb = 1\n",

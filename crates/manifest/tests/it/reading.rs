@@ -1,6 +1,6 @@
 //! What a good manifest says.
 
-use bespoke_manifest::{Access, Inherited, Manifest, Position, Source, Tier};
+use bespoke_manifest::{Access, HttpHosts, Inherited, Manifest, Position, Source, Tier};
 use bespoke_plugin_api::Kind;
 
 use crate::{FULL, HEAD};
@@ -18,7 +18,22 @@ fn every_key_is_read() {
     assert!(m.is_dynamic(Kind::Tool) && !m.is_dynamic(Kind::Vad));
     let requires: Vec<_> = m.requires.iter().map(|r| format!("{} {} {}", r.plugin, r.version, r.optional)).collect();
     assert_eq!(requires, ["clock ^0.1 false", "table * true"]);
-    assert_eq!(m.permissions.http.len(), 4);
+    let http = m.permissions.http.iter().map(|access| match &access.hosts {
+        HttpHosts::Named(host) => format!("{host} {}", access.private),
+        HttpHosts::Configured { key, default, .. } => format!("<{key}> {default:?} {}", access.private),
+        other => panic!("{other:?}"),
+    });
+    let expected = [
+        "api.example.com false",
+        "*.example.org:8443 false",
+        "* false",
+        "127.0.0.1:80 false",
+        "[::1]:* false",
+        "localhost:8080 true",
+        "<allow> [\"*\"] false",
+        "<servers.url> [] true",
+    ];
+    assert_eq!(http.collect::<Vec<_>>(), expected);
     assert_eq!(m.permissions.files[0].access, Access::Write);
     assert_eq!(m.permissions.files[1].path, "/usr/share/dice");
     assert_eq!((&m.permissions.env[..], &m.permissions.secrets[..]), (&["LANG".to_owned()][..], &["token".to_owned()][..]));
