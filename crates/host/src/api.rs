@@ -3,10 +3,11 @@
 use std::{
     future::ready,
     path::PathBuf,
-    sync::{Arc, Weak},
+    sync::{Arc, PoisonError, Weak},
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use bespoke_manifest::Model;
 use bespoke_plugin_api::{
     BoxFuture, BoxStream, CallCx, Code, Contract, Contribution, EmbedRequest, Embedder, Error, Event, Health, HostApi, HttpReply,
@@ -17,7 +18,7 @@ use tokio::runtime::Handle;
 
 use crate::{
     Config, Events, Hooks, HttpAllowed, HttpClient, KeyValue, Registry, Slot, clock,
-    plugin::{Generation, PluginCell, Tasks},
+    plugin::{Footing, PluginCell},
     store,
 };
 
@@ -36,7 +37,7 @@ pub(crate) struct Services {
     pub(crate) events: Events,
     pub(crate) registry: Registry,
     pub(crate) hooks: Hooks,
-    pub(crate) config: Config,
+    pub(crate) config: ArcSwap<Config>,
     pub(crate) models: Option<Arc<dyn ModelStore>>,
     pub(crate) store: Option<Arc<dyn KeyValue>>,
     pub(crate) http: Option<Arc<dyn HttpClient>>,
@@ -60,11 +61,13 @@ impl Services {
         plugins().find(|p| p.may_serve()).or_else(|| plugins().next())
     }
 
-    /// Replaces what a plugin offers at run time.
-    pub(crate) fn publish(&self, plugin: &Arc<PluginCell>, generation: &Arc<Generation>, contributions: &[Contribution]) -> Result<()> {
-        self.registry.publish(plugin, generation, contributions)?;
-        self.hooks.update(&self.registry);
-        Ok(())
+    /// The configuration as it was read last.
+    pub(crate) fn config(&self) -> Arc<Config> {
+        self.config.load_full()
+    }
+
+    pub(crate) fn set_config(&self, config: Arc<Config>) {
+        self.config.store(config);
     }
 }
 
@@ -74,7 +77,7 @@ pub(crate) struct PluginHost {
     /// Weak: the cell holds the generation, whose plugin holds its context, which holds this.
     pub(crate) plugin: Weak<PluginCell>,
     pub(crate) id: Arc<str>,
-    pub(crate) tasks: Arc<Tasks>,
+    pub(crate) footing: Arc<Footing>,
 }
 
 impl PluginHost {
@@ -133,7 +136,9 @@ impl HostApi for PluginHost {
     }
 
     fn spawn(&self, task: BoxFuture<'static, ()>) {
-        self.tasks.add(self.services.runtime.spawn(task).abort_handle());
+        if let Err(error) = self.footing.spawn(&self.services.runtime, task) {
+            self.report_health(Health::Degraded(error.message().to_owned()));
+        }
     }
 
     fn call(&self, cx: &CallCx, target: Target, args: Value) -> BoxFuture<'static, Result<Value>> {
@@ -169,8 +174,8 @@ impl HostApi for PluginHost {
             let plugin = self.plugin.upgrade().ok_or_else(|| Error::new(Code::NOT_READY, "the host has stopped"))?;
             let asked = plugin.manifest.as_ref().map_or(&[][..], |m| &m.permissions.http);
             let schema = &plugin.candidate.config_schema;
-            let config = self.services.config.plugin(&self.id).map_err(|e| Error::invalid_params(e.to_string()))?;
-            let written = self.services.config.get(&format!("plugins.{}", self.id));
+            let config = self.services.config().plugin(&self.id).map_err(|e| Error::invalid_params(e.to_string()))?;
+            let written = self.services.config().get(&format!("plugins.{}", self.id));
             Ok((client, HttpAllowed::of(&self.id, asked, &config, written.as_ref(), schema)))
         };
         match allowed() {
@@ -188,8 +193,12 @@ impl HostApi for PluginHost {
             return Err(Error::new(Code::CONTRACT_MISMATCH, message)
                 .with_help(format!("add [[provides]] kind = \"{kind}\", dynamic = true to plugin.toml")));
         }
-        let Some((generation, contributions)) = plugin.publisher(contributions)? else { return Ok(()) };
-        self.services.publish(&plugin, &generation, &contributions)
+        let publishing = plugin.publishing.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((generation, contributions)) = self.footing.publisher(contributions)? else { return Ok(()) };
+        self.services.registry.publish(&plugin, &generation, &contributions)?;
+        drop(publishing);
+        self.services.hooks.update(&self.services.registry);
+        Ok(())
     }
 
     fn emit(&self, topic: &str, payload: Value) -> Result<()> {
@@ -205,7 +214,7 @@ impl HostApi for PluginHost {
         let declared =
             self.plugin.upgrade().and_then(|p| p.manifest.clone()).is_some_and(|m| m.permissions.secrets.iter().any(|s| s == name));
         let result = if declared {
-            self.services.config.secret(&self.id, name)
+            self.services.config().secret(&self.id, name)
         } else {
             Err(Error::new(Code::PERMISSION_DENIED, format!("plugin.toml does not ask for the secret `{name}`"))
                 .with_help(format!("add \"{name}\" to secrets under [permissions] in plugin.toml")))

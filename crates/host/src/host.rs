@@ -3,24 +3,23 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
-    sync::Arc,
-    time::{Duration, Instant},
+    sync::{Arc, Mutex, PoisonError},
 };
 
+use arc_swap::ArcSwap;
 use bespoke_manifest::{Inherited, Manifest};
-use bespoke_plugin_api::{CallCx, CancelToken, Code, Contract, Error, Instance, Kind, PluginContext, Result, ToolCall, ToolOutput};
-use serde_json::{Value, json};
+use bespoke_plugin_api::{CallCx, CancelToken, Code, Contract, Error, Kind, Result, ToolCall, ToolOutput};
 use tokio::{runtime::Handle, task::JoinSet};
 
 use crate::{
     Config, ConfigError, Events, Hooks, HttpClient, KeyValue, ModelStore, Problem, Redactor, Registry, Row, Slot,
-    api::{PluginHost, Services},
-    needs::{self, claim, closure, refuse_cycles, refuse_unmet, requires},
-    plugin::{Candidate, Generation, PluginCell, State, Tasks},
-    slot::{panicked, shown},
-    thread::{Threads, Waiting},
+    api::Services,
+    lifecycle::{ConfigFault, Inner, Limits},
+    needs::{claim, closure, refuse_cycles, refuse_unmet, requires},
+    plugin::{Candidate, PluginCell, State},
+    slot::shown,
+    thread::Threads,
 };
 
 /// Makes a [`Host`]; see [`Host::builder`].
@@ -85,8 +84,7 @@ impl HostBuilder {
         let mut names: BTreeMap<(Kind, String), String> = BTreeMap::new();
         for candidate in candidates {
             let manifest = inspect(&candidate);
-            let cell =
-                PluginCell::new(candidate, manifest.as_ref().ok().cloned().map(Arc::new), defaults.call_timeout_ms, threads.late().clone());
+            let cell = PluginCell::new(candidate, manifest.clone().map(Arc::new), defaults.call_timeout_ms, threads.late().clone());
             let id = cell.id().to_owned();
             if let Some(first) = plugins.iter().find(|p| p.id() == id) {
                 let (a, b) = (&first.candidate.origin, &cell.candidate.origin);
@@ -109,7 +107,7 @@ impl HostBuilder {
             events: Events::default(),
             registry: Registry::default(),
             hooks: Hooks::default(),
-            config: self.config,
+            config: ArcSwap::from_pointee(self.config),
             models: self.models,
             store: self.store,
             http: self.http,
@@ -120,11 +118,11 @@ impl HostBuilder {
                 services: Arc::new(services),
                 redactor,
                 data_dir: self.data_dir,
-                start_limit: Duration::from_millis(defaults.start_timeout_ms),
-                stop_limit: Duration::from_millis(defaults.stop_timeout_ms),
-                cpu_budget: defaults.cpu_budget,
+                limits: Limits::new(&defaults),
                 threads,
                 closing: CancelToken::new(),
+                reloading: tokio::sync::Mutex::default(),
+                retiring: Mutex::default(),
             }),
         })
     }
@@ -151,22 +149,18 @@ pub struct Host {
     inner: Arc<Inner>,
 }
 
-struct Inner {
-    services: Arc<Services>,
-    redactor: Redactor,
-    data_dir: Option<PathBuf>,
-    start_limit: Duration,
-    stop_limit: Duration,
-    cpu_budget: u16,
-    threads: Threads,
-    /// Cancelled by `shutdown`: nothing starts any more.
-    closing: CancelToken,
-}
-
 impl Host {
     /// A host without plugins and with an empty configuration.
     pub fn builder() -> HostBuilder {
         HostBuilder { config: Config::empty(), candidates: Vec::new(), models: None, store: None, http: None, data_dir: None }
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
+    }
+
+    pub(crate) fn plugins(&self) -> &[Arc<PluginCell>] {
+        &self.inner.services.plugins
     }
 
     /// Contributions by kind and name.
@@ -184,9 +178,9 @@ impl Host {
         &self.inner.services.events
     }
 
-    /// The configuration.
-    pub fn config(&self) -> &Config {
-        &self.inner.services.config
+    /// The configuration as it was read last. A plugin that refused its part of it runs with the one before.
+    pub fn config(&self) -> Arc<Config> {
+        self.inner.services.config()
     }
 
     /// Knows every secret that the configuration refers to or a plugin may ask for, so that none of them is shown.
@@ -281,7 +275,7 @@ impl Host {
         let mut problems = Vec::new();
         for plugin in &self.inner.services.plugins {
             if matches!(plugin.state(), State::Unloaded | State::Ready) {
-                match self.inner.config_of(plugin) {
+                match self.inner.config_of(&self.config(), plugin) {
                     Ok(_) => {}
                     Err(ConfigFault::Located(error)) => problems.extend(error.problems),
                     Err(ConfigFault::Broken(error)) => {
@@ -324,7 +318,10 @@ impl Host {
             .plugins
             .iter()
             .filter(|p| chosen.contains(p.id()) && !inner.closing.is_cancelled())
-            .filter(|p| p.change(State::Unloaded, State::Starting) || p.lacks_model() && p.change(State::Failed, State::Starting))
+            .filter(|p| {
+                let again = p.lacks_model() || p.lacks_need() && inner.needs_met(p);
+                p.change(State::Unloaded, State::Starting) || again && p.change(State::Failed, State::Starting)
+            })
             .map(|plugin| (plugin, inner.services.runtime.spawn(inner.clone().start(plugin.clone()))))
             .collect();
         for (plugin, task) in starting {
@@ -334,15 +331,52 @@ impl Host {
         }
     }
 
-    /// Stops all plugins, dependents first, within bounded time. Plugin code that hangs is left behind and counted.
+    /// Stops all plugins, dependents first, within bounded time: that of each plugin is `plugins.stop_timeout_ms`, that of all
+    /// together `plugins.shutdown_timeout_ms`. Plugin code that hangs is left behind and counted.
     pub async fn shutdown(&self) {
         let inner = &self.inner;
         inner.closing.cancel();
+        let limit = inner.limits.shutdown();
+        if tokio::time::timeout(limit, self.stop_all()).await.is_err() {
+            for plugin in &inner.services.plugins {
+                if matches!(plugin.state(), State::Ready | State::Draining | State::Starting) {
+                    let message = format!("did not stop before the time for all plugins, {}, was over", shown(limit));
+                    plugin.fail(Error::new(Code::SHUTDOWN_FAILED, message).with_help("raise plugins.shutdown_timeout_ms"));
+                }
+            }
+        }
+    }
+
+    async fn stop_all(&self) {
+        let inner = &self.inner;
         for plugin in &inner.services.plugins {
             plugin.started().await;
         }
-        let mut left: BTreeMap<String, Arc<PluginCell>> =
-            inner.services.plugins.iter().filter(|p| p.state() == State::Ready).map(|p| (p.id().to_owned(), p.clone())).collect();
+        let running = inner.services.plugins.iter().filter(|p| p.state() == State::Ready).cloned().collect();
+        inner.stop_in_order(running).await;
+        let retiring = std::mem::take(&mut *inner.retiring.lock().unwrap_or_else(PoisonError::into_inner));
+        for task in retiring {
+            // It ends within the limits of a stop, and its panics are its own.
+            let _ = task.await;
+        }
+    }
+}
+
+impl Inner {
+    /// Whether all that a plugin needs serves or is about to.
+    pub(crate) fn needs_met(&self, plugin: &PluginCell) -> bool {
+        plugin.manifest.iter().flat_map(|m| &m.requires).filter(|r| !r.optional).all(|required| {
+            self.services
+                .plugins
+                .iter()
+                .filter(|p| p.id() == required.plugin && matches!(p.state(), State::Ready | State::Starting))
+                .any(|p| p.manifest.as_ref().is_some_and(|m| required.version.matches(&m.version)))
+        })
+    }
+
+    /// Stops plugins, those first that need others of them.
+    pub(crate) async fn stop_in_order(self: &Arc<Self>, plugins: Vec<Arc<PluginCell>>) {
+        let mut left: BTreeMap<String, Arc<PluginCell>> = plugins.into_iter().map(|p| (p.id().to_owned(), p)).collect();
         while !left.is_empty() {
             let needed: BTreeSet<String> = left.values().flat_map(|p| requires(p)).collect();
             let mut wave: Vec<_> = left.values().filter(|p| !needed.contains(p.id())).cloned().collect();
@@ -352,8 +386,7 @@ impl Host {
             let mut tasks = JoinSet::new();
             for plugin in wave {
                 left.remove(plugin.id());
-                let inner = inner.clone();
-                tasks.spawn(async move { inner.stop(plugin).await });
+                tasks.spawn(self.clone().stop(plugin));
             }
             while tasks.join_next().await.is_some() {}
         }
@@ -366,196 +399,9 @@ impl fmt::Debug for Host {
     }
 }
 
-/// Why a plugin's configuration cannot be used.
-enum ConfigFault {
-    /// With a place in the file.
-    Located(ConfigError),
-    /// The check itself broke.
-    Broken(Error),
-}
-
-impl Inner {
-    async fn start(self: Arc<Self>, plugin: Arc<PluginCell>) {
-        let events = &self.services.events;
-        let result = tokio::select! {
-            biased;
-            () = self.closing.cancelled() => {
-                self.services.registry.remove(plugin.id());
-                return plugin.set(State::Stopped, "the host was shut down before it was ready", None);
-            }
-            result = self.start_when_possible(&plugin) => result,
-        };
-        match result {
-            Ok(started_in) => {
-                plugin.ready(started_in);
-                events.emit("plugin.ready", None, json!({ "plugin": plugin.id(), "ms": started_in.as_millis() as u64 }));
-            }
-            Err(error) => {
-                self.services.registry.remove(plugin.id());
-                let error = self.clean(&error);
-                tracing::warn!(plugin = plugin.id(), %error, "did not start");
-                events.emit("plugin.failed", None, json!({ "plugin": plugin.id(), "reason": error.message() }));
-                plugin.fail(error);
-            }
-        }
-    }
-
-    /// What is kept of an error for people, without secrets.
-    fn clean(&self, error: &Error) -> Error {
-        let clean = |text: &str| self.redactor.redact(text).into_owned();
-        let cleaned = Error::new(error.code(), clean(error.message()));
-        error.help().map_or(cleaned.clone(), |help| cleaned.with_help(clean(help)))
-    }
-
-    async fn start_when_possible(self: &Arc<Self>, plugin: &Arc<PluginCell>) -> Result<Duration> {
-        needs::ready(&self.services.plugins, plugin).await?;
-        let begun = Instant::now();
-        let tasks = Arc::new(Tasks::default());
-        let instance = match self.start_in_time(plugin, &tasks).await {
-            Ok(instance) => instance,
-            Err(error) => {
-                tasks.abort();
-                return Err(error);
-            }
-        };
-        let generation = Arc::new(Generation::new(plugin.id(), instance.life, tasks));
-        let early = plugin.come_up(generation.clone());
-        let served = self.services.registry.serve(&generation, &instance.contributions);
-        let served = served.and_then(|()| early.map_or(Ok(()), |early| self.services.registry.publish(plugin, &generation, &early)));
-        match served {
-            Ok(()) => {
-                self.services.hooks.update(&self.services.registry);
-                Ok(begun.elapsed())
-            }
-            Err(error) => {
-                plugin.generation.store(None);
-                self.services.registry.withdraw(plugin.id());
-                // The error of the start is the one to tell.
-                let _ = self.shut(generation).await;
-                Err(error)
-            }
-        }
-    }
-
-    /// Runs the plugin's code on a thread that the host can do without, so that the limit holds against code that blocks.
-    async fn start_in_time(self: &Arc<Self>, plugin: &Arc<PluginCell>, tasks: &Arc<Tasks>) -> Result<Instance> {
-        let wanted = plugin.manifest.as_ref().and_then(|m| m.resources.start_timeout_ms).map(|ms| Duration::from_millis(ms.into()));
-        let limit = wanted.unwrap_or(self.start_limit);
-        let (inner, cell, of_plugin) = (self.clone(), plugin.clone(), tasks.clone());
-        let start = move |waiting: &Waiting| inner.start_here(&cell, of_plugin, waiting);
-        let (runtime, of_plugin) = (self.services.runtime.clone(), tasks.clone());
-        let take_down = move |instance: Instance| {
-            let _after = Aborts(of_plugin);
-            runtime.block_on(instance.life.shutdown());
-        };
-        match self.threads.run(plugin.id(), format!("start-{}", plugin.id()), "start", limit, start, take_down).await? {
-            Some(instance) => Ok(instance),
-            None => {
-                let message = format!("did not start within {}; its thread was left behind", shown(limit));
-                let help = match wanted {
-                    Some(_) => "raise start_timeout_ms under [resources] in its plugin.toml, or switch the plugin off",
-                    None => "raise plugins.start_timeout_ms, or switch the plugin off",
-                };
-                Err(Error::new(Code::INITIALIZE_FAILED, message).with_help(help))
-            }
-        }
-    }
-
-    /// The part that runs plugin code: declare, compare, configure, start.
-    fn start_here(self: &Arc<Self>, plugin: &Arc<PluginCell>, tasks: Arc<Tasks>, waiting: &Waiting) -> Result<Instance> {
-        let artifact = &plugin.candidate.artifact;
-        let specs = catch_unwind(AssertUnwindSafe(|| artifact.declare())).map_err(|panic| panicked("register()", &*panic))?;
-        if let Some(manifest) = &plugin.manifest {
-            manifest.check_provides(&specs).map_err(|e| Error::new(Code::CONTRACT_MISMATCH, e.to_string()))?;
-        }
-        let config = self.config_of(plugin).map_err(|fault| match fault {
-            ConfigFault::Located(error) => Error::invalid_params(error.to_string()).with_help("bespoke config check"),
-            ConfigFault::Broken(error) => error,
-        })?;
-        self.services.registry.declare(plugin, &specs)?;
-        if waiting.is_over() {
-            // The host has cleaned up after us already, perhaps before we declared.
-            self.services.registry.remove(plugin.id());
-            return Err(Error::new(Code::INITIALIZE_FAILED, "late"));
-        }
-        let host = PluginHost { services: self.services.clone(), plugin: Arc::downgrade(plugin), id: plugin.id().into(), tasks };
-        let threads = plugin.manifest.as_ref().and_then(|m| m.resources.threads).map_or(self.cpu_budget, |most| most.min(self.cpu_budget));
-        let mut cx = PluginContext::new(plugin.id(), Arc::new(host)).with_cpu_budget(threads);
-        if let Some(dir) = &self.data_dir {
-            cx = cx.with_data_dir(dir.join(plugin.id()));
-        }
-        self.services.runtime.block_on(artifact.start(cx, config))
-    }
-
-    fn config_of(&self, plugin: &PluginCell) -> std::result::Result<Value, ConfigFault> {
-        let manifest = plugin.manifest.as_deref();
-        let secrets = manifest.map_or(&[][..], |m| m.permissions.secrets.as_slice());
-        // The schema of a broken plugin says nothing; its own check does.
-        let schema = serde_json::from_str(&plugin.candidate.config_schema).unwrap_or_default();
-        let mut broken = None;
-        let check = |config: &Value| match catch_unwind(AssertUnwindSafe(|| plugin.candidate.artifact.check(config))) {
-            Ok(result) => result,
-            Err(panic) => {
-                broken = Some(panicked("the check of its configuration", &*panic));
-                Ok(())
-            }
-        };
-        let config = self.services.config.checked_plugin(plugin.id(), &schema, secrets, check);
-        match broken {
-            Some(error) => Err(ConfigFault::Broken(error)),
-            None => config.map_err(ConfigFault::Located),
-        }
-    }
-
-    async fn stop(self: Arc<Self>, plugin: Arc<PluginCell>) {
-        plugin.set_state(State::Draining);
-        self.services.registry.withdraw(plugin.id());
-        self.services.hooks.update(&self.services.registry);
-        let Some(generation) = plugin.generation.swap(None) else { return plugin.set_state(State::Stopped) };
-        let drained = generation.drain(self.stop_limit).await;
-        let left = generation.in_flight();
-        match self.shut(generation).await {
-            Ok(()) if drained => plugin.set_state(State::Stopped),
-            Ok(()) => {
-                let calls = if left == 1 { "1 call was".to_owned() } else { format!("{left} calls were") };
-                plugin.set(State::Stopped, format!("{calls} still running after {}", shown(self.stop_limit)), None);
-            }
-            Err(error) => plugin.fail(self.clean(&error)),
-        }
-        self.services.events.emit("plugin.stopped", None, json!({ "plugin": plugin.id() }));
-    }
-
-    /// Ends a generation, on a thread too: `shutdown` may block, and so may dropping the last of the plugin.
-    async fn shut(&self, generation: Arc<Generation>) -> Result<()> {
-        let (id, runtime) = (generation.plugin().to_owned(), self.services.runtime.clone());
-        let shutdown = move |_: &Waiting| {
-            let _after = Aborts(generation.tasks.clone());
-            runtime.block_on(generation.life.shutdown());
-            drop(generation);
-            Ok(())
-        };
-        match self.threads.run(&id, format!("stop-{id}"), "shutdown", self.stop_limit, shutdown, drop).await? {
-            Some(()) => Ok(()),
-            None => {
-                let message = format!("did not stop within {}; its thread was left behind", shown(self.stop_limit));
-                Err(Error::new(Code::SHUTDOWN_FAILED, message))
-            }
-        }
-    }
-}
-
-/// Ends a plugin's tasks after its shutdown, also when that panics.
-struct Aborts(Arc<Tasks>);
-
-impl Drop for Aborts {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
 /// What must not be shown: values behind references of the configuration, those that schemas mark as secret, and secrets that
 /// plugins may ask for. It learns what is looked up later.
-fn redactor(config: &Config, plugins: &[Arc<PluginCell>]) -> Redactor {
+pub(crate) fn redactor(config: &Config, plugins: &[Arc<PluginCell>]) -> Redactor {
     for plugin in plugins {
         if let Ok(schema) = serde_json::from_str(&plugin.candidate.config_schema) {
             config.learn_secrets(&format!("plugins.{}", plugin.id()), &schema);

@@ -1,10 +1,11 @@
 //! One plugin as the host knows it: where it comes from, its state, its health, its current generation and its counters.
 
 use std::{
+    collections::BTreeSet,
     fmt,
     future::Future,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -174,23 +175,39 @@ impl fmt::Debug for Candidate {
 /// One started life of a plugin, and how many calls are inside it.
 pub(crate) struct Generation {
     plugin: Arc<str>,
-    pub(crate) life: Arc<dyn Life>,
-    pub(crate) tasks: Arc<Tasks>,
+    /// Taken out by whoever ends it, so that a lease that is dropped late has nothing left to end.
+    life: Mutex<Option<Arc<dyn Life>>>,
+    pub(crate) footing: Arc<Footing>,
     in_flight: AtomicUsize,
     draining: AtomicBool,
     left: Notify,
 }
 
 impl Generation {
-    pub(crate) fn new(plugin: &str, life: Arc<dyn Life>, tasks: Arc<Tasks>) -> Self {
+    pub(crate) fn new(plugin: &str, life: Arc<dyn Life>, footing: Arc<Footing>) -> Self {
         Generation {
             plugin: plugin.into(),
-            life,
-            tasks,
+            life: Mutex::new(Some(life)),
+            footing,
             in_flight: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
             left: Notify::new(),
         }
+    }
+
+    /// Its life, until it was ended.
+    pub(crate) fn life(&self) -> Option<Arc<dyn Life>> {
+        self.life.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Its life, for whoever ends it.
+    pub(crate) fn take_life(&self) -> Option<Arc<dyn Life>> {
+        self.life.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Takes calls again.
+    pub(crate) fn resume(&self) {
+        self.draining.store(false, Ordering::SeqCst);
     }
 
     pub(crate) fn plugin(&self) -> &str {
@@ -234,40 +251,109 @@ impl Generation {
     }
 }
 
-/// Tasks that a plugin spawned; they end with their generation.
+/// Most tasks that one generation of a plugin may have at once: more is a loop that spawns without end.
+const MOST_TASKS: usize = 4096;
+
+/// What a generation has from before it exists until after it has ended: its tasks, and what it publishes.
 #[derive(Default)]
-pub(crate) struct Tasks(Mutex<Running>);
+pub(crate) struct Footing {
+    tasks: Mutex<Running>,
+    stage: Mutex<Stage>,
+}
 
 #[derive(Default)]
 struct Running {
     over: bool,
     list: Vec<AbortHandle>,
+    /// The length at which those that have ended are taken out.
+    sweep_at: usize,
 }
 
-impl Tasks {
-    pub(crate) fn add(&self, task: AbortHandle) {
-        let mut tasks = self.lock();
+enum Stage {
+    /// What it published last, for when its generation is in place.
+    Starting(Vec<Contribution>),
+    Serving(Weak<Generation>),
+    Over,
+}
+
+impl Default for Stage {
+    fn default() -> Self {
+        Stage::Starting(Vec::new())
+    }
+}
+
+impl Footing {
+    /// Runs a task of the plugin until it ends or the generation does.
+    ///
+    /// # Errors
+    /// `RESOURCE_EXHAUSTED` when too many run already; the task is dropped.
+    pub(crate) fn spawn(&self, runtime: &Handle, task: BoxFuture<'static, ()>) -> Result<()> {
+        let mut tasks = lock(&self.tasks);
         if tasks.over {
             // A start that was given up may still run and spawn.
-            task.abort();
-            return;
+            return Ok(());
         }
-        tasks.list.retain(|t| !t.is_finished());
-        tasks.list.push(task);
+        if tasks.list.len() >= tasks.sweep_at {
+            tasks.list.retain(|t| !t.is_finished());
+            tasks.sweep_at = (2 * tasks.list.len()).clamp(64, MOST_TASKS);
+        }
+        if tasks.list.len() >= MOST_TASKS {
+            drop(tasks);
+            return Err(Error::new(Code::RESOURCE_EXHAUSTED, format!("runs {MOST_TASKS} tasks already; further ones are not run")));
+        }
+        // Spawning runs nothing of the task, so nothing of the plugin runs under the lock.
+        tasks.list.push(runtime.spawn(task).abort_handle());
+        Ok(())
     }
 
-    /// Ends them, and those that are still to come.
+    /// Ends its tasks, and those that are still to come.
     pub(crate) fn abort(&self) {
-        let mut tasks = self.lock();
+        let mut tasks = lock(&self.tasks);
         tasks.over = true;
         let list = std::mem::take(&mut tasks.list);
         drop(tasks);
         list.iter().for_each(AbortHandle::abort);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Running> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The generation that contributions are published for; while it starts they are kept until it is there.
+    ///
+    /// # Errors
+    /// `NOT_READY` when it has been stopped or replaced.
+    pub(crate) fn publisher(&self, contributions: Vec<Contribution>) -> Result<Option<(Arc<Generation>, Vec<Contribution>)>> {
+        let mut stage = lock(&self.stage);
+        let serving = match &mut *stage {
+            Stage::Starting(early) => {
+                let before = std::mem::replace(early, contributions);
+                drop(stage);
+                // Objects of the plugin: not dropped under the lock.
+                drop(before);
+                return Ok(None);
+            }
+            Stage::Serving(generation) => generation.upgrade(),
+            Stage::Over => None,
+        };
+        serving
+            .map(|generation| Some((generation, contributions)))
+            .ok_or_else(|| Error::new(Code::NOT_READY, "the plugin has stopped, so nothing can be published"))
     }
+
+    /// What was published by now; from now on it is published for this generation.
+    pub(crate) fn serves(&self, generation: &Arc<Generation>) -> Vec<Contribution> {
+        match std::mem::replace(&mut *lock(&self.stage), Stage::Serving(Arc::downgrade(generation))) {
+            Stage::Starting(early) => early,
+            _ => Vec::new(),
+        }
+    }
+
+    /// Nothing more can be published.
+    pub(crate) fn retire(&self) {
+        let before = std::mem::replace(&mut *lock(&self.stage), Stage::Over);
+        crate::slot::drop_caught(before);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A plugin's place in the host, from discovery to shutdown.
@@ -276,8 +362,18 @@ pub(crate) struct PluginCell {
     pub(crate) candidate: Candidate,
     pub(crate) manifest: Option<Arc<Manifest>>,
     pub(crate) generation: ArcSwapOption<Generation>,
-    /// What the plugin published before its generation was in place.
-    early: Mutex<Option<Vec<Contribution>>>,
+    /// Held while contributions are put in place: those of a generation that is being replaced must not come after its successor's.
+    pub(crate) publishing: Mutex<()>,
+    /// Held while it is started, replaced or stopped: one after the other.
+    pub(crate) turn: tokio::sync::Mutex<()>,
+    /// Calls are held until its next generation is there.
+    replacing: AtomicBool,
+    /// What its generation runs with.
+    applied: Mutex<Option<Applied>>,
+    /// Hooks of its that are not asked for a while, having failed too often.
+    tripped: Mutex<BTreeSet<String>>,
+    /// Why it could not be enabled, for one that is switched off.
+    unfit: Option<Error>,
     status: Mutex<Status>,
     settled: watch::Sender<State>,
     metrics: Metrics,
@@ -285,6 +381,15 @@ pub(crate) struct PluginCell {
     call_limit: AtomicU64,
     runtime: Handle,
     late: Arc<Late>,
+}
+
+/// A configuration that a generation runs with.
+#[derive(Debug, Clone)]
+pub(crate) struct Applied {
+    /// Its table as it was written, references and all.
+    pub(crate) written: Value,
+    /// What the plugin got.
+    pub(crate) filled: Value,
 }
 
 /// What can be said of a plugin at this moment.
@@ -301,14 +406,20 @@ pub(crate) struct Status {
 }
 
 impl PluginCell {
-    pub(crate) fn new(candidate: Candidate, manifest: Option<Arc<Manifest>>, call_limit_ms: u64, late: Arc<Late>) -> Self {
+    pub(crate) fn new(candidate: Candidate, manifest: Result<Arc<Manifest>>, call_limit_ms: u64, late: Arc<Late>) -> Self {
+        let unfit = manifest.as_ref().err().cloned();
         let status = Status { state: State::Unloaded, reported: Health::Unknown, reason: None, fix: None, code: None, started_in: None };
         PluginCell {
             id: candidate.id.as_str().into(),
             candidate,
-            manifest,
+            manifest: manifest.ok(),
             generation: ArcSwapOption::empty(),
-            early: Mutex::new(None),
+            publishing: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
+            replacing: AtomicBool::new(false),
+            applied: Mutex::default(),
+            tripped: Mutex::default(),
+            unfit,
             status: Mutex::new(status),
             settled: watch::Sender::new(State::Unloaded),
             metrics: Metrics::default(),
@@ -322,6 +433,49 @@ impl PluginCell {
     pub(crate) fn may_serve(&self) -> bool {
         let status = self.status();
         status.state != State::Disabled && status.code != Some(Code::ALREADY_LOADED)
+    }
+
+    /// Whether it is switched on.
+    pub(crate) fn is_enabled(&self) -> bool {
+        self.state() != State::Disabled
+    }
+
+    /// Why it could not be started, however it is configured.
+    pub(crate) fn unfit(&self) -> Option<&Error> {
+        self.unfit.as_ref()
+    }
+
+    pub(crate) fn applied(&self) -> Option<Applied> {
+        lock(&self.applied).clone()
+    }
+
+    pub(crate) fn apply(&self, applied: Option<Applied>) {
+        *lock(&self.applied) = applied;
+    }
+
+    /// Whether calls wait for its next generation.
+    pub(crate) fn is_replacing(&self) -> bool {
+        self.replacing.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_replacing(&self, replacing: bool) {
+        self.replacing.store(replacing, Ordering::Release);
+    }
+
+    /// Whether it failed because another plugin does not serve.
+    pub(crate) fn lacks_need(&self) -> bool {
+        let status = self.status();
+        status.state == State::Failed && status.code == Some(Code::DEPENDENCY_MISSING)
+    }
+
+    /// A hook of its is not asked for a while, or again.
+    pub(crate) fn hook_tripped(&self, hook: &str, tripped: bool) {
+        let mut all = lock(&self.tripped);
+        if tripped {
+            all.insert(hook.to_owned())
+        } else {
+            all.remove(hook)
+        };
     }
 
     /// Whether it failed only because a model file is not here.
@@ -411,29 +565,6 @@ impl PluginCell {
         true
     }
 
-    /// Puts a generation in its place and hands out what it published before.
-    pub(crate) fn come_up(&self, generation: Arc<Generation>) -> Option<Vec<Contribution>> {
-        let mut early = self.early.lock().unwrap_or_else(PoisonError::into_inner);
-        self.generation.store(Some(generation));
-        early.take()
-    }
-
-    /// The generation that contributions are published for; while it starts they are kept until it is there.
-    pub(crate) fn publisher(&self, contributions: Vec<Contribution>) -> Result<Option<(Arc<Generation>, Vec<Contribution>)>> {
-        let mut early = self.early.lock().unwrap_or_else(PoisonError::into_inner);
-        match self.generation.load_full() {
-            Some(generation) => Ok(Some((generation, contributions))),
-            None if self.state() == State::Starting => {
-                let before = early.replace(contributions);
-                drop(early);
-                // Objects of the plugin: not dropped under the lock.
-                drop(before);
-                Ok(None)
-            }
-            None => Err(Error::new(Code::NOT_READY, "the plugin has stopped, so nothing can be published")),
-        }
-    }
-
     pub(crate) fn set_state(&self, state: State) {
         self.lock().state = state;
         self.settled.send_replace(state);
@@ -468,6 +599,16 @@ impl PluginCell {
         self.set_state(State::Ready);
     }
 
+    /// As if it had never been started.
+    pub(crate) fn renew(&self) {
+        {
+            let mut status = self.lock();
+            (status.reason, status.fix, status.code) = (None, None, None);
+            status.reported = Health::Unknown;
+        }
+        self.set_state(State::Unloaded);
+    }
+
     pub(crate) fn report(&self, health: Health) {
         self.lock().reported = health;
     }
@@ -486,9 +627,13 @@ impl PluginCell {
             let calls = if n == 1 { "1 call blocks its thread".to_owned() } else { format!("{n} calls block their threads") };
             return Health::Degraded(format!("{calls}, the first for {s} s"));
         }
-        let asked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| generation.life.health()))
+        let Some(life) = generation.life() else { return Health::Unknown };
+        let asked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| life.health()))
             .unwrap_or_else(|panic| Health::Failed(crate::slot::panicked("health()", &*panic).message().to_owned()));
+        crate::slot::drop_caught(life);
+        let tripped: Vec<String> = lock(&self.tripped).iter().map(|hook| format!("hook `{hook}` tripped")).collect();
         match (asked, status.reported) {
+            (Health::Ok | Health::Unknown, Health::Ok | Health::Unknown) if !tripped.is_empty() => Health::Degraded(tripped.join(", ")),
             (Health::Failed(reason), _) | (_, Health::Failed(reason)) => Health::Failed(reason),
             (Health::Degraded(reason), _) | (_, Health::Degraded(reason)) => Health::Degraded(reason),
             (asked, _) => asked,
@@ -497,7 +642,10 @@ impl PluginCell {
 
     pub(crate) fn facts(&self) -> Facts {
         let Some(generation) = self.generation.load_full() else { return Facts::new() };
-        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| generation.life.facts())).unwrap_or_default()
+        let Some(life) = generation.life() else { return Facts::new() };
+        let facts = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| life.facts())).unwrap_or_default();
+        crate::slot::drop_caught(life);
+        facts
     }
 
     pub(crate) fn in_flight(&self) -> usize {

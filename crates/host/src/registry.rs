@@ -4,14 +4,14 @@ use std::{any::Any, collections::BTreeMap, fmt, sync::Arc};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bespoke_plugin_api::{
-    Accelerator, Channel, Code, Command, Contract, Contribution, Embedder, Error, HookHandler, HttpEndpoint, Kind, Provider, Result, Spec,
-    Stt, Tool, Tts, Vad,
+    Accelerator, Channel, Code, Command, Contract, Contribution, Embedder, Error, HookHandler, HttpEndpoint, Kind, OnFailure, Provider,
+    Result, Spec, Stt, Tool, Tts, Vad,
 };
 
 use crate::{
     needs::taken,
     plugin::{Generation, PluginCell},
-    slot::{Place, Serving, Slot},
+    slot::{Place, Serving, Slot, drop_caught},
 };
 
 /// The contributions of all plugins.
@@ -61,6 +61,11 @@ impl Entry {
     fn new(plugin: &Arc<PluginCell>, spec: &Spec, dynamic: bool) -> Result<Self> {
         let slot: Arc<dyn ErasedSlot> = by_kind!(spec.kind(), T => empty_slot::<T>(plugin, spec))?;
         Ok(Entry { plugin: plugin.id().into(), spec: Arc::new(spec.clone()), dynamic, slot })
+    }
+
+    /// Whether it is a hook whose silence is a no.
+    fn guards(&self) -> bool {
+        matches!(&*self.spec, Spec::Hook(spec) if spec.on_failure == OnFailure::Closed && !spec.observer)
     }
 
     fn kind(&self) -> Kind {
@@ -167,8 +172,76 @@ impl Registry {
             }
             Ok(())
         })?;
-        gone.iter().for_each(|entry| entry.slot.withdraw());
-        self.serve(generation, contributions)
+        // Here may be the last of a plugin's objects, on the thread of the plugin.
+        gone.iter().for_each(|entry| drop_caught(entry.slot.withdraw()));
+        drop_caught(self.serve(generation, contributions)?);
+        Ok(())
+    }
+
+    /// Puts a generation in the place of the one before, in every slot: what it declares and what it has published. Slots that
+    /// stay go from one object to the other in one step; new names serve before anybody can find them.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish), and `CONTRACT_MISMATCH` when a contribution was not declared. Then nothing has changed.
+    pub(crate) fn replace(
+        &self,
+        plugin: &Arc<PluginCell>,
+        generation: &Arc<Generation>,
+        specs: &[Spec],
+        contributions: &[Contribution],
+        published: &[Contribution],
+    ) -> Result<Withdrawn> {
+        if let Some(other) = contributions.iter().find(|c| !specs.iter().any(|s| (s.kind(), s.name()) == (c.kind(), c.name()))) {
+            return Err(undeclared(other.kind(), other.name()));
+        }
+        let mut wanted: Vec<(Entry, Option<&Contribution>)> = Vec::new();
+        for spec in specs {
+            let contribution = contributions.iter().find(|c| (c.kind(), c.name()) == (spec.kind(), spec.name()));
+            wanted.push((Entry::new(plugin, spec, false)?, contribution));
+        }
+        for contribution in published {
+            let entry = Entry::new(plugin, &contribution.spec(), true)?;
+            let (kind, name) = (entry.kind(), entry.name());
+            match wanted.iter().find(|(other, _)| (other.kind(), other.name()) == (kind, name)) {
+                Some((other, _)) if other.dynamic => return Err(mismatch(format!("publishes {kind} `{name}` twice"))),
+                Some(_) => return Err(mismatch(format!("publishes {kind} `{name}`, which plugin.toml declares"))),
+                None => wanted.push((entry, Some(contribution))),
+            }
+        }
+        let mut served = Vec::new();
+        for (entry, contribution) in &wanted {
+            served.extend(contribution.and_then(|contribution| entry.slot.serve(contribution, generation)));
+        }
+        let (mut before, mut gone) = (Vec::new(), Vec::new());
+        self.change(|table| {
+            (before, gone) = (Vec::new(), Vec::new());
+            for of_kind in table.values_mut() {
+                of_kind.retain(|_, old| {
+                    if &*old.plugin != plugin.id() {
+                        return true;
+                    }
+                    match wanted.iter().position(|(new, _)| (new.kind(), new.name()) == (old.kind(), old.name())) {
+                        // Who holds its slot goes on with it, also where the new one is described in another way.
+                        Some(at) => before.push((old.clone(), at)),
+                        None => gone.push(old.clone()),
+                    }
+                    false
+                });
+            }
+            for (at, (new, _)) in wanted.iter().enumerate() {
+                let stays = before.iter().find(|(old, of)| *of == at && (&old.spec, old.dynamic) == (&new.spec, new.dynamic));
+                put(table, plugin.id(), stays.map_or(new, |(old, _)| old).clone())?;
+            }
+            Ok(())
+        })?;
+        for (entry, at) in before {
+            served.extend(match wanted[at].1 {
+                Some(contribution) => entry.slot.serve(contribution, generation),
+                None => entry.slot.withdraw(),
+            });
+        }
+        served.extend(gone.iter().filter_map(|entry| entry.slot.withdraw()));
+        Ok(Withdrawn(served))
     }
 
     /// Makes a changed copy of the table and puts it in place, unless `change` refuses. `change` may run more than once.
@@ -186,34 +259,53 @@ impl Registry {
     ///
     /// # Errors
     /// `CONTRACT_MISMATCH` when a contribution was not declared.
-    pub(crate) fn serve(&self, generation: &Arc<Generation>, contributions: &[Contribution]) -> Result<()> {
-        let table = self.table.load();
+    fn serve(&self, generation: &Arc<Generation>, contributions: &[Contribution]) -> Result<Withdrawn> {
+        let (table, mut before) = (self.table.load(), Vec::new());
         for contribution in contributions {
             let (kind, name) = (contribution.kind(), contribution.name());
             let entry = table.get(&kind).and_then(|of_kind| of_kind.get(name)).filter(|e| &*e.plugin == generation.plugin());
-            let entry = entry.ok_or_else(|| mismatch(format!("contributes {kind} `{name}`, which it did not declare")))?;
-            entry.slot.serve(contribution, generation);
+            before.extend(entry.ok_or_else(|| undeclared(kind, name))?.slot.serve(contribution, generation));
         }
-        Ok(())
+        Ok(Withdrawn(before))
     }
 
     /// Empties the slots of a plugin; they stay, and say why they do not serve.
-    pub(crate) fn withdraw(&self, plugin: &str) {
-        for entry in self.table.load().values().flat_map(BTreeMap::values).filter(|e| &*e.plugin == plugin) {
-            entry.slot.withdraw();
-        }
+    pub(crate) fn withdraw(&self, plugin: &str) -> Withdrawn {
+        let table = self.table.load();
+        Withdrawn(table.values().flat_map(BTreeMap::values).filter(|e| &*e.plugin == plugin).filter_map(|e| e.slot.withdraw()).collect())
     }
 
-    /// Removes the slots of a plugin.
-    pub(crate) fn remove(&self, plugin: &str) {
-        self.withdraw(plugin);
+    /// Removes the slots of a plugin that did not come up, but not those of hooks that fail closed: they still say no.
+    pub(crate) fn remove(&self, plugin: &str) -> Withdrawn {
+        let withdrawn = self.withdraw(plugin);
         // Removing refuses nothing.
         let _ = self.change(|table| {
             for of_kind in table.values_mut() {
-                of_kind.retain(|_, entry| &*entry.plugin != plugin);
+                of_kind.retain(|_, entry| &*entry.plugin != plugin || entry.guards());
             }
             Ok(())
         });
+        withdrawn
+    }
+}
+
+/// What was taken out of slots: objects of a plugin, to be dropped where they may block, or put back.
+#[must_use = "dropping it may run code of the plugin"]
+#[derive(Default)]
+pub(crate) struct Withdrawn(Vec<Taken>);
+
+/// Puts back what was taken out of one slot.
+type Taken = Box<dyn FnOnce() + Send>;
+
+impl Withdrawn {
+    pub(crate) fn put_back(mut self) {
+        std::mem::take(&mut self.0).into_iter().for_each(|put_back| put_back());
+    }
+}
+
+impl Drop for Withdrawn {
+    fn drop(&mut self) {
+        self.0.drain(..).for_each(drop_caught);
     }
 }
 
@@ -222,11 +314,17 @@ fn put(table: &mut Table, plugin: &str, entry: Entry) -> Result<()> {
     let of_kind = table.entry(kind).or_default();
     match of_kind.get(&name) {
         Some(other) if other.plugin != entry.plugin => Err(taken(kind, &name, &other.plugin, plugin)),
+        // Whoever holds its slot goes on with it.
+        Some(other) if (&other.spec, other.dynamic) == (&entry.spec, entry.dynamic) => Ok(()),
         _ => {
             of_kind.insert(name, entry);
             Ok(())
         }
     }
+}
+
+fn undeclared(kind: Kind, name: &str) -> Error {
+    mismatch(format!("contributes {kind} `{name}`, which it did not declare"))
 }
 
 fn mismatch(message: String) -> Error {
@@ -242,8 +340,9 @@ impl fmt::Debug for Registry {
 
 trait ErasedSlot: Send + Sync {
     fn as_any(&self) -> &dyn Any;
-    fn serve(&self, contribution: &Contribution, generation: &Arc<Generation>);
-    fn withdraw(&self);
+    /// Serves from now on; what served before comes back.
+    fn serve(&self, contribution: &Contribution, generation: &Arc<Generation>) -> Option<Taken>;
+    fn withdraw(&self) -> Option<Taken>;
 }
 
 impl<T: Contract + ?Sized + 'static> ErasedSlot for Slot<T> {
@@ -251,15 +350,20 @@ impl<T: Contract + ?Sized + 'static> ErasedSlot for Slot<T> {
         self
     }
 
-    fn serve(&self, contribution: &Contribution, generation: &Arc<Generation>) {
-        if let Some((_, object)) = T::of(contribution) {
-            self.place.serving.store(Some(Arc::new(Serving { object: object.clone(), generation: generation.clone() })));
-        }
+    fn serve(&self, contribution: &Contribution, generation: &Arc<Generation>) -> Option<Taken> {
+        let (_, object) = T::of(contribution)?;
+        let before = self.place.serving.swap(Some(Arc::new(Serving { object: object.clone(), generation: generation.clone() })));
+        Some(taken_out(self, before?))
     }
 
-    fn withdraw(&self) {
-        self.place.serving.store(None);
+    fn withdraw(&self) -> Option<Taken> {
+        Some(taken_out(self, self.place.serving.swap(None)?))
     }
+}
+
+fn taken_out<T: Contract + ?Sized + 'static>(slot: &Slot<T>, serving: Arc<Serving<T>>) -> Taken {
+    let slot = slot.clone();
+    Box::new(move || drop_caught(slot.place.serving.swap(Some(serving))))
 }
 
 fn empty_slot<T: Contract + ?Sized + 'static>(plugin: &Arc<PluginCell>, spec: &Spec) -> Result<Arc<dyn ErasedSlot>> {

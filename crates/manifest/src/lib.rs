@@ -48,6 +48,7 @@
 //! | `keywords`, `categories` | lists of words | empty |
 //! | `protocol` | range of versions of the plugin API, such as `"1"` | required |
 //! | `tiers` | some of `compiled`, `dylib`, `wasm`, `process` | required |
+//! | `swap` | `overlap`: a new generation starts beside the old one; `exclusive`: only one at a time, calls are held meanwhile | `overlap` |
 //! | `[[provides]]` | `kind` and `name`; or `kind` and `dynamic = true`: names are known at run time | |
 //! | `[[requires]]` | `plugin`, `version` (a range), `optional` | |
 //! | `[permissions]` | `http`, `files`, `env`, `secrets`, `process`, `calls`: see [`Permissions`] | nothing |
@@ -64,6 +65,6 @@ mod reader;
 
 pub use declared::Mismatch;
 pub use error::{ManifestError, Position, Problem};
-pub use model::{Inherited, Manifest, Model, Package, Provides, Requires, Resources, Source, Tier};
+pub use model::{Inherited, Manifest, Model, Package, Provides, Requires, Resources, Source, Swap, Tier};
 pub use name::{MAX_NAME, NameError, PLUGIN_SETTINGS, RESERVED_IDS, check_id, check_name, closest};
 pub use permissions::{Access, CallTarget, FileAccess, HttpAccess, HttpHosts, Permissions};

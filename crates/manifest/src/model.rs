@@ -35,6 +35,8 @@ pub struct Manifest {
     pub protocol: VersionReq,
     /// The tiers in which it can ship, at least one.
     pub tiers: Vec<Tier>,
+    /// How a new generation takes the place of the one before.
+    pub swap: Swap,
     /// What it contributes.
     pub provides: Vec<Provides>,
     /// Plugins that it works with; they start before it and stop after it.
@@ -117,6 +119,30 @@ impl Tier {
 impl std::fmt::Display for Tier {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(self.name())
+    }
+}
+
+/// How a new generation of a running plugin takes the place of the one before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Swap {
+    /// The new one is started beside the old one, which then runs out.
+    #[default]
+    Overlap,
+    /// There may be only one at a time, or the new one goes on from the state of the old one: calls are held meanwhile.
+    Exclusive,
+}
+
+impl Swap {
+    /// All ways.
+    pub const ALL: &[Swap] = &[Swap::Overlap, Swap::Exclusive];
+
+    /// The name in manifests.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Swap::Overlap => "overlap",
+            Swap::Exclusive => "exclusive",
+        }
     }
 }
 

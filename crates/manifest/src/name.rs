@@ -6,7 +6,8 @@ use std::fmt;
 pub const MAX_NAME: usize = 64;
 
 /// Keys of `[plugins]` that are settings of the host for all plugins, and so name none. The host's own struct has the same.
-pub const PLUGIN_SETTINGS: &[&str] = &["auto_install", "start_timeout_ms", "stop_timeout_ms", "call_timeout_ms", "cpu_budget"];
+pub const PLUGIN_SETTINGS: &[&str] =
+    &["auto_install", "start_timeout_ms", "stop_timeout_ms", "shutdown_timeout_ms", "call_timeout_ms", "cpu_budget"];
 
 /// Ids that no plugin may have: they are keys of `[plugins]`, features of the app that are no plugins, words of commands,
 /// or file names that one operating system keeps for its devices.
@@ -15,6 +16,7 @@ pub const RESERVED_IDS: &[&str] = &[
     "auto_install",
     "start_timeout_ms",
     "stop_timeout_ms",
+    "shutdown_timeout_ms",
     "call_timeout_ms",
     "cpu_budget",
     // keys that [plugins] may get

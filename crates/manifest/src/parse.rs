@@ -6,7 +6,7 @@ use toml::de::DeTable;
 
 use crate::{
     Access, CallTarget, FileAccess, HttpAccess, HttpHosts, Inherited, Manifest, ManifestError, Model, Package, Permissions, Position,
-    Problem, Provides, Requires, Resources, Source, Tier,
+    Problem, Provides, Requires, Resources, Source, Swap, Tier,
     name::{check_id, check_name, shown},
     reader::{Fields, Node, Report},
 };
@@ -92,6 +92,7 @@ fn read(mut fields: Fields<'_, '_>, path: &str, inherited: Option<Inherited<'_>>
     let categories = words(&mut fields, "categories");
     let protocol = fields.need("protocol", "write protocol = \"1\"").and_then(|node| range(&node));
     let tiers = tiers(&mut fields);
+    let swap = fields.take("swap").and_then(|node| node.one_of("swap", Swap::ALL, Swap::name)).unwrap_or_default();
     let provides = provides(&mut fields);
     let requires = requires(&mut fields, id.as_deref());
     let permissions = fields.take("permissions").and_then(Node::fields).map(permissions).unwrap_or_default();
@@ -112,6 +113,7 @@ fn read(mut fields: Fields<'_, '_>, path: &str, inherited: Option<Inherited<'_>>
         categories,
         protocol: protocol?,
         tiers,
+        swap,
         provides,
         requires,
         permissions,

@@ -26,6 +26,9 @@ pub struct PluginDefaults {
     /// Most time that calls in flight may go on when a plugin stops, and again that its shutdown may take, in milliseconds.
     #[cfg_attr(test, schemars(range(min = 1, max = 86_400_000)))]
     pub stop_timeout_ms: u64,
+    /// Most time that stopping all plugins may take, in milliseconds.
+    #[cfg_attr(test, schemars(range(min = 1, max = 86_400_000)))]
+    pub shutdown_timeout_ms: u64,
     /// Most time a request may take when its caller sets no deadline, in milliseconds.
     #[cfg_attr(test, schemars(range(min = 1, max = 86_400_000)))]
     pub call_timeout_ms: u64,
@@ -36,7 +39,14 @@ pub struct PluginDefaults {
 
 impl Default for PluginDefaults {
     fn default() -> Self {
-        PluginDefaults { auto_install: false, start_timeout_ms: 10_000, stop_timeout_ms: 5_000, call_timeout_ms: 120_000, cpu_budget: 1 }
+        PluginDefaults {
+            auto_install: false,
+            start_timeout_ms: 10_000,
+            stop_timeout_ms: 5_000,
+            shutdown_timeout_ms: 30_000,
+            call_timeout_ms: 120_000,
+            cpu_budget: 1,
+        }
     }
 }
 
@@ -123,6 +133,7 @@ impl Config {
         for (key, ms) in [
             ("start_timeout_ms", defaults.start_timeout_ms),
             ("stop_timeout_ms", defaults.stop_timeout_ms),
+            ("shutdown_timeout_ms", defaults.shutdown_timeout_ms),
             ("call_timeout_ms", defaults.call_timeout_ms),
         ] {
             if !(1..=LONGEST_MS).contains(&ms) {

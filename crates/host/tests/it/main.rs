@@ -7,4 +7,5 @@ mod hooks;
 mod http;
 mod kit;
 mod lifecycle;
+mod reload;
 mod services;
