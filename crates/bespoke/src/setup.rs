@@ -15,7 +15,7 @@ use crate::{
     models::{Consent, Models},
     output::Out,
     paths::Paths,
-    secrets,
+    secrets, state,
 };
 
 /// The sections of bespoke.toml beside `plugins`.
@@ -58,7 +58,7 @@ impl Setup {
         config.notices().iter().for_each(|notice| out.note(notice));
         let (agent, voice, faults) = sections(&config);
         let models = Models::new(&paths);
-        let host = http::give(Host::builder())
+        let host = state::give(http::give(Host::builder()), &paths)
             .config(if faults.of("plugins").is_some() { config.without_plugin_defaults() } else { config.clone() })
             .plugins(bespoke_plugin_api::compiled_in())
             .models(Arc::new(models.clone()))

@@ -1,6 +1,13 @@
 //! Conversations that are kept, in `state.db` under the home.
 
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
+
 use bespoke_agent::Session;
+use bespoke_host::{HostBuilder, KeyValue};
+use bespoke_plugin_api::{Error, bytes::Bytes};
 use bespoke_state::{Filter, Meta, State, StateError};
 
 use crate::{
@@ -44,6 +51,36 @@ impl Sessions {
     pub(crate) fn recent(&self, most: u32) -> Result<Vec<String>> {
         let sessions = self.0.list(&Filter::default(), most, 0)?;
         Ok(sessions.into_iter().map(|s| format!("{}  {}", s.id, s.title)).collect())
+    }
+}
+
+/// Gives a host the place where plugins store their values: the same file, opened when the first one asks.
+pub(crate) fn give(host: HostBuilder, paths: &Paths) -> HostBuilder {
+    host.store(Arc::new(Values { path: paths.state(), state: Mutex::default() }))
+}
+
+struct Values {
+    path: PathBuf,
+    state: Mutex<Option<State>>,
+}
+
+impl Values {
+    fn state(&self) -> Result<State, Error> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*state {
+            Some(state) => Ok(state.clone()),
+            None => Ok(state.insert(State::open(&self.path)?).clone()),
+        }
+    }
+}
+
+impl KeyValue for Values {
+    fn load(&self, plugin: &str, key: &str) -> Result<Option<Bytes>, Error> {
+        self.state()?.load(plugin, key)
+    }
+
+    fn store(&self, plugin: &str, key: &str, value: Option<Bytes>) -> Result<(), Error> {
+        self.state()?.store(plugin, key, value)
     }
 }
 

@@ -1,6 +1,7 @@
 //! A binary without the feature `state` keeps no conversations, and says so to whoever asks for one.
 
 use bespoke_agent::Session;
+use bespoke_host::HostBuilder;
 
 use crate::{
     exit::{Exit, Failure, Result},
@@ -40,6 +41,11 @@ impl Sessions {
     pub(crate) fn recent(&self, _: u32) -> Result<Vec<String>> {
         match *self {}
     }
+}
+
+/// Plugins have nowhere to store anything.
+pub(crate) fn give(host: HostBuilder, _: &Paths) -> HostBuilder {
+    host
 }
 
 /// The error of a verb that needs what this binary does not have.

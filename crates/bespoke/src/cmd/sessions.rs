@@ -84,8 +84,8 @@ fn show(setup: &Setup, id: &str) -> Result<()> {
     let Kept { summary: s, messages, .. } = state.show(id)?;
     let line = |key: &str, value: &str| if value.is_empty() { Ok(()) } else { out.line(format!("{key:<9} {}", visible(value))) };
     out.line(format!("{} {}", out.paint(Style::Bold, &s.id), visible(&s.title)))?;
-    line("begun", &iso(s.created))?;
-    line("changed", &format!("{} ({})", iso(s.updated), ago(now(), s.updated)))?;
+    line("begun", &second(s.created))?;
+    line("changed", &format!("{} ({})", second(s.updated), ago(now(), s.updated)))?;
     line("over", &[s.channel.as_deref(), s.chat.as_deref()].into_iter().flatten().collect::<Vec<_>>().join(" "))?;
     line("answered", &[s.provider.as_deref(), s.model.as_deref()].into_iter().flatten().collect::<Vec<_>>().join(" "))?;
     if s.usage.total() > 0 {
@@ -121,18 +121,18 @@ fn export(setup: &Setup, id: &str, format: ExportFormat, output: Option<&Path>, 
     match output {
         None => setup.out.text(&text),
         Some(path) => {
-            written(path, &text, force)?;
+            let again = format!("bespoke sessions export {id} --output {} --force", path.display());
+            written(path, &text, force, &again)?;
             setup.out.note(format!("written to {}", path.display()));
             Ok(())
         }
     }
 }
 
-/// A whole file or none, for the user alone; one that is there stays unless it may be replaced.
-fn written(path: &Path, text: &str, force: bool) -> Result<()> {
+/// A whole file or none, for the user alone; one that is there stays unless it may be replaced, as `again` would.
+fn written(path: &Path, text: &str, force: bool, again: &str) -> Result<()> {
     let failed = |e: io::Error| Failure::failed(format!("{}: {e}", path.display()));
-    let taken =
-        || Failure::new(Exit::Conflict, format!("{}: it is there already", path.display())).help("the same with --force, or another name");
+    let taken = || Failure::new(Exit::Conflict, format!("{}: it is there already", path.display())).help(again);
     if !force && path.exists() {
         return Err(taken());
     }
@@ -171,6 +171,17 @@ enum Chosen<'a> {
     OlderThan(u32),
 }
 
+impl Chosen<'_> {
+    /// As they were typed.
+    fn words(&self) -> String {
+        match self {
+            Chosen::Ids(ids) => ids.join(" "),
+            Chosen::OlderThan(0) => "--all".to_owned(),
+            Chosen::OlderThan(days) => format!("--older-than {days}"),
+        }
+    }
+}
+
 fn delete(setup: &Setup, chosen: Chosen<'_>, yes: bool, dry_run: bool) -> Result<()> {
     let out = setup.out;
     let (state, found) = match (opened(setup)?, &chosen) {
@@ -204,7 +215,7 @@ fn delete(setup: &Setup, chosen: Chosen<'_>, yes: bool, dry_run: bool) -> Result
     if !yes {
         if !output::can_ask() {
             let message = format!("{conversations} would be deleted for good, and nobody can be asked here");
-            return Err(Failure::new(Exit::Consent, message).help("the same with --yes, or first with --dry-run"));
+            return Err(Failure::new(Exit::Consent, message).help(format!("bespoke sessions delete {} --yes", chosen.words())));
         }
         for s in &found {
             out.note(format!("{}  {}", s.id, s.title));
@@ -262,6 +273,11 @@ fn before(days: u32) -> Timestamp {
     Timestamp(now().0.saturating_sub(u64::from(days) * DAY_MICROS))
 }
 
+/// A time as a person wants it: without the fraction.
+fn second(at: Timestamp) -> String {
+    iso(Timestamp(at.0 / 1_000_000 * 1_000_000))
+}
+
 /// `5 min ago`; after a month, the day.
 fn ago(now: Timestamp, then: Timestamp) -> String {
     let seconds = now.0.saturating_sub(then.0) / 1_000_000;
@@ -310,12 +326,12 @@ mod tests {
     fn a_file_is_replaced_only_where_that_is_wanted() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.json");
-        written(&path, "one", false).unwrap();
-        assert_eq!(written(&path, "two", false).unwrap_err().exit, Exit::Conflict);
+        written(&path, "one", false, "again").unwrap();
+        assert_eq!(written(&path, "two", false, "again").unwrap_err().exit, Exit::Conflict);
         assert_eq!(fs::read_to_string(&path).unwrap(), "one");
-        written(&path, "two", true).unwrap();
+        written(&path, "two", true, "again").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "two");
-        assert!(written(&folder.path().join("no/a.json"), "x", true).is_err());
+        assert!(written(&folder.path().join("no/a.json"), "x", true, "again").is_err());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left behind");
     }
 }
