@@ -1,6 +1,6 @@
 //! Changes of single keys. Comments, order, blank lines and line ends stay as they are.
 
-use toml_edit::{DocumentMut, Item, TableLike};
+use toml_edit::{Document, DocumentMut, Item, TableLike};
 
 use super::{Config, ConfigError, read::typed};
 
@@ -45,10 +45,11 @@ impl Config {
             }
             None => _ = table.insert(last, Item::Value(value)),
         }
-        Ok(self.as_written(&format!("{head}{}{document}", comments.unwrap_or_default())))
+        Ok(as_written(&self.text, &format!("{head}{}{document}", comments.unwrap_or_default())))
     }
 
-    /// The text without one key, and without the comment on its line. A table that held nothing else stays as a header.
+    /// The text without one key and the comment on its line. Comments above it stay, and so does the header of a table that held
+    /// nothing else.
     ///
     /// # Errors
     /// When the file does not set the key, or it is a section as a whole.
@@ -72,9 +73,43 @@ impl Config {
                 let fix = format!("unset one of its keys, such as {key}.NAME, or remove the table by hand");
                 return Err(self.problem(key, "is a table", Some(fix)).into());
             }
-            Some(_) => _ = table.remove(last),
+            Some(_) => {}
         }
-        Ok(self.as_written(&document.to_string()))
+        let above = table.key(last).and_then(|key| key.leaf_decor().prefix()).and_then(|p| p.as_str()).unwrap_or_default().to_owned();
+        table.remove(last);
+        if above.trim().is_empty() {
+            return Ok(as_written(&self.text, &document.to_string()));
+        }
+        Ok(self.without_lines(key).unwrap_or_else(|| as_written(&self.text, &document.to_string())))
+    }
+
+    /// The text without the lines of a key, so that the comments above it stay: the editor of documents takes them for the key's.
+    fn without_lines(&self, key: &str) -> Option<String> {
+        let document = Document::parse(self.text.as_str()).ok()?;
+        let (above, last) = self.parts(key).ok()?;
+        let mut table: &dyn TableLike = document.as_table();
+        for part in above {
+            table = table.get(part)?.as_table_like()?;
+        }
+        let (from, to) = (table.key(last)?.span()?.start, table.get(last)?.span()?.end);
+        let begin = self.text[..from].rfind('\n').map_or(0, |at| at + 1);
+        let end = self.text[to..].find('\n').map_or(self.text.len(), |at| to + at + 1);
+        // Nothing but the key may stand on its lines, as in an inline table.
+        let alone = self.text[begin..from].chars().all(|c| c.is_whitespace() || c == '.' || c.is_alphanumeric() || c == '_' || c == '-');
+        let tail = self.text[to..end].trim();
+        (alone && (tail.is_empty() || tail.starts_with('#'))).then(|| format!("{}{}", &self.text[..begin], &self.text[end..]))
+    }
+
+    /// The text with the version of its layout, where it says none: below the comments that head the file.
+    ///
+    /// # Errors
+    /// As [`set`](Self::set).
+    pub fn with_version(&self, version: u64) -> Result<String, ConfigError> {
+        if self.written.root.contains_key("config_version") {
+            Ok(self.text.clone())
+        } else {
+            self.set("config_version", &version.to_string())
+        }
     }
 
     /// This configuration with one key set, in memory only, above file and environment.
@@ -102,20 +137,20 @@ impl Config {
             _ => Err(self.problem(key, "is no key", Some("write it as section.key or plugins.id.key".into())).into()),
         }
     }
+}
 
-    /// With the line ends and the byte order mark of the file: the editor of documents drops both.
-    fn as_written(&self, text: &str) -> String {
-        let lines = self.text.matches('\n').count();
-        let windows = lines > 0 && self.text.matches("\r\n").count() == lines;
-        let text = text.replace("\r\n", "\n");
-        let text = if windows { text.replace('\n', "\r\n") } else { text };
-        if self.text.starts_with('\u{feff}') && !text.starts_with('\u{feff}') { format!("\u{feff}{text}") } else { text }
-    }
+/// A text with the line ends and the byte order mark of the old one: the editor of documents drops both.
+pub(super) fn as_written(old: &str, new: &str) -> String {
+    let lines = old.matches('\n').count();
+    let windows = lines > 0 && old.matches("\r\n").count() == lines;
+    let text = new.replace("\r\n", "\n");
+    let text = if windows { text.replace('\n', "\r\n") } else { text };
+    if old.starts_with('\u{feff}') && !text.starts_with('\u{feff}') { format!("\u{feff}{text}") } else { text }
 }
 
 /// The comments above the first header, when no key stands before it: up to the last blank line, which parts them from those of
 /// the header itself.
-fn take_head(document: &mut DocumentMut) -> String {
+pub(super) fn take_head(document: &mut DocumentMut) -> String {
     let root = document.as_table_mut();
     if root.iter().any(|(_, item)| item.is_value()) {
         return String::new();
@@ -126,7 +161,7 @@ fn take_head(document: &mut DocumentMut) -> String {
     });
     let Some(first) = first.min_by_key(|table| table.position()) else { return String::new() };
     let prefix = first.decor().prefix().and_then(|p| p.as_str()).unwrap_or_default().to_owned();
-    let Some(cut) = prefix.rfind("\n\n").map(|at| at + 2).or_else(|| prefix.rfind("\n\r\n").map(|at| at + 3)) else { return String::new() };
-    first.decor_mut().set_prefix(format!("\n{}", &prefix[cut..]));
+    let cut = prefix.rfind("\n\n").map(|at| at + 2).or_else(|| prefix.rfind("\n\r\n").map(|at| at + 3)).unwrap_or_default();
+    first.decor_mut().set_prefix(format!("\n{}", prefix[cut..].trim_start_matches(['\r', '\n'])));
     prefix[..cut].to_owned()
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{
     Config, join,
-    overrides::variable_of,
+    overrides::renamed,
     read::{Place, Position},
 };
 
@@ -107,10 +107,7 @@ impl Config {
     pub(super) fn unknown(&self, key: &str, field: &str, known: &[&str]) -> Problem {
         let close = closest(field, known.iter().copied());
         let fix = match (close, self.place(key)) {
-            (Some(close), Some(Place::Variable(_))) => {
-                let above = key.strip_suffix(field).unwrap_or_default();
-                variable_of(&format!("{above}{close}")).map(|name| format!("did you mean {name}?"))
-            }
+            (Some(close), Some(Place::Variable(name))) => Some(format!("did you mean {}?", renamed(name, key, close))),
             (close, _) => close.map(|close| format!("did you mean `{close}`?")),
         };
         let fix = fix.unwrap_or_else(|| match known {

@@ -54,11 +54,7 @@ impl ConfigFile {
         match fs::exists(&self.path) {
             Ok(false) => Ok(Config::empty()),
             // Not `Config::read`: that would wait for the lock that we hold.
-            _ => {
-                let mut config = Config::parse(&self.path.display().to_string(), &text(&self.path)?)?;
-                config.path = Some(self.path.clone());
-                Ok(config.fresh())
-            }
+            _ => Config::parse_beside(&self.path, &text(&self.path)?),
         }
     }
 

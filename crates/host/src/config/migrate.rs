@@ -6,6 +6,7 @@ use toml_edit::{DocumentMut, value};
 
 use super::{
     ConfigError,
+    edit::{as_written, take_head},
     error::Problem,
     file::{self, ConfigFile},
     read,
@@ -109,21 +110,24 @@ fn migrated(origin: &str, text: &str, old: u64, steps: &[Migration]) -> Result<(
         (step.apply)(&mut document).map_err(|why| refused(format!("cannot be brought from layout {from} to {}: {why}", from + 1)))?;
         changes.push(step.what);
     }
-    set_version(&mut document, newest(steps));
-    let windows = text.contains("\r\n");
-    let text = document.to_string();
-    Ok((if windows { text.replace("\r\n", "\n").replace('\n', "\r\n") } else { text }, changes))
+    let head = set_version(&mut document, newest(steps));
+    Ok((as_written(text, &format!("{head}{document}")), changes))
 }
 
-/// Sets the version, and keeps the comment on its line.
-fn set_version(document: &mut DocumentMut, version: u64) {
+/// Sets the version, and keeps the comment on its line; the comments that stand before it where it is new.
+fn set_version(document: &mut DocumentMut, version: u64) -> String {
     let number = i64::try_from(version).unwrap_or(i64::MAX);
     match document.get_mut("config_version").and_then(|item| item.as_value_mut()) {
         Some(old) => {
             let decor = old.decor().clone();
             *old = number.into();
             *old.decor_mut() = decor;
+            String::new()
         }
-        None => _ = document.insert("config_version", value(number)),
+        None => {
+            let head = take_head(document);
+            document.insert("config_version", value(number));
+            head
+        }
     }
 }

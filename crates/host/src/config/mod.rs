@@ -120,6 +120,16 @@ impl Config {
         Ok(config)
     }
 
+    /// Reads a text that stands in a file, or will: files that references name may lie beside it.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse).
+    pub fn parse_beside(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let mut config = Self::parse(&path.display().to_string(), text)?;
+        config.path = Some(path.to_owned());
+        Ok(config.fresh())
+    }
+
     /// With these variables instead of the process's own.
     #[must_use]
     pub fn with_env(mut self, env: impl IntoIterator<Item = (String, String)>) -> Self {

@@ -38,6 +38,15 @@ pub(super) fn variable_of(key: &str) -> Option<String> {
     (plain && back == parts).then_some(name)
 }
 
+/// A variable with the last part of `key`, a key that it names or one above that, replaced by another name.
+pub(super) fn renamed(variable: &str, key: &str, name: &str) -> String {
+    let mut parts: Vec<String> = variable.strip_prefix(PREFIX).unwrap_or(variable).split(BETWEEN).map(str::to_owned).collect();
+    if let Some(part) = parts.get_mut(key.split('.').count() - 1) {
+        *part = name.to_uppercase().replace('-', "_");
+    }
+    format!("{PREFIX}{}", parts.join(BETWEEN))
+}
+
 impl Config {
     /// Puts the variables above what the file says, in the order of their names.
     pub(super) fn override_from_environment(&mut self) {

@@ -158,7 +158,10 @@ impl Config {
     fn warn_of_literal(&self, key: &str, text: &str) -> Option<Problem> {
         let in_file = matches!(self.place(key), Some(Place::File(_)));
         (in_file && !text.is_empty() && is_literal(text)).then(|| {
-            let fix = format!("write it into a file that only you can read, then: bespoke config set {key} '${{file:/that/file}}'");
+            let fix = match key.contains('[') {
+                true => "write it into a file that only you can read, and '${file:/that/file}' here".to_owned(),
+                false => format!("write it into a file that only you can read, then: bespoke config set {key} '${{file:/that/file}}'"),
+            };
             self.problem(key, "a secret is typed into the configuration", Some(fix))
         })
     }
