@@ -34,7 +34,7 @@ impl Conformance {
             return Err(first_difference(&compiled, &wired));
         }
         for tier in [Tier::Compiled, Tier::Loopback] {
-            let running = self.start(tier, Clock::Jump)?;
+            let running = self.start(tier, self.clock)?;
             streams_end(self, &running).map_err(|why| format!("in the tier {tier:?}: {why}"))?;
             health_is_cheap(&running)?;
             shutdown_is_idempotent(&running).map_err(|why| format!("in the tier {tier:?}: {why}"))?;
