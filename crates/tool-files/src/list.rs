@@ -53,7 +53,8 @@ pub(crate) fn list(root: &Root, path: &str, most: usize, cancel: &CancelToken) -
     let mut entries = Vec::new();
     for entry in names.entries.iter().take(most) {
         let Entry { name, kind, bytes, askable } = entry;
-        let name = name.escape_debug();
+        // A name that may be asked for is shown as it has to be written; it holds nothing that does harm.
+        let name = if *askable { name.clone() } else { name.escape_debug().to_string() };
         // Writing to a string cannot fail.
         let _ = match kind {
             Kind::Folder => write!(text, "\n{name}/"),

@@ -41,6 +41,8 @@ pub(crate) enum Refusal {
     NotAFile(Shown),
     #[error("{0} exists; with mode `replace` it is overwritten, with `append` the text is added at its end")]
     Exists(Shown),
+    #[error("{0} is marked as read-only")]
+    ReadOnly(Shown),
     #[error("the folder of {0} does not exist, and new folders are made only when the user sets `plugins.files.create_folders`")]
     NoFolder(Shown),
     #[error("files may only be read here; the user can allow writing: bespoke config set plugins.files.write true")]
@@ -83,6 +85,7 @@ impl Refusal {
             Refusal::NotAFolder(_) => "not_a_folder",
             Refusal::NotAFile(_) => "not_a_file",
             Refusal::Exists(_) => "exists",
+            Refusal::ReadOnly(_) => "read_only",
             Refusal::NoFolder(_) => "no_folder",
             Refusal::WritingIsOff => "writing_is_off",
             Refusal::TooLarge(..) => "too_large",
@@ -129,7 +132,14 @@ impl Shown {
     pub(crate) fn new(path: &str) -> Self {
         let cut = path.char_indices().nth(Self::MOST).map_or(path.len(), |(at, _)| at);
         let dots = if cut < path.len() { "…" } else { "" };
-        Shown(format!("`{}{dots}`", path[..cut].escape_debug()))
+        let mut shown = String::from("`");
+        for c in path[..cut].chars() {
+            match c {
+                '\'' | '"' => shown.push(c),
+                _ => shown.extend(c.escape_debug()),
+            }
+        }
+        Shown(shown + dots + "`")
     }
 }
 

@@ -50,13 +50,15 @@ pub(crate) fn write(root: &Root, path: &str, text: &str, mode: Mode, limits: Lim
     let dir = folder(root, folders, limits.create_folders, &shown)?;
     let old = match root.file(&dir, name, || shown.clone()) {
         Ok(_) if mode == Mode::Create => return Err(Refusal::Exists(shown)),
+        // Putting another file in its place would get around that.
+        Ok((_, there)) if there.permissions().readonly() => return Err(Refusal::ReadOnly(shown)),
         Ok((mut file, there)) => {
             let mut content = Vec::new();
             if mode == Mode::Append {
                 fits(there.len().saturating_add(text.len() as u64))?;
                 (&mut file).take(limits.bytes).read_to_end(&mut content).map_err(|e| Refusal::Io(shown.clone(), e))?;
             }
-            Some((content, there.permissions()))
+            Some((content, plain(there.permissions())))
         }
         Err(Refusal::NotFound(_)) => None,
         Err(other) => return Err(other),
@@ -120,6 +122,16 @@ fn place(dir: &Dir, name: &str, content: &[u8], permissions: Option<Permissions>
         let _ = folder.sync_all();
     }
     Ok(())
+}
+
+/// Who may read, write and run a file; without the bits that make whoever runs it somebody else.
+fn plain(permissions: Permissions) -> Permissions {
+    #[cfg(unix)]
+    let permissions = {
+        use cap_std::fs::PermissionsExt;
+        Permissions::from_mode(permissions.mode() & 0o777)
+    };
+    permissions
 }
 
 fn exclusive() -> OpenOptions {

@@ -69,5 +69,12 @@ impl fmt::Display for Refusal {
 pub(crate) fn shown(text: &str) -> String {
     const MOST: usize = 80;
     let cut = text.char_indices().nth(MOST).map_or(text.len(), |(at, _)| at);
-    format!("`{}{}`", text[..cut].escape_debug(), if cut < text.len() { "…" } else { "" })
+    let mut shown = String::from("`");
+    for c in text[..cut].chars() {
+        match c {
+            '\'' | '"' => shown.push(c),
+            _ => shown.extend(c.escape_debug()),
+        }
+    }
+    shown + if cut < text.len() { "…`" } else { "`" }
 }

@@ -185,13 +185,28 @@ fn a_file_does_not_grow_beyond_its_limit() {
 
 #[test]
 #[cfg(unix)]
-fn a_replaced_file_keeps_its_permissions() {
+fn a_replaced_file_keeps_its_permissions_and_no_others() {
     use std::os::unix::fs::PermissionsExt;
     let world = World::new(json!({ "write": true }));
-    world.put("a.sh", "old");
-    fs::set_permissions(world.root("a.sh"), fs::Permissions::from_mode(0o640)).unwrap();
-    world.call("write_file", json!({ "path": "a.sh", "text": "new", "mode": "replace" }));
-    assert_eq!(fs::metadata(world.root("a.sh")).unwrap().permissions().mode() & 0o777, 0o640);
+    for (before, after) in [(0o640, 0o640), (0o755, 0o755), (0o6755, 0o755)] {
+        world.put("a.sh", "old");
+        fs::set_permissions(world.root("a.sh"), fs::Permissions::from_mode(before)).unwrap();
+        assert!(!world.call("write_file", json!({ "path": "a.sh", "text": "new", "mode": "replace" })).is_error);
+        assert_eq!(fs::metadata(world.root("a.sh")).unwrap().permissions().mode() & 0o7777, after);
+    }
+    fs::set_permissions(world.root("a.sh"), fs::Permissions::from_mode(0o444)).unwrap();
+    let output = world.call("write_file", json!({ "path": "a.sh", "text": "newer", "mode": "append" }));
+    assert_eq!(refused(&output), "read_only");
+    assert_eq!(fs::read_to_string(world.root("a.sh")).unwrap(), "new");
+}
+
+#[test]
+fn names_with_quotes_are_shown_as_they_have_to_be_written() {
+    let world = World::new(json!({}));
+    world.put("Bob's \u{1f37a} list.txt", "beer");
+    assert_eq!(world.text("list_files", json!({})), "`.` has one entry:\nBob's \u{1f37a} list.txt (4 bytes)");
+    assert_eq!(world.text("find_files", json!({ "name": "bob's" })), "one found in `.`:\nBob's \u{1f37a} list.txt");
+    assert_eq!(world.text("read_file", json!({ "path": "Bob's \u{1f37a} list.txt" })), "beer");
 }
 
 #[test]
