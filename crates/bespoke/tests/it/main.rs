@@ -12,3 +12,4 @@ mod detectors;
 mod manners;
 mod plugins;
 mod secrets;
+mod sessions;
