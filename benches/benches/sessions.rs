@@ -99,8 +99,7 @@ fn resume(state: &State) {
     let mut talk = Talk::begin(state);
     (0..MESSAGES).for_each(|at| talk.say(&message(at)));
     let connection = Connection::open(state.path()).expect("the same file");
-    let key: i64 =
-        connection.query_row("SELECT key FROM sessions WHERE id = ?1", [&talk.id], |row| row.get(0)).expect("it is stored");
+    let key: i64 = connection.query_row("SELECT key FROM sessions WHERE id = ?1", [&talk.id], |row| row.get(0)).expect("it is stored");
     Group::new(format!("resume a conversation of {MESSAGES} messages"))
         .turns(50, Duration::from_millis(1))
         .case("SELECT, each row read", |n| {
