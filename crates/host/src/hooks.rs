@@ -4,28 +4,49 @@ use std::{
     fmt,
     future::Future,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
-use bespoke_plugin_api::{BoxFuture, CallCx, Error, Hook, HookEvent, HookHandler, HookReply, OnFailure, Result, ToolCall, ToolOutput};
+use bespoke_plugin_api::{
+    BoxFuture, CallCx, Code, Error, Hook, HookEvent, HookHandler, HookReply, OnFailure, Result, ToolCall, ToolOutput,
+};
 
-use crate::{Registry, Slot, clock};
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::{
+    Events, Registry, Slot,
+    breaker::{Breaker, Policy},
+    clock,
+};
 
 /// The longest a handler may take, whatever its subscription says: more could not be added to a clock.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The subscriptions of all plugins, in order.
+///
+/// A hook that fails closed guards as long as its plugin is switched on: one that did not start, was stopped or broke says no, with
+/// the reason. A plugin that never got so far as to say what it hooks into guards nothing; its row says that it failed. A handler
+/// that fails five times within a minute is left alone for half a minute, which is a no where it fails closed; then one event tries
+/// it again.
 #[derive(Default)]
 pub struct Hooks {
     /// One bit per hook that somebody wants. Written after the snapshot it speaks of.
     mask: AtomicU64,
-    table: ArcSwap<Vec<Slot<dyn HookHandler>>>,
+    table: ArcSwap<Vec<Subscribed>>,
     /// Held while a snapshot is made: of two plugins that come up at once, none may overwrite the other's with an older one.
     update: Mutex<()>,
+    events: Events,
+}
+
+/// One subscription and its record.
+struct Subscribed {
+    slot: Slot<dyn HookHandler>,
+    breaker: Arc<Mutex<Breaker>>,
 }
 
 /// What the handlers made of an event.
@@ -67,8 +88,8 @@ impl Hooks {
     }
 
     fn asking(&self, cx: &CallCx, event: HookEvent) -> BoxFuture<'static, Outcome> {
-        let (table, cx) = (self.table.load_full(), cx.quieting(event.hook()));
-        Box::pin(async move { dispatch(&table, &cx, event).await })
+        let (table, cx, events) = (self.table.load_full(), cx.quieting(event.hook()), self.events.clone());
+        Box::pin(async move { dispatch(&table, &events, &cx, event).await })
     }
 
     /// Runs a tool with the hooks around it, whoever asked for it. A veto becomes an answer that says who refused. Hooks see a
@@ -101,71 +122,134 @@ impl Hooks {
         Ok((call, output))
     }
 
+    /// That tells on this bus what becomes of handlers.
+    pub(crate) fn telling(events: Events) -> Self {
+        Hooks { events, ..Hooks::default() }
+    }
+
     /// Takes over the subscriptions of a registry.
     pub(crate) fn update(&self, registry: &Registry) {
         let updating = self.update.lock().unwrap_or_else(PoisonError::into_inner);
         let mut slots = registry.all::<dyn HookHandler>();
-        slots.retain(Slot::is_ready);
+        slots.retain(|slot| slot.is_ready() || slot.cell().is_replacing() || is_guard(slot) && slot.cell().is_enabled());
         slots.sort_by(|a, b| b.spec().priority.cmp(&a.spec().priority).then_with(|| a.plugin().cmp(b.plugin())));
         let mask = slots.iter().fold(0, |mask, slot| mask | slot.spec().hook.bit());
-        let before = self.table.swap(Arc::new(slots));
+        let known = self.table.load_full();
+        let table = slots.into_iter().map(|slot| {
+            let before = known.iter().find(|s| (s.slot.plugin(), s.slot.name()) == (slot.plugin(), slot.name()));
+            Subscribed { breaker: before.map_or_else(|| Arc::new(Mutex::new(Breaker::new(Policy::DEFAULT))), |s| s.breaker.clone()), slot }
+        });
+        let before = self.table.swap(Arc::new(table.collect()));
         self.mask.store(mask, Ordering::Relaxed);
         drop(updating);
         // It may hold the last of a plugin's objects: not dropped under the lock.
         drop(before);
     }
+
+    /// A new generation of a plugin begins without a record.
+    pub(crate) fn forgive(&self, plugin: &str) {
+        for subscribed in self.table.load().iter().filter(|s| s.slot.plugin() == plugin) {
+            *subscribed.lock() = Breaker::new(Policy::DEFAULT);
+            subscribed.slot.cell().hook_tripped(subscribed.slot.name(), false);
+        }
+    }
+}
+
+fn is_guard(slot: &Slot<dyn HookHandler>) -> bool {
+    slot.spec().on_failure == OnFailure::Closed && !slot.spec().observer
+}
+
+impl Subscribed {
+    fn lock(&self) -> MutexGuard<'_, Breaker> {
+        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl fmt::Debug for Hooks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.table.load().iter().map(|slot| (slot.spec().hook, slot.name().to_owned()))).finish()
+        f.debug_list().entries(self.table.load().iter().map(|s| (s.slot.spec().hook, s.slot.name().to_owned()))).finish()
     }
 }
 
-async fn dispatch(table: &[Slot<dyn HookHandler>], cx: &CallCx, mut event: HookEvent) -> Outcome {
+async fn dispatch(table: &[Subscribed], events: &Events, cx: &CallCx, mut event: HookEvent) -> Outcome {
     let hook = event.hook();
-    let subscribed = |observer: bool| table.iter().filter(move |slot| slot.spec().hook == hook && slot.spec().observer == observer);
-    for slot in subscribed(false) {
-        let reply = ask(slot, cx, &event).await.and_then(|reply| match reply {
-            HookReply::Replace { event: new, .. } if new.hook() != hook => {
-                Err(Error::internal(format!("answered {} with an event of {}", hook.name(), new.hook().name())))
+    let subscribed = |observer: bool| table.iter().filter(move |s| s.slot.spec().hook == hook && s.slot.spec().observer == observer);
+    for handler in subscribed(false) {
+        let Some(reply) = ask(handler, events, cx, &event).await else {
+            if is_guard(&handler.slot) {
+                let (name, plugin) = (handler.slot.name(), handler.slot.plugin().to_owned());
+                return Outcome::Vetoed { plugin, reason: format!("guard `{name}` has failed too often and is left alone for a while") };
             }
-            reply => Ok(reply),
-        });
+            continue;
+        };
         match reply {
-            Ok(HookReply::Continue) => {}
             Ok(HookReply::Replace { event: new, .. }) => event = *new,
-            Ok(HookReply::Veto { reason, .. }) => return Outcome::Vetoed { plugin: slot.plugin().to_owned(), reason },
-            // `HookReply` may grow: an answer that this host does not know is a failure, not a consent.
-            reply => {
-                let error = reply.err().unwrap_or_else(|| Error::internal("answered something that this host does not know"));
-                if let Some(veto) = failed(slot, hook, &error) {
-                    return veto;
+            Ok(HookReply::Veto { reason, .. }) => return Outcome::Vetoed { plugin: handler.slot.plugin().to_owned(), reason },
+            Ok(_) => {}
+            Err(error) => {
+                let closed = is_guard(&handler.slot);
+                tracing::warn!(plugin = handler.slot.plugin(), hook = hook.name(), %error, closed, "hook handler failed");
+                if closed {
+                    return Outcome::Vetoed { plugin: handler.slot.plugin().to_owned(), reason: no(&handler.slot, &error) };
                 }
             }
         }
     }
-    futures_util::future::join_all(subscribed(true).map(async |slot| {
-        if let Err(error) = ask(slot, cx, &event).await {
-            tracing::warn!(plugin = slot.plugin(), hook = hook.name(), %error, "observer failed");
+    futures_util::future::join_all(subscribed(true).map(async |handler| {
+        if let Some(Err(error)) = ask(handler, events, cx, &event).await {
+            tracing::warn!(plugin = handler.slot.plugin(), hook = hook.name(), %error, "observer failed");
         }
     }))
     .await;
     Outcome::Proceed(event)
 }
 
-async fn ask(slot: &Slot<dyn HookHandler>, cx: &CallCx, event: &HookEvent) -> Result<HookReply> {
+/// Asks one handler and keeps its record; `None` when it is left alone. A reply that makes no sense is an error.
+async fn ask(handler: &Subscribed, events: &Events, cx: &CallCx, event: &HookEvent) -> Option<Result<HookReply>> {
+    let (slot, hook) = (&handler.slot, event.hook());
+    if !handler.lock().admits(Instant::now().into_std()) {
+        return None;
+    }
     let limit = Duration::from_millis(slot.spec().timeout_ms).min(LONGEST);
-    let (cx, event) = (cx.with_deadline(clock::now().plus(limit)), event.clone());
+    let (limited, given) = (cx.with_deadline(clock::now().plus(limit)), event.clone());
     // Apart: a guard that blocks must not keep the turn waiting past its limit.
-    slot.apart_within(limit, &cx, move |handler, cx| async move { handler.on(&cx, &event).await }).await
+    let asked = slot.apart_within(limit, &limited, move |handler, cx| async move { handler.on(&cx, &given).await }).await;
+    let reply = asked.and_then(|reply| match reply {
+        HookReply::Replace { event: new, .. } if new.hook() != hook => {
+            Err(Error::internal(format!("answered {} with an event of {}", hook.name(), new.hook().name())))
+        }
+        HookReply::Continue | HookReply::Veto { .. } | HookReply::Replace { .. } => Ok(reply),
+        // `HookReply` may grow: an answer that this host does not know is a failure, not a consent.
+        _ => Err(Error::internal("answered something that this host does not know")),
+    });
+    let told = |error: Option<&Error>| json!({ "plugin": slot.plugin(), "hook": hook.name(), "name": slot.name(), "reason": error.map(Error::message) });
+    match &reply {
+        Ok(_) => {
+            if handler.lock().succeeded() {
+                slot.cell().hook_tripped(slot.name(), false);
+                events.emit("hook.recovered", None, told(None));
+            }
+        }
+        // Whoever asked has gone: that says nothing of the handler. One that does not run did not fail.
+        Err(_) if cx.is_cancelled() => {}
+        Err(error) if error.code() == Code::NOT_READY && !slot.is_ready() => {}
+        Err(error) => {
+            events.emit("hook.failed", None, told(Some(error)));
+            if handler.lock().failed(Instant::now().into_std()) {
+                slot.cell().hook_tripped(slot.name(), true);
+                tracing::warn!(plugin = slot.plugin(), hook = hook.name(), "handler failed too often and is left alone for a while");
+                events.emit("hook.tripped", None, told(Some(error)));
+            }
+        }
+    }
+    Some(reply)
 }
 
-fn failed(slot: &Slot<dyn HookHandler>, hook: Hook, error: &Error) -> Option<Outcome> {
-    let closed = slot.spec().on_failure == OnFailure::Closed;
-    tracing::warn!(plugin = slot.plugin(), hook = hook.name(), %error, closed, "hook handler failed");
-    closed.then(|| Outcome::Vetoed {
-        plugin: slot.plugin().to_owned(),
-        reason: format!("`{}` could not decide and fails closed: {}", slot.name(), error.message()),
-    })
+/// Why a guard that gave no answer is a veto.
+fn no(slot: &Slot<dyn HookHandler>, error: &Error) -> String {
+    if error.code() == Code::NOT_READY && !slot.is_ready() {
+        let fix = error.help().map_or(String::new(), |fix| format!("; {fix}"));
+        return format!("guard `{}` is not running: its plugin {}{fix}", slot.name(), error.message());
+    }
+    format!("`{}` could not decide and fails closed: {}", slot.name(), error.message())
 }

@@ -102,11 +102,12 @@ impl HostBuilder {
         refuse_cycles(&plugins);
 
         let redactor = redactor(&self.config, &plugins);
+        let events = Events::default();
         let services = Services {
             runtime: Handle::current(),
-            events: Events::default(),
+            hooks: Hooks::telling(events.clone()),
+            events,
             registry: Registry::default(),
-            hooks: Hooks::default(),
             config: ArcSwap::from_pointee(self.config),
             models: self.models,
             store: self.store,

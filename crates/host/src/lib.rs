@@ -27,6 +27,7 @@
 //! compiled-in plugin that may block runs on a thread the host can do without.
 
 mod api;
+mod breaker;
 mod clock;
 mod config;
 mod events;
@@ -49,7 +50,7 @@ mod tools;
 pub use api::ModelStore;
 pub use clock::now;
 pub use config::{CONFIG_VERSION, Config, ConfigError, ConfigFile, MIGRATIONS, Migration, Origin, PluginDefaults, Problem, SecretSource};
-pub use events::Events;
+pub use events::{Events, Subscription};
 pub use hooks::{Hooks, Outcome};
 pub use host::{Host, HostBuilder, Selection};
 pub use http::{AllowedHost, HostsKey, HttpAllowed, HttpClient};

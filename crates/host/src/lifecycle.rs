@@ -280,6 +280,7 @@ impl Inner {
             if waiting.is_over() {
                 // The host has cleaned up after us already, perhaps before we declared.
                 drop_caught(self.services.registry.remove(plugin.id()));
+                self.services.hooks.update(&self.services.registry);
                 return Err(Error::new(Code::INITIALIZE_FAILED, "late"));
             }
             self.services.hooks.update(&self.services.registry);

@@ -356,6 +356,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// A call under way beside its caller, and the end of its thread where it has one of its own.
+pub(crate) type Spawned<R> = (JoinHandle<Result<R>>, Option<oneshot::Receiver<()>>);
+
 /// A plugin's place in the host, from discovery to shutdown.
 pub(crate) struct PluginCell {
     id: Arc<str>,
@@ -510,10 +513,7 @@ impl PluginCell {
 
     /// Runs a call of its beside its caller. A plugin that has blocked a thread of the runtime gets one of its own from then on,
     /// whose end the receiver tells.
-    pub(crate) fn spawn<R: Send + 'static>(
-        &self,
-        work: impl Future<Output = Result<R>> + Send + 'static,
-    ) -> Result<(JoinHandle<Result<R>>, Option<oneshot::Receiver<()>>)> {
+    pub(crate) fn spawn<R: Send + 'static>(&self, work: impl Future<Output = Result<R>> + Send + 'static) -> Result<Spawned<R>> {
         if self.late.of(&self.id) == 0 {
             return Ok((self.runtime.spawn(work), None));
         }

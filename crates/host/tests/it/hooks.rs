@@ -197,6 +197,130 @@ async fn a_plugin_that_stopped_is_asked_no_more() {
     assert_eq!(run(&host, "-").await, "nobody");
 }
 
+fn closed(name: &str) -> HookSpec {
+    HookSpec::new(name, BEFORE).timeout(Duration::from_secs(5)).fail_closed()
+}
+
+#[tokio::test]
+async fn a_guard_whose_plugin_does_not_run_says_no_and_why() {
+    let guard = |id: &str| answers(id, closed(&format!("guard_{id}")), || Ok(HookReply::Continue));
+    let mut said = String::new();
+    for (name, plugs) in [
+        ("start", vec![guard("a").starts(|_, _| async { Err(Error::internal("no list").with_help("write one")) })]),
+        ("config", vec![guard("a").checks(|_| Err(Error::invalid_params("no such word")))]),
+        ("need", vec![guard("a").needs("b", ""), Plug::new("b").starts(|_, _| async { Err(Error::internal("broken")) })]),
+        ("register", vec![guard("a").registers(|_| panic!("on purpose"))]),
+        (
+            "observer",
+            vec![answers("a", closed("watch").observer(), || Ok(HookReply::Continue)).starts(|_, _| async { Err(Error::internal("")) })],
+        ),
+        ("open", vec![adds("a", HookSpec::new("h", BEFORE), "a").starts(|_, _| async { Err(Error::internal("")) })]),
+    ] {
+        let host = started("", plugs).await;
+        said += &format!("{name}: {}\n", run(&host, "-").await);
+    }
+    let host = started("", [guard("a")]).await;
+    said += &format!("running: {}\n", run(&host, "-").await);
+    within(host.shutdown()).await;
+    said += &format!("stopped: {}\n", run(&host, "-").await);
+    let host = started("[plugins.a]\nenabled = false\n", [guard("a")]).await;
+    said += &format!("switched off: {}\n", run(&host, "-").await);
+    let host = started("", [guard("a"), Plug::new("b")]).await;
+    within(host.reload(bespoke_host::Config::parse("x", "[plugins.a]\nenabled = false\n").unwrap())).await;
+    said += &format!("switched off while it ran: {}\n", run(&host, "-").await);
+    expect![[r#"
+        start: a vetoed: guard `guard_a` is not running: its plugin is failed: no list; write one
+        config: a vetoed: guard `guard_a` is not running: its plugin is failed: bespoke.toml: plugins.a: no such word; bespoke config check
+        need: a vetoed: guard `guard_a` is not running: its plugin is failed: needs `b`, which is failed: broken
+        register: nobody
+        observer: nobody
+        open: nobody
+        running: -
+        stopped: a vetoed: guard `guard_a` is not running: its plugin is stopped
+        switched off: nobody
+        switched off while it ran: nobody
+    "#]]
+    .assert_eq(&said);
+}
+
+#[tokio::test]
+async fn a_guard_that_is_about_to_run_is_waited_for() {
+    let (go, entered) = (Arc::new(tokio::sync::Notify::new()), Arc::new(tokio::sync::Notify::new()));
+    let (wait, enter) = (go.clone(), entered.clone());
+    let guard = answers("a", closed("guard"), || Ok(HookReply::veto("I see"))).starts(move |_, _| {
+        let (wait, enter) = (wait.clone(), enter.clone());
+        async move {
+            enter.notify_one();
+            wait.notified().await;
+            Ok(())
+        }
+    });
+    let host = crate::kit::built("", [guard]);
+    let starting = tokio::spawn({
+        let host = host.clone();
+        async move { host.start(bespoke_host::Selection::All).await }
+    });
+    within(entered.notified()).await;
+    let asked = tokio::spawn({
+        let host = host.clone();
+        async move { run(&host, "-").await }
+    });
+    tokio::task::yield_now().await;
+    assert!(!asked.is_finished());
+    go.notify_one();
+    assert_eq!(within(asked).await.unwrap(), "a vetoed: I see");
+    within(starting).await.unwrap();
+}
+
+/// The clock stands still but for what the test lets pass, and while plugins start, which happens on threads.
+#[tokio::test]
+async fn a_handler_that_keeps_failing_is_left_alone_and_comes_back() {
+    let (asked, broken) = (Arc::new(AtomicU32::new(0)), Arc::new(std::sync::atomic::AtomicBool::new(true)));
+    let fails = |id: &'static str, spec: HookSpec| {
+        let (asked, broken) = (asked.clone(), broken.clone());
+        answers(id, spec, move || {
+            asked.fetch_add(1, Ordering::SeqCst);
+            if broken.load(Ordering::SeqCst) { Err(Error::internal("no list of words")) } else { Ok(HookReply::Continue) }
+        })
+    };
+    let host = started("", [fails("open", HookSpec::new("open", BEFORE))]).await;
+    tokio::time::pause();
+    for n in 1..=7 {
+        assert_eq!(run(&host, "-").await, "-");
+        assert_eq!(asked.load(Ordering::SeqCst), n.min(5));
+    }
+    let ill = crate::kit::row(&host, "open");
+    assert_eq!((ill.health.as_str(), ill.reason.as_deref()), ("degraded", Some("hook `open` tripped")));
+    tokio::time::advance(Duration::from_secs(31)).await;
+    run(&host, "-").await;
+    run(&host, "-").await;
+    assert_eq!(asked.load(Ordering::SeqCst), 6, "one tries it again");
+    broken.store(false, Ordering::SeqCst);
+    tokio::time::advance(Duration::from_secs(31)).await;
+    run(&host, "-").await;
+    run(&host, "-").await;
+    assert_eq!(asked.load(Ordering::SeqCst), 8);
+    assert_eq!(crate::kit::row(&host, "open").health, "ok");
+    let told: Vec<_> = host.events().history("hook.", 0).into_iter().map(|e| e.topic).collect();
+    let expected =
+        ["hook.failed", "hook.failed", "hook.failed", "hook.failed", "hook.failed", "hook.tripped", "hook.failed", "hook.recovered"];
+    assert_eq!(told, expected);
+    let payload = host.events().history("hook.tripped", 0).remove(0).payload.to_string();
+    assert_eq!(payload, r#"{"plugin":"open","hook":"before_agent_run","name":"open","reason":"no list of words"}"#);
+
+    broken.store(true, Ordering::SeqCst);
+    tokio::time::resume();
+    let host = started("", [fails("shut", closed("shut"))]).await;
+    let mut said = Vec::new();
+    for _ in 0..6 {
+        said.push(run(&host, "-").await);
+    }
+    assert_eq!(said[4], "shut vetoed: `shut` could not decide and fails closed: no list of words");
+    assert_eq!(said[5], "shut vetoed: guard `shut` has failed too often and is left alone for a while");
+    within(host.restart("shut")).await.unwrap();
+    assert_eq!(crate::kit::row(&host, "shut").health, "ok", "a new instance begins without a record");
+}
+
 /// Two that come up at once each made a list of subscriptions; the older list must not overwrite the newer one.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_subscription_is_lost_when_many_plugins_start_at_once() {
