@@ -79,8 +79,9 @@ impl Plugin for Shell {
     async fn start(cx: PluginContext, config: Config) -> Result<Self> {
         config.check()?;
         let configured = config.folder()?;
-        let place = configured.clone().or_else(|| cx.data_dir().cloned());
-        let (looked_up, lists) = (place.clone(), config.clone());
+        // While the tool is off, nothing is made for it.
+        let own = cx.data_dir().filter(|_| !config.allow.is_empty());
+        let (looked_up, lists) = (configured.clone().or_else(|| own.cloned()), config.clone());
         let (folder, allowed) = cx
             .blocking(move || -> Result<_> {
                 let folder = looked_up.map(|place| open_folder(&place, configured.is_some())).transpose()?;

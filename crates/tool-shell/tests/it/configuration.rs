@@ -12,6 +12,7 @@ fn without_a_program_the_tool_is_off_and_says_how_to_switch_it_on() {
     let output = world.run("ls", &[]);
     assert_eq!(refused(&output), "off");
     assert!(output.to_text().contains("plugins.shell.allow"));
+    assert!(!world.folder("").exists(), "a folder was made for a tool that is off");
 }
 
 #[test]
