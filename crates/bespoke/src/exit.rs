@@ -18,6 +18,7 @@ pub(crate) enum Exit {
     Conflict = 5,
     Verification = 6,
     Network = 7,
+    Differences = 10,
     Interrupted = 130,
 }
 
@@ -70,6 +71,7 @@ impl From<Error> for Failure {
             Code::INVALID_PARAMS | Code::CONTRACT_NOT_FOUND => Exit::Usage,
             Code::PERMISSION_DENIED => Exit::Consent,
             Code::ALREADY_LOADED | Code::CONFLICT => Exit::Conflict,
+            Code::NETWORK_FAILED => Exit::Network,
             Code::CANCELLED => Exit::Interrupted,
             _ => Exit::Failed,
         };

@@ -30,6 +30,9 @@ use crate::{
     tls::Tls,
 };
 
+/// Variables of the environment that somebody may expect to be read.
+const PROXIES: &[&str] = &["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
+
 /// Makes the connections of one policy.
 #[derive(Clone)]
 pub(crate) struct Connector {
@@ -55,7 +58,13 @@ impl Connector {
 
     async fn connect_to(&self, target: &Target) -> Result<Stream> {
         let failed = |what: &str, error: &io::Error| {
-            Error::new(Code::NETWORK_FAILED, format!("{target} could not be reached: {what}{error}")).retryable()
+            let error = Error::new(Code::NETWORK_FAILED, format!("{target} could not be reached: {what}{error}")).retryable();
+            match PROXIES.iter().find(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty())) {
+                Some(name) => {
+                    error.with_help(format!("connect this machine directly: requests of plugins use no proxy, and {name} is not read"))
+                }
+                None => error,
+            }
         };
         let addresses = match &target.host {
             Host::Address(address) => vec![*address],

@@ -190,11 +190,11 @@ impl Peer {
     pub async fn request(&mut self) -> io::Result<String> {
         let mut wanted = None;
         loop {
-            let text = String::from_utf8_lossy(&self.early).into_owned();
             if wanted.is_none()
-                && let Some(end) = text.find("\r\n\r\n")
+                && let Some(end) = self.early.windows(4).position(|four| four == b"\r\n\r\n")
             {
-                let length = text[..end].lines().find_map(|line| {
+                let head = String::from_utf8_lossy(&self.early[..end]);
+                let length = head.lines().find_map(|line| {
                     let (name, value) = line.split_once(':')?;
                     name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
                 });

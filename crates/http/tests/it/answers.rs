@@ -57,6 +57,27 @@ async fn a_request_arrives_as_it_was_asked_for() {
 }
 
 #[tokio::test]
+async fn a_long_body_is_sent_whole_and_any_character_in_a_path() {
+    let server = Server::start(|mut peer, _| async move {
+        let request = peer.request().await?;
+        let line = request.lines().next().unwrap();
+        peer.send(format!(
+            "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{line} {}",
+            line.len() + 8,
+            request.len() - request.find("\r\n\r\n").unwrap() - 4
+        ))
+        .await
+    })
+    .await;
+    let printable: String = ('!'..='~').filter(|c| !"#?\\".contains(*c)).collect();
+    let body = vec![b'x'; 5_000_000];
+    let request = HttpRequest::new("POST", server.url(&format!("/{printable}?{printable}"))).body(body.into());
+    let mut reply = within(Client::new().send(loopback(), request)).await.unwrap();
+    let said = String::from_utf8(within(reply.read(1000)).await.unwrap().to_vec()).unwrap();
+    expect!["POST /!%22$%&'()*+,-./0123456789:;%3C=%3E@ABCDEFGHIJKLMNOPQRSTUVWXYZ[]^_%60abcdefghijklmnopqrstuvwxyz%7B|%7D~?!%22$%&%27()*+,-./0123456789:;%3C=%3E@ABCDEFGHIJKLMNOPQRSTUVWXYZ[]^_`abcdefghijklmnopqrstuvwxyz{|}~ HTTP/1.1 5000000"].assert_eq(&said);
+}
+
+#[tokio::test]
 async fn a_body_arrives_piece_by_piece() {
     let go = Arc::new(Notify::new());
     let gate = go.clone();
