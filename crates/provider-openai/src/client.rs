@@ -250,7 +250,10 @@ impl Client {
                 Failure::last(Error::new(Code::EXECUTION_TIMEOUT, message).retryable().with_help(help))
             }
             code => {
-                let error = Error::new(code, format!("{url}: {}", e.message()));
+                // The client of the host names the server itself.
+                let named = url.split('/').nth(2).is_some_and(|host| e.message().contains(host));
+                let message = if named { e.message().to_owned() } else { format!("{url}: {}", e.message()) };
+                let error = Error::new(code, message);
                 let help = e.help().unwrap_or("is the server running? bespoke config set plugins.openai.base_url URL");
                 let error = error.with_help(help);
                 if e.is_retryable() { Failure::passing(error.retryable()) } else { Failure::last(error) }

@@ -51,7 +51,7 @@ pub(crate) struct Speech {
 enum Work {
     Idle,
     Asking(BoxFuture<'static, Result<Body>>),
-    Speaking(Speaking),
+    Speaking(Box<Speaking>),
 }
 
 /// The samples of one request.
@@ -118,7 +118,7 @@ impl Speech {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(Err(e)) => return Poll::Ready(Some(Err(e))),
                     Poll::Ready(Ok(body)) => {
-                        self.work = Work::Speaking(Speaking { body, kept: BytesMut::new(), begun: false, ended: false });
+                        self.work = Work::Speaking(Box::new(Speaking { body, kept: BytesMut::new(), begun: false, ended: false }));
                     }
                 },
                 Work::Speaking(speaking) => match speaking.poll_chunk(cx, &self.client) {
