@@ -9,3 +9,4 @@ mod kit;
 mod lifecycle;
 mod reload;
 mod services;
+mod stress;
