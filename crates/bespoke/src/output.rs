@@ -215,13 +215,12 @@ fn wrapped(text: &str, room: usize) -> Vec<String> {
 }
 
 /// Whether somebody can be asked a question.
-#[cfg_attr(not(feature = "models"), expect(dead_code, reason = "only a fetch asks"))]
 pub(crate) fn can_ask() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
 /// Asks a yes-or-no question on the terminal; no is the default.
-#[cfg_attr(not(feature = "models"), expect(dead_code, reason = "only a fetch asks"))]
+#[cfg_attr(not(any(feature = "models", feature = "state")), expect(dead_code, reason = "only a fetch and a deletion ask"))]
 pub(crate) fn ask(question: &str) -> Result<bool> {
     let mut stderr = io::stderr().lock();
     write!(stderr, "{question} [y/N] ").and_then(|()| stderr.flush())?;
