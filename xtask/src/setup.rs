@@ -1,4 +1,5 @@
-//! What tests need of the world: models and recordings by their pins, ONNX Runtime through pip. A second run fetches nothing.
+//! What tests need of the world: models and recordings by their pins, ONNX Runtime and a server for language models through
+//! pip. A second run fetches nothing.
 
 use std::{
     env, fs,
@@ -8,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use bespoke_fetch::{Fetcher, Phase, Pin, Store};
 use serde::Deserialize;
 
@@ -16,6 +17,17 @@ use crate::{shell, workspace::Workspace};
 
 /// The last release whose Linux builds contain no telemetry.
 const ONNXRUNTIME: &str = "1.28.0";
+
+/// llama.cpp with its server, as a Python package: the real server that `provider-openai` is tested against. Each run of the tests
+/// executes what is in it, so the archives are pinned by content: Linux on x86-64 and on ARM, macOS on both, Windows.
+const XLLAMACPP: &str = "2026.10.11549";
+const XLLAMACPP_SHA256: &[&str] = &[
+    "c54e7d13520ecc989c63dc99d55de3065e2f343a91f43f053d16b5e62077c261",
+    "e2a3e79e775515de4ad197e667f874070446ef9ac9cf2044bc9866bc4c72289e",
+    "4ecda27a308b2403aa13c9d04b270befab95edc556c24ed00b2f8a98bd7f6781",
+    "1f2a08052bb653659bcf1bedbbaf86b97f41dd46aa2763d596d7f27c5d89a689",
+    "1b76730ab9af47ec8d05a3d55154305fa92642f694dd9ad87d9e5a5e9956a59d",
+];
 
 /// Variables for the tests.
 pub(crate) type Environment = Vec<(&'static str, std::ffi::OsString)>;
@@ -36,6 +48,9 @@ pub(crate) fn prepare(workspace: &Workspace, voice_kit: Option<&Path>) -> Result
         None => onnxruntime(&python, &target)?.into_os_string(),
     };
     environment.push(("ORT_DYLIB_PATH", library));
+    // Both together: the interpreter that pip filled the folder for is the one that reads it.
+    environment.push(("BESPOKE_XLLAMACPP", xllamacpp(&python, &target)?.into_os_string()));
+    environment.push(("BESPOKE_PYTHON", python.clone().into()));
     if let Some(kit) = voice_kit {
         let kit = kit.canonicalize().with_context(|| format!("--voice-kit {}", kit.display()))?;
         ensure!(kit.join("manifest.json").is_file(), "--voice-kit {}: no manifest.json in it", kit.display());
@@ -105,21 +120,43 @@ fn onnxruntime(python: &str, target: &Path) -> Result<PathBuf> {
         return Ok(library);
     }
     eprintln!("fetching onnxruntime {ONNXRUNTIME} through pip: about 19 MB");
+    pip(python, target, &home, &format!("onnxruntime=={ONNXRUNTIME}\n"), false)?;
+    library(&home)
+        .ok_or_else(|| anyhow!("the package onnxruntime {ONNXRUNTIME} has no library for this platform; name one in ORT_DYLIB_PATH"))
+}
+
+/// The folder with the server of llama.cpp, installed once below the target folder.
+fn xllamacpp(python: &str, target: &Path) -> Result<PathBuf> {
+    let home = target.join(format!("xllamacpp-{XLLAMACPP}"));
+    if home.join("xllamacpp/__init__.py").is_file() {
+        return Ok(home);
+    }
+    eprintln!("fetching xllamacpp {XLLAMACPP} through pip: about 34 MB");
+    let hashes: String = XLLAMACPP_SHA256.iter().map(|hash| format!(" --hash=sha256:{hash}")).collect();
+    pip(python, target, &home, &format!("xllamacpp=={XLLAMACPP}{hashes}\n"), true)?;
+    ensure!(home.join("xllamacpp/__init__.py").is_file(), "the package xllamacpp {XLLAMACPP} is not what it was: no xllamacpp/__init__.py");
+    Ok(home)
+}
+
+/// Installs what a list of requirements names into a folder, without what it depends on.
+fn pip(python: &str, target: &Path, home: &Path, requirements: &str, hashed: bool) -> Result<()> {
     fs::create_dir_all(target)?;
     // Installed aside and renamed, so that a run that was interrupted leaves nothing that looks complete.
     let staging = tempfile::tempdir_in(target)?;
-    let package = format!("onnxruntime=={ONNXRUNTIME}");
+    let (list, packages) = (staging.path().join("requirements.txt"), staging.path().join("packages"));
+    fs::write(&list, requirements)?;
     let mut pip = Command::new(python);
-    pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check", "--only-binary=:all:", "--target"]);
-    shell::run(pip.arg(staging.path()).arg(package).env("PIP_ROOT_USER_ACTION", "ignore"))?;
-    if library(staging.path()).is_none() {
-        bail!("the package onnxruntime {ONNXRUNTIME} has no library for this platform; name one in ORT_DYLIB_PATH");
+    pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check", "--only-binary=:all:"]);
+    if hashed {
+        pip.arg("--require-hashes");
     }
+    pip.arg("--requirement").arg(&list).arg("--target").arg(&packages);
+    shell::run(pip.env("PIP_ROOT_USER_ACTION", "ignore"))?;
     if home.exists() {
-        fs::remove_dir_all(&home)?;
+        fs::remove_dir_all(home)?;
     }
-    fs::rename(staging.path(), &home)?;
-    library(&home).ok_or_else(|| anyhow!("{}: the library is gone", home.display()))
+    fs::rename(&packages, home)?;
+    Ok(())
 }
 
 fn library(home: &Path) -> Option<PathBuf> {
