@@ -11,6 +11,7 @@ use crate::{
     error::StateError,
     sessions::{insert, role_name, taken},
     time::{iso, now, parse, stored},
+    title,
 };
 
 /// What an exported session says that it is.
@@ -79,7 +80,7 @@ impl State {
                 "UPDATE sessions SET name = ?1, updated = ?2, provider = ?3, model = ?4, length = ?5, prompt_tokens = ?6,
                         cached_tokens = ?7, completion_tokens = ?8 WHERE key = ?9",
                 params![
-                    Some(&exported.title).filter(|title| !title.is_empty()),
+                    title::named(&exported.title),
                     stored(updated),
                     exported.provider,
                     exported.model,

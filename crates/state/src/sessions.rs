@@ -13,6 +13,7 @@ use crate::{
     file::Fault,
     journal::Pen,
     time::{digits, iso, loaded, now, stored},
+    title,
 };
 
 /// Ids of one second that are tried before we give up.
@@ -263,8 +264,7 @@ impl State {
     /// # Errors
     /// `Unknown` and `Ambiguous`.
     pub fn rename(&self, id: &str, name: &str) -> Result<String, StateError> {
-        let name: String = name.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        let name = Some(name.trim()).filter(|name| !name.is_empty());
+        let name = title::named(name);
         self.write(|tx| {
             let row = self.find_row(tx, id)?;
             tx.execute("UPDATE sessions SET name = ?1 WHERE key = ?2", params![name, row.key])?;

@@ -1,4 +1,4 @@
-//! What a conversation is called while nobody has named it: how its first message begins.
+//! What a conversation is called: how its first message begins, while nobody has named it.
 
 /// Most characters of a title.
 const LONGEST: usize = 60;
@@ -25,6 +25,13 @@ pub(crate) fn of(text: &str) -> Option<String> {
         length += word_length;
     }
     (!title.is_empty()).then_some(title)
+}
+
+/// A name on one line and without control characters; `None` if nothing is left.
+pub(crate) fn named(name: &str) -> Option<String> {
+    let name: String = name.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let name = name.trim();
+    (!name.is_empty()).then(|| name.to_owned())
 }
 
 #[cfg(test)]

@@ -355,5 +355,8 @@ fn what_is_no_exported_session_is_refused_and_leaves_nothing() {
     // An id that is none of ours is replaced: it may hold anything.
     let mut odd = good.clone();
     odd["id"] = json!("../../etc/passwd");
-    assert!(!state.import(&odd.to_string()).unwrap().contains('/'));
+    odd["title"] = json!("\u{1b}[2J\nboo");
+    let taken = state.import(&odd.to_string()).unwrap();
+    assert!(!taken.contains('/'));
+    assert_eq!(state.find(&taken).unwrap().title, "[2J boo");
 }
