@@ -194,8 +194,7 @@ fn open(path: &Path) -> Result<Connection, Fault> {
          PRAGMA foreign_keys = ON;
          PRAGMA secure_delete = ON;
          PRAGMA temp_store = MEMORY;
-         PRAGMA trusted_schema = OFF;
-         PRAGMA cell_size_check = ON;",
+         PRAGMA trusted_schema = OFF;",
     )?;
     schema::migrate(&mut connection, path)?;
     Ok(connection)
