@@ -22,8 +22,13 @@ const KNOWN: i64 = STEPS.len() as i64;
 /// `application_id` of our files, as step 1 sets it.
 const OURS: i64 = 0x6273_706b;
 
-/// Whether a file is one that we may touch: ours and not newer than us, or without any contents.
+/// The layout of a file that we may touch: ours and not newer than us, or 0 for one without any contents.
 pub(crate) fn check(connection: &Connection, path: &Path) -> Result<i64, Fault> {
+    // One look: another process may be making the file what it is.
+    check_within(&connection.unchecked_transaction()?, path)
+}
+
+fn check_within(connection: &Transaction<'_>, path: &Path) -> Result<i64, Fault> {
     let (found, application) = (version(connection)?, pragma(connection, "application_id")?);
     let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     let path = path.to_owned();
@@ -43,7 +48,7 @@ pub(crate) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), Fa
     }
     let transaction = Transaction::new(connection, TransactionBehavior::Immediate)?;
     // Another process may have been quicker, and one that knows more, too.
-    let from = check(&transaction, path)?;
+    let from = check_within(&transaction, path)?;
     if from > 0 && from < KNOWN {
         copy(path, from)?;
     }
