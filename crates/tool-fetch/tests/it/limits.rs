@@ -1,0 +1,193 @@
+//! Servers without end: silent, slow, endless, in circles. On a clock that the test moves.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use bespoke_plugin_api::{
+    BoxFuture, CallCx, CancelToken, Code, Contract, HttpReply, Instance, Result, Tool, ToolOutput, ToolRequest,
+    bytes::Bytes,
+    feed,
+    futures_core::Stream,
+    serde_json::{Value, json},
+};
+use bespoke_plugin_testkit::{Clock, TestHost, block_on, block_on_for};
+use bespoke_tool_fetch::BESPOKE_PLUGIN;
+
+use crate::kit::LONG;
+
+fn start(config: Value) -> (Arc<TestHost>, Instance) {
+    let host = TestHost::with_clock(Clock::Manual);
+    let mut table = json!({ "allow": ["a.test"] });
+    table.as_object_mut().unwrap().extend(config.as_object().unwrap().clone());
+    let instance = block_on(BESPOKE_PLUGIN.start(host.context("fetch"), table)).unwrap();
+    (host, instance)
+}
+
+fn tool(instance: &Instance) -> &Arc<dyn Tool> {
+    <dyn Tool>::of(&instance.contributions[0]).unwrap().1
+}
+
+fn request() -> ToolRequest {
+    ToolRequest::new(json!({ "url": "https://a.test/" }))
+}
+
+fn text(body: impl Stream<Item = Result<Bytes>> + Send + 'static) -> Result<HttpReply> {
+    Ok(HttpReply::new(200, vec![("content-type".into(), "text/plain".into())], Box::pin(body)))
+}
+
+/// The answer, or none yet.
+fn poll(call: &mut BoxFuture<'_, Result<ToolOutput>>) -> Option<Result<ToolOutput>> {
+    match call.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => Some(output),
+        Poll::Pending => None,
+    }
+}
+
+fn is_late(output: Result<ToolOutput>) {
+    let output = output.unwrap();
+    assert_eq!(output.to_text(), "Not fetched: there was no whole answer within 15000 ms (`plugins.fetch.timeout_ms`).");
+    assert_eq!(output.data.unwrap()["error"], "EXECUTION_TIMEOUT");
+}
+
+#[test]
+fn silence_ends_when_the_time_is_over() {
+    let (host, instance) = start(json!({}));
+    host.on_http_later(|_| Box::pin(std::future::pending()));
+    let cx = CallCx::new();
+    let mut call: BoxFuture<'_, _> = Box::pin(tool(&instance).call(&cx, request()));
+    assert!(poll(&mut call).is_none());
+    host.advance(Duration::from_millis(14_999));
+    assert!(poll(&mut call).is_none());
+    host.advance(Duration::from_millis(1));
+    is_late(poll(&mut call).unwrap());
+}
+
+/// Each byte comes in time; all of them do not. The transfer ends with the call.
+#[test]
+fn a_slow_drip_ends_when_the_time_is_over() {
+    let (host, instance) = start(json!({}));
+    let (sender, body) = feed(usize::MAX);
+    let body = std::sync::Mutex::new(Some(body));
+    host.on_http_later(move |_| Box::pin(std::future::ready(text(body.lock().unwrap().take().unwrap()))));
+    let cx = CallCx::new();
+    let mut call: BoxFuture<'_, _> = Box::pin(tool(&instance).call(&cx, request()));
+    for _ in 0..14 {
+        sender.send(Ok(Bytes::from_static(b"x"))).unwrap();
+        assert!(poll(&mut call).is_none());
+        host.advance(Duration::from_secs(1));
+    }
+    host.advance(Duration::from_secs(1));
+    is_late(poll(&mut call).unwrap());
+    drop(call);
+    assert!(sender.is_closed());
+}
+
+/// A body without end, in pieces of 64 KiB: no more is taken than may be read.
+#[test]
+fn an_endless_body_is_cut_off() {
+    struct Endless(Arc<AtomicU64>);
+    impl Stream for Endless {
+        type Item = Result<Bytes>;
+        fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            Poll::Ready(Some(Ok(Bytes::from(vec![b'x'; 64 << 10]))))
+        }
+    }
+    let (host, instance) = start(json!({}));
+    let made = Arc::new(AtomicU64::new(0));
+    let count = made.clone();
+    host.on_http_later(move |_| Box::pin(std::future::ready(text(Endless(count.clone())))));
+    let output = block_on_for(LONG, tool(&instance).call(&CallCx::new(), request())).unwrap().unwrap();
+    assert_eq!(made.load(Ordering::SeqCst), 17);
+    assert!(output.to_text().contains("only its first 1048576 bytes were read"), "{}", output.to_text());
+    assert_eq!(output.data.unwrap()["bytes"], json!(1 << 20));
+}
+
+#[test]
+fn circles_and_long_ways_end() {
+    let (host, instance) = start(json!({}));
+    let asked = Arc::new(AtomicU64::new(0));
+    let count = asked.clone();
+    host.on_http_later(move |request| {
+        let n = count.fetch_add(1, Ordering::SeqCst);
+        let to = if request.url.contains("circle") {
+            if n % 2 == 1 { "/circle".to_owned() } else { "/other-circle".to_owned() }
+        } else {
+            format!("/{n}")
+        };
+        Box::pin(std::future::ready(Ok(HttpReply::new(307, vec![("location".into(), to)], Box::pin(feed(1).1)))))
+    });
+    let ask = |url: &str| {
+        block_on_for(LONG, tool(&instance).call(&CallCx::new(), ToolRequest::new(json!({ "url": url })))).unwrap().unwrap().to_text()
+    };
+    let circle = ask("https://a.test/circle");
+    assert_eq!(circle, "Not fetched: https://a.test/other-circle redirects to https://a.test/circle, which redirects to it.");
+    assert_eq!(asked.swap(0, Ordering::SeqCst), 2);
+    assert_eq!(ask("https://a.test/"), "Not fetched: it redirects more than 5 times (`plugins.fetch.max_redirects`).");
+    assert_eq!(asked.load(Ordering::SeqCst), 6);
+}
+
+#[test]
+fn a_redirect_does_not_leave_encryption() {
+    let (host, instance) = start(json!({}));
+    host.on_http_later(|_| {
+        Box::pin(std::future::ready(Ok(HttpReply::new(301, vec![("location".into(), "http://a.test/".into())], Box::pin(feed(1).1)))))
+    });
+    let output = block_on_for(LONG, tool(&instance).call(&CallCx::new(), request())).unwrap().unwrap();
+    assert_eq!(output.to_text(), "Not fetched: https://a.test/ redirects to `http://a.test/`, which would go on without encryption.");
+}
+
+#[test]
+fn a_cancelled_call_ends_and_so_does_its_transfer() {
+    let (host, instance) = start(json!({}));
+    let (sender, body) = feed(usize::MAX);
+    let body = std::sync::Mutex::new(Some(body));
+    host.on_http_later(move |_| Box::pin(std::future::ready(text(body.lock().unwrap().take().unwrap()))));
+    let token = CancelToken::new();
+    let cx = CallCx::new().with_cancel(token.clone());
+    let mut call: BoxFuture<'_, _> = Box::pin(tool(&instance).call(&cx, request()));
+    assert!(poll(&mut call).is_none());
+    token.cancel();
+    assert_eq!(poll(&mut call).unwrap().unwrap_err().code(), Code::CANCELLED);
+    drop(call);
+    assert!(sender.send(Ok(Bytes::new())).is_err());
+}
+
+/// What the request says: no cookies, nothing compressed, who asks.
+#[test]
+fn the_request() {
+    let (host, instance) = start(json!({ "user_agent": "me/1" }));
+    host.on_http_later(|request| {
+        assert_eq!((request.method.as_str(), request.url.as_str(), request.timeout_ms), ("GET", "https://a.test/p?q=%20%22", Some(15_000)));
+        let names: Vec<_> = request.headers.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["accept", "accept-encoding", "user-agent"]);
+        assert_eq!((request.headers[1].1.as_str(), request.headers[2].1.as_str()), ("identity", "me/1"));
+        Box::pin(std::future::ready(text(feed(1).1)))
+    });
+    let asked = ToolRequest::new(json!({ "url": "https://A.test:443/x/../p?q=%20\"#frag" }));
+    let output = block_on_for(LONG, tool(&instance).call(&CallCx::new(), asked)).unwrap().unwrap();
+    assert_eq!(output.to_text(), "There is no text in it.");
+}
+
+#[test]
+fn settings_out_of_range_are_refused() {
+    for (key, value) in [
+        ("max_bytes", json!(0)),
+        ("max_bytes", json!(17 << 20)),
+        ("timeout_ms", json!(5)),
+        ("max_redirects", json!(21)),
+        ("max_chars", json!(1)),
+        ("user_agent", json!("a\r\nb: c")),
+        ("user_agent", json!(" ")),
+    ] {
+        let error = block_on(BESPOKE_PLUGIN.start(TestHost::new().context("fetch"), json!({ key: value }))).unwrap_err();
+        assert!(error.code() == Code::INVALID_PARAMS && error.message().starts_with(key) && error.help().is_some(), "{error:?}");
+    }
+}
