@@ -102,9 +102,9 @@ fn processes_write_side_by_side() {
     let mut children: Vec<_> = (0..3).map(|_| spawned(TALK, &path)).collect();
     // They all resume the same conversation or begin their own; either way, nobody's messages are mixed with another's.
     let state = State::open(&path).unwrap();
-    for (_, lines) in &mut children {
-        assert!(lines.next().is_some());
-    }
+    // One that finds the conversation continued by another ends without a word; whoever was first does not.
+    let spoke = children.iter_mut().filter_map(|(_, lines)| lines.next()).count();
+    assert!(spoke > 0);
     let own = crate::kit::said(&state, &Meta::default().channel("other"), &crate::kit::turn());
     for (child, _) in &mut children {
         child.kill().unwrap();
