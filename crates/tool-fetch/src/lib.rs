@@ -107,7 +107,7 @@ impl Tool for FetchPage {
         }
         let mut word = [0; 6];
         self.0.cx.host().random(&mut word)?;
-        let mark = format!("end {}", word.iter().map(|b| format!("{b:02x}")).collect::<String>());
+        let mark: String = word.iter().map(|b| format!("{b:02x}")).collect();
         let max_chars = args.max_chars.map_or(config.max_chars, |asked| asked.clamp(1, config.max_chars)) as usize;
 
         let transfer = Transfer::new(self.0.cx.clone(), config.clone(), args.url.clone());

@@ -135,7 +135,8 @@ fn not_fetched(seen: &[Url], error: &Error) -> Failure {
         [.., from, to] => format!("Not fetched: {} redirects to {}: {}", brief(from), brief(to), error.message()),
         _ => format!("Not fetched: {}", error.message()),
     };
-    if let Some(help) = error.help() {
+    // Only for what the model itself asked for: a server that redirects must not get a person to open a host.
+    if let Some(help) = error.help().filter(|_| seen.len() == 1) {
         text.push_str(if error.code() == Code::PERMISSION_DENIED { "\nThe user can allow it: " } else { "\n" });
         text.push_str(help);
     }

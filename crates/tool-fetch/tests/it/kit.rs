@@ -39,8 +39,8 @@ pub(crate) async fn get(host: &Host, url: &str) -> String {
 /// With the random word of the marks made plain.
 pub(crate) fn told(output: &ToolOutput) -> String {
     let text = output.to_text();
-    match text.find("; ends at end ") {
-        Some(at) => text.replace(&text[at + 14..at + 26], "RANDOM"),
+    match text.find("; ends at ") {
+        Some(at) => text.replace(&text[at + 10..at + 22], "RANDOM"),
         None => text,
     }
 }
