@@ -104,7 +104,8 @@ impl Client {
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         match &result {
             Ok(_) => *trouble = None,
-            Err(failure) if failure.error.code() == Code::CANCELLED => {}
+            // These say something of the request, not of the server.
+            Err(failure) if is_the_callers(&failure.error) => {}
             Err(failure) => *trouble = Some(failure.error.message().to_owned()),
         }
         drop(trouble);
@@ -260,6 +261,11 @@ impl Client {
             }
         }
     }
+}
+
+fn is_the_callers(error: &Error) -> bool {
+    let status = error.data().and_then(|data| data["status"].as_u64());
+    error.code() == Code::CANCELLED || matches!(status, Some(400 | 413 | 422)) || error.code() == Code::LLM_MODEL_NOT_AVAILABLE
 }
 
 /// Awaits something unless the caller goes.

@@ -480,11 +480,22 @@ fn without_a_configured_model_the_first_that_chats_answers() {
 }
 
 #[test]
-fn health_is_what_the_last_request_came_to() {
-    let server = Memory::new(json!({ "max_retries": 0 }), |n| Ok(if n == 0 { whole(401, "no key") } else { whole(200, says("Hi")) }));
+fn health_is_what_the_last_request_says_of_the_server() {
+    let server = Memory::new(json!({ "max_retries": 0 }), |n| {
+        Ok(match n {
+            0 => whole(400, "a bad request says nothing of the server"),
+            1 => whole(401, "no key"),
+            2 => whole(400, ""),
+            _ => whole(200, says("Hi")),
+        })
+    });
     assert_eq!(server.instance.life.health(), Health::Ok);
     server.chat().unwrap_err();
-    assert!(server.instance.life.health().reason().unwrap().contains("401 Unauthorized"));
+    assert_eq!(server.instance.life.health(), Health::Ok);
+    for _ in 0..2 {
+        server.chat().unwrap_err();
+        assert!(server.instance.life.health().reason().unwrap().contains("401 Unauthorized"));
+    }
     server.chat().unwrap();
     assert_eq!(server.instance.life.health(), Health::Ok);
 }
