@@ -146,6 +146,15 @@ fn main() {
             });
         })
         .aim(Aim::Over(Duration::from_nanos(150)))
+        .case("Slot::call_apart", |n| {
+            runtime.block_on(async {
+                for _ in 0..n {
+                    _ = black_box(
+                        slot.call_apart(&cx, |tool, cx| async move { tool.call(&cx, ToolRequest::new(Value::Null)).await }).await,
+                    );
+                }
+            });
+        })
         .case("Slot::lease, bare call", |n| {
             runtime.block_on(async {
                 for _ in 0..n {
@@ -167,9 +176,15 @@ fn main() {
     let (mut cx_a, mut cx_b) = (Context::from_waker(Waker::noop()), Context::from_waker(Waker::noop()));
     Group::new("frame of 512 samples inside an open stream: push, and drain one event")
         .case("Box<dyn Duplex>", |n| (0..n).for_each(|_| frame(&mut **black_box(&mut direct), &samples, &mut cx_a)))
-        .case("Leased<dyn Vad, Box<dyn Duplex>>", |n| (0..n).for_each(|_| frame(&mut ***black_box(&mut leased), &samples, &mut cx_b)))
+        .case("Leased<dyn Vad, Box<dyn Duplex>>", |n| (0..n).for_each(|_| frame(black_box(&mut leased), &samples, &mut cx_b)))
         .aim(Aim::Ratio(1.2))
         .aim(Aim::Allocations(0))
+        .run();
+
+    let payload = || Value::String("nothing much".to_owned());
+    Group::new("event that nobody hears")
+        .case("its payload", |n| (0..n).for_each(|_| _ = black_box(payload())))
+        .case("Events::emit", |n| (0..n).for_each(|_| host.events().emit("bench.event", None, payload())))
         .run();
 
     hooks(&runtime, &host, &cx);

@@ -1,11 +1,8 @@
 //! When a turn has to end although it is not done: its caller has gone, or the deadline has passed.
 
-use std::{
-    future::pending,
-    time::{Duration, SystemTime},
-};
+use std::{future::pending, time::Duration};
 
-use bespoke_plugin_api::{CallCx, Code, Error, Timestamp};
+use bespoke_plugin_api::{CallCx, Code, Error};
 
 /// Completes when nobody waits for the turn any more, with the error that says why.
 pub(crate) async fn reached(cx: &CallCx) -> Error {
@@ -27,16 +24,14 @@ pub(crate) fn is_reached(cx: &CallCx) -> bool {
     cx.is_cancelled() || left(cx).is_some_and(|left| left.is_zero())
 }
 
-/// Time until the deadline. A system clock before 1970 reads as the epoch, as it does in the host.
+/// Time until the deadline, on the clock on which the host counts.
 fn left(cx: &CallCx) -> Option<Duration> {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    let now = Timestamp(u64::try_from(since.as_micros()).unwrap_or(u64::MAX));
-    cx.deadline().map(|at| now.until(at))
+    cx.deadline().map(|at| bespoke_host::now().until(at))
 }
 
 #[cfg(test)]
 mod tests {
-    use bespoke_plugin_api::CancelToken;
+    use bespoke_plugin_api::{CancelToken, Timestamp};
 
     use super::*;
 

@@ -29,6 +29,8 @@ pub struct App {
 
 /// How long working threads may go on when the program ends.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// Threads of the runtime, at least.
+const FEWEST_THREADS: usize = 4;
 
 impl App {
     /// The program of that name.
@@ -70,7 +72,9 @@ impl App {
         if let Verb::Completions { shell } = cli.verb {
             return cmd::completions(shell, command, self.info.name);
         }
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        // A plugin that blocks its thread is noticed and left behind by the others, so there have to be others.
+        let threads = std::thread::available_parallelism().map_or(FEWEST_THREADS, |cores| cores.get().max(FEWEST_THREADS));
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
         let result = runtime.block_on(cmd::run(cli));
         match &result {
             Ok(()) => runtime.shutdown_timeout(FAREWELL),
