@@ -14,7 +14,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
   bespoke plugin list                    what is in this binary, and how it does
 
 Exit codes: 0 ok, 1 failed, 2 usage or configuration, 3 not found, 4 consent missing, 5 conflict,
-6 verification failed, 7 network, 130 interrupted.")]
+6 verification failed, 7 network, 10 differences found, 130 interrupted.")]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -412,6 +412,23 @@ pub(crate) enum ConfigVerb {
         #[command(flatten)]
         how: Change,
     },
+    /// Read a secret from a pipe, keep it outside of the configuration, and refer to it there
+    #[command(
+        after_help = "Examples:\n  pass show openai | bespoke config set-secret plugins.openai.secrets.api_key\n  cat key.txt | bespoke config set-secret plugins.openai.secrets.api_key --keyring"
+    )]
+    SetSecret {
+        /// Dotted key
+        key: String,
+        /// Keep it in the keyring of the operating system, instead of a file in BESPOKE_HOME that only you can read
+        #[arg(long)]
+        keyring: bool,
+    },
+    /// Print what would change if another file took the place of this one: exit code 10 when something would
+    #[command(after_help = "Example:\n  bespoke config diff new.toml --json")]
+    Diff {
+        /// The other file
+        file: PathBuf,
+    },
     /// Print where the file is
     #[command(after_help = "Example:\n  bespoke config path")]
     Path,
@@ -423,7 +440,10 @@ pub(crate) enum ConfigVerb {
 impl ConfigVerb {
     /// Whether it works on the file itself, so that it has to come before the set-up.
     pub(crate) fn changes(&self) -> bool {
-        matches!(self, ConfigVerb::Set { .. } | ConfigVerb::Unset { .. } | ConfigVerb::Edit | ConfigVerb::Path)
+        matches!(
+            self,
+            ConfigVerb::Set { .. } | ConfigVerb::Unset { .. } | ConfigVerb::SetSecret { .. } | ConfigVerb::Edit | ConfigVerb::Path
+        )
     }
 }
 

@@ -28,6 +28,8 @@ mod http;
 #[cfg(not(feature = "http"))]
 #[path = "http_disabled.rs"]
 mod http;
+#[cfg(feature = "keyring")]
+mod keyring;
 mod logs;
 mod models;
 mod output;

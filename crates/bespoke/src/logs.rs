@@ -30,6 +30,13 @@ pub(crate) fn redact(redactor: Redactor) {
     *REDACTOR.write().unwrap_or_else(PoisonError::into_inner) = Some(redactor);
 }
 
+/// Tells the logs what to take out, too.
+pub(crate) fn redact_more(redactor: &Redactor) {
+    if let Some(known) = &*REDACTOR.read().unwrap_or_else(PoisonError::into_inner) {
+        known.learn_from(redactor);
+    }
+}
+
 /// Starts logging. A folder that cannot be written is told once; the program goes on without a file.
 pub(crate) fn start(level: &str, folder: &Path) {
     let stderr = tracing_subscriber::fmt::layer()

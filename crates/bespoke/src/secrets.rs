@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use bespoke_host::SecretSource;
 
+use crate::exit::{Failure, Result};
+
 /// The stores that are part of this binary.
 #[cfg(not(feature = "keyring"))]
 pub(crate) fn sources() -> Vec<Arc<dyn SecretSource>> {
@@ -14,4 +16,19 @@ pub(crate) fn sources() -> Vec<Arc<dyn SecretSource>> {
 #[cfg(feature = "keyring")]
 pub(crate) fn sources() -> Vec<Arc<dyn SecretSource>> {
     vec![Arc::new(crate::keyring::Keyring)]
+}
+
+/// Puts a secret into the keyring; the reference that stands for it.
+#[cfg(not(feature = "keyring"))]
+pub(crate) fn keep_in_keyring(_: &str, _: &str) -> Result<String> {
+    Err(Failure::failed("this program knows no keyring: it was built without the feature `keyring`")
+        .help("bespoke config set-secret KEY, without --keyring"))
+}
+
+/// Puts a secret into the keyring; the reference that stands for it.
+#[cfg(feature = "keyring")]
+pub(crate) fn keep_in_keyring(name: &str, secret: &str) -> Result<String> {
+    let stored = crate::keyring::Keyring::store(name, secret.to_owned());
+    stored.map_err(|why| Failure::failed(format!("the keyring: {why}")).help("bespoke config set-secret KEY, without --keyring"))?;
+    Ok(format!("${{keyring:{name}}}"))
 }

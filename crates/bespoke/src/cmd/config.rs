@@ -1,6 +1,11 @@
-//! `config`: check, schema, show, get, set, unset, path, edit.
+//! `config`: check, schema, show, get, set, unset, set-secret, diff, path, edit.
 
-use std::{path::PathBuf, process::Command};
+use std::{
+    fs,
+    io::{IsTerminal, Read, Write},
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use bespoke_host::{CONFIG_VERSION, Config, ConfigError, ConfigFile, Host, Origin, Problem};
 use serde_json::{Value, json};
@@ -22,7 +27,8 @@ pub(crate) async fn run(setup: &Setup, verb: ConfigVerb) -> Result<()> {
         ConfigVerb::Schema => schema(setup),
         ConfigVerb::Show => show(setup),
         ConfigVerb::Get { key, origin } => get(setup, &key, origin),
-        ConfigVerb::Set { .. } | ConfigVerb::Unset { .. } | ConfigVerb::Path | ConfigVerb::Edit => {
+        ConfigVerb::Diff { file } => diff(setup, &file),
+        ConfigVerb::Set { .. } | ConfigVerb::Unset { .. } | ConfigVerb::SetSecret { .. } | ConfigVerb::Path | ConfigVerb::Edit => {
             Err(Failure::failed("the file is changed before the set-up reads it"))
         }
     }
@@ -33,6 +39,7 @@ pub(crate) async fn change(global: &Global, verb: ConfigVerb) -> Result<()> {
     match verb {
         ConfigVerb::Set { key, value, how } => edit_key(global, &key, Some(&value), how).await,
         ConfigVerb::Unset { key, how } => edit_key(global, &key, None, how).await,
+        ConfigVerb::SetSecret { key, keyring } => set_secret(global, &key, keyring).await,
         ConfigVerb::Path => path(global),
         ConfigVerb::Edit => edit(global).await,
         _ => Err(Failure::failed("this verb works on a set-up")),
@@ -47,7 +54,13 @@ async fn check(setup: &Setup) -> Result<()> {
     let missing = missing_keys(&setup.host, &setup.edit());
     let absent: Vec<Problem> = missing
         .iter()
-        .map(|(key, row)| setup.config.problem(key, format!("{}: {}", row.id, row.reason.as_deref().unwrap_or_default()), row.fix.clone()))
+        .map(|(key, row)| {
+            let message = format!("`{}` is {}", row.id, row.reason.as_deref().unwrap_or_default());
+            match message.split_once("; did you mean ") {
+                Some((message, meant)) => setup.config.problem(key, message, Some(format!("did you mean {meant}"))),
+                None => setup.config.problem(key, message, row.fix.clone()),
+            }
+        })
         .collect();
     let warnings: Vec<Problem> = literal_secrets(&setup.config, &setup.host);
     if out.json {
@@ -163,12 +176,14 @@ async fn edit_key(global: &Global, key: &str, value: Option<&str>, how: Change) 
         None => old.unset(key)?,
     };
     let origin = path.display().to_string();
-    let parsed = Config::parse(&origin, &text)?;
-    let versioned = old.path().is_some() && old.text().contains("config_version") || key == "config_version";
-    let text = if versioned { text } else { parsed.with_version(CONFIG_VERSION)? };
+    let text = Config::parse(&origin, &text)?.with_version(CONFIG_VERSION)?;
     let new = secrets::sources().into_iter().fold(Config::parse_beside(&path, &text)?, Config::with_source);
+    new.redactor().learn_from(&old.redactor());
     logs::redact(new.redactor());
-    if !how.force {
+    if how.force {
+        // It learns what plugins call secret, also without a check.
+        of_config(&new)?;
+    } else {
         refuse_new_problems(&new, &old).await?;
     }
     let Some(locked) = locked else { return out.text(&text) };
@@ -181,6 +196,79 @@ async fn edit_key(global: &Global, key: &str, value: Option<&str>, how: Change) 
         (_, None) => out.note(format!("{key} is removed from {origin}")),
     }
     Ok(())
+}
+
+/// Keeps a secret where only its owner reads it, and writes the reference into the configuration.
+async fn set_secret(global: &Global, key: &str, keyring: bool) -> Result<()> {
+    let stdin = std::io::stdin();
+    if stdin.is_terminal() {
+        // What is typed on a command line stays in its history and in the list of processes.
+        return Err(Failure::new(Exit::Usage, "the secret comes through a pipe, so that nobody sees it")
+            .help(format!("bespoke config set-secret {key} < FILE")));
+    }
+    let mut secret = String::new();
+    stdin.lock().take(LONGEST_SECRET + 1).read_to_string(&mut secret).map_err(|e| Failure::failed(format!("stdin: {e}")))?;
+    let secret = secret.strip_suffix('\n').map_or(&*secret, |text| text.strip_suffix('\r').unwrap_or(text));
+    if secret.is_empty() || secret.len() as u64 > LONGEST_SECRET {
+        return Err(Failure::new(Exit::Usage, "a secret has 1 to 65536 bytes"));
+    }
+    if key.chars().any(|c| !c.is_ascii_alphanumeric() && !"._-".contains(c)) || key.split('.').any(str::is_empty) {
+        return Err(Failure::new(Exit::Usage, format!("`{key}` is no key that can hold a secret")));
+    }
+    let mut made = None;
+    let reference = if keyring {
+        secrets::keep_in_keyring(&format!("bespoke/{key}"), secret)?
+    } else {
+        let file = Paths::find(global.config.as_deref())?.home.join("secrets").join(key);
+        made = (!file.exists()).then(|| file.clone());
+        keep_in_file(&file, secret).map_err(|e| Failure::failed(format!("{} cannot be written: {e}", file.display())))?;
+        format!("${{file:{}}}", file.display())
+    };
+    let result = edit_key(global, key, Some(&json!(reference).to_string()), Change { dry_run: false, force: false }).await;
+    if let (Err(_), Some(file)) = (&result, made) {
+        // Nothing refers to it. The error of the edit is the one to tell.
+        let _ = fs::remove_file(file);
+    }
+    result
+}
+
+/// Most bytes of a secret.
+const LONGEST_SECRET: u64 = 64 * 1024;
+
+/// A new file is its owner's alone from its first byte on: that is how temporary files are made.
+fn keep_in_file(path: &Path, secret: &str) -> std::io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(secret.as_bytes())?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|e| e.error)?;
+    Ok(())
+}
+
+/// What another file would change, against the one in use. Secrets that are typed into either are masked where they are printed.
+fn diff(setup: &Setup, file: &Path) -> Result<()> {
+    let new = secrets::sources().into_iter().fold(Config::read(file)?, Config::with_source);
+    logs::redact_more(&new.redactor());
+    let sections = [("agent", bespoke_agent::CONFIG_SCHEMA), ("voice", bespoke_voice::CONFIG_SCHEMA)];
+    for row in setup.host.rows() {
+        let schema = setup.host.config_schema(&row.id).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+        new.learn_secrets(&format!("plugins.{}", row.id), &schema);
+    }
+    logs::redact_more(&new.redactor());
+    let changes = setup.host.diff(&new, &sections);
+    if setup.out.json {
+        setup.out.json(&changes, true)?;
+    } else {
+        let shown = |value: &Option<Value>| value.as_ref().map_or("(default)".to_owned(), Value::to_string);
+        let class = |change: &bespoke_host::Change| {
+            serde_json::to_value(change.class).ok().and_then(|c| c.as_str().map(str::to_owned)).unwrap_or_default()
+        };
+        for change in &changes {
+            setup.out.line(format!("{}: {} → {} [{}]", change.key, shown(&change.old), shown(&change.new), class(change)))?;
+        }
+    }
+    if changes.is_empty() { Ok(()) } else { Err(Failure::new(Exit::Differences, "")) }
 }
 
 /// The file in use, else the one that would be made.

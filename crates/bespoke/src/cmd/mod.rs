@@ -19,6 +19,7 @@ use std::{
 };
 
 use bespoke_agent::TurnEvent;
+use bespoke_host::RedactedPieces;
 use bespoke_plugin_api::{CallCx, CancelToken};
 use bespoke_screen::{Page, columns};
 use serde_json::json;
@@ -42,7 +43,10 @@ pub(crate) async fn run(cli: Cli) -> Result<()> {
         _ => {}
     }
     let setup = Setup::new(global, &overrides(&cli.verb))?;
-    setup.require(sections_of(&cli.verb))?;
+    // A check tells all of it in its own way.
+    if !matches!(cli.verb, Verb::Config(ConfigVerb::Check)) {
+        setup.require(sections_of(&cli.verb))?;
+    }
     let result = match cli.verb {
         Verb::Demo(args) => demo::run(&setup, args).await,
         Verb::Say(args) => speech::say(&setup, args).await,
@@ -134,17 +138,20 @@ async fn ask(setup: &Setup, args: Ask) -> Result<()> {
 struct Printed {
     out: Out,
     page: Option<Page>,
+    /// A secret may lie across two pieces.
+    clean: RedactedPieces,
     begun: bool,
     wrote: Result<()>,
 }
 
 impl Printed {
     fn new(out: Out) -> Self {
-        Printed { out, page: columns().map(|_| Page::default()), begun: false, wrote: Ok(()) }
+        Printed { out, page: columns().map(|_| Page::default()), clean: logs::pieces(), begun: false, wrote: Ok(()) }
     }
 
     fn add(&mut self, text: &str) {
         self.begun = true;
+        let text = &*self.clean.push(text);
         let broken = self.page.as_mut().map(|page| page.add(text, columns().unwrap_or(80)));
         if self.wrote.is_ok() {
             self.wrote = self.out.text(broken.as_deref().unwrap_or(text));
@@ -153,6 +160,11 @@ impl Printed {
 
     fn end_line(&mut self) {
         self.add("\n");
+        // What was held back as the beginning of a secret was none.
+        let rest = std::mem::replace(&mut self.clean, logs::pieces()).finish();
+        if self.wrote.is_ok() && !rest.is_empty() {
+            self.wrote = self.out.text(&rest);
+        }
     }
 }
 

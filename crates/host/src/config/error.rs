@@ -148,7 +148,17 @@ impl Config {
         if fault.message.starts_with("is missing") {
             return self.problem(&key, fault.message.clone(), Some("add it".into()));
         }
-        let message = self.without_secret(at(values, &fault.path), &fault.message);
+        let value = at(values, &fault.path);
+        if fault.message.contains("fits none of")
+            && let (Some(words), Some(Value::String(said))) = (known_words(schema, &fault.path), value)
+        {
+            let close = closest(said, words.iter().map(String::as_str)).map(|close| format!("did you mean \"{close}\"?"));
+            let words: Vec<_> = words.iter().map(|word| format!("\"{word}\"")).collect();
+            let said = Value::from(&**said).to_string();
+            let message = self.redactor.redact(&format!("must be one of {}, is {said}", words.join(", "))).into_owned();
+            return self.problem(&key, message, close);
+        }
+        let message = self.without_secret(value, &fault.message);
         let message = match message.strip_prefix("must be ") {
             Some(rest) => {
                 let (wanted, is) = rest.rsplit_once(", is ").unwrap_or((rest, ""));
@@ -201,21 +211,42 @@ fn at<'v>(value: &'v Value, path: &str) -> Option<&'v Value> {
 
 /// Names that a schema knows beside the last part of a path.
 fn known_keys(schema: &Value, path: &str) -> Vec<String> {
-    let mut parts: Vec<&str> = path.split(['.', '[']).filter(|part| !part.is_empty()).collect();
-    parts.pop();
+    let above = &path[..path.rfind(['.', '[']).unwrap_or_default()];
+    let node = node(schema, above).unwrap_or_default();
+    node.get("properties").and_then(Value::as_object).map(|p| p.keys().cloned().collect()).unwrap_or_default()
+}
+
+/// The words that may stand at a path, where a schema lists them one by one, each with a description.
+fn known_words(schema: &Value, path: &str) -> Option<Vec<String>> {
+    let node = node(schema, path)?;
+    let forms = node.get("oneOf").or_else(|| node.get("anyOf"))?.as_array()?.clone();
+    let mut words = Vec::new();
+    for form in forms {
+        let form =
+            form.get("$ref").and_then(Value::as_str).and_then(|target| schema.pointer(target.strip_prefix('#')?)).cloned().unwrap_or(form);
+        match (form.get("const"), form.get("enum").and_then(Value::as_array), form.get("type").and_then(Value::as_str)) {
+            (Some(Value::String(word)), _, _) => words.push(word.clone()),
+            (_, Some(list), _) => words.extend(list.iter().filter_map(Value::as_str).map(str::to_owned)),
+            (_, _, Some("null")) => {}
+            _ => return None,
+        }
+    }
+    Some(words)
+}
+
+/// The schema of what stands at a path.
+fn node(schema: &Value, path: &str) -> Option<Value> {
     let target = |at: &Value| -> Option<Value> {
         let target = at.get("$ref").and_then(Value::as_str)?;
         schema.pointer(target.strip_prefix('#')?).cloned()
     };
     let mut at = schema.clone();
-    for part in parts {
+    for part in path.split(['.', '[']).filter(|part| !part.is_empty()) {
         at = target(&at).unwrap_or(at);
         let next = if part.ends_with(']') { at.get("items") } else { at.get("properties").and_then(|p| p.get(part)) };
-        let Some(next) = next.or_else(|| at.get("additionalProperties")).cloned() else { return Vec::new() };
-        at = next;
+        at = next.or_else(|| at.get("additionalProperties"))?.clone();
     }
-    at = target(&at).unwrap_or(at);
-    at.get("properties").and_then(Value::as_object).map(|p| p.keys().cloned().collect()).unwrap_or_default()
+    Some(target(&at).unwrap_or(at))
 }
 
 /// serde speaks of Rust's types; a person wrote TOML.

@@ -211,9 +211,7 @@ impl Config {
     }
 
     fn value_at(&self, key: &str) -> Option<&Value> {
-        let mut parts = key.split('.').filter(|part| !part.is_empty());
-        let first = self.root.get(parts.next()?)?;
-        parts.try_fold(first, |value, part| value.get(part))
+        value_in(&self.root, key)
     }
 
     /// Of a key, else of the nearest table around it: a key that is missing stands nowhere.
@@ -227,6 +225,12 @@ impl Config {
             }
         }
     }
+}
+
+fn value_in<'v>(root: &'v Map<String, Value>, key: &str) -> Option<&'v Value> {
+    let mut parts = key.split('.').filter(|part| !part.is_empty());
+    let first = root.get(parts.next()?)?;
+    parts.try_fold(first, |value, part| value.get(part))
 }
 
 fn join(above: &str, key: &str) -> String {

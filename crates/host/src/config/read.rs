@@ -82,8 +82,10 @@ fn syntax_fix(said: &str, line: &str) -> Option<String> {
         format!("write {}]", line.trim_end())
     } else if said.contains("invalid basic string") || said.contains("invalid literal string") || said.contains("invalid multi-line") {
         "close the quote where the text ends; for text of several lines use \"\"\"".into()
-    } else if said.contains("escape") || said.contains("escaped") {
+    } else if said.contains("escape") || said.contains("unicode") {
         "write `\\\\` for a backslash, or put the text between single quotes".into()
+    } else if said.contains("leading zero") {
+        "write the number without the zero, or as text between quotes".into()
     } else if said.contains("unclosed array") {
         "write `]` behind the last entry".into()
     } else if said.contains("inline table") {

@@ -13,10 +13,33 @@ use std::{
 use bespoke_plugin_api::Error;
 use serde_json::{Map, Value};
 
-use super::{Config, error::Problem, join, read::Place};
+use super::{Config, error::Problem, join, read::Place, value_in};
 
 /// Most bytes of a file that a reference names.
 const LONGEST_FILE: u64 = 64 * 1024;
+
+/// Variables that people put into paths and that are no secrets; without them in view, no path could be read.
+const PLAIN_VARIABLES: &[&str] = &[
+    "APPDATA",
+    "HOME",
+    "HOSTNAME",
+    "LANG",
+    "LOCALAPPDATA",
+    "LOGNAME",
+    "PATH",
+    "PWD",
+    "SHELL",
+    "TMPDIR",
+    "TZ",
+    "USER",
+    "USERNAME",
+    "USERPROFILE",
+    "XDG_CACHE_HOME",
+    "XDG_CONFIG_HOME",
+    "XDG_DATA_HOME",
+    "XDG_RUNTIME_DIR",
+    "XDG_STATE_HOME",
+];
 
 /// A store of secrets that the host does not know, such as the keyring of the operating system.
 pub trait SecretSource: Send + Sync {
@@ -109,7 +132,7 @@ impl Config {
 
     fn secret_fix(&self, plugin: &str, name: &str) -> String {
         let variable = secret_variable(plugin, name);
-        format!("export {variable}=…, or bespoke config set plugins.{plugin}.secrets.{name} '${{file:/a/path}}'")
+        format!("export {variable}=…, or bespoke config set-secret plugins.{plugin}.secrets.{name} < FILE")
     }
 
     /// What is wrong with the table of a plugin's secrets, given those that its manifest asks for.
@@ -140,6 +163,10 @@ impl Config {
     /// are not shown either.
     pub fn learn_secrets(&self, table: &str, schema: &Value) {
         self.each_secret(table, schema, &mut |_, text| self.learn_literal(text));
+        // What a variable of the environment hides still stands in the text of the file.
+        if let Some(value) = value_in(&self.written.root, table) {
+            walk_secrets(schema, schema, value, table, 0, &mut |_, text| self.learn_literal(text));
+        }
     }
 
     /// Secrets that are typed into the file itself, where its schema says that they are secrets, and the command that moves each
@@ -160,7 +187,7 @@ impl Config {
         (in_file && !text.is_empty() && is_literal(text)).then(|| {
             let fix = match key.contains('[') {
                 true => "write it into a file that only you can read, and '${file:/that/file}' here".to_owned(),
-                false => format!("write it into a file that only you can read, then: bespoke config set {key} '${{file:/that/file}}'"),
+                false => format!("move it out: bespoke config set-secret {key} < FILE"),
             };
             self.problem(key, "a secret is typed into the configuration", Some(fix))
         })
@@ -199,6 +226,11 @@ impl Config {
     /// Learns everything that is secret and can be known without asking a store: values behind variables and files, and what stands
     /// in tables of secrets.
     pub(super) fn learn_references(&self) {
+        each_string(&Value::Object(self.written.root.clone()), "", &mut |key, text| {
+            if is_secret_key(key) {
+                self.learn_literal(text);
+            }
+        });
         each_string(&Value::Object(self.root.clone()), "", &mut |key, text| {
             if is_secret_key(key) {
                 self.learn_literal(text);
@@ -253,7 +285,9 @@ impl Config {
             return known.clone();
         }
         let value = self.find(reference);
-        if let Ok(value) = &value {
+        if let Ok(value) = &value
+            && !PLAIN_VARIABLES.contains(&reference)
+        {
             self.redactor.learn(value.clone());
         }
         self.references.known.lock().unwrap_or_else(PoisonError::into_inner).insert(reference.to_owned(), value.clone());
@@ -362,7 +396,7 @@ fn read_file(path: &Path) -> Result<String, (String, String)> {
 #[cfg(unix)]
 fn others_read(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
-    fs::metadata(path).is_ok_and(|m| m.permissions().mode() & 0o077 != 0)
+    fs::metadata(path).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o077 != 0)
 }
 
 #[cfg(not(unix))]

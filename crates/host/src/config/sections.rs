@@ -88,10 +88,13 @@ impl Config {
         }
         let mut problems = Vec::new();
         let value = self.filled(value, name, &mut problems);
-        self.add_faults(name, schema, &value, &mut problems);
+        let vague = self.add_faults(name, schema, &value, &mut problems);
         let read = serde_path_to_error::deserialize(&value);
         match read {
-            Ok(section) => ConfigError::unless_empty(problems, section),
+            Ok(section) => {
+                problems.extend(vague.into_iter().filter(|_| problems.is_empty()).collect::<Vec<_>>());
+                ConfigError::unless_empty(problems, section)
+            }
             Err(e) => {
                 let path = e.path().to_string();
                 add(&mut problems, self.explain(name, &path, &e.into_inner().to_string()));
@@ -203,9 +206,12 @@ impl Config {
         };
         problems.extend(self.check_secrets(id, secrets));
         let Some(value) = value else { return Err(problems.into()) };
-        self.add_faults(&table, schema, &value, &mut problems);
+        let vague = self.add_faults(&table, schema, &value, &mut problems);
         if let Err(error) = check(&value) {
             self.locate(&table, &error).problems.into_iter().for_each(|problem| add(&mut problems, problem));
+        }
+        if problems.is_empty() {
+            problems = vague;
         }
         ConfigError::unless_empty(problems, value)
     }
@@ -223,18 +229,27 @@ impl Config {
         problem.into()
     }
 
-    /// What a schema finds in a table, where nothing is known to be wrong yet.
-    fn add_faults(&self, table: &str, schema: &Value, value: &Value, problems: &mut Vec<Problem>) {
+    /// Adds what a schema finds in a table. What it can only call unfit is handed back: whoever reads the value says more.
+    fn add_faults(&self, table: &str, schema: &Value, value: &Value, problems: &mut Vec<Problem>) -> Vec<Problem> {
+        let mut vague = Vec::new();
         if schema.is_object() {
             for fault in bespoke_schema::check(schema, value) {
-                add(problems, self.explain_fault(table, value, schema, &fault));
+                let problem = self.explain_fault(table, value, schema, &fault);
+                if problem.message.contains("fits none of") { vague.push(problem) } else { add(problems, problem) }
             }
         }
+        vague
     }
 
     /// A section that nobody knows may be the table of a plugin that was written without `plugins.`.
     fn unknown_section(&self, key: &str, known: &[&str]) -> Problem {
-        self.unknown(key, key, known)
+        let mut problem = self.unknown(key, key, known);
+        let guessed = problem.fix.as_ref().is_some_and(|fix| fix.starts_with("did you mean"));
+        if !guessed && self.root.get(key).is_some_and(Value::is_object) {
+            let sections: Vec<&str> = known.iter().copied().filter(|name| *name != "config_version").collect();
+            problem.fix = Some(format!("sections are {}; the table of a plugin is [plugins.{key}]", sections.join(", ")));
+        }
+        problem
     }
 
     /// Keys that hold a reference: those are filled in nowhere.

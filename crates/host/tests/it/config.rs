@@ -163,7 +163,7 @@ fn the_keys_of_all_plugins_are_checked() {
         bespoke.toml:2:1: plugins.start_timeout_ms: integer `-1` does not fit here: expected a whole number, not negative
         bespoke.toml:2:1: plugins.call_timeout_ms: 0 is no limit; write milliseconds from 1 to 86400000, which is a day
         bespoke.toml:2:1: plugins.stop_timeout_ms: 9223372036854775807 is no limit; write milliseconds from 1 to 86400000, which is a day
-        bespoke.toml:2:1: plugins.clock: unknown key; known keys: auto_install, start_timeout_ms, stop_timeout_ms, call_timeout_ms, cpu_budget
+        bespoke.toml:2:1: plugins.clock: unknown key; known keys: auto_install, start_timeout_ms, stop_timeout_ms, shutdown_timeout_ms, call_timeout_ms, cpu_budget
         bespoke.toml:1:1: plugins: must be a table; write [plugins] above its keys
         bespoke.toml:1:11: plugins.clock: must be a table, not an array; write [plugins.clock] once, with single brackets
     "#]].assert_eq(&said);
@@ -530,8 +530,8 @@ async fn the_secrets_of_a_plugin_are_checked_and_kept_from_it() {
         right
         right
         bespoke.toml:2:1: plugins.a.secrets.api_key: refers to ${NOBODY}, which is not set; export NOBODY=…
-        bespoke.toml:2:1: plugins.a.secrets.api_key: is empty; export A_API_KEY=…, or bespoke config set plugins.a.secrets.api_key '${file:/a/path}'
-        bespoke.toml:2:1: plugins.a.secrets.api_key: must be a string; export A_API_KEY=…, or bespoke config set plugins.a.secrets.api_key '${file:/a/path}'
+        bespoke.toml:2:1: plugins.a.secrets.api_key: is empty; export A_API_KEY=…, or bespoke config set-secret plugins.a.secrets.api_key < FILE
+        bespoke.toml:2:1: plugins.a.secrets.api_key: must be a string; export A_API_KEY=…, or bespoke config set-secret plugins.a.secrets.api_key < FILE
         bespoke.toml:2:1: plugins.a.secrets.api_kye: is no secret that the plugin asks for; did you mean `api_key`?
         bespoke.toml:2:1: plugins.a.secrets: must be a table; write [plugins.a.secrets] above the secrets
     "#]].assert_eq(&said);
@@ -566,7 +566,7 @@ fn what_a_schema_calls_secret_is_learned_and_told_where_it_is_typed() {
     assert_eq!(config.redactor().redact("literal-one literal-two no-secret ${TOKEN} t0k3n-t0k3n"), "*** *** no-secret ${TOKEN} ***");
     let warnings: String = config.literal_secrets("plugins.a", &schema).iter().map(|w| format!("{w}\n")).collect();
     expect![[r#"
-        bespoke.toml:2:1: plugins.a.token: a secret is typed into the configuration; write it into a file that only you can read, then: bespoke config set plugins.a.token '${file:/that/file}'
+        bespoke.toml:2:1: plugins.a.token: a secret is typed into the configuration; move it out: bespoke config set-secret plugins.a.token < FILE
         bespoke.toml:5:13: plugins.a.people[0].pin: a secret is typed into the configuration; write it into a file that only you can read, and '${file:/that/file}' here
     "#]].assert_eq(&warnings);
 }
@@ -608,7 +608,8 @@ fn an_older_layout_is_brought_forward_and_the_old_file_stays() {
         [agent]
         limit = 3 # few
         mode = "slow"
-    "##]].assert_eq(config.text());
+    "##]]
+    .assert_eq(config.text());
     assert_eq!(std::fs::read_to_string(&path).unwrap(), config.text());
     assert_eq!(std::fs::read_to_string(folder.path().join("bespoke.toml.v1.bak")).unwrap(), OLD);
     let notices = config.notices().join("\n").replace(&folder.path().display().to_string(), "/home");
@@ -623,10 +624,7 @@ fn an_older_layout_is_brought_forward_and_the_old_file_stays() {
     Config::read_with(&path, STEPS).unwrap();
     let mut names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
-    assert_eq!(
-        names,
-        [".bespoke.toml.lock", "bespoke.toml", "bespoke.toml.v1.bak", "bespoke.toml.v1.bak-2", "bespoke.toml.v2.bak"]
-    );
+    assert_eq!(names, [".bespoke.toml.lock", "bespoke.toml", "bespoke.toml.v1.bak", "bespoke.toml.v1.bak-2", "bespoke.toml.v2.bak"]);
 }
 
 #[test]
@@ -718,11 +716,9 @@ fn edits_keep_what_stands_around_them() {
     ] {
         said += &format!("--- {key}\n{}", parse(text).set(key, value).unwrap());
     }
-    for (text, key) in [
-        ("[agent]\nx = 1 # one\n# Of y.\ny = 2\n", "agent.x"),
-        ("# Head.\na = 1\n[b]\n", "a"),
-        ("[agent]\nx = { y = 1 }\n", "agent.x"),
-    ] {
+    for (text, key) in
+        [("[agent]\nx = 1 # one\n# Of y.\ny = 2\n", "agent.x"), ("# Head.\na = 1\n[b]\n", "a"), ("[agent]\nx = { y = 1 }\n", "agent.x")]
+    {
         said += &format!("--- without {key}\n{}", parse(text).unset(key).unwrap());
     }
     expect![[r#"
@@ -776,7 +772,8 @@ fn edits_keep_what_stands_around_them() {
         [b]
         --- without agent.x
         [agent]
-    "#]].assert_eq(&said);
+    "#]]
+    .assert_eq(&said);
     let mut refused = String::new();
     for key in ["agent.absent", "agent", "", "agent.x.y", "absent.x"] {
         refused += &format!("{}\n", parse("[agent]\nx = 1\n").unset(key).unwrap_err());
@@ -787,7 +784,8 @@ fn edits_keep_what_stands_around_them() {
         bespoke.toml: is no key; write it as section.key or plugins.id.key
         bespoke.toml:2:1: agent.x.y: is not set in the file
         bespoke.toml: absent.x: is not set in the file
-    "#]].assert_eq(&refused);
+    "#]]
+    .assert_eq(&refused);
     // Line ends and the mark of other systems stay.
     let windows = "\u{feff}# Mine.\r\n[agent]\r\nx = 1\r\n\r\n[voice]\r\n";
     assert_eq!(parse(windows).set("agent.y", "2").unwrap(), windows.replace("x = 1\r\n", "x = 1\r\ny = 2\r\n"));
@@ -805,5 +803,6 @@ fn what_is_no_utf_8_is_refused_where_it_stands() {
     expect![[r#"
         /home/bespoke.toml:2:14: is no UTF-8: there is a byte 0xe9; save it as UTF-8
         /home/bespoke.toml:1:1: is no UTF-8: there is a byte 0xff; it looks like UTF-16; save it as UTF-8
-    "#]].assert_eq(&said.replace(&folder.path().display().to_string(), "/home"));
+    "#]]
+    .assert_eq(&said.replace(&folder.path().display().to_string(), "/home"));
 }

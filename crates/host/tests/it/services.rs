@@ -134,7 +134,7 @@ async fn a_secret_is_given_to_whoever_declared_it_and_shown_to_nobody() {
     }
     expect![[r#"
         INVALID_PARAMS the secret `other` is not set: it is read from TELE_GRAM_OTHER
-            help: export TELE_GRAM_OTHER=…, or bespoke config set plugins.tele-gram.secrets.other '${file:/a/path}'
+            help: export TELE_GRAM_OTHER=…, or bespoke config set-secret plugins.tele-gram.secrets.other < FILE
         PERMISSION_DENIED plugin.toml does not ask for the secret `undeclared`
             help: add "undeclared" to secrets under [permissions] in plugin.toml
     "#]]
