@@ -371,6 +371,7 @@ pub(crate) struct PluginCell {
     pub(crate) turn: tokio::sync::Mutex<()>,
     /// Calls are held until its next generation is there.
     replacing: AtomicBool,
+    swaps: AtomicU64,
     /// What its generation runs with.
     applied: Mutex<Option<Applied>>,
     /// Hooks of its that are not asked for a while, having failed too often.
@@ -420,6 +421,7 @@ impl PluginCell {
             publishing: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
             replacing: AtomicBool::new(false),
+            swaps: AtomicU64::new(0),
             applied: Mutex::default(),
             tripped: Mutex::default(),
             unfit,
@@ -461,7 +463,13 @@ impl PluginCell {
         self.replacing.load(Ordering::Acquire)
     }
 
+    /// How often calls were held so far.
+    pub(crate) fn swaps(&self) -> u64 {
+        self.swaps.load(Ordering::SeqCst)
+    }
+
     pub(crate) fn set_replacing(&self, replacing: bool) {
+        self.swaps.fetch_add(u64::from(replacing), Ordering::SeqCst);
         self.replacing.store(replacing, Ordering::Release);
     }
 

@@ -123,9 +123,22 @@ impl<T: Contract + ?Sized> Slot<T> {
             return Ok(lease);
         }
         let limit = cx.deadline().map_or(self.place.plugin.call_limit(), |at| clock::now().until(at));
-        // Past the limit the second lease says in which state the plugin is.
-        let _ = tokio::time::timeout(limit, self.place.plugin.started()).await;
-        self.lease()
+        let plugin = &self.place.plugin;
+        let waiting = async {
+            loop {
+                plugin.started().await;
+                let swaps = plugin.swaps();
+                match self.lease() {
+                    // It is being replaced again, or was between our looks: the next instance is not far.
+                    Err(_) if self.is_ready() || plugin.state() == State::Starting || plugin.swaps() != swaps => {
+                        tokio::task::yield_now().await;
+                    }
+                    lease => return lease,
+                }
+            }
+        };
+        // Past the limit one more look says in which state the plugin is.
+        tokio::time::timeout(limit, waiting).await.unwrap_or_else(|_| self.lease())
     }
 
     /// Makes one request: the same guard for every tier. It holds a lease, bounds the time, cancels what is late, catches a

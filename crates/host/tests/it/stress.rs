@@ -4,10 +4,7 @@
 use std::{
     collections::BTreeMap,
     pin::Pin,
-    sync::{
-        Arc, Condvar, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Condvar, Mutex},
     task::{Context, Poll},
 };
 
@@ -18,7 +15,7 @@ use bespoke_plugin_api::{
 };
 use futures_util::StreamExt;
 
-use crate::kit::{Alive, Plug, built, provider, row, says, within};
+use crate::kit::{Alive, Journal, Plug, built, provider, row, says, within};
 
 /// A number generator whose sequence is the same everywhere (splitmix64), so that a seed that fails can be played again.
 struct Dice(u64);
@@ -345,16 +342,15 @@ async fn play(seed: u64) {
 
     // All at once: those that hang must not keep the others from answering.
     let ready: Vec<String> = faults.keys().filter(|id| up(id)).cloned().collect();
-    let wrong = AtomicUsize::new(0);
+    let wrong = Journal::default();
     futures_util::future::join_all(ready.iter().map(async |id| {
         let answer = ask(&host, id).await;
         if !expected(id, faults[id], &answer) {
-            eprintln!("seed {seed}: {id} {:?} answered {answer:?}", faults[id]);
-            wrong.fetch_add(1, Ordering::SeqCst);
+            wrong.note(format!("{id} {:?} answered {answer:?}", faults[id]));
         }
     }))
     .await;
-    assert_eq!(wrong.load(Ordering::SeqCst), 0, "seed {seed}");
+    assert_eq!(wrong.text(), "", "seed {seed}");
     for (id, fault) in &faults {
         match fault {
             Fault::StreamDropPanics => {
