@@ -3,21 +3,24 @@
 //! It knows no plugin contract and no async; `provider` runs it on a worker thread.
 
 use std::path::Path;
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use bespoke_plugin_api::Message;
 
+use crate::constrain::{Schema, Text, Vocabulary};
 use crate::conversations::Conversations;
 use crate::error::{Error, Result};
 use crate::gguf::Gguf;
 use crate::kernel::{Compute, Isa};
 use crate::kv::KvCache;
 use crate::model::{Model, Scratch};
+use crate::ops::log_probability;
 use crate::output::Output;
 use crate::prompt::ChatMl;
 use crate::sampler::{Sampler, Sampling};
 use crate::tokenizer::Tokenizer;
+use crate::tools::Baselines;
 
 /// How the engine uses the machine.
 #[derive(Debug, Clone)]
@@ -49,8 +52,10 @@ pub struct Generation {
     pub max_tokens: usize,
     /// How tokens are chosen.
     pub sampling: Sampling,
-    /// Texts that end the answer and are not part of it.
+    /// Texts that end the answer and are not part of it; none with a schema, whose text has an end of its own.
     pub stop: Vec<String>,
+    /// What the answer must fit. It always does, and is whole: where the tokens run out, what is open is closed.
+    pub schema: Option<Arc<Schema>>,
 }
 
 /// Why an answer ended.
@@ -86,12 +91,20 @@ pub struct Engine {
     format: ChatMl,
     compute: Compute,
     conversations: Conversations,
+    /// What was read to choose tools, apart from the conversations, so that neither pushes out the other.
+    thoughts: Conversations,
+    pub(crate) baselines: Baselines,
+    vocabulary: OnceLock<Vocabulary>,
     gate: Gate,
 }
 
 /// Tokens that are read between two looks at whether the caller still waits: 40 ms with AVX-512, 70 ms with AVX2, below
 /// a second with neither. More would not be faster.
 const CHUNK: usize = 64;
+/// Tokens whose following tokens are all looked at together: their logits have 3 MB.
+const SCORED: usize = 16;
+/// Most memory of what was read to choose tools, in bytes: some 2,800 tokens.
+const THOUGHT_BYTES: usize = 64 << 20;
 /// Answers that may wait for their turn.
 const MOST_WAITING: usize = 64;
 
@@ -108,8 +121,12 @@ impl Engine {
         let compute = Compute::new(options.isa.unwrap_or_else(Isa::detect), options.threads)
             .map_err(|source| Error::Io { path: path.to_owned(), source })?;
         let conversations = Conversations::new(options.conversations, options.conversation_bytes);
-        let gate = Gate { free: Mutex::new((options.parallel.max(1), 0)), changed: Condvar::new() };
-        Ok(Self { model, tokenizer, format, compute, conversations, gate })
+        let parallel = options.parallel.max(1);
+        // Two prompts are read to choose tools: one for the choice, one for the arguments.
+        let thoughts = Conversations::new(2 * parallel, THOUGHT_BYTES);
+        let gate = Gate { free: Mutex::new((parallel, 0)), changed: Condvar::new() };
+        let (baselines, vocabulary) = (Baselines::default(), OnceLock::new());
+        Ok(Self { model, tokenizer, format, compute, conversations, thoughts, baselines, vocabulary, gate })
     }
 
     /// Tokens of prompt and answer together.
@@ -144,8 +161,8 @@ impl Engine {
     /// pieces of the prompt.
     ///
     /// # Errors
-    /// [`Error::Option`] or [`Error::ContextTooLong`] before anything is computed, [`Error::Busy`] if too many wait,
-    /// [`Error::Cancelled`].
+    /// [`Error::Option`], [`Error::ContextTooLong`] or [`Error::NoRoom`] before anything is computed, [`Error::Busy`] if too
+    /// many wait, [`Error::Cancelled`].
     pub fn generate(&self, request: &Generation, cancelled: &dyn Fn() -> bool, show: &mut dyn FnMut(String)) -> Result<Answer> {
         request.sampling.check()?;
         let limit = self.context() - 1;
@@ -155,6 +172,16 @@ impl Engine {
         }
         if request.prompt.len() > limit {
             return Err(Error::ContextTooLong { tokens: request.prompt.len(), limit });
+        }
+        if let Some(schema) = &request.schema {
+            if !request.stop.is_empty() {
+                let range = "none beside a JSON Schema";
+                return Err(Error::Option { option: "stop", value: request.stop.join(", "), range });
+            }
+            let (least, room) = (self.count(schema.shortest()), self.room(request));
+            if least > room {
+                return Err(Error::NoRoom { least, room });
+            }
         }
         let _turn = self.gate.enter(cancelled)?;
         let mut cache = self.conversations.take(&request.prompt, || self.model.cache());
@@ -182,25 +209,46 @@ impl Engine {
         let cached_tokens = cache.tokens().len();
         self.read(&request.prompt[cached_tokens..], cache, &mut scratch, &mut logits, cancelled)?;
 
-        let room = self.context() - request.prompt.len();
-        let most = request.max_tokens.min(room);
-        let mut sampler = Sampler::new(request.sampling.clone());
+        let most = self.room(request);
+        let mut sampling = request.sampling.clone();
+        if request.schema.is_some() {
+            // The marks of JSON come again and again.
+            sampling.repeat_penalty = 1.0;
+        }
+        let mut sampler = Sampler::new(sampling);
         let mut output = Output::new(&request.stop);
+        let mut text = request.schema.as_deref().map(Text::new);
         let mut tokens = Vec::new();
+        let mut closed = 0;
         let mut first_token = None;
         let finish = loop {
+            if let Some(text) = &text {
+                self.constrain(text, &mut logits);
+            }
             let token = sampler.next(&mut logits, &tokens);
             first_token.get_or_insert_with(|| start.elapsed());
-            // No control token belongs into an answer: <|im_end|> ends it, and so does any other.
-            if self.tokenizer.is_control(token) {
+            let bytes = self.tokenizer.bytes(token);
+            if let Some(so_far) = &mut text {
+                if so_far.complete() && self.tokenizer.is_control(token) {
+                    break Finish::Stop;
+                }
+                // The end must still find room behind the token.
+                match so_far.with_all(bytes).filter(|next| tokens.len() + 1 + self.count(&next.closing()) <= most) {
+                    Some(next) => *so_far = next,
+                    None => {
+                        let end = so_far.closing();
+                        closed = self.count(&end);
+                        show_some(output.push(&end), show);
+                        break Finish::Length;
+                    }
+                }
+            } else if self.tokenizer.is_control(token) {
+                // No control token belongs into an answer: <|im_end|> ends it, and so does any other.
                 break Finish::Stop;
             }
             tokens.push(token);
-            let text = output.push(self.tokenizer.bytes(token));
-            if !text.is_empty() {
-                show(text);
-            }
-            if output.stopped() {
+            show_some(output.push(bytes), show);
+            if output.stopped() || text.as_ref().is_some_and(Text::over) {
                 break Finish::Stop;
             }
             if tokens.len() >= most {
@@ -208,19 +256,60 @@ impl Engine {
             }
             self.read(&[token], cache, &mut scratch, &mut logits, cancelled)?;
         };
-        let text = output.finish();
-        if !text.is_empty() {
-            show(text);
-        }
+        show_some(output.finish(), show);
         let first_token = first_token.unwrap_or_default();
         Ok(Answer {
             finish,
             prompt_tokens: request.prompt.len(),
             cached_tokens,
-            completion_tokens: tokens.len(),
+            completion_tokens: tokens.len() + closed,
             first_token,
             rest: start.elapsed() - first_token,
         })
+    }
+
+    /// Leaves only the tokens that may follow `text`, and its end where it may end.
+    fn constrain(&self, text: &Text<'_>, logits: &mut [f32]) {
+        let end = text.complete().then_some(self.format.end());
+        self.vocabulary().mask(&self.tokenizer, text).apply(logits, end);
+    }
+
+    /// The tokens by their bytes, sorted when they are first asked for.
+    pub fn vocabulary(&self) -> &Vocabulary {
+        self.vocabulary.get_or_init(|| Vocabulary::new(&self.tokenizer))
+    }
+
+    /// Most tokens that an answer may have.
+    fn room(&self, request: &Generation) -> usize {
+        request.max_tokens.min(self.context() - request.prompt.len())
+    }
+
+    /// Tokens of a text in UTF-8.
+    fn count(&self, text: &[u8]) -> usize {
+        let mut tokens = Vec::new();
+        self.tokenizer.encode(&String::from_utf8_lossy(text), &mut tokens);
+        tokens.len()
+    }
+
+    /// Reads `prompt`, of which the beginning may be known, and hands it to `think`, when it is this caller's turn. Returns
+    /// also how many tokens were known.
+    pub(crate) fn think<T>(
+        &self,
+        prompt: &[u32],
+        cancelled: &dyn Fn() -> bool,
+        think: impl FnOnce(&mut Thought<'_>) -> Result<T>,
+    ) -> Result<(T, usize)> {
+        let limit = self.context() / 2;
+        if prompt.is_empty() || prompt.len() > limit {
+            return Err(Error::ContextTooLong { tokens: prompt.len(), limit });
+        }
+        let _turn = self.gate.enter(cancelled)?;
+        let cache = self.thoughts.take(prompt, || self.model.cache());
+        let mut thought = Thought { engine: self, cache, scratch: Scratch::default(), logits: Vec::new(), cancelled };
+        let known = thought.cache.tokens().len();
+        let outcome = thought.read(&prompt[known..]).and_then(|()| think(&mut thought));
+        self.thoughts.give(thought.cache);
+        Ok((outcome?, known))
     }
 
     fn read(
@@ -240,6 +329,83 @@ impl Engine {
             self.compute.run(|| self.model.forward(&self.compute, piece, cache, scratch, wanted));
         }
         Ok(())
+    }
+}
+
+/// A prompt that was read, and what the model makes of it. It is never shown.
+pub(crate) struct Thought<'a> {
+    engine: &'a Engine,
+    cache: KvCache,
+    scratch: Scratch,
+    /// Of what follows.
+    logits: Vec<f32>,
+    cancelled: &'a dyn Fn() -> bool,
+}
+
+impl Thought<'_> {
+    /// Reads more; not nothing.
+    pub(crate) fn read(&mut self, tokens: &[u32]) -> Result<()> {
+        self.engine.read(tokens, &mut self.cache, &mut self.scratch, &mut self.logits, self.cancelled)
+    }
+
+    /// The logarithm of the probability that `tokens` follow.
+    pub(crate) fn score(&mut self, tokens: &[u32]) -> Result<f32> {
+        let Some((last, others)) = tokens.split_last() else { return Ok(0.0) };
+        let engine = self.engine;
+        let place = self.cache.tokens().len();
+        let mut total = log_probability(engine.isa(), &self.logits, *others.first().unwrap_or(last));
+        let mut each = Vec::new();
+        for (i, part) in others.chunks(SCORED).enumerate() {
+            if (self.cancelled)() {
+                return Err(Error::Cancelled);
+            }
+            engine.compute.run(|| engine.model.forward_each(&engine.compute, part, &mut self.cache, &mut self.scratch, &mut each));
+            let following = &tokens[i * SCORED + 1..];
+            for (logits, token) in each.chunks_exact(engine.tokenizer.len()).zip(following) {
+                total += log_probability(engine.isa(), logits, *token);
+            }
+        }
+        self.cache.truncate(place);
+        Ok(total)
+    }
+
+    /// Writes a space and a text that fits `schema` in up to `most` tokens, always the likeliest token, and returns its
+    /// tokens as they were chosen. `None` if the shortest has more.
+    pub(crate) fn write(&mut self, schema: &Schema, most: usize) -> Result<Option<(String, Vec<u32>)>> {
+        let (engine, mut text) = (self.engine, Text::spaced(schema));
+        let (mut bytes, mut tokens) = (Vec::new(), Vec::new());
+        if engine.count(&text.closing()) > most {
+            return Ok(None);
+        }
+        let mut sampler = Sampler::new(Sampling { repeat_penalty: 1.0, ..Sampling::default() });
+        while !text.over() {
+            let mut logits = self.logits.clone();
+            engine.constrain(&text, &mut logits);
+            let token = sampler.next(&mut logits, &[]);
+            if text.complete() && engine.tokenizer.is_control(token) {
+                break;
+            }
+            let next = text.with_all(engine.tokenizer.bytes(token));
+            match next.filter(|next| tokens.len() + 1 + engine.count(&next.closing()) <= most) {
+                Some(next) => text = next,
+                None => {
+                    let end = text.closing();
+                    engine.tokenizer.encode(&String::from_utf8_lossy(&end), &mut tokens);
+                    bytes.extend_from_slice(&end);
+                    break;
+                }
+            }
+            bytes.extend_from_slice(engine.tokenizer.bytes(token));
+            tokens.push(token);
+            self.read(&[token])?;
+        }
+        Ok(Some((String::from_utf8_lossy(&bytes).into_owned(), tokens)))
+    }
+}
+
+fn show_some(text: String, show: &mut dyn FnMut(String)) {
+    if !text.is_empty() {
+        show(text);
     }
 }
 

@@ -45,6 +45,17 @@ pub enum Error {
         /// What is allowed.
         range: &'static str,
     },
+    /// The schema of the request is one that answers cannot be kept to.
+    #[error("cannot keep an answer to the JSON Schema, at {0}")]
+    Schema(#[from] crate::constrain::SchemaError),
+    /// Not even the shortest text that fits the schema has so few tokens.
+    #[error("the shortest answer that fits the JSON Schema has {least} tokens, and there is room for {room}")]
+    NoRoom {
+        /// Tokens of the shortest answer.
+        least: usize,
+        /// Tokens that the answer may have.
+        room: usize,
+    },
     /// Too many requests are already waiting for the processor.
     #[error("{waiting} requests are already waiting for this model; try again later")]
     Busy {

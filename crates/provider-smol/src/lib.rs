@@ -13,6 +13,7 @@
 mod vectorised;
 pub(crate) use vectorised::vectorised;
 
+pub mod constrain;
 mod conversations;
 pub mod engine;
 pub mod error;
@@ -29,5 +30,6 @@ mod pretokenize;
 mod prompt;
 pub mod sampler;
 pub mod tokenizer;
+pub mod tools;
 
 pub use plugin::{BESPOKE_PLUGIN, Config, Smol};

@@ -165,6 +165,27 @@ fn softmax(scores: &mut [f32], scale: f32) {
     }
 }
 
+crate::vectorised! {
+    /// Adds up e^(x − largest).
+    fn exp_sum(logits: &[f32], largest: f32, total: &mut f32) {
+        let mut sums = [0.0f32; BLOCK];
+        for part in logits.chunks(BLOCK) {
+            for (sum, x) in sums.iter_mut().zip(part) {
+                *sum += exp(x - largest);
+            }
+        }
+        *total = sums.iter().sum();
+    }
+}
+
+/// The logarithm of the probability that `logits` give to `token`.
+pub(crate) fn log_probability(isa: crate::kernel::Isa, logits: &[f32], token: u32) -> f32 {
+    let largest = logits.iter().fold(f32::MIN, |a, b| a.max(*b));
+    let mut total: f32 = 0.0;
+    exp_sum(isa, logits, largest, &mut total);
+    logits.get(token as usize).map_or(f32::NEG_INFINITY, |logit| logit - largest - total.ln())
+}
+
 /// e^x within 2 units in the last place (Cephes' `expf`), without a library call so that loops over it vectorise.
 /// Below −87 it is about 1e-38, above 88 about 1e38.
 #[inline(always)]

@@ -5,14 +5,16 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bespoke_plugin_api::{
-    BoxStream, CallCx, ChatDelta, ChatRequest, Code, Error, Facts, FeedSender, FinishReason, ModelInfo, Plugin, PluginApi, PluginContext,
-    Provider, ProviderSpec, Reload, Result, ToolChoice, Usage, async_trait, feed,
+    BoxStream, CallCx, ChatDelta, ChatRequest, Code, Error, Facts, FeedSender, FinishReason, Message, ModelInfo, Plugin, PluginApi,
+    PluginContext, Provider, ProviderSpec, Reload, Result, Role, ToolCall, ToolChoice, Usage, async_trait, feed,
     serde::{self, Deserialize},
 };
 
+use crate::constrain::{Lenience, Schema};
 use crate::engine::{Answer, Engine, EngineOptions, Finish, Generation};
 use crate::error::Error as EngineError;
 use crate::sampler::Sampling;
+use crate::tools::{Chooser, Spent};
 
 /// The only model, as a request names it.
 pub const MODEL_ID: &str = "smollm2-135m-instruct";
@@ -140,7 +142,7 @@ impl Plugin for Smol {
         let mut facts = Facts::from([
             ("model".into(), path.file_name().unwrap_or_default().to_string_lossy().into_owned()),
             ("threads".into(), threads.to_string()),
-            ("tools".into(), "the model calls none".into()),
+            ("tools".into(), "one call a turn, chosen by likelihood".into()),
         ]);
         let engine = cx.blocking(move || Engine::load(&path, &options)).await?.map_err(plugin_error)?;
         facts.insert("engine".into(), format!("own kernels, {}", engine.isa()));
@@ -173,7 +175,8 @@ pub(crate) fn plugin_error(error: EngineError) -> Error {
         EngineError::ContextTooLong { .. } => {
             Error::new(Code::LLM_CONTEXT_TOO_LONG, message).with_help("lower the agent's token budget or start a new session")
         }
-        EngineError::Option { .. } => Error::invalid_params(message),
+        EngineError::Option { .. } | EngineError::Schema(_) => Error::invalid_params(message),
+        EngineError::NoRoom { .. } => Error::invalid_params(message).with_help("raise max_tokens"),
         EngineError::Busy { .. } => Error::new(Code::LLM_RATE_LIMITED, message).with_help("raise plugins.smol.parallel").retryable(),
     }
 }
@@ -184,7 +187,7 @@ struct Chat(Arc<Smol>);
 impl Provider for Chat {
     async fn models(&self, _cx: &CallCx) -> Result<Vec<ModelInfo>> {
         let context = u32::try_from(self.0.engine.context()).unwrap_or(u32::MAX);
-        Ok(vec![ModelInfo::new(MODEL_ID, context)])
+        Ok(vec![ModelInfo::new(MODEL_ID, context).tools(true).json_schema(true)])
     }
 
     async fn chat(&self, cx: &CallCx, request: ChatRequest) -> Result<BoxStream<ChatDelta>> {
@@ -196,7 +199,7 @@ impl Provider for Chat {
         drop(self.0.cx.blocking(move || {
             let outcome = catch_unwind(AssertUnwindSafe(|| answer(&engine, &config, &request, &call, &sender)));
             let last = match outcome {
-                Ok(Ok(answer)) => Ok(finish(&answer)),
+                Ok(Ok(last)) => Ok(last),
                 Ok(Err(error)) => Err(plugin_error(error)),
                 Err(_) => Err(Error::new(Code::PLUGIN_EXCEPTION, "the model panicked; the log has the message")),
             };
@@ -209,15 +212,18 @@ impl Provider for Chat {
 
 /// Refuses what this model cannot do, rather than ignoring it.
 fn able(request: &ChatRequest) -> Result<()> {
-    let another = "name another provider in `agent.provider`";
     if let Some(model) = request.model.as_deref().filter(|model| *model != MODEL_ID) {
         return Err(Error::new(Code::LLM_MODEL_NOT_AVAILABLE, format!("there is no model `{model}`, only {MODEL_ID}")));
     }
-    if request.json_schema.is_some() {
-        return Err(Error::invalid_params("this model cannot be held to a JSON Schema").with_help(another));
-    }
-    if matches!(request.tool_choice, ToolChoice::Required | ToolChoice::Named(_)) {
-        return Err(Error::invalid_params("this model cannot call tools").with_help(another));
+    let unknown = |name: &str| !request.tools.iter().any(|tool| tool.name == name);
+    match &request.tool_choice {
+        ToolChoice::Named(name) if unknown(name) => {
+            return Err(Error::invalid_params(format!("the tool `{name}` must be called and is not among those of the request")));
+        }
+        ToolChoice::Required if request.tools.is_empty() => {
+            return Err(Error::invalid_params("a tool must be called and the request has none"));
+        }
+        _ => {}
     }
     if request.messages.is_empty() {
         return Err(Error::invalid_params("the conversation has no messages"));
@@ -231,32 +237,71 @@ fn answer(
     request: &ChatRequest,
     call: &CallCx,
     sender: &FeedSender<ChatDelta>,
-) -> Result<Answer, EngineError> {
+) -> Result<ChatDelta, EngineError> {
+    let schema = request.json_schema.as_ref().map(|schema| Schema::compile(schema, Lenience::Strict)).transpose()?;
     let mut sampling = config.sampling();
     sampling.temperature = request.temperature.unwrap_or(sampling.temperature);
     sampling.top_p = request.top_p.unwrap_or(sampling.top_p);
     sampling.seed = request.seed;
+    sampling.check()?;
+    let prompt = engine.prompt(&request.messages, config.greeting)?;
+    let gone = || call.is_cancelled() || sender.is_closed();
+    let mut chooser = Chooser::new(engine, &gone);
+    if let Some(call) = wish(&mut chooser, request)? {
+        let _ = sender.send(Ok(ChatDelta::tool_call(call)));
+        return Ok(ChatDelta::finish(FinishReason::ToolCalls, thinking(chooser.spent())));
+    }
     let generation = Generation {
-        prompt: engine.prompt(&request.messages, config.greeting)?,
+        prompt,
         max_tokens: request.max_tokens.unwrap_or(config.max_tokens) as usize,
         sampling,
         stop: request.stop.clone(),
+        schema: schema.map(Arc::new),
     };
-    let gone = || call.is_cancelled() || sender.is_closed();
-    engine.generate(&generation, &gone, &mut |text| {
+    let answer = engine.generate(&generation, &gone, &mut |text| {
         // A closed feed is seen by `gone` before the next token.
         let _ = sender.send(Ok(ChatDelta::text(text)));
-    })
+    })?;
+    Ok(finish(&answer, chooser.spent()))
 }
 
-fn finish(answer: &Answer) -> ChatDelta {
-    let count = |tokens: usize| u32::try_from(tokens).unwrap_or(u32::MAX);
+/// The tool that the model wants to call. It is asked once for what a user said: when a tool has answered, the model does.
+fn wish(chooser: &mut Chooser<'_>, request: &ChatRequest) -> Result<Option<ToolCall>, EngineError> {
+    let message = match request.messages.last() {
+        Some(Message { role: Role::User, text, .. }) if !request.tools.is_empty() => text,
+        _ => return Ok(None),
+    };
+    let tool = match &request.tool_choice {
+        ToolChoice::Named(name) => request.tools.iter().find(|tool| tool.name == *name),
+        ToolChoice::Required if request.tools.len() == 1 => request.tools.first(),
+        ToolChoice::Required => request.tools.get(chooser.choose(message, &request.tools)?.tool),
+        ToolChoice::Auto => {
+            let decision = chooser.choose(message, &request.tools)?;
+            request.tools.get(decision.tool).filter(|_| decision.margin > 0.0)
+        }
+        _ => None,
+    };
+    let Some(tool) = tool else { return Ok(None) };
+    let args = chooser.arguments(message, tool)?;
+    let earlier: usize = request.messages.iter().map(|message| message.tool_calls.len()).sum();
+    Ok(Some(ToolCall::new(format!("call-{}", earlier + 1), tool.name.clone(), args)))
+}
+
+fn thinking(spent: Spent) -> Usage {
+    Usage::new(count(spent.read), count(spent.written)).cached_tokens(count(spent.cached))
+}
+
+fn finish(answer: &Answer, spent: Spent) -> ChatDelta {
     let reason = match answer.finish {
         Finish::Stop => FinishReason::Stop,
         Finish::Length => FinishReason::Length,
     };
     let usage = Usage::new(count(answer.prompt_tokens), count(answer.completion_tokens)).cached_tokens(count(answer.cached_tokens));
-    ChatDelta::finish(reason, usage)
+    ChatDelta::finish(reason, usage.plus(thinking(spent)))
+}
+
+fn count(tokens: usize) -> u32 {
+    u32::try_from(tokens).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
@@ -286,7 +331,7 @@ mod tests {
         assert_eq!(ask(hello().model(MODEL_ID.into())), Ok(()));
         assert_eq!(ask(hello().model("gpt".into())), Err(Code::LLM_MODEL_NOT_AVAILABLE));
         assert_eq!(ask(hello().tool_choice(ToolChoice::Required)), Err(Code::INVALID_PARAMS));
-        assert_eq!(ask(hello().json_schema(serde_json::json!({}))), Err(Code::INVALID_PARAMS));
+        assert_eq!(ask(hello().tool_choice(ToolChoice::Named("clock".into()))), Err(Code::INVALID_PARAMS));
         assert_eq!(ask(ChatRequest::new(Vec::new())), Err(Code::INVALID_PARAMS));
     }
 }

@@ -3,6 +3,7 @@
 //! **Invariant:** the control tokens come from here alone. What people or tools say is encoded as plain text, so nobody
 //! can end their turn and speak as the system.
 
+use std::borrow::Cow;
 use std::io::{Read, Seek};
 
 use bespoke_plugin_api::{Message, Role};
@@ -25,6 +26,9 @@ const DEFAULT_SYSTEM: &str = "You are a helpful AI assistant named SmolLM, train
 /// examples with one turn up in later answers.
 const GREETING: [(&str, &str); 2] = [("user", "Hello!"), ("assistant", "Hello! How can I help you?")];
 
+/// What the assistant says when it calls a tool.
+const LOOKING: &str = "I will look that up.";
+
 impl ChatMl {
     /// Takes the control tokens from a model whose template is ChatML.
     ///
@@ -39,10 +43,16 @@ impl ChatMl {
         }
     }
 
+    /// The token that ends what somebody says.
+    pub(crate) fn end(&self) -> u32 {
+        self.end
+    }
+
     /// The tokens of a conversation, up to where the assistant's next words begin; with an exchange of greetings before
     /// the user's first words if `greeting` is set.
     ///
-    /// Results of tools are told as the user's words: this model knows no other way.
+    /// A call of a tool becomes the assistant's promise to look, its result the user's words: this model knows no other
+    /// way. Of eight results with a question each, it told seven right with these words, and three as they come.
     ///
     /// # Errors
     /// [`Error::ContextTooLong`] if the text alone must have more than `limit` tokens, before it is encoded.
@@ -64,14 +74,15 @@ impl ChatMl {
             self.turn(tokenizer, role, text, &mut prompt);
         }
         for message in talk {
-            let role = match message.role {
-                Role::System => "system",
-                // A turn that only called tools has no words to repeat.
-                Role::Assistant if message.text.is_empty() => continue,
-                Role::Assistant => "assistant",
-                _ => "user",
+            let (role, text) = match message.role {
+                Role::System => ("system", Cow::from(&message.text)),
+                Role::Assistant if !message.text.is_empty() => ("assistant", Cow::from(&message.text)),
+                Role::Assistant if message.tool_calls.is_empty() => continue,
+                Role::Assistant => ("assistant", Cow::from(LOOKING)),
+                Role::Tool => ("user", Cow::from(format!("I found this text:\n\"{}\"\nTell me what it says.", message.text))),
+                _ => ("user", Cow::from(&message.text)),
             };
-            self.turn(tokenizer, role, &message.text, &mut prompt);
+            self.turn(tokenizer, role, &text, &mut prompt);
         }
         prompt.push(self.start);
         tokenizer.encode("assistant\n", &mut prompt);

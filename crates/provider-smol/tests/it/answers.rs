@@ -11,7 +11,7 @@ const VOICE: &str = "You are a helpful voice assistant. Answer in one short sent
 
 fn ask(messages: &[Message], change: impl FnOnce(&mut Generation)) -> (String, Answer) {
     let prompt = engine().prompt(messages, true).unwrap();
-    let mut request = Generation { prompt, max_tokens: 48, sampling: Sampling::default(), stop: Vec::new() };
+    let mut request = Generation { prompt, max_tokens: 48, sampling: Sampling::default(), stop: Vec::new(), schema: None };
     change(&mut request);
     let mut text = String::new();
     let answer = engine().generate(&request, &|| false, &mut |piece| text += &piece).unwrap();

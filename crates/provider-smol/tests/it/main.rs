@@ -2,10 +2,12 @@
 //! against its contract. Tests with the real weights read `BESPOKE_MODEL_PATH`, which `cargo xtask test` sets.
 
 mod answers;
+mod choice;
 mod damaged;
-mod host;
 mod network;
 mod provider;
+mod questions;
+mod schema;
 mod tiny;
 mod tokens;
 mod weights;

@@ -31,7 +31,7 @@ fn prompt(len: usize) -> Vec<u32> {
 }
 
 fn generation(prompt: Vec<u32>) -> Generation {
-    Generation { prompt, max_tokens: 12, sampling: Sampling::default(), stop: Vec::new() }
+    Generation { prompt, max_tokens: 12, sampling: Sampling::default(), stop: Vec::new(), schema: None }
 }
 
 fn text(engine: &Engine, request: &Generation) -> (String, bespoke_provider_smol::engine::Answer) {

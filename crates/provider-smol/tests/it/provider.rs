@@ -3,20 +3,24 @@
 use std::future::poll_fn;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
 use bespoke_plugin_api::{
     BoxStream, CallCx, ChatDelta, ChatRequest, Code, Contribution, Error, FinishReason, Message, Plugin, PluginContext, Provider, Result,
-    Usage,
+    Role, ToolCall, ToolChoice, Usage,
 };
+use bespoke_plugin_testkit::{Conformance, TestHost, block_on};
 use bespoke_provider_smol::{BESPOKE_PLUGIN, Config, Smol};
 use serde_json::json;
 
-use crate::host::{Host, block_on};
-use crate::{tiny, weights};
+use crate::{choice, tiny, weights};
 
 fn context(models: PathBuf) -> PluginContext {
-    PluginContext::new("smol", Arc::new(Host { models, jobs: AtomicUsize::new(0) }))
+    let host = TestHost::new();
+    let file = models.join(weights::FILE);
+    if file.is_file() {
+        host.set_model(weights::FILE, file);
+    }
+    host.context("smol")
 }
 
 fn provider(config: serde_json::Value, models: PathBuf) -> Arc<dyn Provider> {
@@ -35,14 +39,21 @@ fn next(stream: &mut BoxStream<ChatDelta>) -> Option<Result<ChatDelta>> {
 }
 
 fn all(provider: &dyn Provider, cx: &CallCx, request: ChatRequest) -> Result<(String, FinishReason, Usage)> {
+    let (text, call, reason, usage) = all_with_call(provider, cx, request)?;
+    assert_eq!(call, None);
+    Ok((text, reason, usage))
+}
+
+fn all_with_call(provider: &dyn Provider, cx: &CallCx, request: ChatRequest) -> Result<(String, Option<ToolCall>, FinishReason, Usage)> {
     let mut stream = block_on(provider.chat(cx, request))?;
-    let mut text = String::new();
+    let (mut text, mut wish) = (String::new(), None);
     while let Some(delta) = next(&mut stream) {
         match delta? {
             ChatDelta::Text { text: piece, .. } => text += &piece,
+            ChatDelta::ToolCall { call, .. } => assert!(wish.replace(call).is_none(), "one call a turn"),
             ChatDelta::Finish { reason, usage, .. } => {
                 assert!(next(&mut stream).is_none(), "something follows the end");
-                return Ok((text, reason, usage.unwrap()));
+                return Ok((text, wish, reason, usage.unwrap()));
             }
             other => panic!("{other:?}"),
         }
@@ -58,7 +69,8 @@ fn user(text: &str) -> ChatRequest {
 fn answers_stream_and_a_second_turn_reuses_the_first() {
     let provider = provider(json!({}), weights::folder());
     let models = block_on(provider.models(&CallCx::new())).unwrap();
-    assert_eq!((models[0].id.as_str(), models[0].context_window, models[0].tools), ("smollm2-135m-instruct", 8192, false));
+    assert_eq!((models[0].id.as_str(), models[0].context_window), ("smollm2-135m-instruct", 8192));
+    assert!(models[0].tools && models[0].json_schema);
 
     let mut messages = vec![Message::system("You are helpful."), Message::user("What is the capital of France?")];
     let (text, reason, first) = all(&*provider, &CallCx::new(), ChatRequest::new(messages.clone())).unwrap();
@@ -151,4 +163,97 @@ fn sampling_changes_while_it_runs() {
     block_on(smol.reconfigure(Config { temperature: 1.0, ..config() })).unwrap();
     assert!(block_on(smol.reconfigure(Config { temperature: -1.0, ..config() })).is_err());
     assert!(smol.facts().contains_key("engine"));
+}
+
+#[test]
+fn behaves_the_same_in_every_tier() {
+    let (_folder, path) = tiny::file();
+    let object = json!({ "type": "object", "properties": { "a": { "type": "string" } }, "required": ["a"] });
+    let slow = || user("Tell me a story.").max_tokens(150);
+    Conformance::new(&BESPOKE_PLUGIN)
+        .config(json!({ "model_file": path, "greeting": false }))
+        .chat(user("Say it in JSON.").json_schema(object).max_tokens(24))
+        .chat(user("Say it.").json_schema(json!({ "not": {} })))
+        .chat(slow().stop(vec!["e".into()]))
+        .check();
+}
+
+#[test]
+fn the_real_model_behaves_the_same_in_every_tier() {
+    let ask = |question: &str| user(question).tools(choice::tools()).max_tokens(24);
+    Conformance::new(&BESPOKE_PLUGIN)
+        .model(weights::FILE, weights::folder().join(weights::FILE))
+        .chat(ask("What time is it?"))
+        .chat(ask("What is the capital of France?"))
+        .slow_chat(user("Tell me a very long story about a dog.").max_tokens(4000))
+        .check();
+}
+
+#[test]
+fn a_tool_is_called_once_and_its_result_told() {
+    let provider = provider(json!({}), weights::folder());
+    let ask = |messages: &[Message], choice: ToolChoice| {
+        let request = ChatRequest::new(messages.to_vec()).tools(choice::tools()).tool_choice(choice).max_tokens(40);
+        all_with_call(&*provider, &CallCx::new(), request).unwrap()
+    };
+    let mut messages = vec![Message::system("You are a helpful assistant."), Message::user("What time is it?")];
+    let (text, call, reason, usage) = ask(&messages, ToolChoice::Auto);
+    let call = call.unwrap();
+    assert_eq!((text.as_str(), call.name.as_str(), reason), ("", "clock", FinishReason::ToolCalls));
+    assert_eq!((call.id.as_str(), &call.args), ("call-1", &json!({})));
+    assert!(usage.prompt_tokens > 0);
+    messages.push(Message::new(Role::Assistant, "").tool_calls(vec![call]));
+    messages.push(Message::tool("call-1", "It is Friday, 20 November 2026, 09:41 (UTC)."));
+    for choice in [ToolChoice::Auto, ToolChoice::Required] {
+        let (text, call, reason, _) = ask(&messages, choice);
+        assert!(text.contains("9:41") && call.is_none() && reason == FinishReason::Stop, "{text} {call:?}");
+    }
+    messages.extend([Message::assistant("It is 09:41."), Message::user("And what is the date today?")]);
+    let (_, call, ..) = ask(&messages, ToolChoice::Auto);
+    assert_eq!(call.map(|call| (call.id, call.name)), Some(("call-2".to_owned(), "clock".to_owned())));
+}
+
+#[test]
+fn a_choice_of_the_caller_is_kept() {
+    let provider = provider(json!({}), weights::folder());
+    let ask = |question: &str, choice: ToolChoice| {
+        let request = user(question).tools(choice::tools()).tool_choice(choice).max_tokens(12);
+        all_with_call(&*provider, &CallCx::new(), request)
+    };
+    let (text, call, ..) = ask("What time is it?", ToolChoice::None).unwrap();
+    assert!(call.is_none() && !text.is_empty());
+    let name = |choice| ask("Hello, how are you?", choice).unwrap().1.unwrap().name;
+    assert_eq!(name(ToolChoice::Named("read_file".into())), "read_file");
+    assert!(choice::tools().iter().any(|tool| tool.name == name(ToolChoice::Required)));
+    let error = ask("Hello", ToolChoice::Named("clocks".into())).unwrap_err();
+    assert_eq!(error.code(), Code::INVALID_PARAMS);
+    assert!(error.message().contains("`clocks`"), "{error}");
+}
+
+#[test]
+fn deciding_leaves_the_conversation_computed_and_the_next_decision_reads_little() {
+    let provider = provider(json!({}), weights::folder());
+    let ask = |messages: &[Message]| {
+        let request = ChatRequest::new(messages.to_vec()).tools(choice::tools()).max_tokens(24);
+        all(&*provider, &CallCx::new(), request).unwrap()
+    };
+    let mut messages = vec![Message::system("You are helpful."), Message::user("What is the capital of France?")];
+    let (text, _, first) = ask(&messages);
+    assert!(text.contains("Paris"), "{text}");
+    messages.extend([Message::assistant(text), Message::user("Who wrote Romeo and Juliet?")]);
+    let (_, _, second) = ask(&messages);
+    // What is new: the answer and the question in the conversation, the question for the choice, and the descriptions.
+    let read = |usage: &Usage| usage.prompt_tokens - usage.cached_tokens;
+    assert!(second.cached_tokens > 200 && read(&second) < 250 && read(&second) * 3 < read(&first), "{second:?} after {first:?}");
+}
+
+#[test]
+fn a_schema_that_cannot_be_kept_is_refused_by_name() {
+    let (_folder, provider) = tiny_provider();
+    let error = all(&*provider, &CallCx::new(), user("hello").json_schema(json!({ "type": "string", "pattern": "a" }))).unwrap_err();
+    assert_eq!(error.code(), Code::INVALID_PARAMS);
+    assert!(error.message().contains("`pattern`"), "{error}");
+    let small = user("hello").json_schema(json!({ "type": "string", "minLength": 20 })).max_tokens(10);
+    let error = all(&*provider, &CallCx::new(), small).unwrap_err();
+    assert_eq!((error.code(), error.help()), (Code::INVALID_PARAMS, Some("raise max_tokens")));
 }

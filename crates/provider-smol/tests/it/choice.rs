@@ -1,0 +1,136 @@
+//! How often the real model chooses the right tool, and writes the right arguments.
+
+use bespoke_plugin_api::ToolSpec;
+use bespoke_plugin_api::serde_json::{Map, Value, json};
+use bespoke_provider_smol::tools::Chooser;
+
+use crate::questions::{DEVELOPMENT, HELD_OUT, Question};
+use crate::weights::engine;
+
+/// What the plugins `clock` and `files` offer, word for word. (A plugin's tests know no other plugin.)
+pub(crate) fn tools() -> Vec<ToolSpec> {
+    let text = |description: &str| json!({ "type": "string", "description": description });
+    let object = |properties: Value, required: &[&str]| {
+        let mut schema = json!({ "type": "object", "properties": properties });
+        if !required.is_empty() {
+            schema["required"] = json!(required);
+        }
+        schema["additionalProperties"] = json!(false);
+        schema
+    };
+    vec![
+        ToolSpec::new("clock", "Tells the current date, weekday and time. Call it whenever the answer depends on now.")
+            .input(object(json!({ "time_zone": text("IANA time zone such as Europe/Paris; the user's own when absent") }), &[])),
+        ToolSpec::new("list_files", "Lists the files and folders in a folder of the user.")
+            .input(object(json!({ "path": text("The folder, such as notes/2024; the topmost one when absent") }), &[])),
+        ToolSpec::new("read_file", "Reads a text file of the user. A long one comes in parts.").input(object(
+            json!({
+                "path": text("The file, such as notes/today.txt"),
+                "offset": { "type": "integer", "minimum": 0, "description": "Byte to begin at; 0 when absent" },
+                "limit": { "type": "integer", "minimum": 1, "description": "Most bytes to read" }
+            }),
+            &["path"],
+        )),
+        ToolSpec::new("find_files", "Finds files of the user by name, by a text in them, or by both.").input(object(
+            json!({
+                "name": text("Part of the name, or a pattern such as *.md"),
+                "text": text("Text that a line of the file has"),
+                "path": text("The folder to search; the topmost one when absent")
+            }),
+            &[],
+        )),
+        ToolSpec::new("write_file", "Writes a text file of the user. Only when the user wants something kept.").input(object(
+            json!({
+                "path": text("The file, such as notes/today.txt"),
+                "text": text("What to write"),
+                "mode": {
+                    "type": "string", "enum": ["create", "replace", "append"],
+                    "description": "If the file exists: create leaves it, replace overwrites it, append adds to it; create when absent"
+                }
+            }),
+            &["path", "text"],
+        )),
+    ]
+}
+
+/// What came out of a set of questions.
+#[derive(Debug, Default)]
+struct Tally {
+    questions: usize,
+    right: usize,
+    calls: usize,
+    called_right: usize,
+    arguments_right: usize,
+    quiet: usize,
+    false_calls: usize,
+}
+
+#[allow(clippy::print_stdout, reason = "the figures are for whoever runs the test")]
+fn evaluate(title: &str, questions: &[Question]) -> Tally {
+    let (tools, engine, mut tally) = (tools(), engine(), Tally::default());
+    println!("{title}");
+    for (question, expected) in questions {
+        let mut chooser = Chooser::new(engine, &|| false);
+        let decision = chooser.choose(question, &tools).unwrap();
+        let called = Some(&tools[decision.tool]).filter(|_| decision.margin > 0.0);
+        let args = called.map(|tool| chooser.arguments(question, tool).unwrap());
+        let wanted = expected.map(|(tool, args)| {
+            let args: Map<String, Value> = args.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
+            (tool, Value::Object(args))
+        });
+        tally.questions += 1;
+        let right = called.map(|tool| tool.name.as_str()) == wanted.as_ref().map(|(tool, _)| *tool);
+        tally.right += usize::from(right);
+        let mut fits = right;
+        match &wanted {
+            None => {
+                tally.quiet += 1;
+                tally.false_calls += usize::from(called.is_some());
+            }
+            Some((_, wanted)) => {
+                tally.calls += 1;
+                tally.called_right += usize::from(right);
+                fits &= args.as_ref() == Some(wanted);
+                tally.arguments_right += usize::from(fits);
+            }
+        }
+        let show = |tool: Option<(&str, &Value)>| tool.map_or("-".to_owned(), |(name, args)| format!("{name} {args}"));
+        let verdict = match (right, fits) {
+            (true, true) => "ok".to_owned(),
+            (true, false) => format!("ARGUMENTS, expected {}", show(wanted.as_ref().map(|(n, a)| (*n, a)))),
+            _ => format!("WRONG, expected {}", show(wanted.as_ref().map(|(n, a)| (*n, a)))),
+        };
+        let got = show(called.map(|tool| tool.name.as_str()).zip(args.as_ref()));
+        println!("{:<68} {:>6.2}  {got:<42} {verdict}", question, decision.margin);
+    }
+    let percent = |part: usize, whole: usize| part as f64 * 100.0 / whole as f64;
+    println!(
+        "right choice {}/{} ({:.0} %); tool needed: right tool {}/{} ({:.0} %), with the right arguments {}/{} ({:.0} %); \
+         no tool needed: called one {}/{} ({:.0} %)\n",
+        tally.right,
+        tally.questions,
+        percent(tally.right, tally.questions),
+        tally.called_right,
+        tally.calls,
+        percent(tally.called_right, tally.calls),
+        tally.arguments_right,
+        tally.calls,
+        percent(tally.arguments_right, tally.calls),
+        tally.false_calls,
+        tally.quiet,
+        percent(tally.false_calls, tally.quiet),
+    );
+    tally
+}
+
+#[test]
+fn questions_for_development() {
+    let tally = evaluate("development", DEVELOPMENT);
+    assert!(tally.right > 0);
+}
+
+#[test]
+fn held_out_questions() {
+    let tally = evaluate("held out", HELD_OUT);
+    assert!(tally.right > 0);
+}
