@@ -1,14 +1,35 @@
 //! SmolLM2-135M-Instruct in this process: a language model of 98 MB that needs no key, no network and no library.
 //!
 //! From the file outwards: [`gguf`] and [`tokenizer`] read it, `matrix` packs its weights, [`kernel`] multiplies them,
-//! [`model`] is the network over the cache in [`kv`], [`sampler`] chooses tokens, [`engine`] puts answers together,
-//! [`plugin`] offers them as a provider.
+//! [`model`] is the network over the cache in [`kv`], [`sampler`] chooses tokens, [`constrain`] keeps them to a JSON
+//! Schema, [`engine`] puts answers together, [`tools`] chooses tools, [`plugin`] offers it all as a provider.
 //!
 //! There is no model library underneath. Measured on one thread at the default target processor with this very file,
 //! `candle-core` 0.11.1 gives 22 tokens/s as shipped and 80 re-quantised, because on x86 it has no vector code that is
 //! chosen at run time; llama.cpp needs cmake and libclang to build. In one run with a 100-token prompt on one thread
 //! (Zen 5): here 290 tokens/s and 0.073 s to the first token with AVX-512, 224 and 0.11 s with AVX2; llama.cpp 128 and
 //! 0.385 s. Loading takes 0.1 s and 105 MB. The portable kernels are the slow ones: 40 tokens/s and 1.4 s.
+//!
+//! # How well it uses tools
+//!
+//! The model was not trained to; [`tools`] tells how it is led. It was offered the five tools of `clock` and `files`, always
+//! the likeliest one taken (`tests/it/choice.rs` prints each question). Nothing was tuned on the held-out questions; the
+//! prompts were tuned on the development ones, with three tools of which the model is surer (right choice 51 of 56).
+//!
+//! | | held out | development |
+//! |---|---|---|
+//! | right choice: this tool, or none | 24 of 28 | 46 of 56 |
+//! | a tool was needed: the right one | 13 of 16 | 24 of 32 |
+//! | and with exactly the right arguments | 10 of 16 | 19 of 32 |
+//! | none was needed, and one was called | 1 of 12 | 2 of 24 |
+//!
+//! What fails, and why: tools whose descriptions are alike are confused, most of all reading a file with listing a folder, as
+//! the model attends to the word "file" more than to the verb; reading was taken for writing in 1 of the 8 held-out questions
+//! about files, so a tool that changes something should ask. A question about a thing is taken for one that needs the tool
+//! ("What is a directory in computing?"). Zones of cities are mostly left out or written as "London, UK": it
+//! does not know the names. Only the last message is looked at, so "and in Tokyo?" calls nothing. One tool is called for what
+//! a user says. From a result of several lines it tells little. A decision costs about 0.15 s of one core for five tools with
+//! AVX-512, and each argument 0.1 to 0.2 s; the first decision and each new tool somewhat more.
 
 mod vectorised;
 pub(crate) use vectorised::vectorised;

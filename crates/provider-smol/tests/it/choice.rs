@@ -65,6 +65,15 @@ struct Tally {
     false_calls: usize,
 }
 
+impl Tally {
+    fn is_at_least(&self, [right, called_right, arguments_right]: [usize; 3], false_calls: usize) {
+        assert!(self.right >= right, "{self:?}");
+        assert!(self.called_right >= called_right, "{self:?}");
+        assert!(self.arguments_right >= arguments_right, "{self:?}");
+        assert!(self.false_calls <= false_calls, "{self:?}");
+    }
+}
+
 #[allow(clippy::print_stdout, reason = "the figures are for whoever runs the test")]
 fn evaluate(title: &str, questions: &[Question]) -> Tally {
     let (tools, engine, mut tally) = (tools(), engine(), Tally::default());
@@ -123,14 +132,14 @@ fn evaluate(title: &str, questions: &[Question]) -> Tally {
     tally
 }
 
+// The floors are somewhat below what was measured; the crate docs tell that. The held-out questions are what counts.
+
 #[test]
-fn questions_for_development() {
-    let tally = evaluate("development", DEVELOPMENT);
-    assert!(tally.right > 0);
+fn the_questions_for_development_are_answered_as_before() {
+    evaluate("development", DEVELOPMENT).is_at_least([43, 22, 17], 4);
 }
 
 #[test]
-fn held_out_questions() {
-    let tally = evaluate("held out", HELD_OUT);
-    assert!(tally.right > 0);
+fn the_right_tool_is_chosen_for_questions_that_nothing_was_tuned_on() {
+    evaluate("held out", HELD_OUT).is_at_least([22, 11, 8], 3);
 }
