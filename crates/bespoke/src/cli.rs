@@ -104,15 +104,69 @@ pub(crate) enum Verb {
     /// The configuration: check, show, change
     #[command(subcommand)]
     Config(ConfigVerb),
+    /// Write a configuration, with a few questions, and try it
+    #[command(
+        after_help = "Examples:\n  bespoke init\n  bespoke init --yes --provider smol\n  bespoke init --yes --provider openai:qwen3 --base-url http://127.0.0.1:8080/v1 --tools clock\n  bespoke init --yes --here --dry-run"
+    )]
+    Init(Init),
     /// Look for what is wrong with this machine and this set-up
-    #[command(after_help = "Examples:\n  bespoke doctor\n  bespoke doctor --json")]
-    Doctor,
+    #[command(
+        after_help = "Examples:\n  bespoke doctor\n  bespoke doctor --quiet                 only what is wrong\n  bespoke doctor --fix\n  bespoke doctor --json | jq '.[] | select(.verdict == \"problem\")'"
+    )]
+    Doctor(Doctor),
     /// Print completions for a shell
     #[command(after_help = "Example:\n  bespoke completions bash > ~/.local/share/bash-completion/completions/bespoke")]
     Completions {
         /// The shell
         shell: clap_complete::Shell,
     },
+}
+
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Doctor {
+    /// Mend what harms nobody: make a missing folder, take the rights of others from private files, remove what was left over
+    #[arg(long)]
+    pub(crate) fix: bool,
+    /// Ask servers, too, whether they answer
+    #[arg(long)]
+    pub(crate) online: bool,
+}
+
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Init {
+    /// Ask nothing: take the defaults, and fetch model files that are missing
+    #[arg(long, short = 'y')]
+    pub(crate) yes: bool,
+    /// Who answers
+    #[arg(long, value_name = "NAME[:MODEL]")]
+    pub(crate) provider: Option<String>,
+    /// Where the provider's server is
+    #[arg(long, value_name = "URL")]
+    pub(crate) base_url: Option<String>,
+    /// Tools that the model may call, by their names or their plugins'
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub(crate) tools: Option<Vec<String>>,
+    /// The folder that the tools for files may see
+    #[arg(long, value_name = "DIR")]
+    pub(crate) files_root: Option<PathBuf>,
+    /// Instructions that stand before every conversation
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) system: Option<String>,
+    /// Fetch no model files
+    #[arg(long)]
+    pub(crate) no_fetch: bool,
+    /// Take model files, or packages that hold them, from this folder
+    #[arg(long, value_name = "DIR", conflicts_with = "no_fetch")]
+    pub(crate) from: Option<PathBuf>,
+    /// Write ./bespoke.toml
+    #[arg(long)]
+    pub(crate) here: bool,
+    /// Replace a file that is there; it is kept as FILE.bak-N
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Only print the file
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -294,7 +348,6 @@ pub(crate) enum Plugin {
 }
 
 #[derive(Debug, Subcommand)]
-#[cfg_attr(not(feature = "state"), expect(dead_code, reason = "there is nothing to look at"))]
 pub(crate) enum Sessions {
     /// The latest ones
     #[command(after_help = "Examples:\n  bespoke sessions list\n  bespoke sessions list --json --limit 1000 | jq -r '.[].id'")]

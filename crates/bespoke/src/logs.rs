@@ -37,26 +37,25 @@ pub(crate) fn redact_more(redactor: &Redactor) {
     }
 }
 
-/// Starts logging. A folder that cannot be written is told once; the program goes on without a file.
-pub(crate) fn start(level: &str, folder: &Path) {
+/// Starts logging, into a file only if there is a folder for it. One that cannot be written is told once; the program goes on without
+/// a file.
+pub(crate) fn start(level: &str, folder: Option<&Path>) {
     let stderr = tracing_subscriber::fmt::layer()
         .with_writer(|| Redacting(io::stderr()))
         .with_ansi(false)
         .without_time()
         .with_target(false)
         .with_filter(levels(level, &[]));
-    let file = Rotating::open(folder).map(|writer| {
+    let opened = folder.map(Rotating::open);
+    let problem = opened.as_ref().and_then(|opened| Some(opened.as_ref().err()?.to_string()));
+    let file = opened.and_then(Result::ok).map(|writer| {
         let level = if matches!(level, "debug" | "trace") { level } else { "info" };
         let filter = levels(level, &["rustls", "ureq"]);
         tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(false).with_filter(filter)
     });
-    let (file, problem) = match file {
-        Ok(layer) => (Some(layer), None),
-        Err(error) => (None, Some(error)),
-    };
     // An error means that logging was started before, as in tests of this crate.
     let _ = tracing_subscriber::registry().with(stderr).with(file).try_init();
-    if let Some(error) = problem {
+    if let (Some(error), Some(folder)) = (problem, folder) {
         tracing::warn!("no log file in {}: {error}", folder.display());
     }
 }

@@ -45,6 +45,11 @@ impl Out {
         Out { json, quiet, color, width }
     }
 
+    /// Columns of the terminal that stdout is; nothing in a pipe.
+    pub(crate) fn columns(&self) -> Option<usize> {
+        io::stdout().is_terminal().then_some(self.width)
+    }
+
     /// A line of data.
     pub(crate) fn line(&self, text: impl AsRef<str>) -> Result<()> {
         self.text(&format!("{}\n", text.as_ref()))
@@ -197,7 +202,7 @@ fn laid_out(head: &[&str], rows: &[Vec<String>], width: Option<usize>) -> Vec<St
 }
 
 /// A text in lines of at most `room` characters, broken at spaces; a longer word stays whole.
-fn wrapped(text: &str, room: usize) -> Vec<String> {
+pub(crate) fn wrapped(text: &str, room: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     let mut used = 0;
     for word in text.split_inclusive(' ') {
@@ -227,6 +232,21 @@ pub(crate) fn ask(question: &str) -> Result<bool> {
     let mut answer = String::new();
     io::stdin().read_line(&mut answer)?;
     Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+}
+
+/// Asks for a line on the terminal; `None` at the end of the input. An empty line is the default.
+pub(crate) fn ask_for(question: &str, default: &str) -> Result<Option<String>> {
+    let mut stderr = io::stderr().lock();
+    let shown = if default.is_empty() { String::new() } else { format!(" [{default}]") };
+    write!(stderr, "{question}{shown}: ").and_then(|()| stderr.flush())?;
+    let mut answer = String::new();
+    if io::stdin().read_line(&mut answer)? == 0 {
+        // The next line begins a line.
+        writeln!(stderr)?;
+        return Ok(None);
+    }
+    let answer = answer.trim();
+    Ok(Some(if answer.is_empty() { default } else { answer }.to_owned()))
 }
 
 /// `1.2 MB`, in powers of ten, as disks and networks are counted.

@@ -21,6 +21,21 @@ impl Paths {
     /// # Errors
     /// When a file that was asked for is not there, or there is no home folder.
     pub(crate) fn find(config: Option<&Path>) -> Result<Self> {
+        let home = Self::home()?;
+        let asked = Self::asked(config);
+        let config = match asked {
+            Some(path) if path.is_file() => Some(path),
+            Some(path) => return Err(Failure::new(Exit::NotFound, format!("{}: no such configuration file", path.display()))),
+            None => [PathBuf::from("bespoke.toml"), home.join("bespoke.toml")].into_iter().find(|path| path.is_file()),
+        };
+        Ok(Paths { home, config })
+    }
+
+    /// `BESPOKE_HOME`, there or not.
+    ///
+    /// # Errors
+    /// When there is no home folder.
+    pub(crate) fn home() -> Result<PathBuf> {
         let home = match env::var_os("BESPOKE_HOME").filter(|v| !v.is_empty()) {
             Some(home) => PathBuf::from(home),
             None => env::home_dir()
@@ -28,14 +43,12 @@ impl Paths {
                 .ok_or_else(|| Failure::failed("there is no home folder").help("export BESPOKE_HOME=/a/folder"))?
                 .join(".bespoke"),
         };
-        let home = std::path::absolute(&home)?;
-        let asked = config.map(Path::to_owned).or_else(|| env::var_os("BESPOKE_CONFIG").filter(|v| !v.is_empty()).map(PathBuf::from));
-        let config = match asked {
-            Some(path) if path.is_file() => Some(path),
-            Some(path) => return Err(Failure::new(Exit::NotFound, format!("{}: no such configuration file", path.display()))),
-            None => [PathBuf::from("bespoke.toml"), home.join("bespoke.toml")].into_iter().find(|path| path.is_file()),
-        };
-        Ok(Paths { home, config })
+        Ok(std::path::absolute(&home)?)
+    }
+
+    /// The configuration file that somebody named, there or not.
+    pub(crate) fn asked(config: Option<&Path>) -> Option<PathBuf> {
+        config.map(Path::to_owned).or_else(|| env::var_os("BESPOKE_CONFIG").filter(|v| !v.is_empty()).map(PathBuf::from))
     }
 
     pub(crate) fn models(&self) -> PathBuf {

@@ -1,6 +1,6 @@
 //! What every verb begins with: configuration, plugins, models, and the plugins that the verb needs started.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use bespoke_agent::{Agent, AgentConfig};
 use bespoke_host::{Config, ConfigError, Host, Problem, Row, Selection, State};
@@ -42,6 +42,16 @@ pub(crate) struct Setup {
 impl Setup {
     pub(crate) fn new(global: &Global, overrides: &[(&str, &str)]) -> Result<Self> {
         let paths = Paths::find(global.config.as_deref())?;
+        let logs = paths.logs();
+        Self::of(global, paths, overrides, Some(&logs))
+    }
+
+    /// For somebody who only looks: there is no log file.
+    pub(crate) fn looking(global: &Global) -> Result<Self> {
+        Self::of(global, Paths::find(global.config.as_deref())?, &[], None)
+    }
+
+    fn of(global: &Global, paths: Paths, overrides: &[(&str, &str)], logs_in: Option<&Path>) -> Result<Self> {
         let out = Out::with(global.json, global.quiet);
         let mut config = match &paths.config {
             Some(path) => Config::read(path)?,
@@ -54,7 +64,7 @@ impl Setup {
             config = config.with(key, value)?;
         }
         logs::redact(config.redactor());
-        logs::start(global.log_level.name(), &paths.logs());
+        logs::start(global.log_level.name(), logs_in);
         config.notices().iter().for_each(|notice| out.note(notice));
         let (agent, voice, faults) = sections(&config);
         let models = Models::new(&paths);
@@ -243,7 +253,11 @@ pub(crate) fn missing_keys(host: &Host, edit: &str) -> Vec<(String, Row)> {
         ("voice.stt", Kind::Stt),
         ("voice.tts", Kind::Tts),
     ] {
-        let names = config.get(key).and_then(|v| serde_json::from_value::<Vec<String>>(v).ok()).unwrap_or_default();
+        let mut names = config.get(key).and_then(|v| serde_json::from_value::<Vec<String>>(v).ok()).unwrap_or_default();
+        if kind == Kind::Provider {
+            // What stands behind a colon is a model.
+            names.iter_mut().for_each(|name| name.truncate(name.find(':').unwrap_or(name.len())));
+        }
         let named_here = names.into_iter().enumerate().map(|(n, name)| (format!("{key}[{n}]"), name, Some(kind)));
         named.extend(named_here.filter(|(_, name, _)| host.provider_of(kind, name).is_none()));
     }

@@ -4,6 +4,7 @@ mod chat;
 mod config;
 mod demo;
 mod doctor;
+mod init;
 mod plugin;
 #[cfg(feature = "state")]
 mod sessions;
@@ -39,7 +40,8 @@ pub(crate) async fn run(cli: Cli) -> Result<()> {
     // These work on the set-up itself, so they come before it.
     match cli.verb {
         Verb::Config(verb) if verb.changes() => return config::change(global, verb).await,
-        Verb::Doctor => return doctor::run(global).await,
+        Verb::Doctor(args) => return doctor::run(global, &args).await,
+        Verb::Init(args) => return init::run(global, args).await,
         _ => {}
     }
     let setup = Setup::new(global, &overrides(&cli.verb))?;
@@ -59,7 +61,7 @@ pub(crate) async fn run(cli: Cli) -> Result<()> {
         Verb::Sessions(verb) => sessions::run(&setup, verb),
         Verb::Models => plugin::models(&setup).await,
         Verb::Config(verb) => config::run(&setup, verb).await,
-        Verb::Doctor | Verb::Completions { .. } => Err(Failure::failed("this verb is done before the set-up")),
+        Verb::Init(_) | Verb::Doctor(_) | Verb::Completions { .. } => Err(Failure::failed("this verb is done before the set-up")),
     };
     // However it ended: plugins are stopped in order.
     setup.host.shutdown().await;
@@ -72,7 +74,13 @@ fn sections_of(verb: &Verb) -> &'static [&'static str] {
         Verb::Ask(_) | Verb::Chat(_) => &["agent"],
         Verb::Demo(_) | Verb::Say(_) => &["agent", "voice"],
         Verb::Vad(_) | Verb::Transcribe(_) | Verb::Speak(_) => &["voice"],
-        Verb::Plugin(_) | Verb::Sessions(_) | Verb::Models | Verb::Config(_) | Verb::Doctor | Verb::Completions { .. } => &[],
+        Verb::Plugin(_)
+        | Verb::Sessions(_)
+        | Verb::Models
+        | Verb::Config(_)
+        | Verb::Init(_)
+        | Verb::Doctor(_)
+        | Verb::Completions { .. } => &[],
     }
 }
 

@@ -9,6 +9,8 @@ mod chain;
 mod configuration;
 mod conversation;
 mod detectors;
+mod doctor;
+mod init;
 mod manners;
 mod plugins;
 mod secrets;

@@ -19,7 +19,21 @@ use tempfile::TempDir;
 const LIMIT: Duration = Duration::from_secs(240);
 
 /// Variables of the environment that would change what the program does.
-const FOREIGN: &[&str] = &["BESPOKE_HOME", "BESPOKE_CONFIG", "BESPOKE_MODEL_PATH", "BESPOKE_PLUGIN_PATH", "ORT_DYLIB_PATH", "NO_COLOR"];
+const FOREIGN: &[&str] = &[
+    "BESPOKE_HOME",
+    "BESPOKE_CONFIG",
+    "BESPOKE_MODEL_PATH",
+    "BESPOKE_PLUGIN_PATH",
+    "OPENAI_API_KEY",
+    "ORT_DYLIB_PATH",
+    "NO_COLOR",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "HTTP_PROXY",
+    "http_proxy",
+    "ALL_PROXY",
+    "all_proxy",
+];
 
 /// A user: a home, a folder to work in, and no model files unless they are given.
 pub(crate) struct User {
