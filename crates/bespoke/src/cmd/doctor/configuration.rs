@@ -117,11 +117,14 @@ fn secrets(report: &mut Report, host: &Host, setup: &Setup) {
                     origin => report.ok("secrets", format!("{what} is set ({origin})")),
                 },
                 // A server of one's own may want none.
+                Err(error) if setup.config.get(&key).is_none() && setup.config.get(&format!("plugins.{}.base_url", row.id)).is_some() => {
+                    report.skip("secrets", format!("{}: {}, which a server of your own may do without", row.id, error.message()));
+                }
                 Err(error) if setup.config.get(&key).is_none() && !names(setup, &row.id) => {
-                    report.skip("secrets", format!("{what} is not set, and nothing names {}: {}", row.id, error.message()));
+                    report.skip("secrets", format!("nothing names {}; {}", row.id, error.message()));
                 }
                 Err(error) => {
-                    report.add("secrets", Verdict::Warning, format!("{what}: {}", error.message()), error.help().map(str::to_owned))
+                    report.add("secrets", Verdict::Warning, format!("{}: {}", row.id, error.message()), error.help().map(str::to_owned))
                 }
             }
         }

@@ -28,26 +28,36 @@ pub(crate) fn check(report: &mut Report, setup: &Setup) {
         }
     }
     let lacking = setup.host.lacking_models();
-    let (mut files, mut missing) = (0, 0);
+    let (mut files, mut missing) = (0, 0_u64);
     for row in setup.host.rows() {
         let Some(manifest) = setup.host.manifest(&row.id).filter(|m| !m.models.is_empty()) else { continue };
         let fetch = format!("bespoke plugin download-files {}", row.id);
         match setup.models.list(&row.id, &manifest.models, &Consent::default()) {
             Err(failure) => report.add("model files", Verdict::Problem, format!("{}: {}", row.id, failure.message), Some(fetch)),
             Ok(listed) => {
-                for Listed { model, path, from } in listed {
-                    files += 1;
-                    let what = format!("{}: {} ({}, {})", row.id, model.file, bytes(model.size), model.license);
-                    match path {
-                        Some(path) => report.ok("model files", format!("{what} is right, in {}", crate::models::folder(&path))),
-                        None if lacking.contains(&row.id) => {
-                            missing += model.size;
-                            let from = from.map_or_else(|| "; nothing may bring it".into(), |from| format!("; it would come from {from}"));
-                            report.add("model files", Verdict::Warning, format!("{what} is missing{from}"), Some(fetch.clone()));
-                        }
-                        None => report.skip("model files", format!("{what} is not here, and not needed")),
-                    }
+                files += listed.len();
+                let (here, absent): (Vec<_>, Vec<_>) = listed.into_iter().partition(|listed| listed.path.is_some());
+                let what = |listed: &[Listed]| {
+                    let names: Vec<_> =
+                        listed.iter().map(|l| format!("{} ({}, {})", l.model.file, bytes(l.model.size), l.model.license)).collect();
+                    format!("{}: {}", row.id, names.join(", "))
+                };
+                if let Some(path) = here.first().and_then(|listed| listed.path.as_deref()) {
+                    report.ok("model files", format!("{}; right, in {}", what(&here), crate::models::folder(path)));
                 }
+                if absent.is_empty() {
+                    continue;
+                }
+                if !lacking.contains(&row.id) {
+                    report.skip("model files", format!("{}; not here, and not needed", what(&absent)));
+                    continue;
+                }
+                missing += absent.iter().map(|listed| listed.model.size).sum::<u64>();
+                let mut sources: Vec<String> = absent.iter().filter_map(|listed| listed.from.clone()).collect();
+                sources.dedup();
+                let from =
+                    if sources.is_empty() { "nothing may bring it".into() } else { format!("it would come from {}", sources.join(", ")) };
+                report.add("model files", Verdict::Warning, format!("{}; missing, {from}", what(&absent)), Some(fetch));
             }
         }
     }

@@ -138,6 +138,9 @@ impl Report {
     fn summary(&self) -> String {
         let (warnings, ok) = (self.count(Verdict::Warning), self.count(Verdict::Ok));
         let mut text = format!("\n{ok} fine, {warnings} {}.", if warnings == 1 { "warning" } else { "warnings" });
+        if warnings + self.count(Verdict::Problem) > 0 {
+            text += " bespoke doctor --quiet shows only what is wrong.";
+        }
         if self.mendable > 0 {
             text += &format!(" bespoke doctor --fix mends {} of this by itself.", self.mendable);
         }

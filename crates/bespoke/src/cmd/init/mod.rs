@@ -43,7 +43,8 @@ pub(crate) async fn run(global: &Global, args: Init) -> Result<()> {
         if args.yes {
             return Err(taken());
         }
-        force = ask(&format!("{} is there already. Replace it, and keep a copy?", path.display()))?;
+        out.note(format!("{} is there already.", path.display()));
+        force = ask("Replace it, and keep a copy?")?;
         if !force {
             return Err(taken());
         }
@@ -172,7 +173,7 @@ async fn try_it(global: &Global, args: &Init, plan: &Plan, path: &Path, backup: 
     // Only a file that is not found by itself has to be named.
     let named = if in_use.as_deref() == Some(path) { String::new() } else { format!(" --config {}", quoted(&path.display().to_string())) };
     let global = Global { config: Some(path.to_owned()), ..global.clone() };
-    let tried = match Setup::new(&global, &[]) {
+    let tried = match Setup::new(&global, Default::default()) {
         Ok(setup) => {
             let tried = prove(&setup, args, plan, out).await;
             setup.host.shutdown().await;

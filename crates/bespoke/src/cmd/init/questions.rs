@@ -139,7 +139,8 @@ fn ask<T>(out: Out, question: &str, default: &str, read: impl Fn(&str) -> Result
         let answer = answer.ok_or_else(|| Failure::new(Exit::Interrupted, "the input ended; nothing is written"))?;
         match read(&answer) {
             Ok(value) => return Ok(value),
-            Err(failure) => say(out, &failure.to_string()),
+            // What to type on the command line would not help here.
+            Err(failure) => say(out, &failure.message),
         }
     }
     Err(Failure::new(Exit::Usage, "no answer would do; nothing is written").help("bespoke init --help"))
