@@ -225,7 +225,6 @@ pub(crate) fn can_ask() -> bool {
 }
 
 /// Asks a yes-or-no question on the terminal; no is the default.
-#[cfg_attr(not(any(feature = "models", feature = "state")), expect(dead_code, reason = "only a fetch and a deletion ask"))]
 pub(crate) fn ask(question: &str) -> Result<bool> {
     let mut stderr = io::stderr().lock();
     write!(stderr, "{question} [y/N] ").and_then(|()| stderr.flush())?;
