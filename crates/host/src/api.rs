@@ -48,7 +48,11 @@ pub(crate) struct Services {
 impl Services {
     /// See [`Host::find`](crate::Host::find).
     pub(crate) fn find<T: Contract + ?Sized + 'static>(&self, name: &str) -> Result<Slot<T>> {
-        self.registry.find(name).map_err(|unknown| self.provider(T::KIND, name).map_or(unknown, |plugin| plugin.not_ready()))
+        self.registry.find(name).map_err(|unknown| match self.provider(T::KIND, name) {
+            None => unknown,
+            Some(plugin) if plugin.state() == crate::plugin::State::Ready => plugin.does_not_offer(T::KIND, name),
+            Some(plugin) => plugin.not_ready(),
+        })
     }
 
     /// The plugin that provides a name, as the manifests declare it. One that may serve goes before one that is switched off or
@@ -186,12 +190,13 @@ impl HostApi for PluginHost {
 
     fn publish(&self, contributions: Vec<Contribution>) -> Result<()> {
         let plugin = self.plugin.upgrade().ok_or_else(|| Error::new(Code::NOT_READY, "the host has stopped"))?;
-        let dynamic = |kind: Kind| plugin.manifest.as_ref().is_some_and(|m| m.is_dynamic(kind));
-        if let Some(other) = contributions.iter().find(|c| !dynamic(c.kind())) {
-            let kind = other.kind();
-            let message = format!("publishes {kind} `{}`, but plugin.toml marks no {kind} as dynamic", other.name());
+        let manifest = plugin.manifest.as_deref();
+        let may = |c: &Contribution| manifest.is_some_and(|m| m.may_publish(c.kind(), c.name()));
+        if let Some(other) = contributions.iter().find(|c| !may(c)) {
+            let (kind, name) = (other.kind(), other.name());
+            let message = format!("publishes {kind} `{name}`, but plugin.toml marks no {kind} of this name as dynamic");
             return Err(Error::new(Code::CONTRACT_MISMATCH, message)
-                .with_help(format!("add [[provides]] kind = \"{kind}\", dynamic = true to plugin.toml")));
+                .with_help(format!("write [[provides]] kind = \"{kind}\", name = \"{name}\", dynamic = true into plugin.toml")));
         }
         let publishing = plugin.publishing.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((generation, contributions)) = self.footing.publisher(contributions)? else { return Ok(()) };

@@ -13,7 +13,9 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use bespoke_manifest::Manifest;
-use bespoke_plugin_api::{BoxFuture, Code, Contribution, Descriptor, Error, Facts, Health, Instance, Life, PluginContext, Result, Spec};
+use bespoke_plugin_api::{
+    BoxFuture, Code, Contribution, Descriptor, Error, Facts, Health, Instance, Kind, Life, PluginContext, Result, Spec,
+};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::{
@@ -669,6 +671,14 @@ impl PluginCell {
             Some(fix) => error.with_help(fix),
             None => error,
         }
+    }
+
+    /// The error of a contribution that a plugin which serves does not publish: it says itself why, or its configuration does.
+    pub(crate) fn does_not_offer(&self, kind: Kind, name: &str) -> Error {
+        let why = self.health().reason().map_or_else(|| ", as it is configured".to_owned(), |reason| format!(": {reason}"));
+        Error::new(Code::NOT_READY, format!("does not offer the {kind} `{name}`{why}"))
+            .with_plugin(&self.id)
+            .with_help(format!("bespoke plugin info {}", self.id))
     }
 
     /// Completes when the plugin does not start, or no longer.

@@ -93,11 +93,12 @@ impl Policy {
         let other_port = || self.rules.iter().any(|rule| rule.covers(&target.host, address).is_some());
         Err(match leads {
             Leads::Nowhere(what) => self.refused(target, address, what),
+            // Without the command that would open it: whoever wants this address knows why, and nobody else should be led there.
+            Leads::Metadata => self.refused(target, address, "where a cloud machine gets its credentials"),
             _ if !listed => self.not_listed(target, other_port(), leads != Leads::Public),
             Leads::Public => Error::internal("a public address that is listed was refused"),
             Leads::Private(what) => self.not_public(target, address, what, false),
             Leads::Odd(what) => self.not_public(target, address, what, true),
-            Leads::Metadata => self.not_public(target, address, "where a cloud machine gets its credentials", true),
         })
     }
 
@@ -114,22 +115,22 @@ impl Policy {
         // The key that opens enough, and no more, goes first.
         let key = self.allowed.keys.iter().find(|key| key.private == private).or(self.allowed.keys.first());
         let entry = entry(&target.host, target.port);
-        let help = match key {
-            Some(key) => set(key, target, &entry),
-            None => format!("add \"{entry}\" to http under [permissions] in plugin.toml"),
-        };
-        Error::new(Code::PERMISSION_DENIED, message).with_help(help)
+        let error = Error::new(Code::PERMISSION_DENIED, message);
+        match key {
+            Some(key) => opened_by(error, key, target, &entry),
+            None => error.with_help(format!("add \"{entry}\" to http under [permissions] in plugin.toml")),
+        }
     }
 
     /// The error of an address that only an entry for private addresses opens; `itself` when that must name the address.
     fn not_public(&self, target: &Target, address: IpAddr, what: &str, itself: bool) -> Error {
         let host = if itself { Host::Address(address) } else { target.host.clone() };
         let entry = entry(&host, target.port);
-        let help = match self.allowed.keys.iter().find(|key| key.private) {
-            Some(key) => set(key, &Target { host, ..target.clone() }, &entry),
-            None => format!("add {{ host = \"{entry}\", private = true }} to http under [permissions] in plugin.toml"),
-        };
-        self.refused(target, address, what).with_help(help)
+        let error = self.refused(target, address, what);
+        match self.allowed.keys.iter().find(|key| key.private) {
+            Some(key) => opened_by(error, key, &Target { host, ..target.clone() }, &entry),
+            None => error.with_help(format!("add {{ host = \"{entry}\", private = true }} to http under [permissions] in plugin.toml")),
+        }
     }
 
     fn refused(&self, target: &Target, address: IpAddr, what: &str) -> Error {
@@ -252,6 +253,13 @@ fn named(host: url::Host<&str>) -> Option<Hosts> {
 /// The entry that would allow a host.
 fn entry(host: &Host, port: u16) -> String {
     if port == 80 || port == 443 { host.to_string() } else { format!("{host}:{port}") }
+}
+
+/// An error with the command for the person at the machine, and, as data, what of it may be told to anybody: the entry that is
+/// missing and its key, without the rest of the list.
+fn opened_by(error: Error, key: &HostsKey, target: &Target, entry: &str) -> Error {
+    let host = if key.written.is_some() { entry.to_owned() } else { target.origin() };
+    error.with_help(set(key, target, entry)).with_data(serde_json::json!({ "host": host, "key": key.key }))
 }
 
 /// The command that adds an entry to a key.

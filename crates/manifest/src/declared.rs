@@ -26,7 +26,7 @@ impl Manifest {
     /// # Errors
     /// [`Mismatch`], which names what each side has and the other lacks.
     pub fn check_provides(&self, registered: &[Spec]) -> Result<(), Mismatch> {
-        let declared: Vec<_> = self.provides.iter().filter_map(|p| Some((p.kind, p.name.clone()?))).collect();
+        let declared: Vec<_> = self.provides.iter().filter(|p| !p.dynamic).filter_map(|p| Some((p.kind, p.name.clone()?))).collect();
         let (mut contributed, mut repeated) = (Vec::new(), Vec::new());
         for spec in registered {
             let one = (spec.kind(), spec.name().to_owned());

@@ -49,7 +49,7 @@
 //! | `protocol` | range of versions of the plugin API, such as `"1"` | required |
 //! | `tiers` | some of `compiled`, `dylib`, `wasm`, `process` | required |
 //! | `swap` | `overlap`: a new generation starts beside the old one; `exclusive`: only one at a time, calls are held meanwhile | `overlap` |
-//! | `[[provides]]` | `kind` and `name`; or `kind` and `dynamic = true`: names are known at run time | |
+//! | `[[provides]]` | `kind` and `name`; with `dynamic = true` it is published at run time, if at all, and without `name` under names known only then | |
 //! | `[[requires]]` | `plugin`, `version` (a range), `optional` | |
 //! | `[permissions]` | `http`, `files`, `env`, `secrets`, `process`, `calls`: see [`Permissions`] | nothing |
 //! | `[resources]` | `memory_mb`, `disk_mb`, `threads`, `start_timeout_ms`: see [`Resources`] | the host's limits |

@@ -74,7 +74,12 @@ impl Manifest {
 
     /// Whether it may publish contributions of this kind at run time.
     pub fn is_dynamic(&self, kind: Kind) -> bool {
-        self.provides.iter().any(|p| p.kind == kind && p.name.is_none())
+        self.provides.iter().any(|p| p.kind == kind && p.dynamic)
+    }
+
+    /// Whether it may publish this contribution at run time: an entry names it, or one of its kind names none.
+    pub fn may_publish(&self, kind: Kind, name: &str) -> bool {
+        self.provides.iter().any(|p| p.kind == kind && p.dynamic && p.name.as_deref().is_none_or(|own| own == name))
     }
 }
 
@@ -152,9 +157,10 @@ impl Swap {
 pub struct Provides {
     /// What it is.
     pub kind: Kind,
-    /// Its name, unique within its kind. `None` for `dynamic = true`: the plugin publishes contributions of this kind at run
-    /// time, under names that are not known before.
+    /// Its name, unique within its kind. `None` with `dynamic` only: the names are not known before.
     pub name: Option<String>,
+    /// Whether the plugin publishes it at run time, if at all: a tool, say, that its configuration has to switch on.
+    pub dynamic: bool,
 }
 
 /// One entry of `[[requires]]`.

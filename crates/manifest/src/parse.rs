@@ -149,11 +149,7 @@ fn provides(fields: &mut Fields<'_, '_>) -> Vec<Provides> {
         let name_node = entry.take("name");
         let dynamic = entry.take("dynamic").and_then(|node| node.boolean()).unwrap_or(false);
         let name = match (&name_node, dynamic) {
-            (Some(node), true) => {
-                node.refuse("a dynamic entry has no name", "remove name, or remove dynamic = true");
-                None
-            }
-            (Some(node), false) => named(node, check_name).map(Some),
+            (Some(node), _) => named(node, check_name).map(Some),
             (None, true) => Some(None),
             (None, false) => {
                 entry.refuse("name", "it is missing", "write name = \"…\", or dynamic = true when names are known at run time");
@@ -161,8 +157,8 @@ fn provides(fields: &mut Fields<'_, '_>) -> Vec<Provides> {
             }
         };
         if let (Some(kind), Some(name)) = (kind, name) {
-            let new = Provides { kind, name };
-            if all.contains(&new) {
+            let new = Provides { kind, name, dynamic };
+            if all.iter().any(|p| (p.kind, &p.name) == (new.kind, &new.name)) {
                 let what = new.name.as_deref().map_or_else(|| format!("dynamic {kind}"), |n| format!("{kind} `{n}`"));
                 entry.refuse("", &format!("{what} stands here twice"), "remove one of them");
             }

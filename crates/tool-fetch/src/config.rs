@@ -49,6 +49,11 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Whether no host is named, so that nothing can be fetched.
+    pub(crate) fn is_off(&self) -> bool {
+        self.allow.is_empty() && self.allow_private.is_empty()
+    }
+
     /// # Errors
     /// `INVALID_PARAMS`, naming the key.
     pub(crate) fn check(&self) -> Result<()> {

@@ -136,9 +136,15 @@ fn not_fetched(seen: &[Url], error: &Error) -> Failure {
         _ => format!("Not fetched: {}", error.message()),
     };
     // Only for what the model itself asked for: a server that redirects must not get a person to open a host.
-    if let Some(help) = error.help().filter(|_| seen.len() == 1) {
-        text.push_str(if error.code() == Code::PERMISSION_DENIED { "\nThe user can allow it: " } else { "\n" });
-        text.push_str(help);
+    if seen.len() > 1 {
+        return Failure::of(error, text);
+    }
+    // The command of a refusal repeats the whole list of the user, which is not the model's to know.
+    let of_data = |key| error.data().and_then(|data| data.get(key)?.as_str());
+    match (error.code(), of_data("host"), of_data("key")) {
+        (Code::PERMISSION_DENIED, Some(host), Some(key)) => text.push_str(&format!("\nThe user can allow it: add \"{host}\" to {key}")),
+        (Code::PERMISSION_DENIED, ..) => {}
+        _ => text.extend(error.help().into_iter().flat_map(|help| ["\n", help])),
     }
     Failure::of(error, text)
 }

@@ -20,7 +20,7 @@
 //! | `list_files` | `path`? | the entries of a folder |
 //! | `read_file` | `path`, `offset`?, `limit`? | text, and where to read on |
 //! | `find_files` | `name`?, `text`?, `path`? | paths, and lines that fit |
-//! | `write_file` | `path`, `text`, `mode`? | how long the file is now |
+//! | `write_file` | `path`, `text`, `mode`? | how long the file is now; only while `write` is set |
 //!
 //! A refusal is an answer, not an error: the model can do better. Its data has the reason in a word, as `refused`.
 
@@ -30,10 +30,10 @@ use std::{
 };
 
 use bespoke_plugin_api::{
-    CallCx, CancelToken, Error, Facts, Health, Level, Plugin, PluginApi, PluginContext, Result, Tool, ToolOutput, ToolRequest, ToolSpec,
-    async_trait,
+    CallCx, CancelToken, Contribution, Error, Facts, Health, Level, Plugin, PluginApi, PluginContext, Result, Tool, ToolOutput,
+    ToolRequest, ToolSpec, async_trait,
     serde::{self, Deserialize},
-    serde_json::json,
+    serde_json::{Value, json},
 };
 
 mod find;
@@ -97,7 +97,10 @@ impl Default for Config {
 }
 
 /// One instance.
-pub struct Files {
+pub struct Files(Arc<Shared>);
+
+/// What the plugin and its tools hold.
+struct Shared {
     cx: PluginContext,
     config: Config,
     /// `None` where neither the configuration nor the host names a folder.
@@ -110,13 +113,12 @@ impl Plugin for Files {
     type Config = Config;
 
     fn register(api: &mut PluginApi<Self>) {
-        let path = |what| json!({ "type": "string", "description": what });
         let list = ToolSpec::new("list_files", "Lists the files and folders in a folder of the user.").input(json!({
             "type": "object",
             "properties": { "path": path("The folder, such as notes/2024; the topmost one when absent") },
             "additionalProperties": false
         }));
-        api.tool(list, |files| Arc::new(ListFiles(files.clone())));
+        api.tool(list, |files| Arc::new(ListFiles(files.0.clone())));
         let read = ToolSpec::new("read_file", "Reads a text file of the user. A long one comes in parts.").input(json!({
             "type": "object",
             "properties": {
@@ -127,7 +129,7 @@ impl Plugin for Files {
             "required": ["path"],
             "additionalProperties": false
         }));
-        api.tool(read, |files| Arc::new(ReadFile(files.clone())));
+        api.tool(read, |files| Arc::new(ReadFile(files.0.clone())));
         let find = ToolSpec::new("find_files", "Finds files of the user by name, by a text in them, or by both.").input(json!({
             "type": "object",
             "properties": {
@@ -137,21 +139,7 @@ impl Plugin for Files {
             },
             "additionalProperties": false
         }));
-        api.tool(find, |files| Arc::new(FindFiles(files.clone())));
-        let write = ToolSpec::new("write_file", "Writes a text file of the user. Only when the user wants something kept.").input(json!({
-            "type": "object",
-            "properties": {
-                "path": path("The file, such as notes/today.txt"),
-                "text": { "type": "string", "description": "What to write" },
-                "mode": {
-                    "type": "string", "enum": ["create", "replace", "append"],
-                    "description": "If the file exists: create leaves it, replace overwrites it, append adds to it; create when absent"
-                }
-            },
-            "required": ["path", "text"],
-            "additionalProperties": false
-        }));
-        api.tool(write, |files| Arc::new(WriteFile(files.clone())));
+        api.tool(find, |files| Arc::new(FindFiles(files.0.clone())));
     }
 
     async fn start(cx: PluginContext, config: Config) -> Result<Self> {
@@ -176,11 +164,16 @@ impl Plugin for Files {
                 Some(Arc::new(opened.await?.map_err(|e| no_folder(&place, &e))?))
             }
         };
-        Ok(Files { cx, config, root, writing: Arc::default() })
+        let shared = Arc::new(Shared { cx, config, root, writing: Arc::default() });
+        if shared.config.write {
+            let write = Contribution::Tool(write_file(), Arc::new(WriteFile(shared.clone())));
+            shared.cx.host().publish(vec![write])?;
+        }
+        Ok(Files(shared))
     }
 
     fn health(&self) -> Health {
-        match self.root {
+        match self.0.root {
             Some(_) => Health::Ok,
             None => Health::Degraded("no folder is chosen: bespoke config set plugins.files.root ~/notes".into()),
         }
@@ -188,17 +181,44 @@ impl Plugin for Files {
 
     fn facts(&self) -> Facts {
         let mut facts = Facts::new();
-        if let Some(root) = &self.root {
+        if let Some(root) = &self.0.root {
             facts.insert("folder".into(), root.path().display().to_string());
         }
-        facts.insert("access".into(), if self.config.write { "read and write" } else { "read" }.into());
+        facts.insert("access".into(), if self.0.config.write { "read and write" } else { "read" }.into());
+        if !self.0.config.write {
+            facts.insert(WRITE_FILE.into(), "off: bespoke config set plugins.files.write true".into());
+        }
         facts
     }
 }
 
 bespoke_plugin_api::plugin!("files", Files);
 
-impl Files {
+/// A folder or a file among the arguments of a tool.
+fn path(what: &str) -> Value {
+    json!({ "type": "string", "description": what })
+}
+
+const WRITE_FILE: &str = "write_file";
+
+/// The tool that is there only when the user wants it.
+fn write_file() -> ToolSpec {
+    ToolSpec::new(WRITE_FILE, "Writes a text file of the user. Only when the user wants something kept.").input(json!({
+        "type": "object",
+        "properties": {
+            "path": path("The file, such as notes/today.txt"),
+            "text": { "type": "string", "description": "What to write" },
+            "mode": {
+                "type": "string", "enum": ["create", "replace", "append"],
+                "description": "If the file exists: create leaves it, replace overwrites it, append adds to it; create when absent"
+            }
+        },
+        "required": ["path", "text"],
+        "additionalProperties": false
+    }))
+}
+
+impl Shared {
     /// Does the work of a call on a thread that may block, and makes an answer of a refusal.
     async fn run(
         &self,
@@ -280,7 +300,7 @@ struct ListArgs {
     path: String,
 }
 
-struct ListFiles(Arc<Files>);
+struct ListFiles(Arc<Shared>);
 
 #[async_trait]
 impl Tool for ListFiles {
@@ -301,7 +321,7 @@ struct ReadArgs {
     limit: Option<u64>,
 }
 
-struct ReadFile(Arc<Files>);
+struct ReadFile(Arc<Shared>);
 
 #[async_trait]
 impl Tool for ReadFile {
@@ -324,7 +344,7 @@ struct FindArgs {
     path: String,
 }
 
-struct FindFiles(Arc<Files>);
+struct FindFiles(Arc<Shared>);
 
 #[async_trait]
 impl Tool for FindFiles {
@@ -344,15 +364,12 @@ struct WriteArgs {
     mode: Mode,
 }
 
-struct WriteFile(Arc<Files>);
+struct WriteFile(Arc<Shared>);
 
 #[async_trait]
 impl Tool for WriteFile {
     async fn call(&self, cx: &CallCx, request: ToolRequest) -> Result<ToolOutput> {
         let WriteArgs { path, text, mode } = request.parse()?;
-        if !self.0.config.write {
-            return self.0.refuse(&Refusal::WritingIsOff);
-        }
         let limits = write::Limits { bytes: self.0.config.max_write_bytes, create_folders: self.0.config.create_folders };
         let writing = self.0.writing.clone();
         let work = move |root: &Root, _: &CancelToken| {

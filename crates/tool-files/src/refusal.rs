@@ -45,8 +45,6 @@ pub(crate) enum Refusal {
     ReadOnly(Shown),
     #[error("the folder of {0} does not exist, and new folders are made only when the user sets `plugins.files.create_folders`")]
     NoFolder(Shown),
-    #[error("files may only be read here; the user can allow writing: bespoke config set plugins.files.write true")]
-    WritingIsOff,
     #[error("{0} would have {1} bytes, and a file that is written may have at most {2} (`plugins.files.max_write_bytes`)")]
     TooLarge(Shown, u64, u64),
     #[error("{0} has only {1} bytes, so there is nothing at offset {2}")]
@@ -87,7 +85,6 @@ impl Refusal {
             Refusal::Exists(_) => "exists",
             Refusal::ReadOnly(_) => "read_only",
             Refusal::NoFolder(_) => "no_folder",
-            Refusal::WritingIsOff => "writing_is_off",
             Refusal::TooLarge(..) => "too_large",
             Refusal::BeyondEnd(..) => "beyond_end",
             Refusal::Changed(_) => "changed",

@@ -1,7 +1,7 @@
 //! A tool that lets the model run programs, those that the user has named and no others. It is no shell: arguments are a list, and
 //! nothing reads them but the program.
 //!
-//! * Off until `plugins.shell.allow` names a program. Names are looked up in `PATH` once, at the start; what `PATH` or the folder of
+//! * Off until `plugins.shell.allow` names a program: until then no model is offered `run_program`. Names are looked up in `PATH` once, at the start; what `PATH` or the folder of
 //!   work holds later does not matter.
 //! * A program that runs what its arguments say (`sh`, `python3`, `env`, `xargs`, `find`, …) is refused at the start unless
 //!   `allow_interpreters` is set: with one of them the list would mean nothing. The list of those is a guard against mistakes, not a
@@ -22,8 +22,8 @@
 use std::{ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
 
 use bespoke_plugin_api::{
-    CallCx, CancelToken, Error, Facts, Health, Level, Plugin, PluginApi, PluginContext, Result, Tool, ToolOutput, ToolRequest, ToolSpec,
-    async_trait,
+    CallCx, CancelToken, Contribution, Error, Facts, Health, Level, Plugin, PluginApi, PluginContext, Result, Tool, ToolOutput,
+    ToolRequest, ToolSpec, async_trait,
     serde::{self, Deserialize},
     serde_json::json,
 };
@@ -43,7 +43,10 @@ pub use crate::config::Config;
 use crate::{allowed::Allowed, refusal::Refusal};
 
 /// One instance.
-pub struct Shell {
+pub struct Shell(Arc<Runner>);
+
+/// What the plugin and its tool hold.
+struct Runner {
     cx: PluginContext,
     config: Config,
     allowed: Allowed,
@@ -58,23 +61,8 @@ pub struct Shell {
 impl Plugin for Shell {
     type Config = Config;
 
-    fn register(api: &mut PluginApi<Self>) {
-        let what = "Runs a program on the user's machine and returns its output. There is no shell: no pipes, no variables, no wildcards.";
-        let spec = ToolSpec::new("run_program", what).input(json!({
-            "type": "object",
-            "properties": {
-                "program": { "type": "string", "description": "Name of the program, such as git" },
-                "args": {
-                    "type": "array", "items": { "type": "string" },
-                    "description": "Its arguments, each as one item, without quotes"
-                },
-                "stdin": { "type": "string", "description": "Text for its standard input" }
-            },
-            "required": ["program"],
-            "additionalProperties": false
-        }));
-        api.tool(spec, |shell| Arc::new(RunProgram(shell.clone())));
-    }
+    /// Nothing that is always there: what a user has not switched on, no model is offered.
+    fn register(_api: &mut PluginApi<Self>) {}
 
     async fn start(cx: PluginContext, config: Config) -> Result<Self> {
         config.check()?;
@@ -90,14 +78,19 @@ impl Plugin for Shell {
             })
             .await??;
         let environment = config.environment();
-        Ok(Shell { cx, config, allowed, folder, environment, stopped: CancelToken::new() })
+        let runner = Arc::new(Runner { cx, config, allowed, folder, environment, stopped: CancelToken::new() });
+        if run::IS_SUPPORTED && !runner.allowed.is_empty() {
+            let tool = Contribution::Tool(run_program(), Arc::new(RunProgram(runner.clone())));
+            runner.cx.host().publish(vec![tool])?;
+        }
+        Ok(Shell(runner))
     }
 
     fn health(&self) -> Health {
         if !run::IS_SUPPORTED {
             Health::Degraded("programs are run on Unix only".into())
-        } else if self.allowed.is_empty() {
-            Health::Degraded(Refusal::Off.to_string())
+        } else if self.0.allowed.is_empty() {
+            Health::Degraded(OFF.into())
         } else {
             Health::Ok
         }
@@ -105,19 +98,39 @@ impl Plugin for Shell {
 
     fn facts(&self) -> Facts {
         let mut facts = Facts::new();
-        facts.insert("programs".into(), self.allowed.names());
-        if let Some(folder) = &self.folder {
+        facts.insert("programs".into(), self.0.allowed.names());
+        if let Some(folder) = &self.0.folder {
             facts.insert("folder".into(), folder.display().to_string());
         }
         facts
     }
 
     async fn shutdown(&self) {
-        self.stopped.cancel();
+        self.0.stopped.cancel();
     }
 }
 
 bespoke_plugin_api::plugin!("shell", Shell);
+
+/// What a user reads while no program is named.
+const OFF: &str = "no program may be run until some are named: bespoke config set plugins.shell.allow '[\"git\"]'";
+
+fn run_program() -> ToolSpec {
+    let what = "Runs a program on the user's machine and returns its output. There is no shell: no pipes, no variables, no wildcards.";
+    ToolSpec::new("run_program", what).input(json!({
+        "type": "object",
+        "properties": {
+            "program": { "type": "string", "description": "Name of the program, such as git" },
+            "args": {
+                "type": "array", "items": { "type": "string" },
+                "description": "Its arguments, each as one item, without quotes"
+            },
+            "stdin": { "type": "string", "description": "Text for its standard input" }
+        },
+        "required": ["program"],
+        "additionalProperties": false
+    }))
+}
 
 /// The folder of work, without links. The user's must be there; the plugin's own is made.
 fn open_folder(place: &std::path::Path, configured: bool) -> Result<PathBuf> {
@@ -141,7 +154,7 @@ struct Args {
     stdin: Option<String>,
 }
 
-struct RunProgram(Arc<Shell>);
+struct RunProgram(Arc<Runner>);
 
 #[async_trait]
 impl Tool for RunProgram {
@@ -174,7 +187,7 @@ struct Job {
     max_output: usize,
 }
 
-impl Shell {
+impl Runner {
     /// What to run, if it may be run.
     fn job(&self, cx: &CallCx, args: Args) -> Result<Job, Refusal> {
         if !run::IS_SUPPORTED {

@@ -5,7 +5,6 @@ use std::fmt;
 /// Why not.
 #[derive(Debug)]
 pub(crate) enum Refusal {
-    Off,
     /// The program, quoted, and those that may be run.
     NotAllowed(String, String),
     /// The program, quoted: it has a path.
@@ -23,7 +22,6 @@ impl Refusal {
     /// The reason in a word, stable for programs.
     pub(crate) fn word(&self) -> &'static str {
         match self {
-            Refusal::Off => "off",
             Refusal::NotAllowed(..) => "not_allowed",
             Refusal::HasPath(_) => "path",
             Refusal::FirstArgument(..) => "first_argument",
@@ -43,9 +41,6 @@ impl Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Refusal::Off => {
-                write!(f, "no program may be run until the user names some: bespoke config set plugins.shell.allow '[\"git\"]'")
-            }
             Refusal::NotAllowed(program, there_is) => {
                 write!(f, "{program} may not be run; there is {there_is} (the user can name more in `plugins.shell.allow`)")
             }

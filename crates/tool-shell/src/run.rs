@@ -25,7 +25,7 @@ use rustix::{
 };
 
 use crate::{
-    Job, Shell,
+    Job, Runner,
     capture::{Capture, share},
 };
 
@@ -39,13 +39,13 @@ const CHUNK: usize = 64 * 1024;
 const LAST_CHUNKS: usize = 16;
 
 /// Runs it, and answers when it has ended. Dropping the future ends it, too.
-pub(crate) async fn run(shell: &Shell, cx: &CallCx, job: Job) -> Result<ToolOutput> {
+pub(crate) async fn run(runner: &Runner, cx: &CallCx, job: Job) -> Result<ToolOutput> {
     let pair = UnixStream::pair().map_err(|e| Error::internal(format!("no pipe to tell of a cancellation: {e}")))?;
     // Closing this end tells the other; so does dropping it together with this future.
     let (mut wanted, caller) = (Some(pair.0), pair.1);
     let (name, max_output) = (job.name.clone(), job.max_output);
-    let mut done = pin!(shell.cx.blocking(move || supervise(job, &caller)));
-    let (mut gone, mut stopped) = (cx.cancelled(), shell.stopped.cancelled());
+    let mut done = pin!(runner.cx.blocking(move || supervise(job, &caller)));
+    let (mut gone, mut stopped) = (cx.cancelled(), runner.stopped.cancelled());
     let ended = poll_fn(|task| {
         if wanted.is_some() {
             let is_gone = Pin::new(&mut gone).poll(task).is_ready();

@@ -2,10 +2,10 @@
 
 use bespoke_plugin_api::{CallCx, Error, Result, ToolOutput};
 
-use crate::{Job, Shell};
+use crate::{Job, Runner};
 
 pub(crate) const IS_SUPPORTED: bool = false;
 
-pub(crate) async fn run(_shell: &Shell, _cx: &CallCx, _job: Job) -> Result<ToolOutput> {
+pub(crate) async fn run(_runner: &Runner, _cx: &CallCx, _job: Job) -> Result<ToolOutput> {
     Err(Error::unsupported("run_program"))
 }

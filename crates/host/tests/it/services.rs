@@ -94,12 +94,33 @@ async fn what_may_not_be_published_is_refused_whole() {
             help: bespoke config set plugins.plain.enabled false
         CONTRACT_MISMATCH publishes tool `fixed`, which plugin.toml declares
         CONTRACT_MISMATCH publishes tool `new` twice
-        CONTRACT_MISMATCH publishes tool `new`, but plugin.toml marks no tool as dynamic
-            help: add [[provides]] kind = "tool", dynamic = true to plugin.toml
+        CONTRACT_MISMATCH publishes tool `new`, but plugin.toml marks no tool of this name as dynamic
+            help: write [[provides]] kind = "tool", name = "new", dynamic = true into plugin.toml
     "#]]
     .assert_eq(&said);
     assert_eq!(host.registry().names(Kind::Tool), ["fixed", "one", "taken"], "the set before still stands");
     assert_eq!(call(&host, "taken").await.unwrap(), "plain");
+}
+
+#[tokio::test]
+async fn a_name_that_may_be_published_is_known_before_and_no_other_is() {
+    let (plug, cx) = open("shell");
+    let named = "[[provides]]\nkind = \"tool\"\nname = \"run\"\ndynamic = true\n";
+    let second = Plug::new("zsh").provides(says("run", "zsh"));
+    let host = started("", [plug.extra(named), second]).await;
+    let cx = take(&cx);
+    // Nobody else gets the name while it is not published, and who asks for it is told of the plugin.
+    assert_eq!(host.rows().iter().find(|row| row.id == "zsh").unwrap().state, bespoke_host::State::Failed);
+    assert_eq!(host.provider_of(Kind::Tool, "run").as_deref(), Some("shell"));
+    assert!(host.registry().names(Kind::Tool).is_empty());
+    assert_eq!(
+        told(&host.find::<dyn Tool>("run").unwrap_err()),
+        "NOT_READY shell: does not offer the tool `run`, as it is configured\n    help: bespoke plugin info shell\n"
+    );
+    let refused = cx.host().publish(vec![says("walk", "")]).unwrap_err();
+    assert!(refused.message().contains("no tool of this name"), "{refused}");
+    cx.host().publish(vec![says("run", "ran")]).unwrap();
+    assert_eq!(call(&host, "run").await.unwrap(), "ran");
 }
 
 #[tokio::test]

@@ -93,8 +93,8 @@ fn provides() {
         expect!["p.toml:10:1: provides[0].name: `a b` holds ' '; use a to z, 0 to 9, `_` and `-`, beginning with a letter"],
     );
     tail(
-        "[[provides]]\nkind = \"tool\"\nname = \"a\"\ndynamic = true\n",
-        expect!["p.toml:10:1: provides[0].name: a dynamic entry has no name; remove name, or remove dynamic = true"],
+        "[[provides]]\nkind = \"tool\"\nname = \"a\"\n[[provides]]\nkind = \"tool\"\nname = \"a\"\ndynamic = true\n",
+        expect!["p.toml:11:1: provides[1]: tool `a` stands here twice; remove one of them"],
     );
     tail(
         "[[provides]]\nkind = \"tool\"\ndynamic = false\n",

@@ -16,6 +16,11 @@ fn every_key_is_read() {
     assert_eq!(m.tiers, Tier::ALL);
     assert_eq!(m.kinds(), [Kind::Tool, Kind::Vad]);
     assert!(m.is_dynamic(Kind::Tool) && !m.is_dynamic(Kind::Vad));
+    assert!(m.may_publish(Kind::Tool, "any") && !m.may_publish(Kind::Vad, "any"));
+    let named = Manifest::parse("p.toml", &format!("{HEAD}[[provides]]\nkind = \"tool\"\nname = \"run\"\ndynamic = true\n"), None);
+    let named = named.unwrap();
+    assert!(named.may_publish(Kind::Tool, "run") && !named.may_publish(Kind::Tool, "walk"));
+    assert_eq!(named.check_provides(&[]), Ok(()), "register() does not contribute what is published");
     let requires: Vec<_> = m.requires.iter().map(|r| format!("{} {} {}", r.plugin, r.version, r.optional)).collect();
     assert_eq!(requires, ["clock ^0.1 false", "table * true"]);
     let http = m.permissions.http.iter().map(|access| match &access.hosts {

@@ -35,6 +35,7 @@ impl Conformance {
         }
         for tier in [Tier::Compiled, Tier::Loopback] {
             let running = self.start(tier, self.clock)?;
+            self.publishes_what_it_may(&running)?;
             streams_end(self, &running).map_err(|why| format!("in the tier {tier:?}: {why}"))?;
             health_is_cheap(&running)?;
             shutdown_is_idempotent(&running).map_err(|why| format!("in the tier {tier:?}: {why}"))?;
@@ -60,6 +61,18 @@ impl Conformance {
             registered.difference(&declared).collect::<Vec<_>>(),
             declared.difference(&registered).collect::<Vec<_>>()
         ))
+    }
+
+    fn publishes_what_it_may(&self, running: &Running) -> Result<(), String> {
+        let manifest = Manifest::read(self.descriptor.package().manifest)?;
+        for published in running.host.published() {
+            let (kind, name) = (published.kind().name(), published.name());
+            let of_it = |p: &&crate::manifest::Provides| p.dynamic && p.kind == kind && p.name.as_deref().is_none_or(|own| own == name);
+            if manifest.provides.iter().find(of_it).is_none() {
+                return Err(format!("publishes {kind} `{name}`, but plugin.toml marks no {kind} of this name as dynamic"));
+            }
+        }
+        Ok(())
     }
 
     fn refuses_unknown_keys(&self) -> Result<(), String> {
@@ -149,10 +162,10 @@ fn first_difference(compiled: &[u8], wired: &[u8]) -> String {
     }
 }
 
-fn find<'a, T: Contract + ?Sized>(running: &'a Running, name: Option<&str>) -> Result<&'a std::sync::Arc<T>, String> {
-    let all = &running.instance.contributions;
+fn find<T: Contract + ?Sized>(running: &Running, name: Option<&str>) -> Result<std::sync::Arc<T>, String> {
+    let all = running.contributions();
     let found = all.iter().filter(|c| name.is_none_or(|name| c.name() == name)).find_map(T::of);
-    found.map(|(_, object)| object).ok_or_else(|| format!("there is no {} {}", T::KIND, name.unwrap_or_default()))
+    found.map(|(_, object)| object.clone()).ok_or_else(|| format!("there is no {} {}", T::KIND, name.unwrap_or_default()))
 }
 
 /// Awaits a call and cancels it as soon as it waits for something; `None` when it does not end then.
@@ -206,7 +219,7 @@ fn shutdown_is_idempotent(running: &Running) -> Result<(), String> {
 fn streams_end(suite: &Conformance, running: &Running) -> Result<(), String> {
     let samples = &suite.audio[0];
     let frame = &samples.samples[..samples.samples.len().min(512)];
-    for contribution in &running.instance.contributions {
+    for contribution in &running.contributions() {
         let ended = match contribution {
             Contribution::Vad(_, vad) => {
                 let open = || vad.open(&VadOptions::new(samples.rate));

@@ -6,7 +6,7 @@ mod script;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use bespoke_plugin_api::{Audio, ChatRequest, Descriptor, Error, Instance, Message, Result};
+use bespoke_plugin_api::{Audio, ChatRequest, Contribution, Descriptor, Error, Instance, Message, Result};
 use bespoke_plugin_proxy::StartOptions;
 use serde_json::{Value, json};
 
@@ -49,6 +49,13 @@ pub(crate) struct Running {
     pub(crate) host: Arc<TestHost>,
     /// In the loopback only.
     pub(crate) probe: Option<Probe>,
+}
+
+impl Running {
+    /// What the plugin declares, and what it has published by now.
+    pub(crate) fn contributions(&self) -> Vec<Contribution> {
+        self.instance.contributions.iter().cloned().chain(self.host.published()).collect()
+    }
 }
 
 impl Conformance {

@@ -26,9 +26,9 @@ pub(crate) fn run(suite: &Conformance, running: &Running) -> Result<Vec<Value>, 
     let mut steps = Vec::new();
     let life = &running.instance.life;
     steps.push(json!({ "vitals": [life.health(), life.facts()] }));
-    for contribution in &running.instance.contributions {
+    for contribution in running.contributions() {
         let name = format!("{contribution:?}");
-        let calls = contribution_calls(suite, contribution);
+        let calls = contribution_calls(suite, &contribution);
         let recorded = block_on_for(LIMIT, calls).ok_or_else(|| format!("{name}: a call does not end"))?;
         steps.push(json!({ name: recorded }));
     }
@@ -44,6 +44,7 @@ pub(crate) fn run(suite: &Conformance, running: &Running) -> Result<Vec<Value>, 
     };
     steps.push(block_on_for(LIMIT, lives).ok_or("the life of the plugin does not end")?);
     steps.push(json!({ "vitals": [life.health(), life.facts()] }));
+    steps.push(json!({ "published": running.host.published().iter().map(|c| format!("{c:?}")).collect::<Vec<_>>() }));
     steps.push(json!({ "log": running.host.lines().len(), "emitted": running.host.emitted(), "health": running.host.reported_health() }));
     Ok(steps)
 }

@@ -1,7 +1,9 @@
 //! Attempts to reach what was not allowed, by the model and by servers that redirect: each is refused, with its reason, and no
 //! connection is made but to the server that was allowed.
 
+use bespoke_host::Config;
 use bespoke_http::testing::Names;
+use bespoke_plugin_api::{CallCx, Kind, ToolCall, serde_json::json};
 use expect_test::expect;
 
 use crate::kit::{get, host, redirecting, to};
@@ -124,39 +126,39 @@ async fn any_host_does_not_mean_any_address() {
     assert!(addresses.len() >= 40);
     expect![[r#"
         http://127.0.0.1/
-            plugin `fetch` may not send requests to 127.0.0.1: it is a loopback address | The user can allow it: bespoke config set plugins.fetch.allow_private '["127.0.0.1"]'
+            plugin `fetch` may not send requests to 127.0.0.1: it is a loopback address | The user can allow it: add "127.0.0.1" to plugins.fetch.allow_private
         http://127.1/
-            plugin `fetch` may not send requests to 127.0.0.1: it is a loopback address | The user can allow it: bespoke config set plugins.fetch.allow_private '["127.0.0.1"]'
+            plugin `fetch` may not send requests to 127.0.0.1: it is a loopback address | The user can allow it: add "127.0.0.1" to plugins.fetch.allow_private
         http://127.000.000.001/
-            plugin `fetch` may not send requests to 127.0.0.1: it is a loopback address | The user can allow it: bespoke config set plugins.fetch.allow_private '["127.0.0.1"]'
+            plugin `fetch` may not send requests to 127.0.0.1: it is a loopback address | The user can allow it: add "127.0.0.1" to plugins.fetch.allow_private
         http://0x7f.1/
-            plugin `fetch` may not send requests to 127.0.0.1: it is a loopback address | The user can allow it: bespoke config set plugins.fetch.allow_private '["127.0.0.1"]'
+            plugin `fetch` may not send requests to 127.0.0.1: it is a loopback address | The user can allow it: add "127.0.0.1" to plugins.fetch.allow_private
         http://0x7f000001/
-            plugin `fetch` may not send requests to 127.0.0.1: it is a loopback address | The user can allow it: bespoke config set plugins.fetch.allow_private '["127.0.0.1"]'
+            plugin `fetch` may not send requests to 127.0.0.1: it is a loopback address | The user can allow it: add "127.0.0.1" to plugins.fetch.allow_private
         http://2130706433/
-            plugin `fetch` may not send requests to 127.0.0.1: it is a loopback address | The user can allow it: bespoke config set plugins.fetch.allow_private '["127.0.0.1"]'
+            plugin `fetch` may not send requests to 127.0.0.1: it is a loopback address | The user can allow it: add "127.0.0.1" to plugins.fetch.allow_private
         http://017700000001/
-            plugin `fetch` may not send requests to 127.0.0.1: it is a loopback address | The user can allow it: bespoke config set plugins.fetch.allow_private '["127.0.0.1"]'
+            plugin `fetch` may not send requests to 127.0.0.1: it is a loopback address | The user can allow it: add "127.0.0.1" to plugins.fetch.allow_private
         http://0177.0.0.1/
-            plugin `fetch` may not send requests to 127.0.0.1: it is a loopback address | The user can allow it: bespoke config set plugins.fetch.allow_private '["127.0.0.1"]'
+            plugin `fetch` may not send requests to 127.0.0.1: it is a loopback address | The user can allow it: add "127.0.0.1" to plugins.fetch.allow_private
         http://127.0.0.1./
-            plugin `fetch` may not send requests to 127.0.0.1: it is a loopback address | The user can allow it: bespoke config set plugins.fetch.allow_private '["127.0.0.1"]'
+            plugin `fetch` may not send requests to 127.0.0.1: it is a loopback address | The user can allow it: add "127.0.0.1" to plugins.fetch.allow_private
         http://①②⑦.⓪.⓪.①/
-            plugin `fetch` may not send requests to 127.0.0.1: it is a loopback address | The user can allow it: bespoke config set plugins.fetch.allow_private '["127.0.0.1"]'
+            plugin `fetch` may not send requests to 127.0.0.1: it is a loopback address | The user can allow it: add "127.0.0.1" to plugins.fetch.allow_private
         http://[::1]/
-            plugin `fetch` may not send requests to [::1]: it is a loopback address | The user can allow it: bespoke config set plugins.fetch.allow_private '["[::1]"]'
+            plugin `fetch` may not send requests to [::1]: it is a loopback address | The user can allow it: add "[::1]" to plugins.fetch.allow_private
         http://[0:0:0:0:0:0:0:1]/
-            plugin `fetch` may not send requests to [::1]: it is a loopback address | The user can allow it: bespoke config set plugins.fetch.allow_private '["[::1]"]'
+            plugin `fetch` may not send requests to [::1]: it is a loopback address | The user can allow it: add "[::1]" to plugins.fetch.allow_private
         http://[::ffff:127.0.0.1]/
-            plugin `fetch` may not send requests to 127.0.0.1: it is a loopback address | The user can allow it: bespoke config set plugins.fetch.allow_private '["127.0.0.1"]'
+            plugin `fetch` may not send requests to 127.0.0.1: it is a loopback address | The user can allow it: add "127.0.0.1" to plugins.fetch.allow_private
         http://[::ffff:7f00:1]/
-            plugin `fetch` may not send requests to 127.0.0.1: it is a loopback address | The user can allow it: bespoke config set plugins.fetch.allow_private '["127.0.0.1"]'
+            plugin `fetch` may not send requests to 127.0.0.1: it is a loopback address | The user can allow it: add "127.0.0.1" to plugins.fetch.allow_private
         http://[::127.0.0.1]/
-            plugin `fetch` may not send requests to [::7f00:1]: it is a loopback address | The user can allow it: bespoke config set plugins.fetch.allow_private '["[::7f00:1]"]'
+            plugin `fetch` may not send requests to [::7f00:1]: it is a loopback address | The user can allow it: add "[::7f00:1]" to plugins.fetch.allow_private
         http://[64:ff9b::7f00:1]/
-            plugin `fetch` may not send requests to [64:ff9b::7f00:1]: it is a loopback address | The user can allow it: bespoke config set plugins.fetch.allow_private '["[64:ff9b::7f00:1]"]'
+            plugin `fetch` may not send requests to [64:ff9b::7f00:1]: it is a loopback address | The user can allow it: add "[64:ff9b::7f00:1]" to plugins.fetch.allow_private
         http://[2002:7f00:1::]/
-            plugin `fetch` may not send requests to [2002:7f00:1::]: it is a loopback address | The user can allow it: bespoke config set plugins.fetch.allow_private '["[2002:7f00:1::]"]'
+            plugin `fetch` may not send requests to [2002:7f00:1::]: it is a loopback address | The user can allow it: add "[2002:7f00:1::]" to plugins.fetch.allow_private
         http://0.0.0.0/
             plugin `fetch` may not send requests to 0.0.0.0: it is an unspecified address
         http://0/
@@ -164,45 +166,45 @@ async fn any_host_does_not_mean_any_address() {
         http://[::]/
             plugin `fetch` may not send requests to [::]: it is an unspecified address
         http://localhost/
-            plugin `fetch` may not send requests to localhost: it leads to 127.0.0.1, a loopback address | The user can allow it: bespoke config set plugins.fetch.allow_private '["localhost"]'
+            plugin `fetch` may not send requests to localhost: it leads to 127.0.0.1, a loopback address | The user can allow it: add "localhost" to plugins.fetch.allow_private
         http://localhost./
-            plugin `fetch` may not send requests to localhost: it leads to 127.0.0.1, a loopback address | The user can allow it: bespoke config set plugins.fetch.allow_private '["localhost"]'
+            plugin `fetch` may not send requests to localhost: it leads to 127.0.0.1, a loopback address | The user can allow it: add "localhost" to plugins.fetch.allow_private
         http://LOCALHOST/
-            plugin `fetch` may not send requests to localhost: it leads to 127.0.0.1, a loopback address | The user can allow it: bespoke config set plugins.fetch.allow_private '["localhost"]'
+            plugin `fetch` may not send requests to localhost: it leads to 127.0.0.1, a loopback address | The user can allow it: add "localhost" to plugins.fetch.allow_private
         http://%6cocalhost/
-            plugin `fetch` may not send requests to localhost: it leads to 127.0.0.1, a loopback address | The user can allow it: bespoke config set plugins.fetch.allow_private '["localhost"]'
+            plugin `fetch` may not send requests to localhost: it leads to 127.0.0.1, a loopback address | The user can allow it: add "localhost" to plugins.fetch.allow_private
         http://ⓛocalhost/
-            plugin `fetch` may not send requests to localhost: it leads to 127.0.0.1, a loopback address | The user can allow it: bespoke config set plugins.fetch.allow_private '["localhost"]'
+            plugin `fetch` may not send requests to localhost: it leads to 127.0.0.1, a loopback address | The user can allow it: add "localhost" to plugins.fetch.allow_private
         http://10.0.0.1/
-            plugin `fetch` may not send requests to 10.0.0.1: it is a private address | The user can allow it: bespoke config set plugins.fetch.allow_private '["10.0.0.1"]'
+            plugin `fetch` may not send requests to 10.0.0.1: it is a private address | The user can allow it: add "10.0.0.1" to plugins.fetch.allow_private
         http://172.16.0.1/
-            plugin `fetch` may not send requests to 172.16.0.1: it is a private address | The user can allow it: bespoke config set plugins.fetch.allow_private '["172.16.0.1"]'
+            plugin `fetch` may not send requests to 172.16.0.1: it is a private address | The user can allow it: add "172.16.0.1" to plugins.fetch.allow_private
         http://172.31.255.254/
-            plugin `fetch` may not send requests to 172.31.255.254: it is a private address | The user can allow it: bespoke config set plugins.fetch.allow_private '["172.31.255.254"]'
+            plugin `fetch` may not send requests to 172.31.255.254: it is a private address | The user can allow it: add "172.31.255.254" to plugins.fetch.allow_private
         http://192.168.0.1/
-            plugin `fetch` may not send requests to 192.168.0.1: it is a private address | The user can allow it: bespoke config set plugins.fetch.allow_private '["192.168.0.1"]'
+            plugin `fetch` may not send requests to 192.168.0.1: it is a private address | The user can allow it: add "192.168.0.1" to plugins.fetch.allow_private
         http://192.168.257/
-            plugin `fetch` may not send requests to 192.168.1.1: it is a private address | The user can allow it: bespoke config set plugins.fetch.allow_private '["192.168.1.1"]'
+            plugin `fetch` may not send requests to 192.168.1.1: it is a private address | The user can allow it: add "192.168.1.1" to plugins.fetch.allow_private
         http://[fc00::1]/
-            plugin `fetch` may not send requests to [fc00::1]: it is a private address | The user can allow it: bespoke config set plugins.fetch.allow_private '["[fc00::1]"]'
+            plugin `fetch` may not send requests to [fc00::1]: it is a private address | The user can allow it: add "[fc00::1]" to plugins.fetch.allow_private
         http://[fe80::1]/
-            plugin `fetch` may not send requests to [fe80::1]: it is a link-local address | The user can allow it: bespoke config set plugins.fetch.allow_private '["[fe80::1]"]'
+            plugin `fetch` may not send requests to [fe80::1]: it is a link-local address | The user can allow it: add "[fe80::1]" to plugins.fetch.allow_private
         http://169.254.0.1/
-            plugin `fetch` may not send requests to 169.254.0.1: it is a link-local address | The user can allow it: bespoke config set plugins.fetch.allow_private '["169.254.0.1"]'
+            plugin `fetch` may not send requests to 169.254.0.1: it is a link-local address | The user can allow it: add "169.254.0.1" to plugins.fetch.allow_private
         http://169.254.169.254/latest/meta-data/
-            plugin `fetch` may not send requests to 169.254.169.254: it is where a cloud machine gets its credentials | The user can allow it: bespoke config set plugins.fetch.allow_private '["169.254.169.254"]'
+            plugin `fetch` may not send requests to 169.254.169.254: it is where a cloud machine gets its credentials
         http://2852039166/
-            plugin `fetch` may not send requests to 169.254.169.254: it is where a cloud machine gets its credentials | The user can allow it: bespoke config set plugins.fetch.allow_private '["169.254.169.254"]'
+            plugin `fetch` may not send requests to 169.254.169.254: it is where a cloud machine gets its credentials
         http://0xa9fea9fe/
-            plugin `fetch` may not send requests to 169.254.169.254: it is where a cloud machine gets its credentials | The user can allow it: bespoke config set plugins.fetch.allow_private '["169.254.169.254"]'
+            plugin `fetch` may not send requests to 169.254.169.254: it is where a cloud machine gets its credentials
         http://[::ffff:a9fe:a9fe]/
-            plugin `fetch` may not send requests to 169.254.169.254: it is where a cloud machine gets its credentials | The user can allow it: bespoke config set plugins.fetch.allow_private '["169.254.169.254"]'
+            plugin `fetch` may not send requests to 169.254.169.254: it is where a cloud machine gets its credentials
         http://[fd00:ec2::254]/
-            plugin `fetch` may not send requests to [fd00:ec2::254]: it is where a cloud machine gets its credentials | The user can allow it: bespoke config set plugins.fetch.allow_private '["[fd00:ec2::254]"]'
+            plugin `fetch` may not send requests to [fd00:ec2::254]: it is where a cloud machine gets its credentials
         http://metadata.google.internal/computeMetadata/v1/
-            plugin `fetch` may not send requests to metadata.google.internal: it leads to 169.254.169.254, where a cloud machine gets its credentials | The user can allow it: bespoke config set plugins.fetch.allow_private '["169.254.169.254"]'
+            plugin `fetch` may not send requests to metadata.google.internal: it leads to 169.254.169.254, where a cloud machine gets its credentials
         http://100.64.0.1/
-            plugin `fetch` may not send requests to 100.64.0.1: it is a shared address of a carrier's network | The user can allow it: bespoke config set plugins.fetch.allow_private '["100.64.0.1"]'
+            plugin `fetch` may not send requests to 100.64.0.1: it is a shared address of a carrier's network | The user can allow it: add "100.64.0.1" to plugins.fetch.allow_private
         http://224.0.0.1/
             plugin `fetch` may not send requests to 224.0.0.1: it is a multicast address
         http://255.255.255.255/
@@ -210,43 +212,43 @@ async fn any_host_does_not_mean_any_address() {
         http://[ff02::1]/
             plugin `fetch` may not send requests to [ff02::1]: it is a multicast address
         http://[2001::1]/
-            plugin `fetch` may not send requests to [2001::1]: it is a tunnelled address | The user can allow it: bespoke config set plugins.fetch.allow_private '["[2001::1]"]'
+            plugin `fetch` may not send requests to [2001::1]: it is a tunnelled address | The user can allow it: add "[2001::1]" to plugins.fetch.allow_private
         http://198.18.0.1/
-            plugin `fetch` may not send requests to 198.18.0.1: it is an address for benchmarks | The user can allow it: bespoke config set plugins.fetch.allow_private '["198.18.0.1"]'
+            plugin `fetch` may not send requests to 198.18.0.1: it is an address for benchmarks | The user can allow it: add "198.18.0.1" to plugins.fetch.allow_private
         http://203.0.113.1/
-            plugin `fetch` may not send requests to 203.0.113.1: it is an address for documentation | The user can allow it: bespoke config set plugins.fetch.allow_private '["203.0.113.1"]'
+            plugin `fetch` may not send requests to 203.0.113.1: it is an address for documentation | The user can allow it: add "203.0.113.1" to plugins.fetch.allow_private
         http://loop.wild.test/
-            plugin `fetch` may not send requests to loop.wild.test: it leads to 127.0.0.1, a loopback address | The user can allow it: bespoke config set plugins.fetch.allow_private '["loop.wild.test"]'
+            plugin `fetch` may not send requests to loop.wild.test: it leads to 127.0.0.1, a loopback address | The user can allow it: add "loop.wild.test" to plugins.fetch.allow_private
         http://loop.wild.test:8080/
-            plugin `fetch` may not send requests to loop.wild.test:8080: it leads to 127.0.0.1, a loopback address | The user can allow it: bespoke config set plugins.fetch.allow_private '["loop.wild.test:8080"]'
+            plugin `fetch` may not send requests to loop.wild.test:8080: it leads to 127.0.0.1, a loopback address | The user can allow it: add "loop.wild.test:8080" to plugins.fetch.allow_private
         http://loop6.wild.test/
-            plugin `fetch` may not send requests to loop6.wild.test: it leads to ::1, a loopback address | The user can allow it: bespoke config set plugins.fetch.allow_private '["loop6.wild.test"]'
+            plugin `fetch` may not send requests to loop6.wild.test: it leads to ::1, a loopback address | The user can allow it: add "loop6.wild.test" to plugins.fetch.allow_private
         http://mapped.wild.test/
-            plugin `fetch` may not send requests to mapped.wild.test: it leads to 127.0.0.1, a loopback address | The user can allow it: bespoke config set plugins.fetch.allow_private '["mapped.wild.test"]'
+            plugin `fetch` may not send requests to mapped.wild.test: it leads to 127.0.0.1, a loopback address | The user can allow it: add "mapped.wild.test" to plugins.fetch.allow_private
         http://ten.wild.test/
-            plugin `fetch` may not send requests to ten.wild.test: it leads to 10.0.0.7, a private address | The user can allow it: bespoke config set plugins.fetch.allow_private '["ten.wild.test"]'
+            plugin `fetch` may not send requests to ten.wild.test: it leads to 10.0.0.7, a private address | The user can allow it: add "ten.wild.test" to plugins.fetch.allow_private
         http://home.wild.test/
-            plugin `fetch` may not send requests to home.wild.test: it leads to 192.168.1.1, a private address | The user can allow it: bespoke config set plugins.fetch.allow_private '["home.wild.test"]'
+            plugin `fetch` may not send requests to home.wild.test: it leads to 192.168.1.1, a private address | The user can allow it: add "home.wild.test" to plugins.fetch.allow_private
         http://carrier.wild.test/
-            plugin `fetch` may not send requests to carrier.wild.test: it leads to 100.64.0.1, a shared address of a carrier's network | The user can allow it: bespoke config set plugins.fetch.allow_private '["carrier.wild.test"]'
+            plugin `fetch` may not send requests to carrier.wild.test: it leads to 100.64.0.1, a shared address of a carrier's network | The user can allow it: add "carrier.wild.test" to plugins.fetch.allow_private
         http://link.wild.test/
-            plugin `fetch` may not send requests to link.wild.test: it leads to 169.254.1.1, a link-local address | The user can allow it: bespoke config set plugins.fetch.allow_private '["169.254.1.1"]'
+            plugin `fetch` may not send requests to link.wild.test: it leads to 169.254.1.1, a link-local address | The user can allow it: add "169.254.1.1" to plugins.fetch.allow_private
         http://ula.wild.test/
-            plugin `fetch` may not send requests to ula.wild.test: it leads to fd12::1, a private address | The user can allow it: bespoke config set plugins.fetch.allow_private '["ula.wild.test"]'
+            plugin `fetch` may not send requests to ula.wild.test: it leads to fd12::1, a private address | The user can allow it: add "ula.wild.test" to plugins.fetch.allow_private
         http://nat64.wild.test/
-            plugin `fetch` may not send requests to nat64.wild.test: it leads to 64:ff9b::7f00:1, a loopback address | The user can allow it: bespoke config set plugins.fetch.allow_private '["nat64.wild.test"]'
+            plugin `fetch` may not send requests to nat64.wild.test: it leads to 64:ff9b::7f00:1, a loopback address | The user can allow it: add "nat64.wild.test" to plugins.fetch.allow_private
         http://sixtofour.wild.test/
-            plugin `fetch` may not send requests to sixtofour.wild.test: it leads to 2002:7f00:1::, a loopback address | The user can allow it: bespoke config set plugins.fetch.allow_private '["sixtofour.wild.test"]'
+            plugin `fetch` may not send requests to sixtofour.wild.test: it leads to 2002:7f00:1::, a loopback address | The user can allow it: add "sixtofour.wild.test" to plugins.fetch.allow_private
         http://zero.wild.test/
             plugin `fetch` may not send requests to zero.wild.test: it leads to 0.0.0.0, an unspecified address
         http://many.wild.test/
             plugin `fetch` may not send requests to many.wild.test: it leads to 224.0.0.1, a multicast address
         http://cloud.wild.test/
-            plugin `fetch` may not send requests to cloud.wild.test: it leads to 169.254.169.254, where a cloud machine gets its credentials | The user can allow it: bespoke config set plugins.fetch.allow_private '["169.254.169.254"]'
+            plugin `fetch` may not send requests to cloud.wild.test: it leads to 169.254.169.254, where a cloud machine gets its credentials
         http://cloud6.wild.test/
-            plugin `fetch` may not send requests to cloud6.wild.test: it leads to fd00:ec2::254, where a cloud machine gets its credentials | The user can allow it: bespoke config set plugins.fetch.allow_private '["[fd00:ec2::254]"]'
+            plugin `fetch` may not send requests to cloud6.wild.test: it leads to fd00:ec2::254, where a cloud machine gets its credentials
         http://mixed.wild.test/
-            plugin `fetch` may not send requests to mixed.wild.test: it leads to 127.0.0.1, a loopback address | The user can allow it: bespoke config set plugins.fetch.allow_private '["mixed.wild.test"]'
+            plugin `fetch` may not send requests to mixed.wild.test: it leads to 127.0.0.1, a loopback address | The user can allow it: add "mixed.wild.test" to plugins.fetch.allow_private
     "#]].assert_eq(&refused);
     assert!(names.connected().iter().all(|to| to.to_string() == PUBLIC), "{:?}", names.connected());
 }
@@ -339,35 +341,35 @@ async fn hosts_that_are_not_listed() {
     assert!(attempts.len() >= 40);
     expect![[r#"
         http://evil.test/
-            plugin `fetch` may not send requests to evil.test: plugins.fetch.allow and plugins.fetch.allow_private do not list it | The user can allow it: bespoke config set plugins.fetch.allow '["good.test","*.wild.test","evil.test"]'
+            plugin `fetch` may not send requests to evil.test: plugins.fetch.allow and plugins.fetch.allow_private do not list it | The user can allow it: add "evil.test" to plugins.fetch.allow
         http://good.test.evil.test/
-            plugin `fetch` may not send requests to good.test.evil.test: plugins.fetch.allow and plugins.fetch.allow_private do not list it | The user can allow it: bespoke config set plugins.fetch.allow '["good.test","*.wild.test","good.test.evil.test"]'
+            plugin `fetch` may not send requests to good.test.evil.test: plugins.fetch.allow and plugins.fetch.allow_private do not list it | The user can allow it: add "good.test.evil.test" to plugins.fetch.allow
         http://evilgood.test/
-            plugin `fetch` may not send requests to evilgood.test: plugins.fetch.allow and plugins.fetch.allow_private do not list it | The user can allow it: bespoke config set plugins.fetch.allow '["good.test","*.wild.test","evilgood.test"]'
+            plugin `fetch` may not send requests to evilgood.test: plugins.fetch.allow and plugins.fetch.allow_private do not list it | The user can allow it: add "evilgood.test" to plugins.fetch.allow
         http://wild.test/
-            plugin `fetch` may not send requests to wild.test: plugins.fetch.allow and plugins.fetch.allow_private do not list it | The user can allow it: bespoke config set plugins.fetch.allow '["good.test","*.wild.test","wild.test"]'
+            plugin `fetch` may not send requests to wild.test: plugins.fetch.allow and plugins.fetch.allow_private do not list it | The user can allow it: add "wild.test" to plugins.fetch.allow
         http://evilwild.test/
-            plugin `fetch` may not send requests to evilwild.test: plugins.fetch.allow and plugins.fetch.allow_private do not list it | The user can allow it: bespoke config set plugins.fetch.allow '["good.test","*.wild.test","evilwild.test"]'
+            plugin `fetch` may not send requests to evilwild.test: plugins.fetch.allow and plugins.fetch.allow_private do not list it | The user can allow it: add "evilwild.test" to plugins.fetch.allow
         http://sub.wild.test.evil.test/
-            plugin `fetch` may not send requests to sub.wild.test.evil.test: plugins.fetch.allow and plugins.fetch.allow_private do not list it | The user can allow it: bespoke config set plugins.fetch.allow '["good.test","*.wild.test","sub.wild.test.evil.test"]'
+            plugin `fetch` may not send requests to sub.wild.test.evil.test: plugins.fetch.allow and plugins.fetch.allow_private do not list it | The user can allow it: add "sub.wild.test.evil.test" to plugins.fetch.allow
         http://*.wild.test/
             *.wild.test could not be reached: its name is not known: no such name in this test
         http://.wild.test/
-            plugin `fetch` may not send requests to .wild.test: plugins.fetch.allow and plugins.fetch.allow_private do not list it | The user can allow it: bespoke config set plugins.fetch.allow '["good.test","*.wild.test",".wild.test"]'
+            plugin `fetch` may not send requests to .wild.test: plugins.fetch.allow and plugins.fetch.allow_private do not list it | The user can allow it: add ".wild.test" to plugins.fetch.allow
         http://good.test:8080/
-            plugin `fetch` may not send requests to good.test:8080: plugins.fetch.allow and plugins.fetch.allow_private do not list it for port 8080 | The user can allow it: bespoke config set plugins.fetch.allow '["good.test","*.wild.test","good.test:8080"]'
+            plugin `fetch` may not send requests to good.test:8080: plugins.fetch.allow and plugins.fetch.allow_private do not list it for port 8080 | The user can allow it: add "good.test:8080" to plugins.fetch.allow
         http://good.test:0/
             the URL of the request names port 0, which no server has
         http://good.test:99999/
             the URL is no URL: invalid port number.
         http://93.184.216.34/
-            plugin `fetch` may not send requests to 93.184.216.34: plugins.fetch.allow and plugins.fetch.allow_private do not list it | The user can allow it: bespoke config set plugins.fetch.allow '["good.test","*.wild.test","93.184.216.34"]'
+            plugin `fetch` may not send requests to 93.184.216.34: plugins.fetch.allow and plugins.fetch.allow_private do not list it | The user can allow it: add "93.184.216.34" to plugins.fetch.allow
         http://gооd.test/
-            plugin `fetch` may not send requests to xn--gd-fmca.test: plugins.fetch.allow and plugins.fetch.allow_private do not list it | The user can allow it: bespoke config set plugins.fetch.allow '["good.test","*.wild.test","xn--gd-fmca.test"]'
+            plugin `fetch` may not send requests to xn--gd-fmca.test: plugins.fetch.allow and plugins.fetch.allow_private do not list it | The user can allow it: add "xn--gd-fmca.test" to plugins.fetch.allow
         http://gööd.test/
-            plugin `fetch` may not send requests to xn--gd-fkaa.test: plugins.fetch.allow and plugins.fetch.allow_private do not list it | The user can allow it: bespoke config set plugins.fetch.allow '["good.test","*.wild.test","xn--gd-fkaa.test"]'
+            plugin `fetch` may not send requests to xn--gd-fkaa.test: plugins.fetch.allow and plugins.fetch.allow_private do not list it | The user can allow it: add "xn--gd-fkaa.test" to plugins.fetch.allow
         http://good。test。evil。test/
-            plugin `fetch` may not send requests to good.test.evil.test: plugins.fetch.allow and plugins.fetch.allow_private do not list it | The user can allow it: bespoke config set plugins.fetch.allow '["good.test","*.wild.test","good.test.evil.test"]'
+            plugin `fetch` may not send requests to good.test.evil.test: plugins.fetch.allow and plugins.fetch.allow_private do not list it | The user can allow it: add "good.test.evil.test" to plugins.fetch.allow
         http://good.test@evil.test/
             the URL holds a user name, which is not sent.
         http://good.test:80@evil.test/
@@ -381,9 +383,9 @@ async fn hosts_that_are_not_listed() {
         http:good.test@evil.test
             the URL holds a user name, which is not sent.
         http:/evil.test/
-            plugin `fetch` may not send requests to evil.test: plugins.fetch.allow and plugins.fetch.allow_private do not list it | The user can allow it: bespoke config set plugins.fetch.allow '["good.test","*.wild.test","evil.test"]'
+            plugin `fetch` may not send requests to evil.test: plugins.fetch.allow and plugins.fetch.allow_private do not list it | The user can allow it: add "evil.test" to plugins.fetch.allow
         http:///evil.test/
-            plugin `fetch` may not send requests to evil.test: plugins.fetch.allow and plugins.fetch.allow_private do not list it | The user can allow it: bespoke config set plugins.fetch.allow '["good.test","*.wild.test","evil.test"]'
+            plugin `fetch` may not send requests to evil.test: plugins.fetch.allow and plugins.fetch.allow_private do not list it | The user can allow it: add "evil.test" to plugins.fetch.allow
         http://good.test\\@evil.test/
             the URL holds a backslash, which some read as a slash; write %5C.
         http:\\\\evil.test\\
@@ -391,13 +393,13 @@ async fn hosts_that_are_not_listed() {
         http://evil.test\\.good.test/
             the URL holds a backslash, which some read as a slash; write %5C.
         http://evil.test#@good.test/
-            plugin `fetch` may not send requests to evil.test: plugins.fetch.allow and plugins.fetch.allow_private do not list it | The user can allow it: bespoke config set plugins.fetch.allow '["good.test","*.wild.test","evil.test"]'
+            plugin `fetch` may not send requests to evil.test: plugins.fetch.allow and plugins.fetch.allow_private do not list it | The user can allow it: add "evil.test" to plugins.fetch.allow
         http://evil.test?@good.test/
-            plugin `fetch` may not send requests to evil.test: plugins.fetch.allow and plugins.fetch.allow_private do not list it | The user can allow it: bespoke config set plugins.fetch.allow '["good.test","*.wild.test","evil.test"]'
+            plugin `fetch` may not send requests to evil.test: plugins.fetch.allow and plugins.fetch.allow_private do not list it | The user can allow it: add "evil.test" to plugins.fetch.allow
         http://evil.test#.good.test
-            plugin `fetch` may not send requests to evil.test: plugins.fetch.allow and plugins.fetch.allow_private do not list it | The user can allow it: bespoke config set plugins.fetch.allow '["good.test","*.wild.test","evil.test"]'
+            plugin `fetch` may not send requests to evil.test: plugins.fetch.allow and plugins.fetch.allow_private do not list it | The user can allow it: add "evil.test" to plugins.fetch.allow
         http://evil.test/http://good.test/
-            plugin `fetch` may not send requests to evil.test: plugins.fetch.allow and plugins.fetch.allow_private do not list it | The user can allow it: bespoke config set plugins.fetch.allow '["good.test","*.wild.test","evil.test"]'
+            plugin `fetch` may not send requests to evil.test: plugins.fetch.allow and plugins.fetch.allow_private do not list it | The user can allow it: add "evil.test" to plugins.fetch.allow
         http://good.test\r\nHost: evil.test/
             the URL holds a space or a control character; percent-encode it.
         http://good.test/\nx
@@ -546,7 +548,7 @@ async fn redirects_to_what_is_not_allowed() {
         http://[::1]/
             http://good.test/… redirects to http://[::1]/: plugin `fetch` may not send requests to [::1]: plugins.fetch.allow and plugins.fetch.allow_private do not list it
         http://169.254.169.254/
-            http://good.test/… redirects to http://169.254.169.254/: plugin `fetch` may not send requests to 169.254.169.254: plugins.fetch.allow and plugins.fetch.allow_private do not list it
+            http://good.test/… redirects to http://169.254.169.254/: plugin `fetch` may not send requests to 169.254.169.254: it is where a cloud machine gets its credentials
         http://metadata.google.internal/
             http://good.test/… redirects to http://metadata.google.internal/: plugin `fetch` may not send requests to metadata.google.internal: plugins.fetch.allow and plugins.fetch.allow_private do not list it
         http://mixed.wild.test/
@@ -605,17 +607,30 @@ async fn what_is_allowed_is_fetched() {
     assert_eq!(server.accepted(), allowed.len() + 8);
 }
 
-/// Nothing is allowed before the user said so, and the answer says how.
+/// Nothing is allowed before the user said so: until then no model is offered the tool, and from then on it is, at once.
 #[tokio::test]
-async fn nothing_is_allowed_at_first() {
+async fn the_tool_comes_and_goes_with_the_lists() {
     let server = redirecting().await;
     let names = names(server.address());
     let host = host("", &names).await;
-    expect![[
-        r#"Not fetched: no host may be asked yet. The user can allow this one: bespoke config set plugins.fetch.allow '["good.test"]'"#
-    ]]
-    .assert_eq(&get(&host, "http://good.test/").await);
-    assert!(names.looked_up().is_empty());
+    let offered = || host.registry().names(Kind::Tool);
+    let row = host.rows().into_iter().find(|row| row.id == "fetch").unwrap();
+    assert!(
+        offered().is_empty() && row.reason.as_deref().is_some_and(|why| why.contains("bespoke config set plugins.fetch.allow")),
+        "{row:?}"
+    );
+    let table = |keys: &str| Config::parse("bespoke.toml", &format!("[plugins.fetch]\n{keys}\n")).unwrap();
+    for (keys, name) in
+        [("allow = [\"good.test\"]", Some("fetch")), ("max_chars = 500", None), ("allow_private = [\"good.test\"]", Some("fetch"))]
+    {
+        let told = host.reload(table(keys)).await;
+        assert_eq!(offered().first().map(String::as_str), name, "{keys}: {told:?}");
+    }
+    host.reload(table("allow = [\"good.test\"]")).await;
+    assert!(get(&host, "http://good.test/").await.contains("reached\n"));
+    host.reload(table("")).await;
+    assert!(host.call_tool(&CallCx::new(), ToolCall::new("1", "fetch", json!({ "url": "http://good.test/" }))).await.is_err());
+    assert_eq!(server.accepted(), 1);
 }
 
 /// One line for one attempt.

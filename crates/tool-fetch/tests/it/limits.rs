@@ -11,7 +11,7 @@ use std::{
 };
 
 use bespoke_plugin_api::{
-    BoxFuture, CallCx, CancelToken, Code, Contract, HttpReply, Instance, Result, Tool, ToolOutput, ToolRequest,
+    BoxFuture, CallCx, CancelToken, Code, Contract, HttpReply, Result, Tool, ToolOutput, ToolRequest,
     bytes::Bytes,
     feed,
     futures_core::Stream,
@@ -22,16 +22,16 @@ use bespoke_tool_fetch::BESPOKE_PLUGIN;
 
 use crate::kit::LONG;
 
-fn start(config: Value) -> (Arc<TestHost>, Instance) {
+fn start(config: Value) -> Arc<TestHost> {
     let host = TestHost::with_clock(Clock::Manual);
     let mut table = json!({ "allow": ["a.test"] });
     table.as_object_mut().unwrap().extend(config.as_object().unwrap().clone());
-    let instance = block_on(BESPOKE_PLUGIN.start(host.context("fetch"), table)).unwrap();
-    (host, instance)
+    block_on(BESPOKE_PLUGIN.start(host.context("fetch"), table)).unwrap();
+    host
 }
 
-fn tool(instance: &Instance) -> &Arc<dyn Tool> {
-    <dyn Tool>::of(&instance.contributions[0]).unwrap().1
+fn tool(host: &TestHost) -> Arc<dyn Tool> {
+    <dyn Tool>::of(&host.published()[0]).unwrap().1.clone()
 }
 
 fn request() -> ToolRequest {
@@ -58,10 +58,11 @@ fn is_late(output: Result<ToolOutput>) {
 
 #[test]
 fn silence_ends_when_the_time_is_over() {
-    let (host, instance) = start(json!({}));
+    let host = start(json!({}));
     host.on_http_later(|_| Box::pin(std::future::pending()));
     let cx = CallCx::new();
-    let mut call: BoxFuture<'_, _> = Box::pin(tool(&instance).call(&cx, request()));
+    let tool = tool(&host);
+    let mut call: BoxFuture<'_, _> = Box::pin(tool.call(&cx, request()));
     assert!(poll(&mut call).is_none());
     host.advance(Duration::from_millis(14_999));
     assert!(poll(&mut call).is_none());
@@ -72,12 +73,13 @@ fn silence_ends_when_the_time_is_over() {
 /// Each byte comes in time; all of them do not. The transfer ends with the call.
 #[test]
 fn a_slow_drip_ends_when_the_time_is_over() {
-    let (host, instance) = start(json!({}));
+    let host = start(json!({}));
     let (sender, body) = feed(usize::MAX);
     let body = std::sync::Mutex::new(Some(body));
     host.on_http_later(move |_| Box::pin(std::future::ready(text(body.lock().unwrap().take().unwrap()))));
     let cx = CallCx::new();
-    let mut call: BoxFuture<'_, _> = Box::pin(tool(&instance).call(&cx, request()));
+    let tool = tool(&host);
+    let mut call: BoxFuture<'_, _> = Box::pin(tool.call(&cx, request()));
     for _ in 0..14 {
         sender.send(Ok(Bytes::from_static(b"x"))).unwrap();
         assert!(poll(&mut call).is_none());
@@ -100,11 +102,11 @@ fn an_endless_body_is_cut_off() {
             Poll::Ready(Some(Ok(Bytes::from(vec![b'x'; 64 << 10]))))
         }
     }
-    let (host, instance) = start(json!({}));
+    let host = start(json!({}));
     let made = Arc::new(AtomicU64::new(0));
     let count = made.clone();
     host.on_http_later(move |_| Box::pin(std::future::ready(text(Endless(count.clone())))));
-    let output = block_on_for(LONG, tool(&instance).call(&CallCx::new(), request())).unwrap().unwrap();
+    let output = block_on_for(LONG, tool(&host).call(&CallCx::new(), request())).unwrap().unwrap();
     assert_eq!(made.load(Ordering::SeqCst), 17);
     assert!(output.to_text().contains("only its first 1048576 bytes were read"), "{}", output.to_text());
     assert_eq!(output.data.unwrap()["bytes"], json!(1 << 20));
@@ -112,7 +114,7 @@ fn an_endless_body_is_cut_off() {
 
 #[test]
 fn circles_and_long_ways_end() {
-    let (host, instance) = start(json!({}));
+    let host = start(json!({}));
     let asked = Arc::new(AtomicU64::new(0));
     let count = asked.clone();
     host.on_http_later(move |request| {
@@ -125,7 +127,7 @@ fn circles_and_long_ways_end() {
         Box::pin(std::future::ready(Ok(HttpReply::new(307, vec![("location".into(), to)], Box::pin(feed(1).1)))))
     });
     let ask = |url: &str| {
-        block_on_for(LONG, tool(&instance).call(&CallCx::new(), ToolRequest::new(json!({ "url": url })))).unwrap().unwrap().to_text()
+        block_on_for(LONG, tool(&host).call(&CallCx::new(), ToolRequest::new(json!({ "url": url })))).unwrap().unwrap().to_text()
     };
     let circle = ask("https://a.test/circle");
     assert_eq!(circle, "Not fetched: https://a.test/other-circle redirects to https://a.test/circle, which redirects to it.");
@@ -136,23 +138,24 @@ fn circles_and_long_ways_end() {
 
 #[test]
 fn a_redirect_does_not_leave_encryption() {
-    let (host, instance) = start(json!({}));
+    let host = start(json!({}));
     host.on_http_later(|_| {
         Box::pin(std::future::ready(Ok(HttpReply::new(301, vec![("location".into(), "http://a.test/".into())], Box::pin(feed(1).1)))))
     });
-    let output = block_on_for(LONG, tool(&instance).call(&CallCx::new(), request())).unwrap().unwrap();
+    let output = block_on_for(LONG, tool(&host).call(&CallCx::new(), request())).unwrap().unwrap();
     assert_eq!(output.to_text(), "Not fetched: https://a.test/ redirects to `http://a.test/`, which would go on without encryption.");
 }
 
 #[test]
 fn a_cancelled_call_ends_and_so_does_its_transfer() {
-    let (host, instance) = start(json!({}));
+    let host = start(json!({}));
     let (sender, body) = feed(usize::MAX);
     let body = std::sync::Mutex::new(Some(body));
     host.on_http_later(move |_| Box::pin(std::future::ready(text(body.lock().unwrap().take().unwrap()))));
     let token = CancelToken::new();
     let cx = CallCx::new().with_cancel(token.clone());
-    let mut call: BoxFuture<'_, _> = Box::pin(tool(&instance).call(&cx, request()));
+    let tool = tool(&host);
+    let mut call: BoxFuture<'_, _> = Box::pin(tool.call(&cx, request()));
     assert!(poll(&mut call).is_none());
     token.cancel();
     assert_eq!(poll(&mut call).unwrap().unwrap_err().code(), Code::CANCELLED);
@@ -163,7 +166,7 @@ fn a_cancelled_call_ends_and_so_does_its_transfer() {
 /// What the request says: no cookies, nothing compressed, who asks.
 #[test]
 fn the_request() {
-    let (host, instance) = start(json!({ "user_agent": "me/1" }));
+    let host = start(json!({ "user_agent": "me/1" }));
     host.on_http_later(|request| {
         assert_eq!((request.method.as_str(), request.url.as_str(), request.timeout_ms), ("GET", "https://a.test/p?q=%20%22", Some(15_000)));
         let names: Vec<_> = request.headers.iter().map(|(name, _)| name.as_str()).collect();
@@ -172,7 +175,7 @@ fn the_request() {
         Box::pin(std::future::ready(text(feed(1).1)))
     });
     let asked = ToolRequest::new(json!({ "url": "https://A.test:443/x/../p?q=%20\"#frag" }));
-    let output = block_on_for(LONG, tool(&instance).call(&CallCx::new(), asked)).unwrap().unwrap();
+    let output = block_on_for(LONG, tool(&host).call(&CallCx::new(), asked)).unwrap().unwrap();
     assert_eq!(output.to_text(), "There is no text in it.");
 }
 

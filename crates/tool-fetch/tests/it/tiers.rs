@@ -35,3 +35,8 @@ fn behaves_the_same_in_every_tier() {
         .slow_tool("fetch", url("slow"))
         .check();
 }
+
+#[test]
+fn behaves_the_same_while_it_is_off() {
+    Conformance::new(&BESPOKE_PLUGIN).check();
+}

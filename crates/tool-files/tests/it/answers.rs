@@ -227,7 +227,7 @@ fn of_many_who_add_to_a_file_none_is_lost() {
 
 #[test]
 fn arguments_that_do_not_fit_are_errors() {
-    let world = World::new(json!({}));
+    let world = World::new(json!({ "write": true }));
     for (tool, args) in [
         ("read_file", json!({})),
         ("read_file", json!({ "path": 7 })),
@@ -271,6 +271,6 @@ fn a_cancelled_walk_ends() {
         let token = CancelToken::new();
         *host.1.lock().unwrap() = token.clone();
         let cx = CallCx::new().with_cancel(token);
-        assert_eq!(call(&files, &cx, tool, args).unwrap_err().code(), Code::CANCELLED);
+        assert_eq!(call(&host.0, &files, &cx, tool, args).unwrap_err().code(), Code::CANCELLED);
     }
 }

@@ -13,19 +13,20 @@ use crate::world::{call, refused};
 fn without_a_configuration_the_folder_is_the_plugins_own() {
     let temp = tempfile::tempdir().unwrap();
     let own = temp.path().join("data/files");
-    let cx = TestHost::new().context("files").with_data_dir(own.clone());
-    let files = block_on(BESPOKE_PLUGIN.start(cx, json!({}))).unwrap();
+    let host = TestHost::new();
+    let files = block_on(BESPOKE_PLUGIN.start(host.context("files").with_data_dir(own.clone()), json!({}))).unwrap();
     assert_eq!(files.life.health(), Health::Ok);
     assert_eq!(files.life.facts()["folder"], own.canonicalize().unwrap().display().to_string());
     assert_eq!(files.life.facts()["access"], "read");
-    assert_eq!(call(&files, &CallCx::new(), "list_files", json!({})).unwrap().to_text(), "`.` is empty");
+    assert_eq!(call(&host, &files, &CallCx::new(), "list_files", json!({})).unwrap().to_text(), "`.` is empty");
 }
 
 #[test]
 fn without_any_folder_the_tools_say_how_to_choose_one() {
-    let files = block_on(BESPOKE_PLUGIN.start(TestHost::new().context("files"), json!({}))).unwrap();
+    let host = TestHost::new();
+    let files = block_on(BESPOKE_PLUGIN.start(host.context("files"), json!({}))).unwrap();
     assert!(files.life.health().reason().unwrap().contains("bespoke config set plugins.files.root ~/notes"));
-    let output = call(&files, &CallCx::new(), "list_files", json!({})).unwrap();
+    let output = call(&host, &files, &CallCx::new(), "list_files", json!({})).unwrap();
     assert_eq!(refused(&output), "no_root");
     assert!(output.to_text().contains("bespoke config set plugins.files.root ~/notes"));
 }

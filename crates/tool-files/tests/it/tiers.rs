@@ -23,6 +23,12 @@ fn behaves_the_same_in_every_tier() {
 }
 
 #[test]
+fn behaves_the_same_where_nothing_may_be_written() {
+    let temp = tempfile::tempdir().unwrap();
+    Conformance::new(&BESPOKE_PLUGIN).config(json!({ "root": temp.path() })).tool("list_files", json!({})).check();
+}
+
+#[test]
 fn behaves_the_same_without_a_folder() {
     Conformance::new(&BESPOKE_PLUGIN).tool("list_files", json!({})).tool("read_file", json!({ "path": "a" })).check();
 }

@@ -64,7 +64,7 @@ impl World {
     }
 
     pub(crate) fn try_call(&self, cx: &CallCx, tool: &str, args: Value) -> Result<ToolOutput> {
-        call(&self.files, cx, tool, args)
+        call(&self.host, &self.files, cx, tool, args)
     }
 
     pub(crate) fn call(&self, tool: &str, args: Value) -> ToolOutput {
@@ -81,8 +81,10 @@ impl World {
     }
 }
 
-pub(crate) fn call(files: &Instance, cx: &CallCx, tool: &str, args: Value) -> Result<ToolOutput> {
-    let found = files.contributions.iter().find(|c| c.name() == tool).unwrap_or_else(|| panic!("no tool {tool}"));
+/// Calls a tool of the instance, or one that its host was given.
+pub(crate) fn call(host: &TestHost, files: &Instance, cx: &CallCx, tool: &str, args: Value) -> Result<ToolOutput> {
+    let published = host.published();
+    let found = files.contributions.iter().chain(&published).find(|c| c.name() == tool).unwrap_or_else(|| panic!("no tool {tool}"));
     let (_, tool) = <dyn Tool>::of(found).unwrap();
     // A limit, because a tool that waits for the other end of a pipe would wait for ever.
     block_on_for(LIMIT, tool.call(cx, ToolRequest::new(args))).expect("the tool hangs")

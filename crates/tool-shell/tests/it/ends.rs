@@ -89,7 +89,8 @@ fn when_the_caller_cancels_the_whole_group_is_killed() {
 fn when_the_call_is_dropped_the_whole_group_is_killed() {
     let world = World::with_sh(json!({}));
     let mut life = Life::new(&world);
-    let (_, tool) = <dyn Tool>::of(&world.shell.contributions[0]).unwrap();
+    let published = world.host.published();
+    let (_, tool) = <dyn Tool>::of(&published[0]).unwrap();
     let cx = CallCx::new();
     {
         let mut call = pin!(tool.call(&cx, ToolRequest::new(json!({ "program": "sh", "args": ["-c", FAMILY] }))));

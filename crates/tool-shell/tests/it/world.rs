@@ -43,7 +43,8 @@ impl World {
     }
 
     pub(crate) fn try_call(&self, cx: &CallCx, args: Value) -> Result<ToolOutput> {
-        let (_, tool) = <dyn Tool>::of(&self.shell.contributions[0]).unwrap();
+        let published = self.host.published();
+        let (_, tool) = <dyn Tool>::of(&published[0]).unwrap();
         block_on_for(LIMIT, tool.call(cx, ToolRequest::new(args))).expect("the call hangs")
     }
 
