@@ -31,13 +31,13 @@ impl Work<'_> {
         let providers = self.agent.providers();
         let mut failures = Vec::new();
         for (n, entry) in providers.iter().enumerate() {
-            self.check_budgets()?;
             let error = match self.ask_one(entry, offer).await {
                 Ok(calls) => {
                     split(entry).0.clone_into(&mut self.turn.provider);
                     return Ok(calls);
                 }
-                Err(error) => error,
+                Err(Failed::Turn(error)) => return Err(error),
+                Err(Failed::Provider(error)) => error,
             };
             let shown = !self.draft.said().is_empty();
             if limit::is_reached(self.cx) || shown && !self.agent.config().failover_after_text {
@@ -54,7 +54,7 @@ impl Work<'_> {
         Err(none_answered(&failures))
     }
 
-    async fn ask_one(&mut self, entry: &str, offer: Offer<'_>) -> Result<Vec<ToolCall>> {
+    async fn ask_one(&mut self, entry: &str, offer: Offer<'_>) -> Result<Vec<ToolCall>, Failed> {
         let (name, wanted) = split(entry);
         let provider = self.agent.host().find::<dyn Provider>(name)?;
         let model = self.model(&provider, entry, name, wanted.or(self.agent.config().model.as_deref())).await?;
@@ -88,7 +88,7 @@ impl Work<'_> {
         name: &str,
         model: &ModelInfo,
         offer: Offer<'_>,
-    ) -> Result<Vec<ToolCall>> {
+    ) -> Result<Vec<ToolCall>, Failed> {
         let tools = if model.tools { offer.tools.to_vec() } else { Vec::new() };
         let fixed = tools.iter().map(weight).sum();
         let mut messages = self.shown(model, fixed);
@@ -117,7 +117,7 @@ impl Work<'_> {
         name: &str,
         model: &ModelInfo,
         tools: &[ToolSpec],
-    ) -> Result<Option<ToolCall>> {
+    ) -> Result<Option<ToolCall>, Failed> {
         let said = self.shown(model, tools.iter().map(weight).sum());
         let (messages, schema) = led::choosing(&said, tools);
         let answer = self.under_schema(provider, name, model, messages, schema).await?;
@@ -131,7 +131,14 @@ impl Work<'_> {
         };
         let args = if led::takes_arguments(tool) {
             let answer = self.under_schema(provider, name, model, led::filling(&said, tool), tool.input_schema.clone()).await?;
-            led::filled(&answer)?
+            match led::filled(&answer) {
+                Ok(args) => args,
+                // Most often they were cut off at the longest that an answer may be.
+                Err(error) => {
+                    tracing::warn!(provider = name, tool = tool.name, %error, "a tool gets no arguments, so the model answers without it");
+                    return Ok(None);
+                }
+            }
         } else {
             json!({})
         };
@@ -145,7 +152,7 @@ impl Work<'_> {
         model: &ModelInfo,
         messages: Vec<Message>,
         schema: Value,
-    ) -> Result<String> {
+    ) -> Result<String, Failed> {
         let request = self.request(model, messages).temperature(0.0).json_schema(schema);
         let mut answer = String::new();
         self.listen(provider, name, request, |_, delta| {
@@ -168,7 +175,10 @@ impl Work<'_> {
         name: &str,
         request: ChatRequest,
         mut hear: impl FnMut(&mut Self, Piece) -> Result<()> + Send,
-    ) -> Result<()> {
+    ) -> Result<(), Failed> {
+        self.check_budgets().map_err(Failed::Turn)?;
+        // A provider that was asked would begin to work, although nobody waits for it.
+        self.cx.check()?;
         let asked: u64 = request.messages.iter().map(estimate).chain(request.tools.iter().map(weight)).sum();
         let mut heard = 0;
         let (cx, plugin, silence) = (self.cx, provider.plugin(), self.silence());
@@ -188,14 +198,14 @@ impl Work<'_> {
                 Some(Ok(ChatDelta::ToolCall { call, .. })) => hear(self, Piece::Call(call))?,
                 Some(Ok(ChatDelta::Finish { reason, usage, .. })) => {
                     hear(self, Piece::End(reason))?;
-                    return self.spend(usage, asked, tokens(heard));
+                    return self.spend(usage, asked, tokens(heard)).map_err(Failed::Turn);
                 }
                 // `ChatDelta` may grow: what this agent does not know, it leaves out.
                 Some(Ok(_)) => {}
-                Some(Err(error)) => return Err(error),
+                Some(Err(error)) => return Err(error.into()),
                 None => {
                     let error = Error::new(Code::LLM_COMPLETION_FAILED, format!("the answer of {name} broke off"));
-                    return Err(error.retryable().with_plugin(plugin));
+                    return Err(error.retryable().with_plugin(plugin).into());
                 }
             }
         }
@@ -249,6 +259,20 @@ async fn in_time<T>(silence: Duration, name: &str, plugin: &str, work: impl Futu
     })
 }
 
+/// Why there is no answer.
+enum Failed {
+    /// Another provider may do better.
+    Provider(Error),
+    /// No provider can help it.
+    Turn(Error),
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Failed::Provider(error)
+    }
+}
+
 /// What of an answer matters here.
 enum Piece {
     Text(String),
@@ -291,7 +315,7 @@ fn weight(tool: &ToolSpec) -> u64 {
 fn none_answered(failures: &[(&String, Error)]) -> Error {
     match failures {
         [] => Error::new(Code::PLUGIN_NOT_FOUND, "there is no provider to ask")
-            .with_help("build with `--features smol`, or name one in agent.provider"),
+            .with_help("bespoke init, or name one in agent.provider; the feature `smol` builds one in"),
         [(_, error)] => error.clone(),
         [(_, first), ..] => {
             let reasons: Vec<_> = failures.iter().map(|(name, error)| format!("{name}: {}", error.message())).collect();

@@ -24,7 +24,8 @@ const SILENCE_MS: RangeInclusive<u64> = 1..=86_400_000;
 #[non_exhaustive]
 pub struct AgentConfig {
     /// Names of providers, asked in order until one answers; all that there are, by name, when empty. `name:model` asks for that
-    /// model of it. Stand-ins for tests are asked only if they are named.
+    /// model of it. Stand-ins for tests are asked only if they are named, those that send requests to other machines only if they
+    /// are named or have a table.
     #[cfg_attr(test, schemars(extend("x-reload" = "live")))]
     pub provider: Vec<String>,
     /// Model of the providers that name none; their default one when absent.
@@ -34,7 +35,8 @@ pub struct AgentConfig {
     /// Instructions that stand before every conversation; none when empty.
     #[cfg_attr(test, schemars(extend("x-reload" = "live")))]
     pub system: String,
-    /// Tools that the model may call, by their names or by the plugins that have them; all that there are when absent, none when
+    /// Tools that the model may call, by their names or by the plugins that have them; all that there are when absent, as with
+    /// providers, none when
     /// empty.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, schemars(extend("x-reload" = "live")))]

@@ -11,6 +11,10 @@ pub struct Session {
     messages: Vec<Message>,
     usage: Usage,
     journal: Option<Arc<dyn Journal>>,
+    /// How many of the messages the journal has as they are here.
+    stored: usize,
+    /// Whether the journal has others after those, which it could not forget yet.
+    surplus: bool,
     /// Whether hooks were told that it begins.
     pub(crate) announced: bool,
 }
@@ -40,7 +44,7 @@ pub trait Journal: Send + Sync {
 impl Session {
     /// An empty conversation.
     pub fn new(id: impl Into<String>) -> Self {
-        Session { id: id.into(), messages: Vec::new(), usage: Usage::default(), journal: None, announced: false }
+        Session { id: id.into(), messages: Vec::new(), usage: Usage::default(), journal: None, stored: 0, surplus: false, announced: false }
     }
 
     /// A conversation in which this was said already, kept nowhere.
@@ -50,9 +54,9 @@ impl Session {
 
     /// A conversation as a journal has it: `messages` are stored already, what comes now will be.
     pub fn kept(id: impl Into<String>, messages: Vec<Message>, usage: Usage, journal: Arc<dyn Journal>) -> Self {
-        let announced = !messages.is_empty();
-        let mut session = Session { id: id.into(), messages, usage, journal: Some(journal), announced };
-        if let Err(error) = session.drop_open_calls() {
+        let mut session = Session { stored: messages.len(), usage, journal: Some(journal), ..Session::of(id, messages) };
+        session.drop_open_calls();
+        if let Err(error) = session.store() {
             tracing::warn!(session = session.id, %error, "a call that never answered stays in the stored conversation");
         }
         session
@@ -76,7 +80,7 @@ impl Session {
     /// Forgets what was said.
     ///
     /// # Errors
-    /// When the journal cannot.
+    /// When the journal cannot; then nothing is forgotten.
     pub fn clear(&mut self) -> Result<()> {
         self.truncate(0)
     }
@@ -84,28 +88,52 @@ impl Session {
     /// Forgets the last turn, and gives back what the user said in it; `None` when nothing was said yet.
     ///
     /// # Errors
-    /// When the journal cannot.
+    /// When the journal cannot; then nothing is forgotten.
     pub fn undo(&mut self) -> Result<Option<String>> {
         let Some(at) = self.messages.iter().rposition(|m| m.role == Role::User) else { return Ok(None) };
-        let input = std::mem::take(&mut self.messages[at].text);
+        let input = self.messages[at].text.clone();
         self.truncate(at)?;
         Ok(Some(input))
     }
 
+    /// One message more, here and in the journal, or in neither.
     fn push(&mut self, message: Message) -> Result<()> {
-        if let Some(journal) = &self.journal {
-            journal.append(&self.id, self.messages.len(), &message)?;
-        }
         self.messages.push(message);
+        self.store().inspect_err(|_| drop(self.messages.pop()))
+    }
+
+    /// The messages from number `at` on are forgotten, here and in the journal, or in neither.
+    fn truncate(&mut self, at: usize) -> Result<()> {
+        if at >= self.messages.len() {
+            return Ok(());
+        }
+        let left = at.min(self.stored);
+        if let Some(journal) = &self.journal {
+            journal.truncate(&self.id, left)?;
+        }
+        (self.stored, self.surplus) = (left, false);
+        self.messages.truncate(at);
         Ok(())
     }
 
-    fn truncate(&mut self, at: usize) -> Result<()> {
-        if at < self.messages.len() {
-            self.messages.truncate(at);
-            if let Some(journal) = &self.journal {
-                journal.truncate(&self.id, at)?;
-            }
+    /// The messages from number `at` on are forgotten here. [`store`](Self::store) has the journal follow.
+    fn forget(&mut self, at: usize) {
+        self.messages.truncate(at);
+        if self.stored > at {
+            (self.stored, self.surplus) = (at, true);
+        }
+    }
+
+    /// Has the journal hold what is said here. What it could not do, it is asked again the next time.
+    fn store(&mut self) -> Result<()> {
+        let Some(journal) = &self.journal else { return Ok(()) };
+        if self.surplus {
+            journal.truncate(&self.id, self.stored)?;
+            self.surplus = false;
+        }
+        while let Some(message) = self.messages.get(self.stored) {
+            journal.append(&self.id, self.stored, message)?;
+            self.stored += 1;
         }
         Ok(())
     }
@@ -133,19 +161,19 @@ impl Session {
     }
 
     /// Forgets calls whose tools were cut off before they answered: a model that reads of a call expects its answer.
-    fn drop_open_calls(&mut self) -> Result<()> {
-        let Some(at) = self.messages.iter().rposition(|m| !m.tool_calls.is_empty()) else { return Ok(()) };
+    fn drop_open_calls(&mut self) {
+        let Some(at) = self.messages.iter().rposition(|m| !m.tool_calls.is_empty()) else { return };
         let answered: Vec<_> = self.messages[at + 1..].iter().filter_map(|m| m.tool_call_id.clone()).collect();
         if self.messages[at].tool_calls.iter().all(|call| answered.contains(&call.id)) {
-            return Ok(());
+            return;
         }
         let mut again = self.messages[at..].to_vec();
         again[0].tool_calls.retain(|call| answered.contains(&call.id));
         if again[0].tool_calls.is_empty() && again[0].text.is_empty() {
             again.remove(0);
         }
-        self.truncate(at)?;
-        again.into_iter().try_for_each(|message| self.push(message))
+        self.forget(at);
+        self.messages.append(&mut again);
     }
 }
 
@@ -243,28 +271,21 @@ impl<'a> Draft<'a> {
     pub(crate) fn take_back(&mut self) {
         self.said.clear();
         self.answered = Default::default();
-        let result = self.session.truncate(self.before);
-        self.tell(result);
-    }
-
-    /// Nobody waits for this outcome any more.
-    fn tell(&self, result: Result<()>) {
-        if let Err(error) = result {
-            tracing::error!(session = self.session.id, %error, "the stored conversation is not what was said");
-        }
+        self.session.forget(self.before);
     }
 }
 
 impl Drop for Draft<'_> {
+    /// Whatever the journal says, the session is in order. Nobody waits for the outcome any more.
     fn drop(&mut self) {
-        let waiting = std::mem::take(&mut self.answered.1);
-        let mut result = waiting.into_values().try_for_each(|message| self.session.push(message));
-        result = result.and_then(|()| self.session.drop_open_calls());
+        self.session.messages.extend(std::mem::take(&mut self.answered.1).into_values());
+        self.session.drop_open_calls();
         if !self.said.is_empty() {
-            let said = Message::assistant(std::mem::take(&mut self.said));
-            result = result.and(self.session.push(said));
+            self.session.messages.push(Message::assistant(std::mem::take(&mut self.said)));
         }
-        self.tell(result);
+        if let Err(error) = self.session.store() {
+            tracing::error!(session = self.session.id, %error, "the stored conversation is not what was said");
+        }
     }
 }
 

@@ -1,13 +1,13 @@
 //! Running the tools that a model asked for, with hooks around each. A tool that fails is told to the model, not to the user.
 
-use bespoke_host::{Host, Slot};
-use bespoke_plugin_api::{CallCx, Code, Error, Part, Result, Tool, ToolCall, ToolOutput, ToolSpec};
+use bespoke_host::{Host, Slot, State};
+use bespoke_plugin_api::{CallCx, Code, Error, Kind, Part, Result, Tool, ToolCall, ToolOutput, ToolSpec};
 
 /// Most bytes of a tool's answer that the model is shown; more would push the conversation out of its window.
 const ANSWER_LIMIT: usize = 16 * 1024;
 
-/// The tools that the model is told of: those of `names`, which are of tools or of plugins, or all that serve, without stand-ins
-/// for tests. A name that nothing provides is left out and logged: one tool that did not start must not silence the agent.
+/// The tools that the model is told of: those of `names`, which are of tools or of plugins, or all that serve
+/// unasked. A name that nothing provides is left out and logged: one tool that did not start must not silence the agent.
 pub(crate) fn offered(host: &Host, names: Option<&[String]>) -> Vec<ToolSpec> {
     let all: Vec<Slot<dyn Tool>> = host.registry().all::<dyn Tool>();
     let mut slots: Vec<&Slot<dyn Tool>> = Vec::new();
@@ -18,12 +18,11 @@ pub(crate) fn offered(host: &Host, names: Option<&[String]>) -> Vec<ToolSpec> {
                 let before = slots.len();
                 slots.extend(all.iter().filter(named).filter(|slot| slot.is_ready()));
                 if slots.len() == before {
-                    let why = host.find::<dyn Tool>(name).map_or_else(|error| error.message().to_owned(), |_| "it does not serve".into());
-                    tracing::warn!(tool = name, why, "tool is left out");
+                    tracing::warn!(tool = name, why = why_not(host, name), "tool is left out");
                 }
             }
         }
-        None => slots.extend(all.iter().filter(|slot| slot.is_ready() && !host.is_stand_in(slot.plugin()))),
+        None => slots.extend(all.iter().filter(|slot| slot.is_ready() && host.serves_unasked(slot.plugin()))),
     }
     let mut specs: Vec<ToolSpec> = Vec::new();
     for slot in slots {
@@ -32,6 +31,19 @@ pub(crate) fn offered(host: &Host, names: Option<&[String]>) -> Vec<ToolSpec> {
         }
     }
     specs
+}
+
+/// Why a name stands for no tool that serves.
+fn why_not(host: &Host, name: &str) -> String {
+    // A name is of a tool first; only then of a plugin.
+    let plugin = host.rows().into_iter().find(|row| row.id == name && host.provider_of(Kind::Tool, name).is_none());
+    match plugin {
+        Some(row) if row.state != State::Ready => {
+            format!("{name} is {}{}", row.state.name(), row.reason.map(|r| format!(": {r}")).unwrap_or_default())
+        }
+        Some(row) => format!("{name} offers no tool{}", row.reason.map(|r| format!(": {r}")).unwrap_or_default()),
+        None => host.find::<dyn Tool>(name).map_or_else(|error| error.to_string(), |_| "it does not serve".into()),
+    }
 }
 
 /// Runs one call. Whatever goes wrong becomes an answer that the model can read; only cancellation is an error.

@@ -231,6 +231,18 @@ pub(crate) struct Answering {
     pub(crate) no_tools: bool,
 }
 
+impl Answering {
+    /// The settings that these stand for.
+    pub(crate) fn overrides(&self) -> Vec<(&'static str, String)> {
+        // JSON of strings and of lists of them is TOML, too.
+        let written = |value: serde_json::Value| value.to_string();
+        let provider = self.provider.as_ref().map(|name| ("agent.provider", written(serde_json::json!([name]))));
+        let system = self.system.as_ref().map(|text| ("agent.system", written(serde_json::json!(text))));
+        let tools = (self.no_tools || !self.tools.is_empty()).then(|| ("agent.tools", written(serde_json::json!(self.tools))));
+        [provider, system, tools].into_iter().flatten().collect()
+    }
+}
+
 /// Which conversation is gone on with. One of `chat` is kept; a question is not, unless it belongs to one.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Keeping {

@@ -5,7 +5,7 @@ use bespoke_host::{Row, Slot};
 use bespoke_plugin_api::{CallCx, Kind, Provider, Role, Tool};
 
 use crate::{
-    cli::{Answering, Keeping},
+    cli::Keeping,
     exit::{Exit, Failure, Result},
     output::Out,
     setup::Setup,
@@ -28,20 +28,8 @@ pub(crate) struct Conversation<'s> {
 
 impl<'s> Conversation<'s> {
     /// A conversation over `channel`: a new one, or the one that is asked for.
-    pub(crate) fn open(setup: &'s Setup, answering: &Answering, keeping: &Keeping, channel: &'static str) -> Result<Self> {
-        let mut config = setup.agent.clone();
-        if let Some(provider) = &answering.provider {
-            config.provider = vec![provider.clone()];
-        }
-        if let Some(system) = &answering.system {
-            config.system.clone_from(system);
-        }
-        if answering.no_tools {
-            config.tools = Some(Vec::new());
-        } else if !answering.tools.is_empty() {
-            config.tools = Some(answering.tools.clone());
-        }
-        let agent = Agent::new(setup.host.clone(), config)?;
+    pub(crate) fn open(setup: &'s Setup, keeping: &Keeping, channel: &'static str) -> Result<Self> {
+        let agent = setup.agent()?;
         let is_kept = keeping.session.is_some() || keeping.r#continue || channel != "ask";
         let kept = if is_kept && !keeping.forget { Sessions::open(&setup.paths)? } else { None };
         let session = match (&kept, &keeping.session, keeping.r#continue) {
@@ -202,6 +190,13 @@ impl<'s> Conversation<'s> {
         system.clone_into(&mut config.system);
         self.agent = Agent::new(self.setup.host.clone(), config)?;
         Ok(())
+    }
+
+    /// Reads the configuration again: the agent answers by it from now on, and the host takes over what it can.
+    pub(crate) async fn reload(&mut self) -> Result<String> {
+        let (agent, told) = self.setup.reload().await?;
+        self.agent = Agent::new(self.setup.host.clone(), agent)?;
+        Ok(told)
     }
 
     /// The conversation is over.

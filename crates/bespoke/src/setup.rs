@@ -8,7 +8,7 @@ use bespoke_plugin_api::{Error, Kind};
 use bespoke_voice::{Voice, VoiceConfig};
 
 use crate::{
-    catalog::CATALOG,
+    catalog::{CATALOG, Known},
     cli::{Fetching, Global},
     exit::{Exit, Failure, Result},
     http, logs,
@@ -37,10 +37,12 @@ pub(crate) struct Setup {
     providers: Vec<String>,
     pub(crate) voice: VoiceConfig,
     faults: Faults,
+    /// Settings that the verb makes for itself.
+    overrides: Vec<(&'static str, String)>,
 }
 
 impl Setup {
-    pub(crate) fn new(global: &Global, overrides: &[(&str, &str)]) -> Result<Self> {
+    pub(crate) fn new(global: &Global, overrides: Vec<(&'static str, String)>) -> Result<Self> {
         let paths = Paths::find(global.config.as_deref())?;
         let logs = paths.logs();
         Self::of(global, paths, overrides, Some(&logs))
@@ -48,21 +50,12 @@ impl Setup {
 
     /// For somebody who only looks: there is no log file.
     pub(crate) fn looking(global: &Global) -> Result<Self> {
-        Self::of(global, Paths::find(global.config.as_deref())?, &[], None)
+        Self::of(global, Paths::find(global.config.as_deref())?, Vec::new(), None)
     }
 
-    fn of(global: &Global, paths: Paths, overrides: &[(&str, &str)], logs_in: Option<&Path>) -> Result<Self> {
+    fn of(global: &Global, paths: Paths, overrides: Vec<(&'static str, String)>, logs_in: Option<&Path>) -> Result<Self> {
         let out = Out::with(global.json, global.quiet);
-        let mut config = match &paths.config {
-            Some(path) => Config::read(path)?,
-            None => Config::empty(),
-        };
-        for source in secrets::sources() {
-            config = config.with_source(source);
-        }
-        for (key, value) in overrides {
-            config = config.with(key, value)?;
-        }
+        let config = read(&paths, &overrides)?;
         logs::redact(config.redactor());
         logs::start(global.log_level.name(), logs_in);
         config.notices().iter().for_each(|notice| out.note(notice));
@@ -77,7 +70,7 @@ impl Setup {
         // It knows more secrets than the configuration: those that manifests ask for.
         logs::redact(host.redactor().clone());
         let providers = agent.provider_names();
-        Ok(Setup { out, paths, host, models, config, agent, providers, voice, faults })
+        Ok(Setup { out, paths, host, models, config, agent, providers, voice, faults, overrides })
     }
 
     /// Refuses to go on with sections that are wrong, if the verb works with them; without any, only tells of them. A section
@@ -91,6 +84,30 @@ impl Setup {
         }
         rest.iter().for_each(|(_, error)| self.out.note(format!("{error}\n  this verb goes on without it; try: bespoke config check")));
         Ok(())
+    }
+
+    /// Reads the configuration again and lets the host take over what it can; how the agent answers from now on, and what to say.
+    ///
+    /// # Errors
+    /// When the file, `[plugins]` or `[agent]` is wrong: then everything stays as it was.
+    pub(crate) async fn reload(&self) -> Result<(AgentConfig, String)> {
+        let config = read(&self.paths, &self.overrides)?;
+        logs::redact_more(&config.redactor());
+        let (agent, _, faults) = sections(&config);
+        if let Some(error) = [FILE, "plugins", "agent"].into_iter().find_map(|section| faults.of(section)) {
+            return Err(error.clone().into());
+        }
+        let changes = self.host.diff(&config, &[("agent", bespoke_agent::CONFIG_SCHEMA)]);
+        let report = self.host.reload(config).await;
+        logs::redact_more(self.host.redactor());
+        let mut told: Vec<String> = changes.iter().map(|change| format!("{} is new", change.key)).collect();
+        for plugin in &report.plugins {
+            let outcome = serde_json::to_value(plugin.outcome).ok().and_then(|o| o.as_str().map(str::to_owned)).unwrap_or_default();
+            let reason = plugin.reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
+            told.push(format!("plugin {}: {outcome}{reason}", plugin.plugin));
+        }
+        told.extend(report.problems.iter().map(|problem| ConfigError::from(problem.clone()).to_string()));
+        Ok((agent, if told.is_empty() { "Nothing has changed.".into() } else { told.join("\n") }))
     }
 
     /// What is wrong with the sections and the file.
@@ -134,7 +151,7 @@ impl Setup {
     fn plugins_for(&self, needs: &[Need<'_>]) -> Result<Vec<String>> {
         let mut ids: Vec<String> = Vec::new();
         for Need { kind, names } in needs {
-            let named: Vec<String> = names.iter().filter_map(|name| self.host.provider_of(*kind, name)).collect();
+            let named: Vec<String> = names.iter().filter_map(|name| self.named(*kind, name)).collect();
             if !names.is_empty() && named.is_empty() {
                 return Err(self.none_of(*kind, names));
             }
@@ -148,6 +165,12 @@ impl Setup {
         Ok(ids)
     }
 
+    /// The plugin behind a name. Tools are also named by their plugin.
+    fn named(&self, kind: Kind, name: &str) -> Option<String> {
+        let has_tools = || kind == Kind::Tool && self.host.manifest(name).is_some_and(|m| m.kinds().contains(&kind));
+        self.host.provider_of(kind, name).or_else(|| has_tools().then(|| name.to_owned()))
+    }
+
     fn watches(&self, row: &Row) -> bool {
         let hooks = row.kinds.iter().any(|k| k == Kind::Hook.name());
         hooks && (!self.host.is_stand_in(&row.id) || self.host.config().plugin_ids().contains(&row.id))
@@ -158,7 +181,7 @@ impl Setup {
         let failure = Failure::new(Exit::NotFound, format!("no {kind} named {} is in this binary", names.join(" or ")));
         let features: Vec<&str> = CATALOG
             .iter()
-            .filter(|k| k.provides.iter().any(|(of, name)| *of == kind && names.iter().any(|n| n == name)))
+            .filter(|k| names.iter().any(|name| is_named(k, kind, name)))
             .map(|k| k.id)
             .collect();
         if features.is_empty() { failure.help("bespoke plugin list") } else { failure.help(build_with(&features)) }
@@ -224,6 +247,21 @@ impl Setup {
     }
 }
 
+/// The configuration as it stands now, with what the verb sets.
+fn read(paths: &Paths, overrides: &[(&str, String)]) -> Result<Config> {
+    let mut config = match &paths.config {
+        Some(path) => Config::read(path)?,
+        None => Config::empty(),
+    };
+    for source in secrets::sources() {
+        config = config.with_source(source);
+    }
+    for (key, value) in overrides {
+        config = config.with(key, value)?;
+    }
+    Ok(config)
+}
+
 /// Of plugins that are tried in order: if the first one failed, the one that serves instead is not what was asked for.
 fn degrade_stand_in(rows: &mut [Row], ids: &[String]) {
     let Some(first) = ids.first().and_then(|id| rows.iter().find(|row| row.id == *id && row.state == State::Failed)) else { return };
@@ -233,6 +271,11 @@ fn degrade_stand_in(rows: &mut [Row], ids: &[String]) {
         row.health = "degraded".to_owned();
         row.reason = Some(reason);
     }
+}
+
+/// Whether a name of the configuration means this plugin. Tools are also named by their plugin.
+fn is_named(known: &Known, kind: Kind, name: &str) -> bool {
+    known.provides.iter().any(|(of, own)| *of == kind && (*own == name || kind == Kind::Tool && known.id == name))
 }
 
 /// As [`Setup::missing`]; `edit` is the command that mends a name that nobody knows.
@@ -259,13 +302,17 @@ pub(crate) fn missing_keys(host: &Host, edit: &str) -> Vec<(String, Row)> {
             names.iter_mut().for_each(|name| name.truncate(name.find(':').unwrap_or(name.len())));
         }
         let named_here = names.into_iter().enumerate().map(|(n, name)| (format!("{key}[{n}]"), name, Some(kind)));
-        named.extend(named_here.filter(|(_, name, _)| host.provider_of(kind, name).is_none()));
+        let is_here = |name: &str| {
+            let has_tools = || kind == Kind::Tool && host.manifest(name).is_some_and(|m| m.kinds().contains(&kind));
+            host.provider_of(kind, name).is_some() || has_tools()
+        };
+        named.extend(named_here.filter(|(_, name, _)| !is_here(name)));
     }
     let mut rows: Vec<(String, Row)> = Vec::new();
     for (key, name, kind) in named {
         let known = CATALOG.iter().find(|k| match kind {
             None => k.id == name,
-            Some(kind) => k.provides.contains(&(kind, name.as_str())),
+            Some(kind) => is_named(k, kind, &name),
         });
         let id = known.map_or(name.as_str(), |k| k.id);
         if here.iter().chain(rows.iter().map(|(_, row)| row)).any(|row| row.id == id) {
@@ -410,6 +457,23 @@ mod tests {
         assert_eq!(ids, ["smol", "smoll"]);
         assert!(rows[1].reason.as_deref().is_some_and(|reason| reason.contains("did you mean `smol`?")), "{rows:?}");
         assert_eq!(rows[1].fix.as_deref(), Some("edit bespoke.toml"));
+    }
+
+    #[tokio::test]
+    async fn tools_are_named_by_their_names_and_by_their_plugin() {
+        let rows = rows_of("[agent]\ntools = [\"files\", \"write_file\", \"run_program\"]\n[voice]\nstt = [\"files\"]\n");
+        let shown: Vec<_> = rows.iter().map(|row| (row.id.as_str(), row.description.is_empty())).collect();
+        // Once each; and the plugin stands for its tools, not for what it does not have.
+        assert_eq!(shown, [("files", false), ("shell", false)]);
+        let files = CATALOG.iter().find(|k| k.id == "files").unwrap();
+        for (kind, name, means) in [
+            (Kind::Tool, "files", true),
+            (Kind::Tool, "write_file", true),
+            (Kind::Tool, "shell", false),
+            (Kind::Stt, "files", false),
+        ] {
+            assert_eq!(is_named(files, kind, name), means, "{kind} {name}");
+        }
     }
 
     #[test]

@@ -238,9 +238,17 @@ impl Host {
         self.manifest(id).is_some_and(|m| m.categories.iter().any(|c| c == "testing"))
     }
 
-    /// Names of a kind that serve when nothing is configured, sorted: not those of stand-ins, nor of what is switched off.
+    /// Whether a plugin serves although nobody named it. A stand-in does not, nor does one that sends requests to other machines
+    /// while the configuration says nothing of it: what a user types must not leave the machine because of a default.
+    pub fn serves_unasked(&self, id: &str) -> bool {
+        let calls_out = || self.manifest(id).is_some_and(|m| !m.permissions.http.is_empty());
+        !self.is_stand_in(id) && (!calls_out() || self.config().plugin_ids().iter().any(|table| table == id))
+    }
+
+    /// Names of a kind that serve when nothing is configured, sorted: of plugins that [serve unasked](Self::serves_unasked) and
+    /// are not switched off.
     pub fn default_names(&self, kind: Kind) -> Vec<String> {
-        let plugins = self.inner.services.plugins.iter().filter(|p| p.may_serve() && !self.is_stand_in(p.id()));
+        let plugins = self.inner.services.plugins.iter().filter(|p| p.may_serve() && self.serves_unasked(p.id()));
         let provided = plugins.filter_map(|p| p.manifest.clone()).flat_map(|m| m.provides.clone());
         let mut names: Vec<String> = provided.filter(|p| p.kind == kind).filter_map(|p| p.name).collect();
         names.sort();

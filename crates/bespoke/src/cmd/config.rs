@@ -303,7 +303,7 @@ async fn edit(global: &Global) -> Result<()> {
         Ok(status) => return Err(Failure::failed(format!("{editor} ended with {status}"))),
         Err(error) => return Err(Failure::failed(format!("{editor} cannot be run: {error}")).help("export EDITOR=…")),
     }
-    let setup = Setup::new(global, &[])?;
+    let setup = Setup::new(global, Vec::new())?;
     let result = check(&setup).await;
     setup.host.shutdown().await;
     result

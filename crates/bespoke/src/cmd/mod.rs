@@ -44,7 +44,7 @@ pub(crate) async fn run(cli: Cli) -> Result<()> {
         Verb::Init(args) => return init::run(global, args).await,
         _ => {}
     }
-    let setup = Setup::new(global, &overrides(&cli.verb))?;
+    let setup = Setup::new(global, overrides(&cli.verb))?;
     // A check tells all of it in its own way.
     if !matches!(cli.verb, Verb::Config(ConfigVerb::Check)) {
         setup.require(sections_of(&cli.verb))?;
@@ -85,9 +85,13 @@ fn sections_of(verb: &Verb) -> &'static [&'static str] {
 }
 
 /// Settings that a verb makes for itself.
-fn overrides(verb: &Verb) -> Vec<(&'static str, &'static str)> {
+fn overrides(verb: &Verb) -> Vec<(&'static str, String)> {
     match verb {
         Verb::Vad(args) => vad::overrides(args.engine),
+        Verb::Ask(args) => args.answering.overrides(),
+        Verb::Chat(args) => args.answering.overrides(),
+        // It shows the shortest way from speech to speech.
+        Verb::Demo(_) => vec![("agent.tools", "[]".into())],
         _ => Vec::new(),
     }
 }
@@ -102,7 +106,7 @@ async fn ask(setup: &Setup, args: Ask) -> Result<()> {
     let question = with_pipe(args.text.clone())?;
     setup.start(&setup.text_needs(), &Consent::from(&args.fetching)).await?;
     let out = setup.out;
-    let mut conversation = Conversation::open(setup, &args.answering, &args.kept, "ask")?;
+    let mut conversation = Conversation::open(setup, &args.kept, "ask")?;
     let cx = interruptible();
     let mut page = Printed::new(out);
     let turn = conversation.turn(&cx, &question, |event| match event {

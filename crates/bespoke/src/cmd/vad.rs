@@ -42,10 +42,10 @@ struct Edge {
 }
 
 /// The detector's own setting behind `--engine`.
-pub(crate) fn overrides(engine: VadEngine) -> Vec<(&'static str, &'static str)> {
+pub(crate) fn overrides(engine: VadEngine) -> Vec<(&'static str, String)> {
     match engine {
-        VadEngine::Ort => vec![("plugins.silero.engine", "ort")],
-        VadEngine::Builtin => vec![("plugins.silero.engine", "builtin")],
+        VadEngine::Ort => vec![("plugins.silero.engine", "ort".into())],
+        VadEngine::Builtin => vec![("plugins.silero.engine", "builtin".into())],
         VadEngine::Auto | VadEngine::Energy => Vec::new(),
     }
 }

@@ -31,6 +31,7 @@ const COMMANDS: &[Entry] = &[
     Entry { name: "model", argument: "[NAME[:MODEL]]", help: "who answers; or ask this provider from now on" },
     Entry { name: "system", argument: "[TEXT]", help: "the instructions; or new ones from now on" },
     Entry { name: "usage", argument: "", help: "tokens that this conversation has cost" },
+    Entry { name: "reload", argument: "", help: "read bespoke.toml again" },
     Entry { name: "quit", argument: "", help: "end; Ctrl-D does, too" },
 ];
 
@@ -105,6 +106,7 @@ impl Command<'_> {
                 Ok("New instructions from now on.".into())
             }
             "usage" => Ok(usage(conversation)),
+            "reload" => conversation.reload().await,
             other => {
                 let close = bespoke_manifest::closest(other, COMMANDS.iter().map(|c| c.name));
                 let meant = close.map_or(String::new(), |close| format!("; did you mean /{close}?"));

@@ -18,7 +18,7 @@ const CHANNEL: &str = "pipe";
 
 pub(super) async fn run(setup: &Setup, args: Chat) -> Result<()> {
     setup.start(&setup.text_needs(), &Consent::from(&args.fetching)).await?;
-    let mut conversation = Conversation::open(setup, &args.answering, &args.kept, CHANNEL)?;
+    let mut conversation = Conversation::open(setup, &args.kept, CHANNEL)?;
     let out = setup.out;
     out.json(&json!({ "type": "session", "session": conversation.id() }), false)?;
     let mut lines = read();

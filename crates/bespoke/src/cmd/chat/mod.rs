@@ -35,7 +35,7 @@ pub(crate) async fn run(setup: &Setup, args: Chat) -> Result<()> {
     needs.push(Need::of(Kind::Channel, &channel));
     setup.start(&needs, &Consent::from(&args.fetching)).await?;
     let slot = setup.host.find::<dyn Channel>(CHANNEL)?;
-    let mut conversation = Conversation::open(setup, &args.answering, &args.kept, CHANNEL)?;
+    let mut conversation = Conversation::open(setup, &args.kept, CHANNEL)?;
     if std::io::stdin().is_terminal() {
         conversation.greet();
     }

@@ -34,7 +34,7 @@ impl<'s> Reply<'s> {
         let (slot, message) = match self {
             Reply::Stream(mut stream) => {
                 stream.finish().map_err(left)?;
-                while let Some(sent) = next(&mut **stream).await {
+                while let Some(sent) = next(&mut stream).await {
                     sent.map_err(left)?;
                 }
                 return Ok(());

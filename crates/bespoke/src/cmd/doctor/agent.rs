@@ -151,7 +151,7 @@ fn tool_calls(report: &mut Report, setup: &Setup, name: &str, wanted: Option<&st
 fn tools(report: &mut Report, setup: &Setup, rows: &[Row]) {
     let slots = setup.host.registry().all::<dyn Tool>();
     let offered = |plugin: &str, name: &str| match &setup.agent.tools {
-        None => !setup.host.is_stand_in(plugin),
+        None => setup.host.serves_unasked(plugin),
         Some(tools) => tools.iter().any(|tool| tool == name || tool == plugin),
     };
     let names: Vec<&str> =
