@@ -39,7 +39,7 @@ const DEV_EDGES: &[(&str, &[&str])] = &[
     ("host", &["@plugins", "plugin-testkit"]),
     ("http", &["plugin-testkit", "manifest"]),
     ("state", &["@plugins", "plugin-testkit", "manifest"]),
-    ("agent", &["@plugins", "plugin-testkit", "manifest"]),
+    ("agent", &["@plugins", "plugin-testkit", "manifest", "http"]),
     ("voice", &["@plugins", "plugin-testkit", "manifest"]),
 ];
 

@@ -3,6 +3,7 @@
 use std::{
     future::pending,
     pin::pin,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -11,7 +12,7 @@ use bespoke_host::Candidate;
 use bespoke_plugin_api::{CallCx, CancelToken, Code, Hook, HookSpec, Timestamp, ToolOutput, serde_json::json};
 use expect_test::expect;
 
-use crate::kit::{Brain, Step, act, agent, config, hook, lines, plain, plug, poll_once, tool, turn, turn_with, within};
+use crate::kit::{Brain, Journal, Step, act, agent, config, hook, line, lines, plain, plug, poll_once, tool, turn, turn_with, within};
 
 /// Cancels when it is come to.
 fn cancels(cancel: &CancelToken) -> Step {
@@ -224,4 +225,217 @@ async fn a_turn_whose_future_is_dropped_counts_as_cancelled() {
     "#]]
     .assert_eq(&lines(session.messages()));
     assert_eq!(turn(&agent, &mut session, "go on").await.text(), "Ok.");
+}
+
+/// Says what happened to the code that holds it, when it is dropped.
+struct Held {
+    cx: CallCx,
+    name: &'static str,
+    log: Journal,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.log.note(format!("{} is gone, told: {}", self.name, self.cx.is_cancelled()));
+    }
+}
+
+/// Waits until the log has so many lines: what was aborted is dropped soon, not at once.
+async fn logged(log: &Journal, lines: usize) -> String {
+    for _ in 0..1000 {
+        if log.text().lines().count() >= lines {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    log.text()
+}
+
+/// A tool runs on a task of its own, and may have begun others: all of them learn of it.
+#[tokio::test(start_paused = true)]
+async fn a_tool_of_a_turn_that_ended_early_is_ended_and_told() {
+    for way in ["cancelled", "dropped", "late"] {
+        let (log, running) = (Journal::default(), Arc::new(tokio::sync::Notify::new()));
+        let (noted, started) = (log.clone(), running.clone());
+        let wait = tool("wait", move |cx, _| {
+            let (log, started) = (noted.clone(), started.clone());
+            async move {
+                let (log_of_helper, of_helper) = (log.clone(), cx.clone());
+                tokio::spawn(async move {
+                    of_helper.cancelled().await;
+                    log_of_helper.note("its helper is told");
+                });
+                let _held = Held { cx, name: "the tool", log };
+                started.notify_one();
+                pending().await
+            }
+        });
+        let brain = Brain::new("brain", [&[Step::Call("1", "wait", json!({}))]]);
+        let agent = agent(plain(), [brain.plug(), plug("wait", [wait])]).await;
+        let mut session = Session::new("s");
+        let cancel = CancelToken::new();
+        let cx = match way {
+            "late" => due_in(Duration::from_secs(3)),
+            _ => CallCx::new().with_cancel(cancel.clone()),
+        };
+        {
+            let mut turn = pin!(agent.turn(&cx, &mut session, "hi", |_| {}));
+            tokio::select! {
+                biased;
+                _ = turn.as_mut() => panic!("it ended before its tool"),
+                () = running.notified() => {}
+            }
+            assert_eq!(log.text(), "", "{way}: it runs");
+            match way {
+                "cancelled" => cancel.cancel(),
+                "late" => tokio::time::advance(Duration::from_secs(4)).await,
+                _ => {}
+            }
+            if way != "dropped" {
+                assert!(within(turn).await.is_err());
+            }
+        }
+        let told = logged(&log, 2).await;
+        let mut told: Vec<_> = told.lines().collect();
+        told.sort_unstable();
+        assert_eq!(told, ["its helper is told", "the tool is gone, told: true"], "{way}");
+        assert_eq!(lines(session.messages()), if way == "late" { "" } else { "user: hi\n" }, "{way}");
+    }
+}
+
+/// However close the two are, a call is remembered with its answer or not at all.
+#[tokio::test(start_paused = true)]
+async fn a_tool_that_answers_as_the_turn_is_cancelled_is_remembered_whole_or_not_at_all() {
+    let (mut whole, mut none) = (0, 0);
+    for yields_before in 0..4 {
+        for yields_after in 0..4 {
+            let cancel = CancelToken::new();
+            let token = cancel.clone();
+            let quick = tool("quick", move |_, _| {
+                let token = token.clone();
+                async move {
+                    for _ in 0..yields_before {
+                        tokio::task::yield_now().await;
+                    }
+                    let canceller = token.clone();
+                    tokio::spawn(async move {
+                        for _ in 0..yields_after {
+                            tokio::task::yield_now().await;
+                        }
+                        canceller.cancel();
+                    });
+                    Ok(ToolOutput::text("sent"))
+                }
+            });
+            // The turn goes on until it is cancelled.
+            let brain = Brain::new("brain", [&[Step::Call("1", "quick", json!({}))], &[Step::Stall]]);
+            let agent = agent(plain(), [brain.plug(), plug("quick", [quick])]).await;
+            let mut session = Session::new("s");
+            let told = turn_with(&agent, &CallCx::new().with_cancel(cancel), &mut session, "hi").await;
+            assert_eq!((told.code(), told.took), (Code::CANCELLED, Duration::ZERO));
+            match lines(session.messages()).as_str() {
+                "user: hi\n" => none += 1,
+                "user: hi\nassistant: [1 quick {}]\ntool 1: sent\n" => whole += 1,
+                half => panic!("{half}"),
+            }
+        }
+    }
+    assert!(whole > 0 && whole + none == 16, "{whole} {none}");
+}
+
+/// Whoever shows the answer may have enough at any moment. Nothing is begun after that.
+#[tokio::test(start_paused = true)]
+async fn a_listener_may_cancel_at_every_event() {
+    let asks = [Step::Say("Wait. "), Step::Call("1", "clock", json!({}))];
+    let mut told = String::new();
+    for at in 1..=6 {
+        let failing = Brain::new("failing", [&[Step::Fail(Code::LLM_RATE_LIMITED, "slow down")], &[Step::BreakOff]]);
+        let brain = Brain::new("brain", [&asks[..], &[Step::Say("Noon.")]]);
+        let clock = tool("clock", |_, _| async { Ok(ToolOutput::text("noon")) });
+        let config = config(json!({ "provider": ["failing", "brain"], "system": "" }));
+        let agent = agent(config, [failing.plug(), brain.plug(), plug("clock", [clock])]).await;
+        let (cancel, mut session, mut seen) = (CancelToken::new(), Session::new("s"), 0);
+        let cx = CallCx::new().with_cancel(cancel.clone());
+        let mut last = String::new();
+        let result = within(agent.turn(&cx, &mut session, "hi", |event| {
+            seen += 1;
+            last = line(&event);
+            if seen == at {
+                cancel.cancel();
+            }
+        }))
+        .await;
+        assert_eq!((result.unwrap_err().code(), seen), (Code::CANCELLED, at), "{last}");
+        let asked = failing.requests().len() + brain.requests().len();
+        told += &format!("{last}: {asked} asked\n  {}\n", lines(session.messages()).trim_end().replace('\n', "\n  "));
+        assert_eq!((failing.open(), brain.open()), (0, 0));
+        turn(&agent, &mut session, "go on").await.result.unwrap();
+    }
+    expect![[r#"
+        ! failing: slow down: 1 asked
+          user: hi
+        "Wait. ": 2 asked
+          user: hi
+          assistant: Wait.
+        > clock {}: 2 asked
+          user: hi
+          assistant: Wait.
+        < clock {}: noon: 2 asked
+          user: hi
+          assistant: Wait.  [1 clock {}]
+          tool 1: noon
+        ! failing: the answer of failing broke off: 3 asked
+          user: hi
+          assistant: Wait.  [1 clock {}]
+          tool 1: noon
+        "Noon.": 4 asked
+          user: hi
+          assistant: Wait.  [1 clock {}]
+          tool 1: noon
+          assistant: Noon.
+    "#]]
+    .assert_eq(&told);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hook_around_a_tool_or_at_the_beginning_does_not_hold_up_a_cancellation_either() {
+    for (place, left) in [
+        (Hook::OnSessionCreate, ""),
+        (Hook::BeforeToolExecute, "user: hi\n"),
+        // The tool has run; what came of it no hook has let pass.
+        (Hook::AfterToolExecute, "user: hi\n"),
+    ] {
+        let (cancel, log) = (CancelToken::new(), Journal::default());
+        let (token, noted) = (cancel.clone(), log.clone());
+        let guard = hook(HookSpec::new("guard", place).fail_closed(), move |cx, _| {
+            token.cancel();
+            let held = Held { cx, name: "the hook", log: noted.clone() };
+            async move {
+                let _held = held;
+                pending().await
+            }
+        });
+        let brain = Brain::new("brain", [&[Step::Call("1", "clock", json!({}))]]);
+        let clock = tool("clock", |_, _| async { Ok(ToolOutput::text("noon")) });
+        let agent = agent(plain(), [brain.plug(), plug("clock", [clock]), plug("guard", [guard])]).await;
+        let mut session = Session::new("s");
+        let told = turn_with(&agent, &CallCx::new().with_cancel(cancel), &mut session, "hi").await;
+        assert_eq!((told.code(), told.took), (Code::CANCELLED, Duration::ZERO), "{}", place.name());
+        assert_eq!(lines(session.messages()), left, "{}", place.name());
+        assert_eq!(logged(&log, 1).await, "the hook is gone, told: true", "{}", place.name());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_holds_in_a_hook_and_before_a_turn() {
+    let guard = hook(HookSpec::new("guard", Hook::BeforeAgentRun).timeout(Duration::from_secs(60)), |_, _| pending());
+    let brain = Brain::new("brain", []);
+    let agent = agent(plain(), [brain.plug(), plug("guard", [guard])]).await;
+    let mut session = Session::new("s");
+    for time in [Duration::from_secs(3), Duration::ZERO] {
+        let told = turn_with(&agent, &due_in(time), &mut session, "hi").await;
+        assert_eq!(told.error(), "EXECUTION_TIMEOUT the turn was not done before its deadline");
+        assert!(told.took <= Duration::from_millis(3100), "it took {:?}", told.took);
+    }
+    assert_eq!((brain.requests().len(), session.messages().len()), (0, 0));
 }
