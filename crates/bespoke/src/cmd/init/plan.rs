@@ -16,7 +16,7 @@ use crate::{
 /// What this binary has to choose from.
 pub(crate) struct Here<'h> {
     pub(crate) host: &'h Host,
-    /// Those that serve without being named, the one that needs no network first.
+    /// Those that are no stand-ins, the one that needs no network first.
     pub(crate) providers: Vec<String>,
     /// Plugins with tools.
     pub(crate) tools: Vec<String>,
@@ -60,9 +60,16 @@ impl<'h> Here<'h> {
             let manifest = host.provider_of(Kind::Provider, name).and_then(|id| host.manifest(&id));
             manifest.is_some_and(|m| !m.permissions.http.is_empty())
         };
-        let mut providers = host.default_names(Kind::Provider);
+        // All of a kind but stand-ins, also those that serve only when they are named: naming is what happens here.
+        let provided = |kind: Kind| {
+            let manifests = host.rows().into_iter().filter(|row| !host.is_stand_in(&row.id)).filter_map(|row| host.manifest(&row.id));
+            let all =
+                manifests.flat_map(|m| m.provides.iter().filter(|p| p.kind == kind).filter_map(|p| p.name.clone()).collect::<Vec<_>>());
+            all.collect::<Vec<String>>()
+        };
+        let mut providers = provided(Kind::Provider);
         providers.sort_by_key(calls_out);
-        let mut tools: Vec<String> = host.default_names(Kind::Tool).iter().filter_map(|name| host.provider_of(Kind::Tool, name)).collect();
+        let mut tools: Vec<String> = provided(Kind::Tool).iter().filter_map(|name| host.provider_of(Kind::Tool, name)).collect();
         tools.sort();
         tools.dedup();
         // The configured order is that of what is best first; what else there is follows.
