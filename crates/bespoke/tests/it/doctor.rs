@@ -312,7 +312,8 @@ fn each_thing_that_is_wrong_is_found_with_what_mends_it() {
         ),
         (
             "proxies",
-            Box::new(|user| user.with("HTTPS_PROXY", "http://me:secret-of-mine@proxy")),
+            // Nothing else would go without.
+            Box::new(|user| user.configured("[agent]\nprovider = [\"openai\"]\n").with("HTTPS_PROXY", "http://me:secret-of-mine@proxy")),
             expect![[r#"
                 warning: proxies: HTTPS_PROXY set: pip and npm use it, requests of plugins go without
                 fix: none
@@ -325,6 +326,7 @@ fn each_thing_that_is_wrong_is_found_with_what_mends_it() {
         let (code, checks) = checks(&user, &[]);
         let found: Vec<_> =
             of(&checks, name).into_iter().filter(|check| check["verdict"] != "ok" && check["verdict"] != "skipped").collect();
+        assert!(!found.is_empty(), "{name}: {checks:#?}");
         let all: String = found.iter().map(|check| told(&user, check)).collect();
         expected.assert_eq(&all);
         assert_eq!(code, i32::from(checks.iter().any(|check| check["verdict"] == "problem")), "{name}: {checks:#?}");
