@@ -206,7 +206,9 @@ mod tests {
             "id = \"{id}\"\nversion = \"1.0.0\"\nlicense = \"MIT\"\ndescription = \"x\"\nauthor = \"x\"\nprotocol = \"1\"\ntiers = [\"compiled\"]\n"
         );
         for (kind, name) in provides {
-            text += &format!("[[provides]]\nkind = \"{kind}\"\nname = \"{name}\"\n");
+            // A name behind a question mark is published at run time, if at all.
+            let (name, dynamic) = name.strip_prefix('?').map_or((*name, ""), |name| (name, "dynamic = true\n"));
+            text += &format!("[[provides]]\nkind = \"{kind}\"\nname = \"{name}\"\n{dynamic}");
         }
         let manifest = Manifest::parse("plugin.toml", &text, None).unwrap();
         Plugin { folder: id.into(), package: format!("bespoke-{id}"), manifest }
@@ -219,6 +221,7 @@ mod tests {
             plugin("silero", &[("vad", "silero")]),
             plugin("moonshine", &[("stt", "moonshine")]),
             plugin("terminal", &[("channel", "terminal")]),
+            plugin("shell", &[("tool", "?run_program")]),
         ];
         needed(&toml::from_str(config).unwrap(), &plugins.iter().collect::<Vec<_>>())
     }
@@ -228,6 +231,9 @@ mod tests {
         let config = "[agent]\ntools = [\"write\", \"clock\"]\n[voice]\nvad = \"silero\"\n[plugins]\nauto_install = true\n[plugins.terminal]\n[plugins.moonshine]\nenabled = false\n";
         assert_eq!(check(config).unwrap(), ["clock", "files", "silero", "terminal"]);
         assert_eq!(check("[agent]\ntools = [\"files\"]").unwrap(), ["files"]);
+        // Also what is not always there, by its own name and by its plugin's.
+        assert_eq!(check("[agent]\ntools = [\"run_program\"]").unwrap(), ["shell"]);
+        assert_eq!(check("[agent]\ntools = [\"shell\"]").unwrap(), ["shell"]);
         assert_eq!(check("").unwrap(), [""; 0]);
     }
 
@@ -257,7 +263,7 @@ mod tests {
             voice.stt: no plugin here provides stt `moonshin`; did you mean `moonshine`?
             voice.stt: no plugin here provides stt `silero`; there are moonshine
             voice.tts: no plugin here provides tts `flite`
-            plugins.quux: no plugin here has this id; there are clock, files, silero, moonshine, terminal
+            plugins.quux: no plugin here has this id; there are clock, files, silero, moonshine, terminal, shell
             plugins.termnal: no plugin here has this id; did you mean `terminal`?"#]]
         .assert_eq(&check(config).unwrap_err().to_string());
     }

@@ -89,9 +89,47 @@ pub(crate) fn for_model(output: &ToolOutput) -> String {
 
 #[cfg(test)]
 mod tests {
+    use bespoke_host::Selection;
+    use bespoke_plugin_api::{Descriptor, Health, Package, Plugin, PluginApi, PluginContext};
     use serde_json::json;
 
     use super::*;
+
+    /// Runs, and offers nothing until it is configured.
+    struct Shell;
+
+    impl Plugin for Shell {
+        type Config = serde_json::Map<String, serde_json::Value>;
+
+        fn register(_api: &mut PluginApi<Self>) {}
+
+        async fn start(_cx: PluginContext, _config: Self::Config) -> Result<Self> {
+            Ok(Shell)
+        }
+
+        fn health(&self) -> Health {
+            Health::Degraded("no program may be run until some are named".into())
+        }
+    }
+
+    const MANIFEST: &str = "id = \"shell\"\ndescription = \"x\"\nauthor = \"x\"\nprotocol = \"1\"\ntiers = [\"compiled\"]\n\
+                            [[provides]]\nkind = \"tool\"\nname = \"run_program\"\ndynamic = true\n";
+
+    #[tokio::test]
+    async fn a_tool_that_is_off_says_why_by_its_name_and_by_its_plugins() {
+        let package = Package { name: "shell", version: "1.0.0", license: "MIT", manifest: MANIFEST, config_schema: "{}" };
+        let descriptor: &'static Descriptor = Box::leak(Box::new(Descriptor::of::<Shell>("shell", package)));
+        let host = Host::builder().plugins([descriptor]).build().unwrap();
+        assert_eq!(why_not(&host, "shell"), "shell is unloaded");
+        host.start(Selection::All).await;
+        assert_eq!(why_not(&host, "shell"), "shell offers no tool: no program may be run until some are named");
+        let by_name = why_not(&host, "run_program");
+        assert!(by_name.ends_with("does not offer the tool `run_program`: no program may be run until some are named"), "{by_name}");
+        assert!(why_not(&host, "walk").contains("no tool named `walk`"));
+        let names = ["shell".to_owned(), "run_program".to_owned()];
+        assert!(offered(&host, None).is_empty() && offered(&host, Some(&names)).is_empty());
+        host.shutdown().await;
+    }
 
     #[test]
     fn what_is_too_long_is_cut_between_characters() {

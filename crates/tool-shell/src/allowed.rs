@@ -205,7 +205,7 @@ impl Allowed {
         if name.contains(['/', '\\']) {
             return Err(Refusal::HasPath(shown(name)));
         }
-        let Some(program) = self.by_name.get(name) else { return Err(Refusal::NotAllowed(shown(name), self.names())) };
+        let Some(program) = self.by_name.get(name) else { return Err(Refusal::NotAllowed(shown(name), self.list())) };
         if let Some(allowed) = &program.first_args {
             let first = args.first().map_or("", String::as_str);
             if !allowed.iter().any(|a| a == first) {
@@ -221,9 +221,14 @@ impl Allowed {
         self.by_name.is_empty()
     }
 
-    /// All names, for a person.
-    pub(crate) fn names(&self) -> String {
-        if self.by_name.is_empty() { "none".into() } else { self.by_name.keys().cloned().collect::<Vec<_>>().join(", ") }
+    /// All names, sorted.
+    pub(crate) fn names(&self) -> Vec<&str> {
+        self.by_name.keys().map(String::as_str).collect()
+    }
+
+    /// The same for a person.
+    pub(crate) fn list(&self) -> String {
+        if self.by_name.is_empty() { "none".into() } else { self.names().join(", ") }
     }
 }
 

@@ -80,7 +80,7 @@ impl Plugin for Shell {
         let environment = config.environment();
         let runner = Arc::new(Runner { cx, config, allowed, folder, environment, stopped: CancelToken::new() });
         if run::IS_SUPPORTED && !runner.allowed.is_empty() {
-            let tool = Contribution::Tool(run_program(), Arc::new(RunProgram(runner.clone())));
+            let tool = Contribution::Tool(run_program(&runner.allowed), Arc::new(RunProgram(runner.clone())));
             runner.cx.host().publish(vec![tool])?;
         }
         Ok(Shell(runner))
@@ -98,7 +98,7 @@ impl Plugin for Shell {
 
     fn facts(&self) -> Facts {
         let mut facts = Facts::new();
-        facts.insert("programs".into(), self.0.allowed.names());
+        facts.insert("programs".into(), self.0.allowed.list());
         if let Some(folder) = &self.0.folder {
             facts.insert("folder".into(), folder.display().to_string());
         }
@@ -115,12 +115,13 @@ bespoke_plugin_api::plugin!("shell", Shell);
 /// What a user reads while no program is named.
 const OFF: &str = "no program may be run until some are named: bespoke config set plugins.shell.allow '[\"git\"]'";
 
-fn run_program() -> ToolSpec {
+/// The tool. It names the programs, so that a model that is kept to the schema asks for one of them.
+fn run_program(allowed: &Allowed) -> ToolSpec {
     let what = "Runs a program on the user's machine and returns its output. There is no shell: no pipes, no variables, no wildcards.";
     ToolSpec::new("run_program", what).input(json!({
         "type": "object",
         "properties": {
-            "program": { "type": "string", "description": "Name of the program, such as git" },
+            "program": { "type": "string", "enum": allowed.names(), "description": "Name of the program" },
             "args": {
                 "type": "array", "items": { "type": "string" },
                 "description": "Its arguments, each as one item, without quotes"

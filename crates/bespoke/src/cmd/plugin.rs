@@ -12,6 +12,8 @@ use crate::{
     setup::{Setup, build_with},
 };
 
+mod permissions;
+
 pub(crate) async fn run(setup: &Setup, verb: Plugin) -> Result<()> {
     match verb {
         Plugin::List { kind } => list(setup, kind.as_deref()).await,
@@ -96,6 +98,7 @@ async fn info(setup: &Setup, id: &str) -> Result<()> {
             map.insert("author".into(), json!(m.author));
             map.insert("license".into(), json!(m.license));
             map.insert("models".into(), json!(models));
+            map.insert("permissions".into(), permissions::value(m, &setup.config));
         }
         return out.json(&value, true);
     }
@@ -116,10 +119,8 @@ async fn info(setup: &Setup, id: &str) -> Result<()> {
     if let Some(m) = manifest {
         line("author", &m.author)?;
         line("license", &m.license)?;
-        if m.permissions.is_empty() {
-            line("permissions", "asks for none")?;
-        } else {
-            line("permissions", &format!("{:?}; not enforceable in this tier, the plugin is part of the program", m.permissions))?;
+        for (n, permission) in permissions::lines(&m, &setup.config).iter().enumerate() {
+            line(if n == 0 { "permissions" } else { "" }, permission)?;
         }
         for model in &m.models {
             line("model", &format!("{} ({}, {})", model.file, output::bytes(model.size), model.license))?;

@@ -97,12 +97,17 @@ impl Config {
                 Error::invalid_params(problem.to_string()).with_help(fix)
             });
         }
-        let variable = secret_variable(plugin, name);
+        let variable = Self::secret_variable(plugin, name);
         let value = self.env.get(&variable).filter(|value| !value.is_empty()).cloned();
         value.inspect(|value| self.redactor.learn(value.clone())).ok_or_else(|| {
             Error::invalid_params(format!("the secret `{name}` is not set: it is read from {variable}"))
                 .with_help(self.secret_fix(plugin, name))
         })
+    }
+
+    /// The variable of the environment that may hold a plugin's secret: `token` of `telegram` is `TELEGRAM_TOKEN`.
+    pub fn secret_variable(plugin: &str, secret: &str) -> String {
+        format!("{plugin}_{secret}").to_uppercase().replace('-', "_")
     }
 
     /// What `[plugins.ID.secrets]` says about a secret; `None` when it says nothing.
@@ -125,13 +130,13 @@ impl Config {
 
     /// The variable that may hold a plugin's secret is no reference, but its value is as secret.
     pub(crate) fn learn_secret_variable(&self, plugin: &str, name: &str) {
-        if let Some(value) = self.env.get(&secret_variable(plugin, name)) {
+        if let Some(value) = self.env.get(&Self::secret_variable(plugin, name)) {
             self.redactor.learn(value.clone());
         }
     }
 
     fn secret_fix(&self, plugin: &str, name: &str) -> String {
-        let variable = secret_variable(plugin, name);
+        let variable = Self::secret_variable(plugin, name);
         format!("export {variable}=…, or bespoke config set-secret plugins.{plugin}.secrets.{name} < FILE")
     }
 
@@ -352,11 +357,6 @@ impl References {
         let (scheme, name) = reference.split_once(':')?;
         Some((self.sources.iter().find(|source| source.scheme() == scheme)?, name))
     }
-}
-
-/// The variable of the environment that holds a plugin's secret: `token` of `telegram` is `TELEGRAM_TOKEN`.
-fn secret_variable(plugin: &str, secret: &str) -> String {
-    format!("{plugin}_{secret}").to_uppercase().replace('-', "_")
 }
 
 /// Whether a key stands in the table of a plugin's secrets.

@@ -1,12 +1,14 @@
 //! What may stand in the configuration, and what is said when nothing does.
 
-use bespoke_plugin_api::{Health, serde_json::json};
+use bespoke_plugin_api::{Contribution, Health, serde_json::json};
 
 use crate::world::World;
 
 #[test]
 fn without_a_program_there_is_no_tool_and_the_plugin_says_how_to_switch_it_on() {
-    assert_eq!(World::new(json!({ "allow": ["ls"] })).host.published()[0].name(), "run_program");
+    let published = World::new(json!({ "allow": ["ls", "cat"] })).host.published();
+    let [Contribution::Tool(spec, _)] = &published[..] else { panic!("{published:?}") };
+    assert_eq!((spec.name.as_str(), &spec.input_schema["properties"]["program"]["enum"]), ("run_program", &json!(["cat", "ls"])));
     let world = World::new(json!({}));
     assert!(matches!(world.shell.life.health(), Health::Degraded(_)));
     assert!(world.shell.life.health().reason().unwrap().contains("bespoke config set plugins.shell.allow"));
