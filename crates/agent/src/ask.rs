@@ -142,6 +142,11 @@ impl Work<'_> {
         } else {
             json!({})
         };
+        if self.draft.has_called(&tool.name, &args) {
+            // It has read the answer and asks for the same: it would go on so until it has no rounds left.
+            tracing::debug!(provider = name, tool = tool.name, "it asks for the same again, so it answers with what it has");
+            return Ok(None);
+        }
         Ok(Some(ToolCall::new("", tool.name.clone(), args)))
     }
 

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use bespoke_plugin_api::{Message, Result, Role, Usage};
+use serde_json::Value;
 
 /// What was said so far.
 #[derive(Clone)]
@@ -225,6 +226,12 @@ impl<'a> Draft<'a> {
     /// As [`Session::window`].
     pub(crate) fn window(&self, budget: u64) -> &[Message] {
         self.session.window(budget)
+    }
+
+    /// Whether this turn has made this call already.
+    pub(crate) fn has_called(&self, name: &str, args: &Value) -> bool {
+        let turn = &self.session.messages[self.before..];
+        turn.iter().flat_map(|message| &message.tool_calls).any(|call| call.name == name && call.args == *args)
     }
 
     pub(crate) fn say(&mut self, text: &str) {

@@ -275,3 +275,71 @@ async fn a_server_that_never_ends_its_choice_is_given_up() {
     let told = turn(&agent, &mut Session::new("s"), "hi").await;
     assert_eq!(told.error(), "LLM_COMPLETION_FAILED brain does not keep its answer to the schema");
 }
+
+fn zoned() -> ToolSpec {
+    ToolSpec::new("clock", "Tells the time.").input(json!({
+        "type": "object", "properties": { "zone": { "type": "string" } }, "required": ["zone"], "additionalProperties": false
+    }))
+}
+
+/// It has read the answer: asking again would bring the same, until there are no rounds left.
+#[tokio::test(start_paused = true)]
+async fn a_model_that_is_led_to_the_same_call_again_answers_with_what_it_has() {
+    let choice = [Step::Say("{\"tool\":\"clock\"}")];
+    let utc = [Step::Say("{\"zone\":\"UTC\"}")];
+    let brain = led([&choice, &utc, &choice, &utc, &[Step::Say("It is noon.")], &choice, &utc]);
+    let plugin = plug("clock", [with_spec(zoned(), |_, _| async { Ok(ToolOutput::text("noon")) })]);
+    let agent = agent(plain(), [brain.plug(), plugin]).await;
+    let mut session = Session::new("s");
+    let told = turn(&agent, &mut session, "hi").await;
+    assert_eq!(told.events, "> clock {\"zone\":\"UTC\"}\n< clock {\"zone\":\"UTC\"}: noon\n\"It is noon.\"\n");
+    assert_eq!(brain.requests().len(), 5);
+    // The next turn may make the call again.
+    assert_eq!(turn(&agent, &mut session, "and now?").await.result.unwrap().tool_calls, 1);
+}
+
+/// Such as one whose server does not keep schemas, or one that comes to the end of its tokens.
+#[tokio::test(start_paused = true)]
+async fn a_model_that_does_not_keep_to_the_arguments_is_told_or_answers_without_the_tool() {
+    let choice = [Step::Say("{\"tool\":\"clock\"}")];
+    for cut_off in ["{\"zone\":\"UT", "[]", ""] {
+        let brain = led([&choice, &[Step::Say(cut_off)], &[Step::Say("No idea.")]]);
+        let plugin = plug("clock", [with_spec(zoned(), |_, _| async { panic!("it ran") })]);
+        let agent = agent(plain(), [brain.plug(), plugin]).await;
+        assert_eq!(turn(&agent, &mut Session::new("s"), "hi").await.events, "\"No idea.\"\n", "{cut_off}");
+    }
+
+    // Whole, and not what the tool takes: it is told so each time, and its rounds are counted.
+    let wrong = ["{\"zone\":1}", "{\"zone\":2}", "{\"zone\":3}"].map(|args| [Step::Say(args)]);
+    let brain = led([&choice, &wrong[0], &choice, &wrong[1], &choice, &wrong[2]]);
+    let plugin = plug("clock", [with_spec(zoned(), |_, _| async { panic!("it ran") })]);
+    let agent = agent(config(json!({ "system": "", "max_tool_steps": 2 })), [brain.plug(), plugin]).await;
+    let mut session = Session::new("s");
+    let told = turn(&agent, &mut session, "hi").await;
+    assert_eq!(told.text(), "{\"tool\":\"clock\"}", "what it says when it may call no more is its answer");
+    expect![[r#"
+        user: hi
+        assistant: [I call clock with {"zone":1}]
+        user: [The tool answered: error: INVALID_PARAMS: the arguments do not fit the tool `clock`: zone: must be a string, is 1]
+        assistant: [I call clock with {"zone":2}]
+        user: [The tool answered: error: INVALID_PARAMS: the arguments do not fit the tool `clock`: zone: must be a string, is 2]
+    "#]]
+    .assert_eq(&brain.read());
+    assert_eq!(brain.requests().len(), 5);
+}
+
+/// The budget is looked at before each request, also between the choice of a tool and its arguments.
+#[tokio::test(start_paused = true)]
+async fn a_budget_holds_for_the_questions_that_lead_to_a_tool() {
+    let brain = led([&[Step::Say("{\"tool\":\"clock\"}"), Step::Count(90, 10)]]);
+    let other = Brain::new("other", []);
+    let plugin = plug("clock", [with_spec(zoned(), |_, _| async { panic!("it ran") })]);
+    let keys = json!({ "provider": ["brain", "other"], "turn_tokens": 100 });
+    let agent = agent(config(keys), [brain.plug(), other.plug(), plugin]).await;
+    let told = turn(&agent, &mut Session::new("s"), "hi").await;
+    expect![[r#"
+        RESOURCE_EXHAUSTED the turn has cost 100 tokens, and agent.turn_tokens allows 100
+          try: bespoke config set agent.turn_tokens N, or 0 for no limit"#]]
+    .assert_eq(&told.error());
+    assert_eq!((brain.requests().len(), other.requests().len(), told.events.as_str()), (1, 0, ""));
+}
