@@ -6,6 +6,7 @@ use std::{
 };
 
 use bespoke_agent::TurnEvent;
+use bespoke_screen::Page;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -82,32 +83,35 @@ impl Out {
 
     /// A line for the person.
     pub(crate) fn note(&self, text: impl AsRef<str>) {
+        self.put_note(text.as_ref(), false);
+    }
+
+    fn put_note(&self, text: &str, dim: bool) {
         if self.quiet {
             return;
         }
+        let text = logs::clean(text);
+        let on_terminal = io::stderr().is_terminal();
+        let text = if on_terminal { broken(&text, self.width) } else { text.into_owned() };
+        let color = dim && on_terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+        let text = if color { format!("\x1b[2m{text}\x1b[0m") } else { text };
         // Nobody to tell when stderr is closed.
-        let _ = writeln!(io::stderr().lock(), "{}", logs::clean(text.as_ref()));
+        let _ = writeln!(io::stderr().lock(), "{text}");
     }
 
     /// What happens beside the text of a turn, for the person.
     pub(crate) fn told(&self, event: &TurnEvent) {
         match event {
-            TurnEvent::ToolStarted(call) => self.note(self.paint_note(&format!("[{} {}]", call.name, call.args))),
+            TurnEvent::ToolStarted(call) => self.put_note(&format!("[{} {}]", call.name, call.args), true),
             TurnEvent::ToolFinished { call, output } if output.is_error => {
-                self.note(self.paint_note(&format!("[{}: {}]", call.name, shortened(&output.to_text()))));
+                self.put_note(&format!("[{}: {}]", call.name, shortened(&output.to_text())), true);
             }
             TurnEvent::ProviderFailed { provider, reason, shown } => {
                 let anew = if *shown { ", and begins anew" } else { "" };
-                self.note(self.paint_note(&format!("[{provider} failed, the next one is asked{anew}: {reason}]")));
+                self.put_note(&format!("[{provider} failed, the next one is asked{anew}: {reason}]"), true);
             }
             _ => {}
         }
-    }
-
-    /// Dimmed, where stderr is a terminal.
-    fn paint_note(&self, text: &str) -> String {
-        let color = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-        if color { format!("\x1b[2m{text}\x1b[0m") } else { text.to_owned() }
     }
 
     pub(crate) fn paint<'t>(&self, style: Style, text: &'t str) -> Cow<'t, str> {
@@ -148,6 +152,12 @@ fn clean_strings(value: &mut Value) {
         }
         _ => {}
     }
+}
+
+/// A text for a person, each line broken between words.
+fn broken(text: &str, columns: usize) -> String {
+    let mut page = Page::default();
+    page.add(text, columns.max(20)) + &page.end(columns.max(20))
 }
 
 /// A line of an answer that may have many.

@@ -179,11 +179,7 @@ impl Setup {
     /// The error of a need that nothing in this binary meets.
     fn none_of(&self, kind: Kind, names: &[String]) -> Failure {
         let failure = Failure::new(Exit::NotFound, format!("no {kind} named {} is in this binary", names.join(" or ")));
-        let features: Vec<&str> = CATALOG
-            .iter()
-            .filter(|k| names.iter().any(|name| is_named(k, kind, name)))
-            .map(|k| k.id)
-            .collect();
+        let features: Vec<&str> = CATALOG.iter().filter(|k| names.iter().any(|name| is_named(k, kind, name))).map(|k| k.id).collect();
         if features.is_empty() { failure.help("bespoke plugin list") } else { failure.help(build_with(&features)) }
     }
 
@@ -466,12 +462,9 @@ mod tests {
         // Once each; and the plugin stands for its tools, not for what it does not have.
         assert_eq!(shown, [("files", false), ("shell", false)]);
         let files = CATALOG.iter().find(|k| k.id == "files").unwrap();
-        for (kind, name, means) in [
-            (Kind::Tool, "files", true),
-            (Kind::Tool, "write_file", true),
-            (Kind::Tool, "shell", false),
-            (Kind::Stt, "files", false),
-        ] {
+        for (kind, name, means) in
+            [(Kind::Tool, "files", true), (Kind::Tool, "write_file", true), (Kind::Tool, "shell", false), (Kind::Stt, "files", false)]
+        {
             assert_eq!(is_named(files, kind, name), means, "{kind} {name}");
         }
     }

@@ -122,7 +122,7 @@ fn help() -> String {
     let lines = COMMANDS.iter().map(|Entry { name, argument, help }| format!("{:<wide$}  {help}", format!("/{name} {argument}")));
     let lines: Vec<_> = lines.collect();
     format!(
-        "{}\n\nSeveral lines: end a line with \\, or put the message between lines of \"\"\". A line that begins with // is said to the\n\
+        "{}\n\nSeveral lines: end a line with \\, or put the message between lines of \"\"\". A line that begins with // is said to the \
          model with one slash. Ctrl-C stops an answer; what was said until then is kept.",
         lines.join("\n")
     )
