@@ -190,8 +190,8 @@ fn requires(fields: &mut Fields<'_, '_>, id: Option<&str>) -> Vec<Requires> {
 }
 
 fn permissions(mut fields: Fields<'_, '_>) -> Permissions {
-    let mut out = Permissions::default();
-    out.http = fields.take("http").and_then(Node::items).unwrap_or_default().into_iter().filter_map(http_access).collect();
+    let http = fields.take("http").and_then(Node::items).unwrap_or_default().into_iter().filter_map(http_access).collect();
+    let mut out = Permissions { http, ..Permissions::default() };
     for mut entry in fields.tables("files") {
         let path = entry.need("path", "name a file or a folder").and_then(|node| {
             let path = node.string()?;
