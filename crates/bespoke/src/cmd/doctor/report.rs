@@ -237,8 +237,7 @@ mod tests {
             assert_eq!(report.checks[0].fix, None, "{command}");
             assert_eq!(report.checks[0].message, format!("is off; yours to decide: {command}"));
         }
-        for command in ["bespoke plugin download-files smol", "bespoke config edit", "chmod 600 /home/a/.bespoke/state.db", "bespoke init"]
-        {
+        for command in ["bespoke plugin download-files smol", "bespoke config edit", "chmod 600 state.db", "bespoke init"] {
             let mut report = Report::new(false);
             report.add("x", Verdict::Warning, "is off", Some(command.into()));
             assert_eq!(report.checks[0].fix.as_deref(), Some(command));
