@@ -97,10 +97,10 @@ impl Session {
         Ok(Some(input))
     }
 
-    /// One message more, here and in the journal, or in neither.
+    /// One message more. Where the journal refuses it, the turn ends and takes it back.
     fn push(&mut self, message: Message) -> Result<()> {
         self.messages.push(message);
-        self.store().inspect_err(|_| drop(self.messages.pop()))
+        self.store()
     }
 
     /// The messages from number `at` on are forgotten, here and in the journal, or in neither.

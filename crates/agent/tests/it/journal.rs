@@ -88,9 +88,9 @@ impl Journal for Book {
     }
 }
 
-/// A model that asks for two tools and then answers, in each of four turns.
+/// A model that asks for two tools and then answers, in each of four turns. Nothing is shown before the answer.
 fn two_tools() -> [Candidate; 2] {
-    let asks = [Step::Say("Let me see. "), Step::Call("1", "clock", json!({})), Step::Call("2", "dice", json!({})), Step::Count(5, 1)];
+    let asks = [Step::Call("1", "clock", json!({})), Step::Call("2", "dice", json!({})), Step::Count(5, 1)];
     let answers = [Step::Say("Six at noon."), Step::Count(7, 1)];
     let brain = Brain::new("brain", std::array::from_fn::<_, 8, _>(|n| if n % 2 == 0 { &asks[..] } else { &answers[..] }));
     [brain.plug(), plug("tools", [says("clock", "noon"), says("dice", "six")])]
@@ -105,7 +105,7 @@ async fn each_message_is_kept_as_soon_as_it_is_complete() {
     expect![[r#"
         0 user: hi
         spent 6
-        1 assistant: Let me see.  [1 clock {}] [2 dice {}]
+        1 assistant: [1 clock {}] [2 dice {}]
         2 tool 1: noon
         3 tool 2: six
         spent 8

@@ -139,7 +139,7 @@ async fn a_name_or_a_model_that_is_not_there_is_told_with_what_is() {
         LLM_MODEL_NOT_AVAILABLE brain has no model `huge`; it has small, large
           try: bespoke config set agent.model NAME, or leave it out
         PLUGIN_NOT_FOUND there is no provider to ask
-          try: build with `--features smol`, or name one in agent.provider"#]]
+          try: bespoke init, or name one in agent.provider; the feature `smol` builds one in"#]]
     .assert_eq(&told);
 }
 

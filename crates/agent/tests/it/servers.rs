@@ -152,12 +152,14 @@ fn shortened(text: &str) -> String {
 /// A fault of a server, by name: what it sends, what it does then, and the table of the plugin.
 fn faults(shown: &str) -> Vec<(&'static str, String, Then, Value)> {
     let begun = || if shown.is_empty() { STREAM.to_owned() } else { STREAM.to_owned() + &text(shown) };
+    // Long enough for the head, and for the first piece where there is one.
+    let silence = if shown.is_empty() { json!({ "first_token_timeout_ms": 2000 }) } else { json!({ "silence_timeout_ms": 100 }) };
     let mut faults = vec![
         ("cut off", begun(), Then::Close, json!({})),
         ("cut off in an event", begun() + "data: {\"choices\":[{\"del", Then::Close, json!({})),
         ("wrong JSON", begun() + "data: {\"choices\": [\n\n", Then::Close, json!({})),
         ("an error in the stream", begun() + &event(&json!({ "error": { "message": "out of memory" } })), Then::Close, json!({})),
-        ("silence", begun(), Then::Silence, json!({ "first_token_timeout_ms": 100, "silence_timeout_ms": 100 })),
+        ("silence", begun(), Then::Silence, silence),
     ];
     if shown.is_empty() {
         faults.extend([
@@ -220,7 +222,7 @@ async fn whatever_a_server_does_before_its_answer_the_next_provider_gives_one() 
         "Second."
         = Second. of fake: fake
         # silence: asked 1
-        ! openai: the server said nothing for 0.1 s
+        ! openai: the server said nothing for 2 s
         "Second."
         = Second. of fake: fake
         # silence before the head: asked 1
