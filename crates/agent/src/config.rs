@@ -82,7 +82,7 @@ impl Default for AgentConfig {
             max_tokens: 512,
             history_tokens: 3_000,
             max_tool_steps: 5,
-            silence_ms: 30_000,
+            silence_ms: 60_000,
             failover_after_text: false,
             turn_tokens: 0,
             session_tokens: 0,

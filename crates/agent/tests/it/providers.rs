@@ -56,7 +56,7 @@ async fn the_next_one_is_asked_while_nothing_was_shown() {
         "Ok."
         ! first: the stream panicked: on purpose
         "Ok."
-        ! first: first said nothing for 30 s
+        ! first: first said nothing for 60 s
         "Ok."
         ! first: cancelled
         "Ok."
@@ -84,7 +84,7 @@ async fn an_answer_that_was_begun_is_not_ended_by_another() {
         "It is"
         PLUGIN_EXCEPTION first: the stream panicked: on purpose
         "It is"
-        EXECUTION_TIMEOUT first: first said nothing for 30 s (retryable)
+        EXECUTION_TIMEOUT first: first said nothing for 60 s (retryable)
         "It is"
         CANCELLED first: cancelled
     "#]]
@@ -99,7 +99,7 @@ async fn one_that_does_not_even_name_its_models_is_passed_over() {
         (Brain::new("first", []).models(|| async { Err(Error::internal("no key")) }), "! first: no key\n\"Ok.\"\n"),
         (Brain::new("first", []).models(|| async { panic!("on purpose") }), "! first: the call panicked: on purpose\n\"Ok.\"\n"),
         (Brain::new("first", []).models(|| async { Ok(Vec::new()) }), "! first: first has no models\n\"Ok.\"\n"),
-        (Brain::new("first", []).models(pending), "! first: first said nothing for 30 s\n\"Ok.\"\n"),
+        (Brain::new("first", []).models(pending), "! first: first said nothing for 60 s\n\"Ok.\"\n"),
     ] {
         let agent = agent(config(), [first.plug(), healthy().plug()]).await;
         assert_eq!(turn(&agent, &mut Session::new("s"), "hi").await.events, event);
