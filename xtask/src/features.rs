@@ -16,7 +16,6 @@ use crate::{
 const NAMES: &[(&str, &str, Kind)] = &[
     ("agent", "provider", Kind::Provider),
     ("agent", "tools", Kind::Tool),
-    ("agent", "embedder", Kind::Embedder),
     ("voice", "vad", Kind::Vad),
     ("voice", "stt", Kind::Stt),
     ("voice", "tts", Kind::Tts),
@@ -115,6 +114,8 @@ fn needed(config: &Table, plugins: &[&Plugin]) -> Result<Vec<String>> {
             }
         };
         for name in names {
+            // A provider may be named with its model.
+            let name = if *kind == Kind::Provider { name.split_once(':').map_or(name, |(provider, _)| provider) } else { name };
             match provider_of(plugins, *kind, name) {
                 Some(plugin) => drop(features.insert(plugin.manifest.id.clone())),
                 None => {
@@ -219,6 +220,7 @@ mod tests {
             plugin("clock", &[("tool", "clock")]),
             plugin("files", &[("tool", "read"), ("tool", "write")]),
             plugin("silero", &[("vad", "silero")]),
+            plugin("openai", &[("provider", "openai"), ("provider", "?local")]),
             plugin("moonshine", &[("stt", "moonshine")]),
             plugin("terminal", &[("channel", "terminal")]),
             plugin("shell", &[("tool", "?run_program")]),
@@ -235,6 +237,19 @@ mod tests {
         assert_eq!(check("[agent]\ntools = [\"run_program\"]").unwrap(), ["shell"]);
         assert_eq!(check("[agent]\ntools = [\"shell\"]").unwrap(), ["shell"]);
         assert_eq!(check("").unwrap(), [""; 0]);
+    }
+
+    #[test]
+    fn a_provider_may_be_named_with_its_model() {
+        for provider in ["openai:gpt-4o", "openai:library/model:7b", "openai", "openai:"] {
+            assert_eq!(check(&format!("[agent]\nprovider = [{provider:?}]\n")).unwrap(), ["openai"], "{provider}");
+        }
+        // Nobody else is: a tool has no model.
+        let config = "[agent]\nprovider = [\"opnai:gpt-4o\"]\ntools = [\"clock:x\"]\n";
+        expect![[r#"
+            agent.provider: no plugin here provides provider `opnai`; did you mean `openai`?
+            agent.tools: no plugin here provides tool `clock:x`; did you mean `clock`?"#]]
+        .assert_eq(&check(config).unwrap_err().to_string());
     }
 
     #[test]
@@ -263,7 +278,7 @@ mod tests {
             voice.stt: no plugin here provides stt `moonshin`; did you mean `moonshine`?
             voice.stt: no plugin here provides stt `silero`; there are moonshine
             voice.tts: no plugin here provides tts `flite`
-            plugins.quux: no plugin here has this id; there are clock, files, silero, moonshine, terminal, shell
+            plugins.quux: no plugin here has this id; there are clock, files, silero, openai, moonshine, terminal, shell
             plugins.termnal: no plugin here has this id; did you mean `terminal`?"#]]
         .assert_eq(&check(config).unwrap_err().to_string());
     }

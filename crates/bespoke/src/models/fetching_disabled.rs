@@ -1,4 +1,4 @@
-//! A binary without the feature `fetch` finds no model files, and says so.
+//! A binary without the feature `models` finds no model files, and says so.
 
 use std::path::PathBuf;
 
@@ -14,9 +14,9 @@ use crate::{
     setup::build_with,
 };
 
-const WHY: &str = "this binary was built without the feature `fetch`, so it finds no model files";
+const WHY: &str = "this binary was built without the feature `models`, so it finds no model files";
 
-/// See the feature `fetch`.
+/// See the feature `models`.
 #[derive(Debug, Clone)]
 pub(crate) struct Models;
 

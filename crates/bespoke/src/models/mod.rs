@@ -1,5 +1,5 @@
 //! Model files of plugins: where they are, and getting them after a question. A program whose plugins need none has no
-//! downloader in it: the feature `fetch` comes with the plugins that do.
+//! downloader in it: the feature `models` comes with the plugins that do.
 
 use std::path::{Path, PathBuf};
 
