@@ -1,4 +1,4 @@
-//! Finds files by name and by what is in them. Plain text and `*`, no regular expressions: models write those wrong.
+//! Finds files by name and by what is in them; all files where neither is given. Plain text and `*`, no regular expressions: models write those wrong.
 
 use std::{fmt::Write as _, io::Read};
 
@@ -9,7 +9,8 @@ use bespoke_plugin_api::{
 use cap_std::fs::Dir;
 
 use crate::{
-    list::names,
+    list::{names, place},
+    near,
     read::binary,
     refusal::{Refusal, Shown},
     root::{Kind, Root},
@@ -30,7 +31,7 @@ const LINES_OF_A_FILE: usize = 5;
 /// Most characters of a line that are shown.
 const LINE_CHARACTERS: usize = 160;
 
-/// What to look for; both must fit where both are given.
+/// What to look for; both must fit where both are given, and every file does where neither is.
 pub(crate) struct Query {
     /// A part of the name, or a pattern with `*` and `?` for all of it. Case does not matter.
     pub(crate) name: Option<String>,
@@ -42,11 +43,8 @@ pub(crate) struct Query {
 pub(crate) fn find(root: &Root, path: &str, query: &Query, most: usize, cancel: &CancelToken) -> Result<ToolOutput, Refusal> {
     let wanted = |part: &Option<String>| part.as_ref().filter(|part| !part.is_empty()).map(|part| part.to_lowercase());
     let (name, text) = (wanted(&query.name), wanted(&query.text));
-    if name.is_none() && text.is_none() {
-        return Err(Refusal::NothingToFind);
-    }
     let path = root.parse(path)?;
-    let dir = root.folder(path.names())?;
+    let dir = root.folder(path.names()).map_err(|refusal| near::explain(root, &path, refusal, cancel))?;
     let mut search =
         Search { root, cancel, name, text, most, hits: Vec::new(), left_out: 0, looked_at: 0, read: 0, skipped: 0, cut: false };
     search.folder(&dir, &path.text(), path.names().len())?;
@@ -100,7 +98,7 @@ impl Search<'_> {
             let fits = self.name.as_ref().is_none_or(|wanted| is_named(&entry.name, wanted));
             match entry.kind {
                 Kind::Folder => {
-                    if fits && self.text.is_none() {
+                    if fits && self.text.is_none() && self.name.is_some() {
                         self.hit(Hit { path: at.clone(), folder: true, lines: Vec::new(), more_lines: 0 });
                     }
                     if depth + 1 >= self.root.rules().depth {
@@ -161,9 +159,17 @@ impl Search<'_> {
         }
     }
 
+    /// Whether every file is a hit.
+    fn is_of_all(&self) -> bool {
+        self.name.is_none() && self.text.is_none()
+    }
+
     fn answer(&self, path: &str) -> ToolOutput {
-        let place = Shown::new(if path.is_empty() { "." } else { path });
+        let place = place(path);
         let mut text = match self.hits.len() + self.left_out {
+            0 if self.is_of_all() => format!("no files in {place}"),
+            1 if self.is_of_all() => format!("one file in {place}:"),
+            n if self.is_of_all() => format!("{n} files in {place}:"),
             0 => format!("nothing found in {place}"),
             1 => format!("one found in {place}:"),
             n => format!("{n} found in {place}:"),

@@ -17,12 +17,13 @@
 //!
 //! | tool | arguments | what it answers |
 //! |---|---|---|
-//! | `list_files` | `path`? | the entries of a folder |
-//! | `read_file` | `path`, `offset`?, `limit`? | text, and where to read on |
-//! | `find_files` | `name`?, `text`?, `path`? | paths, and lines that fit |
+//! | `list_files` | `path`? | the entries of a folder; of a file, its size and what it says |
+//! | `read_file` | `path`, `offset`?, `limit`? | text, and where to read on; of a folder, its entries |
+//! | `find_files` | `name`?, `text`?, `path`? | paths, and lines that fit; all files where neither is given |
 //! | `write_file` | `path`, `text`, `mode`? | how long the file is now; only while `write` is set |
 //!
 //! A refusal is an answer, not an error: the model can do better. Its data has the reason in a word, as `refused`.
+//! Where a name does not exist, up to three that do and come close are told, as `near` too: only such as `list_files` shows.
 
 use std::{
     path::{Path, PathBuf},
@@ -39,6 +40,7 @@ use bespoke_plugin_api::{
 mod find;
 mod list;
 mod name;
+mod near;
 mod read;
 mod refusal;
 mod root;
@@ -113,22 +115,25 @@ impl Plugin for Files {
     type Config = Config;
 
     fn register(api: &mut PluginApi<Self>) {
-        let list = ToolSpec::new("list_files", "Lists the files and folders in a folder of the user.").input(json!({
-            "type": "object",
-            "properties": { "path": path("The folder, such as notes/2024; the topmost one when absent") },
-            "additionalProperties": false
-        }));
+        let list =
+            ToolSpec::new("list_files", "Lists which files and folders the user has. Their names only; read_file tells what one says.")
+                .input(json!({
+                    "type": "object",
+                    "properties": { "path": path("The folder, such as notes/2024; the topmost one when absent") },
+                    "additionalProperties": false
+                }));
         api.tool(list, |files| Arc::new(ListFiles(files.0.clone())));
-        let read = ToolSpec::new("read_file", "Reads a text file of the user. A long one comes in parts.").input(json!({
-            "type": "object",
-            "properties": {
-                "path": path("The file, such as notes/today.txt"),
-                "offset": { "type": "integer", "minimum": 0, "description": "Byte to begin at; 0 when absent" },
-                "limit": { "type": "integer", "minimum": 1, "description": "Most bytes to read" }
-            },
-            "required": ["path"],
-            "additionalProperties": false
-        }));
+        let read = ToolSpec::new("read_file", "Reads out what one file of the user says, such as notes.txt. A long one comes in parts.")
+            .input(json!({
+                "type": "object",
+                "properties": {
+                    "path": path("The file, such as notes/today.txt"),
+                    "offset": { "type": "integer", "minimum": 0, "description": "Byte to begin at; 0 when absent" },
+                    "limit": { "type": "integer", "minimum": 1, "description": "Most bytes to read" }
+                },
+                "required": ["path"],
+                "additionalProperties": false
+            }));
         api.tool(read, |files| Arc::new(ReadFile(files.0.clone())));
         let find = ToolSpec::new("find_files", "Finds files of the user by name, by a text in them, or by both.").input(json!({
             "type": "object",
@@ -242,7 +247,11 @@ impl Shared {
         if refusal.is_escape() {
             self.cx.log(Level::Warn, &format!("refused: {refusal}"));
         }
-        Ok(ToolOutput::error(refusal.to_string()).with_data(json!({ "refused": refusal.word() })))
+        let mut data = json!({ "refused": refusal.word() });
+        if let Refusal::Misnamed(_, near) = refusal {
+            data["near"] = json!(near.paths);
+        }
+        Ok(ToolOutput::error(refusal.to_string()).with_data(data))
     }
 }
 
@@ -306,8 +315,8 @@ struct ListFiles(Arc<Shared>);
 impl Tool for ListFiles {
     async fn call(&self, cx: &CallCx, request: ToolRequest) -> Result<ToolOutput> {
         let args: ListArgs = request.parse()?;
-        let most = self.0.config.max_entries;
-        self.0.run(cx, move |root, cancel| list::list(root, &args.path, most, cancel)).await
+        let (most, bytes) = (self.0.config.max_entries, self.0.config.max_read_bytes);
+        self.0.run(cx, move |root, cancel| list::list(root, &args.path, most, bytes, cancel)).await
     }
 }
 
@@ -327,9 +336,9 @@ struct ReadFile(Arc<Shared>);
 impl Tool for ReadFile {
     async fn call(&self, cx: &CallCx, request: ToolRequest) -> Result<ToolOutput> {
         let args: ReadArgs = request.parse()?;
-        let most = self.0.config.max_read_bytes;
-        let limit = args.limit.map_or(most, |limit| limit.min(most));
-        self.0.run(cx, move |root, _| read::read(root, &args.path, args.offset, limit)).await
+        let (most, bytes) = (self.0.config.max_entries, self.0.config.max_read_bytes);
+        let limit = args.limit.map_or(bytes, |limit| limit.min(bytes));
+        self.0.run(cx, move |root, cancel| read::read(root, &args.path, args.offset, limit, most, cancel)).await
     }
 }
 

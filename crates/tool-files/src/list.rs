@@ -1,4 +1,4 @@
-//! What is in a folder.
+//! What is in a folder. Of a file, its line and what it says, because models confuse the two.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,9 @@ use bespoke_plugin_api::{
 use cap_std::fs::Dir;
 
 use crate::{
-    name::is_askable,
+    name::{RelPath, is_askable},
+    near,
+    read::{self, read_at},
     refusal::{Refusal, Shown},
     root::{Kind, Root},
 };
@@ -38,12 +40,35 @@ pub(crate) struct Names {
     pub(crate) more: bool,
 }
 
-/// Lists a folder.
-pub(crate) fn list(root: &Root, path: &str, most: usize, cancel: &CancelToken) -> Result<ToolOutput, Refusal> {
+/// Lists a folder, or tells of a file what its first `bytes` say.
+pub(crate) fn list(root: &Root, path: &str, most: usize, bytes: u64, cancel: &CancelToken) -> Result<ToolOutput, Refusal> {
     let path = root.parse(path)?;
+    let listed = match list_at(root, &path, most, cancel) {
+        Err(Refusal::NotAFolder(_)) => read_at(root, &path, 0, bytes).map(|file| line_of(&path, file)),
+        other => other,
+    };
+    listed.map_err(|refusal| near::explain(root, &path, refusal, cancel))
+}
+
+/// What a file says, and the line that it has in a list.
+fn line_of(path: &RelPath, file: read::Read) -> ToolOutput {
+    let name = path.names().last().map_or("", String::as_str);
+    let mut data = file.data;
+    data["entries"] = json!([{ "name": name, "kind": "file", "bytes": data["size"] }]);
+    let mut text = file.text;
+    if file.says {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "\n[{} is a file of {} bytes]", Shown::new(&path.text()), data["size"]);
+    }
+    ToolOutput::text(text).with_data(data)
+}
+
+/// Lists a folder.
+pub(crate) fn list_at(root: &Root, path: &RelPath, most: usize, cancel: &CancelToken) -> Result<ToolOutput, Refusal> {
     let dir = root.folder(path.names())?;
-    let shown = if path.names().is_empty() { Shown::new(".") } else { Shown::new(&path.text()) };
-    let names = names(root, &dir, || shown.clone(), cancel)?;
+    let text_of_path = path.text();
+    let names = names(root, &dir, || Shown::new(if path.names().is_empty() { "." } else { text_of_path.as_str() }), cancel)?;
+    let shown = place(&text_of_path);
     let count = names.entries.len();
     let mut text = match count {
         0 => format!("{shown} is empty"),
@@ -81,6 +106,11 @@ pub(crate) fn list(root: &Root, path: &str, most: usize, cancel: &CancelToken) -
         "path": path.text(), "entries": entries, "left_out": left_out, "hidden": names.hidden, "more": names.more,
     });
     Ok(ToolOutput::text(text).with_data(data))
+}
+
+/// A folder as answers name it.
+pub(crate) fn place(path: &str) -> String {
+    if path.is_empty() { "the folder".to_owned() } else { Shown::new(path).to_string() }
 }
 
 /// The names in a folder, sorted.

@@ -1,11 +1,17 @@
-//! A file, or a part of it, as text; of what is no text, what it is.
+//! A file, or a part of it, as text; of what is no text, what it is; of a folder, what is in it.
 
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{self, Read as _, Seek, SeekFrom};
 
-use bespoke_plugin_api::{ToolOutput, serde_json::json};
+use bespoke_plugin_api::{
+    CancelToken, ToolOutput,
+    serde_json::{Value, json},
+};
 use cap_std::fs::File;
 
 use crate::{
+    list::list_at,
+    name::RelPath,
+    near,
     refusal::{Refusal, Shown},
     root::Root,
 };
@@ -13,9 +19,28 @@ use crate::{
 /// Bytes of the longest character: a part of at least so many has a whole one.
 const LONGEST_CHARACTER: u64 = 4;
 
-/// Reads `limit` bytes from `offset` on, moved to whole characters.
-pub(crate) fn read(root: &Root, path: &str, offset: u64, limit: u64) -> Result<ToolOutput, Refusal> {
+/// What was read.
+pub(crate) struct Read {
+    /// What the model reads of it.
+    pub(crate) text: String,
+    pub(crate) data: Value,
+    /// Whether `text` is what the file says, and not what it is.
+    pub(crate) says: bool,
+}
+
+/// Reads `limit` bytes from `offset` on, moved to whole characters; a folder is listed, with `most` entries.
+pub(crate) fn read(root: &Root, path: &str, offset: u64, limit: u64, most: usize, cancel: &CancelToken) -> Result<ToolOutput, Refusal> {
     let path = root.parse(path)?;
+    let read = match read_at(root, &path, offset, limit) {
+        Ok(read) => Ok(ToolOutput::text(read.text).with_data(read.data)),
+        Err(Refusal::NotAFile(_)) => list_at(root, &path, most, cancel),
+        Err(other) => Err(other),
+    };
+    read.map_err(|refusal| near::explain(root, &path, refusal, cancel))
+}
+
+/// Reads a file.
+pub(crate) fn read_at(root: &Root, path: &RelPath, offset: u64, limit: u64) -> Result<Read, Refusal> {
     let shown = Shown::new(&path.text());
     let Some((folders, name)) = path.split() else { return Err(Refusal::NotAFile(Shown::new("."))) };
     let dir = root.folder(folders)?;
@@ -30,7 +55,7 @@ pub(crate) fn read(root: &Root, path: &str, offset: u64, limit: u64) -> Result<T
     let part = part(&mut file, offset, limit).map_err(io)?;
     if let Some(what) = binary(&begin).or_else(|| part.contains(&0).then_some("binary data")) {
         let text = format!("{shown} is no text: {what}, {size} bytes");
-        return Ok(ToolOutput::text(text).with_data(json!({ "path": path.text(), "size": size, "binary": what })));
+        return Ok(Read { text, data: json!({ "path": path.text(), "size": size, "binary": what }), says: false });
     }
     let (skipped, kept) = whole_characters(&part, offset > 0, offset + (part.len() as u64) < size);
     let (from, to) = (offset + skipped as u64, offset + (skipped + kept) as u64);
@@ -47,10 +72,10 @@ pub(crate) fn read(root: &Root, path: &str, offset: u64, limit: u64) -> Result<T
         text.push_str(&format!("\n[bytes {from} to {to} of {size}; to read on, call read_file with offset {to}]"));
         data["next_offset"] = to.into();
     }
-    Ok(ToolOutput::text(text).with_data(data))
+    Ok(Read { text, data, says: size > 0 })
 }
 
-fn part(file: &mut File, offset: u64, limit: u64) -> std::io::Result<Vec<u8>> {
+fn part(file: &mut File, offset: u64, limit: u64) -> io::Result<Vec<u8>> {
     file.seek(SeekFrom::Start(offset))?;
     let mut part = Vec::new();
     file.take(limit.max(LONGEST_CHARACTER)).read_to_end(&mut part)?;

@@ -35,6 +35,8 @@ pub(crate) enum Refusal {
     Mounted(Shown),
     #[error("there is no {0}; list_files and find_files tell what there is")]
     NotFound(Shown),
+    #[error("there is no {0}; {1}")]
+    Misnamed(Shown, Near),
     #[error("{0} is a file, not a folder")]
     NotAFolder(Shown),
     #[error("{0} is a folder, not a file; list_files tells what is in it")]
@@ -53,8 +55,6 @@ pub(crate) enum Refusal {
     Changed(Shown),
     #[error("{0}: {1}")]
     Io(Shown, #[source] io::Error),
-    #[error("say what to look for: `name` for names of files, `text` for what is in them")]
-    NothingToFind,
     #[error("the folder was moved, removed or replaced since the plugin started; the user has to start it again")]
     RootGone,
     #[error("there is no folder to work in yet; the user has to choose one: bespoke config set plugins.files.root ~/notes")]
@@ -79,7 +79,7 @@ impl Refusal {
             Refusal::Special(..) => "special",
             Refusal::HardLink(_) => "hard_link",
             Refusal::Mounted(_) => "mounted",
-            Refusal::NotFound(_) => "not_found",
+            Refusal::NotFound(_) | Refusal::Misnamed(..) => "not_found",
             Refusal::NotAFolder(_) => "not_a_folder",
             Refusal::NotAFile(_) => "not_a_file",
             Refusal::Exists(_) => "exists",
@@ -89,7 +89,6 @@ impl Refusal {
             Refusal::BeyondEnd(..) => "beyond_end",
             Refusal::Changed(_) => "changed",
             Refusal::Io(..) => "io",
-            Refusal::NothingToFind => "nothing_to_find",
             Refusal::RootGone => "root_gone",
             Refusal::NoRoot => "no_root",
             Refusal::Cancelled => "cancelled",
@@ -115,6 +114,25 @@ impl Refusal {
                 | Changed(_)
                 | RootGone
         )
+    }
+}
+
+/// Paths that exist, close to one that does not.
+#[derive(Debug)]
+pub(crate) struct Near {
+    /// The closest first; at least one.
+    pub(crate) paths: Vec<String>,
+    /// Whether there is one, and it is what was asked for in another spelling.
+    pub(crate) is_clear: bool,
+}
+
+impl fmt::Display for Near {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown: Vec<String> = self.paths.iter().map(|path| Shown::new(path).to_string()).collect();
+        match shown.as_slice() {
+            [one] if self.is_clear => write!(f, "did you mean {one}?"),
+            many => write!(f, "what comes close: {}", many.join(", ")),
+        }
     }
 }
 

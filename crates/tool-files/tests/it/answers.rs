@@ -30,7 +30,7 @@ fn a_folder_is_listed_folders_first() {
     check(
         &world.text("list_files", json!({})),
         expect![[r#"
-            `.` has 3 entries:
+            the folder has 3 entries:
             a/
             b.txt (5 bytes)
             what: is this (0 bytes) (its name can not be asked for)
@@ -56,14 +56,14 @@ fn what_is_left_out_is_said() {
     check(
         &world.text("list_files", json!({})),
         expect![[r#"
-            `.` has 10 entries:
+            the folder has 10 entries:
             0.txt (49 bytes)
             1.txt (49 bytes)
             2.txt (49 bytes)
             [7 more left out; find_files finds by name]"#]],
     );
     let found = world.text("find_files", json!({ "text": "Needle", "name": "*.txt" }));
-    assert!(found.starts_with("10 found in `.`:\n0.txt\n  line 1: needle\n"), "{found}");
+    assert!(found.starts_with("10 found in the folder:\n0.txt\n  line 1: needle\n"), "{found}");
     assert!(found.contains("  line 5: needle\n  [2 more lines]\n1.txt\n"), "{found}");
     assert!(found.ends_with("\n[7 more left out; name a folder in `path` or look for something rarer]"), "{found}");
 }
@@ -78,7 +78,7 @@ fn files_are_found_by_name_and_by_text() {
     check(
         &world.text("find_files", json!({ "text": "bread" })),
         expect![[r#"
-            2 found in `.`:
+            2 found in the folder:
             2024/trip.md
               line 1: Pack bread and cheese
             Shopping.md
@@ -94,10 +94,118 @@ fn files_are_found_by_name_and_by_text() {
     );
     check(
         &world.text("find_files", json!({ "name": "shop", "text": "wine" })),
-        expect!["nothing found in `.`\n[1 not searched, or not to their end: links, no text, too long, too deep or off limits]"],
+        expect!["nothing found in the folder\n[1 not searched, or not to their end: links, no text, too long, too deep or off limits]"],
     );
-    assert_eq!(refused(&world.call("find_files", json!({}))), "nothing_to_find");
-    assert_eq!(refused(&world.call("find_files", json!({ "name": "", "text": "" }))), "nothing_to_find");
+}
+
+#[test]
+fn what_names_no_file_and_no_text_finds_all_files() {
+    let world = World::new(json!({ "max_entries": 3 }));
+    check(&world.text("find_files", json!({})), expect!["no files in the folder"]);
+    world.put("todo.txt", "call mother");
+    check(
+        &world.text("find_files", json!({ "name": "", "text": "" })),
+        expect![[r#"
+            one file in the folder:
+            todo.txt"#]],
+    );
+    for name in ["2024/may/trip.md", "2024/a.md", "b.txt", ".hidden"] {
+        world.put(name, "");
+    }
+    check(
+        &world.text("find_files", json!({})),
+        expect![[r#"
+            4 files in the folder:
+            2024/may/trip.md
+            2024/a.md
+            b.txt
+            [1 more left out; name a folder in `path` or look for something rarer]"#]],
+    );
+    check(
+        &world.text("find_files", json!({ "path": "2024/may" })),
+        expect![[r#"
+            one file in `2024/may`:
+            2024/may/trip.md"#]],
+    );
+}
+
+#[test]
+fn a_list_of_a_file_tells_what_it_says() {
+    let world = World::new(json!({ "max_read_bytes": 256 }));
+    world.put("notes/todo.txt", "call mother\nbuy milk");
+    world.put("long.txt", "a line\n".repeat(100));
+    world.put("a.png", b"\x89PNG\r\n\x1a\n123");
+    world.put("empty.txt", "");
+    let listed = world.call("list_files", json!({ "path": "notes/todo.txt" }));
+    check(
+        &listed.to_text(),
+        expect![[r#"
+            call mother
+            buy milk
+            [`notes/todo.txt` is a file of 20 bytes]"#]],
+    );
+    assert_eq!(listed.data.unwrap()["entries"], json!([{ "name": "todo.txt", "kind": "file", "bytes": 20 }]));
+    let long = world.text("list_files", json!({ "path": "long.txt" }));
+    assert!(long.starts_with("a line\n"), "{long}");
+    assert!(
+        long.ends_with("\n[bytes 0 to 256 of 700; to read on, call read_file with offset 256]\n[`long.txt` is a file of 700 bytes]"),
+        "{long}"
+    );
+    check(&world.text("list_files", json!({ "path": "a.png" })), expect!["`a.png` is no text: a PNG image, 11 bytes"]);
+    check(&world.text("list_files", json!({ "path": "empty.txt" })), expect!["`empty.txt` is empty"]);
+}
+
+#[test]
+fn a_folder_that_is_read_is_listed() {
+    let world = World::new(json!({}));
+    world.put("notes/todo.txt", "call mother");
+    for path in ["notes", "notes/"] {
+        assert_eq!(world.call("read_file", json!({ "path": path })), world.call("list_files", json!({ "path": "notes" })));
+    }
+    assert_eq!(world.call("read_file", json!({ "path": "." })), world.call("list_files", json!({})));
+}
+
+#[test]
+fn a_name_that_does_not_exist_gets_close_ones_that_do() {
+    let world = World::new(json!({}));
+    for name in [
+        "shopping.txt",
+        "plan.md",
+        "plan-old.md",
+        "notes/Todo List.txt",
+        "diary-1.txt",
+        "diary-2.txt",
+        "diary-3.txt",
+        "diary-4.txt",
+        ".shoping.txt",
+    ] {
+        world.put(name, "");
+    }
+    for (tool, path, answer) in [
+        ("read_file", "Shopping.TXT", "there is no `Shopping.TXT`; did you mean `shopping.txt`?"),
+        ("read_file", "shopping", "there is no `shopping`; did you mean `shopping.txt`?"),
+        ("list_files", "shopping_list.txt", "there is no `shopping_list.txt`; did you mean `shopping.txt`?"),
+        ("read_file", "shoping.txt", "there is no `shoping.txt`; what comes close: `shopping.txt`"),
+        ("read_file", "notes/todo_list.txt", "there is no `notes/todo_list.txt`; did you mean `notes/Todo List.txt`?"),
+        ("read_file", "note/todo_list.txt", "there is no `note`; did you mean `notes`?"),
+        ("find_files", "Notes", "there is no `Notes`; did you mean `notes`?"),
+        ("read_file", "diary.txt", "there is no `diary.txt`; what comes close: `diary-1.txt`, `diary-2.txt`, `diary-3.txt`"),
+        ("read_file", "diary", "there is no `diary`; what comes close: `diary-1.txt`, `diary-2.txt`, `diary-3.txt`"),
+        ("read_file", "Plan.txt", "there is no `Plan.txt`; did you mean `plan.md`?"),
+        ("read_file", "Diary_3.txt", "there is no `Diary_3.txt`; did you mean `diary-3.txt`?"),
+        // A file is nothing that could be gone into.
+        ("read_file", "shopping/a.txt", "there is no `shopping`; list_files and find_files tell what there is"),
+        ("read_file", "secret.txt", "there is no `secret.txt`; list_files and find_files tell what there is"),
+    ] {
+        let output = world.call(tool, json!({ "path": path }));
+        assert_eq!((output.to_text().as_str(), refused(&output).as_str()), (answer, "not_found"));
+    }
+    let near = world.call("read_file", json!({ "path": "notes/todo.txt" })).data.unwrap();
+    assert_eq!(near, json!({ "refused": "not_found", "near": ["notes/Todo List.txt"] }));
+    // A new file needs no name like another's.
+    let writing = World::new(json!({ "write": true }));
+    writing.put("shopping.txt", "");
+    assert!(!writing.call("write_file", json!({ "path": "shoping.txt", "text": "milk" })).is_error);
 }
 
 #[test]
@@ -204,8 +312,8 @@ fn a_replaced_file_keeps_its_permissions_and_no_others() {
 fn names_with_quotes_are_shown_as_they_have_to_be_written() {
     let world = World::new(json!({}));
     world.put("Bob's \u{1f37a} list.txt", "beer");
-    assert_eq!(world.text("list_files", json!({})), "`.` has one entry:\nBob's \u{1f37a} list.txt (4 bytes)");
-    assert_eq!(world.text("find_files", json!({ "name": "bob's" })), "one found in `.`:\nBob's \u{1f37a} list.txt");
+    assert_eq!(world.text("list_files", json!({})), "the folder has one entry:\nBob's \u{1f37a} list.txt (4 bytes)");
+    assert_eq!(world.text("find_files", json!({ "name": "bob's" })), "one found in the folder:\nBob's \u{1f37a} list.txt");
     assert_eq!(world.text("read_file", json!({ "path": "Bob's \u{1f37a} list.txt" })), "beer");
 }
 

@@ -18,7 +18,7 @@ fn without_a_configuration_the_folder_is_the_plugins_own() {
     assert_eq!(files.life.health(), Health::Ok);
     assert_eq!(files.life.facts()["folder"], own.canonicalize().unwrap().display().to_string());
     assert_eq!(files.life.facts()["access"], "read");
-    assert_eq!(call(&host, &files, &CallCx::new(), "list_files", json!({})).unwrap().to_text(), "`.` is empty");
+    assert_eq!(call(&host, &files, &CallCx::new(), "list_files", json!({})).unwrap().to_text(), "the folder is empty");
 }
 
 #[test]

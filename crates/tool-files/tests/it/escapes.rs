@@ -93,6 +93,11 @@ fn by_name() -> Vec<Attempt> {
         read(&long_path, "too_long"),
         read(&deep, "too_deep"),
         attempt("a search above", |_| (), "find_files", json!({ "text": "eagle", "path": ".." }), "parent"),
+        attempt("all files above", |_| (), "find_files", json!({ "path": "../outside" }), "parent"),
+        attempt("a folder above as a file", |_| (), "read_file", json!({ "path": "../outside/" }), "parent"),
+        attempt("a file above as a folder", |_| (), "list_files", json!({ "path": "../outside/secret.txt" }), "parent"),
+        attempt("a name close to one above", |_| (), "list_files", json!({ "path": "../outside/secrets.txt" }), "parent"),
+        attempt("a hidden file as a folder", |w| w.put(".env", SECRET), "list_files", json!({ "path": ".env" }), "hidden"),
         attempt("a list above", |_| (), "list_files", json!({ "path": "../outside" }), "parent"),
         write("a file above", |_| (), "../outside/new.txt", "create", "parent"),
         write("a file anywhere", |_| (), "/tmp/bespoke-escape.txt", "create", "absolute"),
@@ -111,6 +116,12 @@ fn by_link() -> Vec<Attempt> {
         attempt("a list through a link", link_to_folder, "list_files", json!({ "path": "door" }), "link"),
         attempt("a list through a link, with a slash", link_to_folder, "list_files", json!({ "path": "door/" }), "link"),
         attempt("a list through a link, with a dot", link_to_folder, "list_files", json!({ "path": "door/." }), "link"),
+        attempt("a folder outside as a file", link_to_folder, "read_file", json!({ "path": "door" }), "link"),
+        attempt("a folder outside as a file, with a slash", link_to_folder, "read_file", json!({ "path": "door/" }), "link"),
+        attempt("a list of a link to a file outside", link_to_file, "list_files", json!({ "path": "link.txt" }), "link"),
+        attempt("a list of a file behind a link", link_to_folder, "list_files", json!({ "path": "door/secret.txt" }), "link"),
+        attempt("all files behind a link", link_to_folder, "find_files", json!({ "path": "door" }), "link"),
+        attempt("a name close to one behind a link", link_to_folder, "read_file", json!({ "path": "door/secret.md" }), "link"),
         attempt("a search through a link", link_to_folder, "find_files", json!({ "text": "eagle", "path": "door" }), "link"),
         attempt(
             "a chain of links",
@@ -215,8 +226,8 @@ fn by_kind() -> Vec<Attempt> {
         attempt("a hard link to a file outside", hard_link, "read_file", json!({ "path": "mine.txt" }), "hard_link"),
         write("replacing a hard link", hard_link, "mine.txt", "replace", "hard_link"),
         write("adding to a hard link", hard_link, "mine.txt", "append", "hard_link"),
-        attempt("a folder as a file", |w| w.put("a/b.txt", ""), "read_file", json!({ "path": "a" }), "not_a_file"),
-        attempt("the root as a file", |_| (), "read_file", json!({ "path": "." }), "not_a_file"),
+        attempt("a list of a hard link to a file outside", hard_link, "list_files", json!({ "path": "mine.txt" }), "hard_link"),
+        attempt("a list of a file in a file", |w| w.put("a.txt", ""), "list_files", json!({ "path": "a.txt/a.txt" }), "not_a_folder"),
         attempt("a file as a folder", |w| w.put("a.txt", ""), "read_file", json!({ "path": "a.txt/secret.txt" }), "not_a_folder"),
         write("writing over a folder", |w| w.put("a/b.txt", ""), "a", "replace", "not_a_file"),
         write("writing over the root", |_| (), "./", "replace", "not_a_file"),
@@ -293,9 +304,29 @@ fn a_walk_never_leaves_by_a_link_a_hard_link_or_a_pipe() {
     let found = world.call("find_files", json!({ "text": "EAGLE" }));
     assert_eq!(
         found.to_text(),
-        "one found in `.`:\nnotes/a.txt\n  line 1: an eagle of mine\n\
+        "one found in the folder:\nnotes/a.txt\n  line 1: an eagle of mine\n\
          [5 not searched, or not to their end: links, no text, too long, too deep or off limits]"
     );
+}
+
+#[test]
+fn names_that_are_off_limits_are_told_to_nobody() {
+    let world = World::new(json!({}));
+    world.put(".secret.txt", SECRET);
+    world.put("secret\u{1b}.txt", SECRET);
+    symlink(world.outside("secret.txt"), world.root("secret-link.txt")).unwrap();
+    symlink(world.outside(""), world.root("outside")).unwrap();
+    mknodat(CWD, world.root("secret-pipe"), FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+    for (tool, path) in
+        [("read_file", "secret.txt"), ("list_files", "Secret"), ("read_file", "outsid/secret.txt"), ("find_files", "outsides")]
+    {
+        let output = world.call(tool, json!({ "path": path }));
+        assert_eq!(refused(&output), "not_found");
+        assert_eq!(output.data.as_ref().unwrap().get("near"), None, "{output:?}");
+        assert!(output.to_text().ends_with("list_files and find_files tell what there is"), "{output:?}");
+    }
+    let all = world.text("find_files", json!({}));
+    assert_eq!(all, "no files in the folder\n[4 not searched, or not to their end: links, no text, too long, too deep or off limits]");
 }
 
 #[test]
@@ -347,7 +378,7 @@ fn names_that_are_no_unicode_are_shown_and_not_opened() {
     let listed = world.text("list_files", json!({}));
     assert_eq!(
         listed,
-        "`.` has 2 entries:\ncaf\u{fffd}.txt (1 bytes) (its name can not be asked for)\n\
+        "the folder has 2 entries:\ncaf\u{fffd}.txt (1 bytes) (its name can not be asked for)\n\
          line\\nbreak.txt (1 bytes) (its name can not be asked for)"
     );
     assert_eq!(refused(&world.call("read_file", json!({ "path": "caf\u{fffd}.txt" }))), "not_found");
