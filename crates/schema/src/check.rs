@@ -1,6 +1,6 @@
 //! The check itself: a walk over schema and value side by side.
 
-use std::{borrow::Cow, cell::Cell, fmt::Write as _};
+use std::{borrow::Cow, cell::Cell, collections::HashSet, fmt::Write as _};
 
 use regex_lite::Regex;
 use serde_json::{Map, Value};
@@ -11,6 +11,8 @@ use crate::Fault;
 const DEEPEST: usize = 128;
 /// Most steps of one check: forms within forms that refer to themselves multiply.
 const MOST_STEPS: u32 = 200_000;
+/// What is told then.
+const TOO_MANY_STEPS: &str = "cannot be checked: it takes too many steps";
 /// Most faults that are told: a reader mends the first ones and asks again.
 const MOST_FAULTS: usize = 20;
 /// Most bytes of a value that a message repeats.
@@ -52,7 +54,7 @@ impl<'s> Walk<'s, '_> {
         }
         self.steps.set(self.steps.get() + 1);
         if self.steps.get() > MOST_STEPS {
-            return self.fault(path, "cannot be checked: the schema takes too many steps");
+            return self.fault(path, TOO_MANY_STEPS);
         }
         let schema = match schema {
             Value::Bool(false) => return self.fault(path, "must not be there"),
@@ -158,9 +160,12 @@ impl<'s> Walk<'s, '_> {
             self.fault(path, format!("must have at most {}, has {}", entries(most), items.len()));
         }
         if schema.get("uniqueItems") == Some(&Value::Bool(true))
-            && let Some(at) = (1..items.len()).find(|at| items[..*at].iter().any(|before| same(before, &items[*at])))
+            && let Some(at) = self.repeated(items)
         {
             self.fault(&format!("{path}[{at}]"), format!("{} is there twice", shown(&items[at])));
+        }
+        if self.steps.get() > MOST_STEPS {
+            return self.fault(path, TOO_MANY_STEPS);
         }
         let first = schema.get("prefixItems").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         for (n, item) in items.iter().enumerate() {
@@ -173,6 +178,52 @@ impl<'s> Walk<'s, '_> {
         {
             self.fault(path, "has no entry of the kind that must be there");
         }
+    }
+
+    /// The first item that equals one before it. Each value inside costs a step.
+    fn repeated(&self, items: &[Value]) -> Option<usize> {
+        let mut seen = HashSet::with_capacity(items.len());
+        items.iter().position(|item| {
+            let mut form = String::new();
+            self.write_form(item, &mut form) && !seen.insert(form)
+        })
+    }
+
+    /// Writes a value so that two are written alike when they are the [`same`]; false when that takes too many steps.
+    fn write_form(&self, value: &Value, form: &mut String) -> bool {
+        self.steps.set(self.steps.get().saturating_add(1));
+        if self.steps.get() > MOST_STEPS {
+            return false;
+        }
+        match value {
+            // Writing into a String cannot fail. Adding 0 makes one number of both zeros.
+            Value::Number(number) => _ = write!(form, "{:e}", number.as_f64().unwrap_or_default() + 0.0),
+            Value::Array(items) => {
+                form.push('[');
+                for item in items {
+                    if !self.write_form(item, form) {
+                        return false;
+                    }
+                    form.push(',');
+                }
+                form.push(']');
+            }
+            Value::Object(fields) => {
+                let mut fields: Vec<_> = fields.iter().collect();
+                fields.sort_unstable_by_key(|(name, _)| *name);
+                form.push('{');
+                for (name, field) in fields {
+                    _ = write!(form, "{}:", Value::from(name.as_str()));
+                    if !self.write_form(field, form) {
+                        return false;
+                    }
+                    form.push(',');
+                }
+                form.push('}');
+            }
+            other => _ = write!(form, "{other}"),
+        }
+        true
     }
 
     fn object(&mut self, schema: &'s Map<String, Value>, fields: &Map<String, Value>, path: &str, depth: usize) {
@@ -276,7 +327,7 @@ impl<'s> Walk<'s, '_> {
 }
 
 /// What a `$ref` within the document points at.
-pub(crate) fn resolve<'s>(root: &'s Value, target: &str) -> Option<&'s Value> {
+fn resolve<'s>(root: &'s Value, target: &str) -> Option<&'s Value> {
     let pointer = target.strip_prefix('#')?;
     root.pointer(&decoded(pointer))
 }

@@ -1,12 +1,19 @@
 //! Checks JSON values against JSON Schema (2020-12), as far as tools and configurations use it, and says what is wrong in words
 //! that a person or a model can act on. It fetches nothing and never fails on a strange schema: what it cannot read, it does not
-//! check, and [`unchecked`] names it.
+//! check.
 //!
 //! Checked: `type`, `enum`, `const`; `properties`, `required`, `additionalProperties`, `patternProperties`, `propertyNames`,
 //! `minProperties`, `maxProperties`, `dependentRequired`; `items`, `prefixItems`, `minItems`, `maxItems`, `uniqueItems`,
 //! `contains`; `minimum`, `maximum`, `exclusiveMinimum`, `exclusiveMaximum`, `multipleOf`; `minLength`, `maxLength`, `pattern`;
 //! `allOf`, `anyOf`, `oneOf`, `not`, `if`/`then`/`else`; `$ref` within the document. `format` says nothing about validity, as in
 //! the specification.
+//!
+//! Not checked, whatever a schema says: `$dynamicRef`, `dependentSchemas`, `dependencies`, `maxContains`, `minContains`,
+//! `unevaluatedItems`, `unevaluatedProperties`; references that lead nowhere or out of the document; patterns that `regex-lite`
+//! does not read.
+//!
+//! A check takes 200 000 steps at most, one for each value that is held against a schema or compared for `uniqueItems`; what takes
+//! more does not fit.
 //!
 //! Own code by measurement: `jsonschema` 0.60 without default features adds 2.8 MB to a stripped release binary whose whole core
 //! is 3 MB; this crate adds a tenth of a megabyte.
@@ -23,11 +30,10 @@
 //! ```
 
 mod check;
-mod unchecked;
 
 use std::fmt;
 
-pub use {check::check, unchecked::unchecked};
+pub use check::check;
 
 /// One thing that does not fit.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! What fits, what does not, and in which words.
 
-use bespoke_schema::{check, unchecked};
+use bespoke_schema::check;
 use serde_json::{Value, json};
 
 fn said(schema: Value, value: Value) -> Vec<String> {
@@ -132,16 +132,28 @@ fn no_more_faults_are_told_than_anybody_mends_at_once() {
 }
 
 #[test]
-fn what_is_not_checked_is_named() {
-    let schema = json!({
-        "properties": {
-            "unevaluatedItems": { "pattern": "(" },
-            "other": { "$ref": "https://example.test/schema" },
-            "nowhere": { "items": { "$ref": "#/$defs/none" } },
-        },
-        "unevaluatedProperties": false,
-        "default": { "$ref": "#/no" },
-    });
-    assert_eq!(unchecked(&schema), ["$ref #/$defs/none", "$ref https://example.test/schema", "pattern (", "unevaluatedProperties"]);
-    assert_eq!(unchecked(&json!({ "type": "object", "properties": { "pattern": { "type": "string" } } })), [""; 0]);
+fn entries_are_unique_as_json_schema_has_it() {
+    let unique = json!({ "uniqueItems": true });
+    for (items, at) in [
+        (json!([0.0, -0.0]), Some(1)),
+        (json!([1, "1", true, null, "null", [1], ["1"], {}, []]), None),
+        (json!([[1, 2], [12], [[1], 2]]), None),
+        (json!([{ "a": 1, "b": [2] }, { "a": 1 }, { "b": [2.0], "a": 1 }]), Some(2)),
+        (json!([{ "a": "b,c" }, { "a": "b", "c": "" }, { "a\":": 1 }]), None),
+        (json!([u64::MAX, i64::MIN, 1e300, 1.5]), None),
+    ] {
+        let faults: Vec<_> = check(&unique, &items).into_iter().map(|fault| fault.path).collect();
+        assert_eq!(faults, at.map(|at| format!("[{at}]")).into_iter().collect::<Vec<_>>(), "{items}");
+    }
+}
+
+#[test]
+fn a_long_list_costs_what_it_has_and_no_square_of_it() {
+    // Compared one by one, these would be a thousand million comparisons of deep values.
+    let item = |n: usize| json!({ "a": [[[1, 2, 3]]], "n": n });
+    let many = |count| Value::from((0..count).map(item).collect::<Vec<_>>());
+    assert_eq!(said(json!({ "uniqueItems": true }), many(20_000)), [""; 0]);
+    assert_eq!(said(json!({ "uniqueItems": true }), many(45_000)), ["cannot be checked: it takes too many steps"]);
+    let deep = json!({ "allOf": vec![json!({ "uniqueItems": true }); 1000] });
+    assert_eq!(said(deep, many(20_000)).len(), 20);
 }
