@@ -120,22 +120,29 @@ impl Work<'_> {
     ) -> Result<Option<ToolCall>, Failed> {
         let said = self.shown(model, tools.iter().map(weight).sum());
         let (messages, schema) = led::choosing(&said, tools);
-        let answer = self.under_schema(provider, name, model, messages, schema).await?;
+        let Some(answer) = self.under_schema(provider, name, model, messages, schema).await? else { return Ok(None) };
         let tool = match led::chosen(&answer, tools) {
             Ok(Some(tool)) => tool,
             Ok(None) => return Ok(None),
             Err(error) => {
-                tracing::warn!(provider = name, %error, "no tool can be chosen, so it answers without one");
+                // Only the kind: what the model said is not logged.
+                tracing::warn!(provider = name, error = error.kind(), "no tool can be chosen, so it answers without one");
                 return Ok(None);
             }
         };
         let args = if led::takes_arguments(tool) {
-            let answer = self.under_schema(provider, name, model, led::filling(&said, tool), tool.input_schema.clone()).await?;
+            let filling = self.under_schema(provider, name, model, led::filling(&said, tool), tool.input_schema.clone());
+            let Some(answer) = filling.await? else { return Ok(None) };
             match led::filled(&answer) {
                 Ok(args) => args,
                 // Most often they were cut off at the longest that an answer may be.
                 Err(error) => {
-                    tracing::warn!(provider = name, tool = tool.name, %error, "a tool gets no arguments, so the model answers without it");
+                    tracing::warn!(
+                        provider = name,
+                        tool = tool.name,
+                        error = error.kind(),
+                        "a tool gets no arguments, so the model answers without it"
+                    );
                     return Ok(None);
                 }
             }
@@ -150,6 +157,7 @@ impl Work<'_> {
         Ok(Some(ToolCall::new("", tool.name.clone(), args)))
     }
 
+    /// An answer under a schema; `None` when the server does not take the schema, as some do not take all of them.
     async fn under_schema(
         &mut self,
         provider: &Slot<dyn Provider>,
@@ -157,10 +165,10 @@ impl Work<'_> {
         model: &ModelInfo,
         messages: Vec<Message>,
         schema: Value,
-    ) -> Result<String, Failed> {
+    ) -> Result<Option<String>, Failed> {
         let request = self.request(model, messages).temperature(0.0).json_schema(schema);
         let mut answer = String::new();
-        self.listen(provider, name, request, |_, delta| {
+        let listened = self.listen(provider, name, request, |_, delta| {
             if let Piece::Text(text) = delta {
                 answer.push_str(&text);
             }
@@ -168,9 +176,15 @@ impl Work<'_> {
                 return Err(Error::new(Code::LLM_COMPLETION_FAILED, format!("{name} does not keep its answer to the schema")));
             }
             Ok(())
-        })
-        .await?;
-        Ok(answer)
+        });
+        match listened.await {
+            Ok(()) => Ok(Some(answer)),
+            Err(Failed::Provider(error)) if answer.is_empty() && !error.is_retryable() && !limit::is_reached(self.cx) => {
+                tracing::warn!(provider = name, error = error.kind(), "a schema is not taken, so the model answers without it");
+                Ok(None)
+            }
+            Err(failed) => Err(failed),
+        }
     }
 
     /// One request to its end. No pause may be longer than the configured silence, neither before the answer nor within it.

@@ -36,8 +36,7 @@ pub struct AgentConfig {
     #[cfg_attr(test, schemars(extend("x-reload" = "live")))]
     pub system: String,
     /// Tools that the model may call, by their names or by the plugins that have them; all that there are when absent, as with
-    /// providers, none when
-    /// empty.
+    /// providers, none when empty.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, schemars(extend("x-reload" = "live")))]
     pub tools: Option<Vec<String>>,

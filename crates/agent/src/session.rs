@@ -97,6 +97,39 @@ impl Session {
         Ok(Some(input))
     }
 
+    /// A copy as it was before the last turn, and what the user said in that turn: to ask again while the answer stays. A journal
+    /// learns what the copy costs, but not what is said in it; [`settle`](Self::settle) ends it. `None` when nothing was said yet.
+    pub fn before_last(&self) -> Option<(Session, String)> {
+        let at = self.messages.iter().rposition(|m| m.role == Role::User)?;
+        let journal = self.journal.clone().map(|journal| Arc::new(Costs(journal)) as Arc<dyn Journal>);
+        let copy = Session {
+            id: self.id.clone(),
+            messages: self.messages[..at].to_vec(),
+            usage: self.usage,
+            journal,
+            stored: at,
+            surplus: false,
+            announced: self.announced,
+        };
+        Some((copy, self.messages[at].text.clone()))
+    }
+
+    /// Counts what a copy has cost. With `take`, what was said in it takes the place of what is said here.
+    ///
+    /// # Errors
+    /// When the journal cannot store that; it is asked again with the next message.
+    pub fn settle(&mut self, copy: Session, take: bool) -> Result<()> {
+        self.usage = copy.usage;
+        self.announced |= copy.announced;
+        if !take {
+            return Ok(());
+        }
+        let same = self.messages.iter().zip(&copy.messages).take_while(|(a, b)| a == b).count();
+        self.forget(same);
+        self.messages.extend_from_slice(&copy.messages[same..]);
+        self.store()
+    }
+
     /// One message more. Where the journal refuses it, the turn ends and takes it back.
     fn push(&mut self, message: Message) -> Result<()> {
         self.messages.push(message);
@@ -175,6 +208,23 @@ impl Session {
         }
         self.forget(at);
         self.messages.append(&mut again);
+    }
+}
+
+/// The journal of a copy: what it costs is spent, what is said in it is not kept.
+struct Costs(Arc<dyn Journal>);
+
+impl Journal for Costs {
+    fn append(&self, _: &str, _: usize, _: &Message) -> Result<()> {
+        Ok(())
+    }
+
+    fn truncate(&self, _: &str, _: usize) -> Result<()> {
+        Ok(())
+    }
+
+    fn spent(&self, session: &str, usage: Usage) -> Result<()> {
+        self.0.spent(session, usage)
     }
 }
 
@@ -309,6 +359,8 @@ pub(crate) fn tokens(bytes: usize) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use bespoke_plugin_api::ToolCall;
     use serde_json::json;
 
@@ -353,6 +405,61 @@ mod tests {
             assert!(session.undo().unwrap().is_some());
         }
         assert_eq!((session.undo().unwrap(), session.messages.len()), (None, 0));
+    }
+
+    /// Says what it was asked to keep.
+    #[derive(Default)]
+    struct Said(Mutex<Vec<String>>);
+
+    impl Said {
+        fn add(&self, what: String) -> Result<()> {
+            self.0.lock().unwrap().push(what);
+            Ok(())
+        }
+
+        fn taken(&self) -> Vec<String> {
+            std::mem::take(&mut self.0.lock().unwrap())
+        }
+    }
+
+    impl Journal for Said {
+        fn append(&self, _: &str, at: usize, message: &Message) -> Result<()> {
+            self.add(format!("{at} {}", message.text))
+        }
+
+        fn truncate(&self, _: &str, at: usize) -> Result<()> {
+            self.add(format!("cut {at}"))
+        }
+
+        fn spent(&self, session: &str, usage: Usage) -> Result<()> {
+            self.add(format!("{session} {}", usage.total()))
+        }
+    }
+
+    #[test]
+    fn a_turn_that_is_asked_again_stays_until_there_is_another() {
+        assert!(Session::new("s").before_last().is_none());
+        let journal = Arc::new(Said::default());
+        let whole = session().messages;
+        let mut session = Session::kept("s", whole.clone(), Usage::default(), journal.clone());
+        for take in [false, true] {
+            let (mut copy, input) = session.before_last().unwrap();
+            assert_eq!((&copy.messages[..], &input), (&whole[..12], &whole[12].text));
+            let mut draft = Draft::new(&mut copy);
+            draft.push(Message::user(input)).unwrap();
+            draft.spend(Usage::new(3, 4)).unwrap();
+            draft.push(Message::assistant("it is one")).unwrap();
+            drop(draft);
+            // The journal has heard of the costs alone.
+            assert_eq!((journal.taken(), session.messages()), (vec!["s 7".to_owned()], &whole[..]));
+            session.settle(copy, take).unwrap();
+            if !take {
+                assert_eq!((journal.taken(), session.messages(), session.usage().total()), (Vec::new(), &whole[..], 7));
+            }
+        }
+        // The question is the same: only what follows it is another.
+        assert_eq!(session.messages(), [&whole[..13], &[Message::assistant("it is one")]].concat());
+        assert_eq!((journal.taken(), session.usage().total()), (vec!["cut 13".to_owned(), "13 it is one".to_owned()], 14));
     }
 
     #[test]

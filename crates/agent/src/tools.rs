@@ -60,7 +60,8 @@ pub(crate) async fn run(host: &Host, cx: &CallCx, call: ToolCall, offered: &[Too
         Ok(done) => Ok(done),
         Err(error) if error.code() == Code::CANCELLED && cx.is_cancelled() => Err(Error::cancelled()),
         Err(error) => {
-            tracing::warn!(tool = call.name, %error, "tool failed");
+            // Only the kind: a fault repeats arguments, which are what somebody said.
+            tracing::warn!(tool = call.name, error = error.kind(), "tool failed");
             Ok((call, ToolOutput::error(format!("{}: {}", error.kind(), error.message()))))
         }
     }

@@ -3,7 +3,7 @@
 use std::{future::pending, sync::Arc, time::Duration};
 
 use bespoke_agent::Session;
-use bespoke_plugin_api::{Error, ModelInfo, ToolChoice, ToolOutput, ToolSpec, serde_json::json};
+use bespoke_plugin_api::{Code, Error, ModelInfo, ToolChoice, ToolOutput, ToolSpec, serde_json::json};
 use expect_test::expect;
 
 use crate::kit::{Brain, Journal, Step, agent, broken, config, lines, plain, plug, says, stand_in, tool, turn, with_spec};
@@ -342,4 +342,12 @@ async fn a_budget_holds_for_the_questions_that_lead_to_a_tool() {
           try: bespoke config set agent.turn_tokens N, or 0 for no limit"#]]
     .assert_eq(&told.error());
     assert_eq!((brain.requests().len(), other.requests().len(), told.events.as_str()), (1, 0, ""));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_takes_no_schema_answers_without_a_tool() {
+    let brain = led([&[Step::Fail(Code::INVALID_PARAMS, "response_format is not known")], &[Step::Say("No idea.")]]);
+    let agent = agent(plain(), [brain.plug(), plug("clock", [says("clock", "noon")])]).await;
+    let told = turn(&agent, &mut Session::new("s"), "hi").await;
+    assert_eq!(told.events, "\"No idea.\"\n");
 }
