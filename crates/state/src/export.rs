@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use bespoke_plugin_api::{Message, Role, Timestamp, ToolCall, Usage};
 use rusqlite::params;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use crate::{
     Kept, Meta, State,
@@ -67,7 +68,8 @@ impl State {
         let (created, updated) = (time(&exported.created)?, time(&exported.updated)?);
         let mut messages = Vec::with_capacity(exported.messages.len());
         for (at, message) in exported.messages.iter().enumerate() {
-            let calls = if message.tool_calls.is_empty() { None } else { serde_json::to_string(&message.tool_calls).ok() };
+            let calls = (!message.tool_calls.is_empty()).then(|| serde_json::to_string(&message.tool_calls)).transpose();
+            let calls = calls.map_err(|e| wrong(format!("message {at}: {e}")))?;
             let role = role_name(message.role).map_err(|e| wrong(format!("message {at}: {}", e.message())))?;
             messages.push((at as i64, role, calls, stored(time(&message.at)?), message));
         }
@@ -171,7 +173,8 @@ fn is_id(text: &str) -> bool {
 fn markdown(kept: &Kept) -> String {
     let s = &kept.summary;
     let mut text = format!("# {}\n\n{}, {} messages", if s.title.is_empty() { &s.id } else { &s.title }, s.id, s.length);
-    for part in [&s.channel, &s.provider, &s.model].into_iter().flatten() {
+    // Names, but an imported session may call anything a name.
+    for part in [&s.channel, &s.provider, &s.model].into_iter().flatten().filter_map(|part| title::named(part)) {
         let _ = write!(text, ", {part}");
     }
     text.push('\n');
@@ -183,15 +186,13 @@ fn markdown(kept: &Kept) -> String {
             _ => "System",
         };
         let _ = write!(text, "\n## {who} · {}\n", iso(*at));
-        if message.role == Role::Tool {
-            // What a tool says may be anything, also what looks like the next message.
-            let _ = write!(text, "\n{}", fenced("", &message.text));
-        } else if !message.text.is_empty() {
-            let _ = writeln!(text, "\n{}", message.text.trim_end());
+        // What anybody says may look like the next message.
+        if !message.text.is_empty() {
+            let _ = write!(text, "\n{}", fenced("text", &message.text));
         }
         for call in &message.tool_calls {
-            let args = serde_json::to_string_pretty(&call.args).unwrap_or_default();
-            let _ = write!(text, "\nCalls `{}`:\n\n{}", call.name, fenced("json", &args));
+            let call = json!({ call.name.as_str(): call.args });
+            let _ = write!(text, "\nCalls:\n\n{}", fenced("json", &format!("{call:#}")));
         }
     }
     text

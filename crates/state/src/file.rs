@@ -3,11 +3,13 @@
 use std::{
     fmt, fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
+    thread,
     time::{Duration, Instant},
 };
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::{error::StateError, schema};
 
@@ -22,7 +24,8 @@ const STATEMENTS: usize = 64;
 
 /// What a program keeps, open. Cheap to clone; all clones share one connection.
 ///
-/// Its methods may block, while another process writes, for five seconds at most.
+/// Its methods do their work on the thread that calls them. While another process writes they wait, for five seconds at most; on a
+/// worker of a runtime with several threads other tasks go on meanwhile, on any other thread nothing else does.
 #[derive(Clone)]
 pub struct State {
     inner: Arc<Inner>,
@@ -108,34 +111,83 @@ impl State {
     }
 
     /// Removes what deleting has left in the log and in copies. Says whether nothing is left: another process that is reading
-    /// keeps the log.
-    pub(crate) fn erase_traces(&self) -> Result<bool, StateError> {
-        let connection = self.connection();
-        let left: Result<i64, rusqlite::Error> = (|| {
-            // A row for each page that is given back.
-            let mut vacuum = connection.prepare("PRAGMA incremental_vacuum")?;
-            let mut pages = vacuum.query([])?;
-            while pages.next()?.is_some() {}
-            connection.busy_timeout(PATIENCE_WITH_READERS)?;
-            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
-        })();
-        let left = left.and_then(|left| connection.busy_timeout(PATIENCE).map(|()| left));
-        let left = left.map_err(|error| Fault::from(error).told(&self.inner.path))?;
-        for copy in schema::copies(&self.inner.path) {
-            fs::remove_file(&copy).map_err(|source| StateError::Io { what: "remove", path: copy.clone(), source })?;
+    /// keeps the log. No error, as what was to be deleted is deleted already.
+    pub(crate) fn erase_traces(&self) -> bool {
+        let told = |error: StateError| tracing::warn!(%error, "what was deleted has left traces");
+        let mut erased = self.empty_log().unwrap_or_else(|error| {
+            told(error);
+            false
+        });
+        for path in schema::copies(&self.inner.path) {
+            if let Err(source) = fs::remove_file(&path) {
+                told(StateError::Io { what: "remove", path, source });
+                erased = false;
+            }
         }
+        erased
+    }
+
+    /// Gives free pages back and empties the log; says whether it is empty.
+    fn empty_log(&self) -> Result<bool, StateError> {
+        let mut connection = self.connection();
+        let emptied = (|| {
+            {
+                // A row for each page that is given back.
+                let mut vacuum = connection.prepare("PRAGMA incremental_vacuum")?;
+                let mut pages = vacuum.query([])?;
+                while pages.next()?.is_some() {}
+            }
+            wait_at_most(&mut connection, PATIENCE_WITH_READERS)?;
+            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0))
+        })();
+        // In any case: the next access is not to give up early.
+        let patient = wait_at_most(&mut connection, PATIENCE);
+        let left = emptied.and_then(|left| patient.map(|()| left)).map_err(|error| Fault::from(error).told(&self.inner.path))?;
         Ok(left == 0)
     }
 
-    /// A thread that panicked inside a transaction has rolled it back on its way out, so its lock means nothing.
     fn connection(&self) -> MutexGuard<'_, Connection> {
-        self.inner.connection.lock().unwrap_or_else(PoisonError::into_inner)
+        held(&self.inner.connection)
     }
 }
 
 impl fmt::Debug for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("State").field("path", &self.inner.path).finish_non_exhaustive()
+    }
+}
+
+/// Whoever holds it may be waiting for another process. A thread that panicked inside a transaction has rolled it back on its way
+/// out, so its lock means nothing.
+pub(crate) fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    match mutex.try_lock() {
+        Ok(guard) => guard,
+        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+        Err(TryLockError::WouldBlock) => waiting(|| mutex.lock().unwrap_or_else(PoisonError::into_inner)),
+    }
+}
+
+/// How long an access waits for another process. SQLite has a wait of its own, which would hold all tasks of a worker.
+fn wait_at_most(connection: &mut Connection, patience: Duration) -> Result<(), rusqlite::Error> {
+    let mut begun = Instant::now();
+    connection.busy_handler(Some(move |tries: i32| {
+        if tries == 0 {
+            begun = Instant::now();
+        }
+        let left = patience.saturating_sub(begun.elapsed());
+        // Short at first, as most writers are done at once.
+        let pause = Duration::from_millis(1 << tries.clamp(0, 5)).min(left);
+        waiting(|| thread::sleep(pause));
+        !left.is_zero()
+    }))
+}
+
+/// Does what only waits. A worker of a runtime with several threads hands its other tasks over first, which costs some microseconds;
+/// whoever does not wait does not pay them.
+fn waiting<T>(wait: impl FnOnce() -> T) -> T {
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(wait),
+        _ => wait(),
     }
 }
 
@@ -179,7 +231,7 @@ impl Fault {
 fn open(path: &Path) -> Result<Connection, Fault> {
     prepare(path)?;
     let mut connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-    connection.busy_timeout(PATIENCE)?;
+    wait_at_most(&mut connection, PATIENCE)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     // Before anything is written: not even the mode of a file that is not ours is changed.
     if schema::check(&connection, path)? == 0 {

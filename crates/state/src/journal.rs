@@ -1,16 +1,16 @@
 //! A session that is being held: what it says goes into the file, unless somebody else has continued it.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use bespoke_agent::Journal;
-use bespoke_plugin_api::{Message, Result, Role, Usage};
+use bespoke_plugin_api::{Message, Result, Role, Timestamp, Usage};
 use rusqlite::{OptionalExtension, Transaction, params};
 
 use crate::{
-    State,
+    Meta, State,
     error::StateError,
-    file::Fault,
-    sessions::role_name,
+    file::{Fault, held},
+    sessions::{role_name, taken},
     time::{self, loaded, now, stored},
     title,
 };
@@ -19,21 +19,38 @@ use crate::{
 pub(crate) struct Pen {
     state: State,
     key: i64,
+    meta: Meta,
+    created: Timestamp,
     /// The revision that this pen has seen or made. Any other one in the file is somebody else's.
     revision: Mutex<i64>,
 }
 
 impl Pen {
-    pub(crate) fn new(state: State, key: i64, revision: i64) -> Self {
-        Pen { state, key, revision: Mutex::new(revision) }
+    pub(crate) fn new(state: State, key: i64, revision: i64, meta: Meta, created: Timestamp) -> Self {
+        Pen { state, key, meta, created, revision: Mutex::new(revision) }
     }
 
     /// Changes the messages, if they are still as this pen left them.
     fn change(&self, session: &str, work: impl FnOnce(&Transaction<'_>, i64) -> std::result::Result<bool, Fault>) -> Result<()> {
-        let mut revision = self.revision.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut revision = held(&self.revision);
         self.state.write(|tx| if work(tx, *revision)? { Ok(()) } else { Err(self.overtaken(tx, session)?.into()) })?;
         *revision += 1;
         Ok(())
+    }
+
+    /// Makes the row again of a session in which nothing was said, after it was forgotten. Nothing that was said comes back with it.
+    fn begin_again(&self, tx: &Transaction<'_>, session: &str, revision: i64) -> std::result::Result<bool, Fault> {
+        let there = tx.prepare_cached("SELECT 1 FROM sessions WHERE key = ?1")?.exists([self.key])?;
+        if there || taken(tx, session)? {
+            return Ok(false);
+        }
+        let created = stored(self.created);
+        tx.execute(
+            "INSERT INTO sessions (key, id, channel, chat, agent, created, updated, writer, revision)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7, ?8)",
+            params![self.key, session, self.meta.channel, self.meta.chat, self.meta.agent, created, self.state.writer(), revision],
+        )?;
+        Ok(true)
     }
 
     fn overtaken(&self, tx: &Transaction<'_>, session: &str) -> std::result::Result<StateError, Fault> {
@@ -55,14 +72,16 @@ impl Journal for Pen {
         let title = if message.role == Role::User { title::of(&message.text) } else { None };
         let (at, time) = (at as i64, stored(now()));
         self.change(session, |tx, revision| {
-            let changed = tx
-                .prepare_cached(
-                    "UPDATE sessions SET length = length + 1, revision = revision + 1, updated = ?1, writer = ?2, title = coalesce(title, ?3)
-                     WHERE key = ?4 AND revision = ?5 AND length = ?6",
-                )?
-                .execute(params![time, self.state.writer(), title, self.key, revision, at])?;
-            if changed == 0 {
-                return Ok(false);
+            let mut count = tx.prepare_cached(
+                "UPDATE sessions SET length = length + 1, revision = revision + 1, updated = ?1, writer = ?2, title = coalesce(title, ?3)
+                 WHERE key = ?4 AND revision = ?5 AND length = ?6",
+            )?;
+            let parameters = params![time, self.state.writer(), title, self.key, revision, at];
+            if count.execute(parameters)? == 0 {
+                if at > 0 || !self.begin_again(tx, session, revision)? {
+                    return Ok(false);
+                }
+                count.execute(parameters)?;
             }
             tx.prepare_cached(
                 "INSERT INTO messages (session, seq, role, text, tool_calls, tool_call_id, created) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",

@@ -19,7 +19,7 @@ use crate::{
 /// Ids of one second that are tried before we give up.
 const TRIES: usize = 16;
 
-/// A session in which nothing was said is forgotten after a day.
+/// A session in which nothing was said is forgotten after a day. Whoever holds it still begins it again with the first message.
 const UNUSED_MICROS: i64 = 24 * 60 * 60 * 1_000_000;
 
 /// Most ids that an ambiguous one is told to fit.
@@ -151,7 +151,7 @@ pub struct Deleted {
     /// Sessions that were there and are not any more.
     pub sessions: usize,
     /// Whether nothing of them is left. Another process that is reading keeps the log, which holds them until the last one
-    /// closes the file, or the next deletion.
+    /// closes the file, or the next deletion; so does a log that cannot be emptied, or a copy that cannot be removed.
     pub erased: bool,
 }
 
@@ -179,7 +179,7 @@ impl State {
             insert(tx, &id, meta, at, self.writer())?;
             Ok((id, tx.last_insert_rowid()))
         })?;
-        let pen = Pen::new(self.clone(), key, 0);
+        let pen = Pen::new(self.clone(), key, 0, meta.clone(), at);
         Ok(Session::kept(id, Vec::new(), Usage::default(), Arc::new(pen)))
     }
 
@@ -197,7 +197,7 @@ impl State {
             Ok((row, messages))
         })?;
         let messages = messages.into_iter().map(|(_, message)| message).collect();
-        let pen = Pen::new(self.clone(), row.key, row.revision);
+        let pen = row.pen(self);
         Ok(Session::kept(row.summary.id, messages, row.summary.usage, Arc::new(pen)))
     }
 
@@ -207,7 +207,7 @@ impl State {
     /// `Unknown` and `Ambiguous`.
     pub fn journal(&self, id: &str) -> Result<Arc<dyn Journal>, StateError> {
         let row = self.read(|tx| self.find_row(tx, id))?;
-        Ok(Arc::new(Pen::new(self.clone(), row.key, row.revision)))
+        Ok(Arc::new(row.pen(self)))
     }
 
     /// The session of a channel, or of one of its chats, in which something was said last.
@@ -295,7 +295,7 @@ impl State {
             let mut delete = tx.prepare_cached("DELETE FROM sessions WHERE id = ?1")?;
             ids.iter().try_fold(0, |sum, id| Ok(sum + delete.execute([id.as_ref()])?))
         })?;
-        Ok(Deleted { sessions, erased: self.erase_traces()? })
+        Ok(Deleted { sessions, erased: self.erase_traces() })
     }
 
     /// An id that nobody has.
@@ -393,6 +393,15 @@ struct Found {
     key: i64,
     revision: i64,
     summary: Summary,
+}
+
+impl Found {
+    /// Continues it.
+    fn pen(&self, state: &State) -> Pen {
+        let s = &self.summary;
+        let meta = Meta { channel: s.channel.clone(), chat: s.chat.clone(), agent: s.agent.clone() };
+        Pen::new(state.clone(), self.key, self.revision, meta, s.created)
+    }
 }
 
 fn found(row: &Row<'_>) -> Result<Found, rusqlite::Error> {
