@@ -16,7 +16,8 @@
 //! # Where a request may go
 //!
 //! The URL is read as browsers read it, so that `0x7f.1`, `①27.0.0.1` and `2130706433` are the address that they mean. Its host must be
-//! in the plugin's list. Then the name is looked up, and **every** address is held against what the list grants:
+//! in the plugin's list: a name by an entry that names it, an address by one that names or holds it. A name that is not listed is not
+//! looked up, as a lookup tells it to others. Then the name is looked up, and **every** address is held against what the list grants:
 //!
 //! | Address | An entry opens it when |
 //! |---|---|
@@ -27,7 +28,7 @@
 //! | unspecified, multicast, broadcast | never |
 //!
 //! An IPv4 address inside an IPv6 address (mapped, NAT64, 6to4) counts as that IPv4 address. One address that is refused refuses
-//! the name. An entry that is an address or a range holds for names that lead there, too.
+//! the name. An entry that is an address or a range holds for listed names that lead there, too; it lists no name by itself.
 //!
 //! **Invariant:** the socket is connected to the very address that was checked. The name is not looked up again, and connections
 //! are kept only for requests under an equal list.

@@ -1,5 +1,7 @@
 //! Which hosts and addresses one plugin may reach: the entries of its list, read, and the refusals, in words.
 //!
+//! **Invariant:** a name that no entry names is not looked up: with a lookup, a plugin could send what it knows.
+//!
 //! **Invariant:** a host is allowed for an address, never by its name alone. A name that leads to several addresses is refused
 //! when one of them is: a public name with a private address beside it is how a check is turned around, and dropping the one
 //! would leave the order of a lookup to decide where a request goes.
@@ -55,14 +57,14 @@ impl Policy {
         Ok(Policy { allowed, rules })
     }
 
-    /// Whether a host is worth a lookup: with a range in the list, the address of any name may be in it.
+    /// Whether a host may be looked up: a lookup tells a name to others, so the name must be listed. What entries for addresses and
+    /// ranges open, they open of names that are listed.
     pub(crate) fn check(&self, target: &Target) -> Result<()> {
         let name = match &target.host {
             Host::Name(name) => name,
             Host::Address(address) => return self.check_address(target, *address),
         };
-        let may_be = |rule: &Rule| rule.names(name) || matches!(rule.hosts, Hosts::Address(_) | Hosts::Range(_));
-        if self.rules.iter().any(|rule| rule.ports.covers(target.port) && may_be(rule)) {
+        if self.rules.iter().any(|rule| rule.ports.covers(target.port) && rule.names(name)) {
             return Ok(());
         }
         Err(self.not_listed(target, self.rules.iter().any(|rule| rule.names(name)), false))

@@ -10,8 +10,8 @@ use expect_test::expect;
 
 use crate::kit::{told, within};
 
-/// Whether an entry lets a request through: `private` entries are marked with `!`.
-async fn opens(entry: &str, url: &str) -> bool {
+/// Whether a list lets a request through: entries are separated by spaces, `private` ones are marked with `!`.
+async fn opens(list: &str, url: &str) -> bool {
     let network = Names::new()
         .name("a.test", &["93.184.216.34"])
         .name("b.a.test", &["93.184.216.34"])
@@ -26,15 +26,14 @@ async fn opens(entry: &str, url: &str) -> bool {
         .name("many.test", &["224.0.0.1"])
         .name("both.test", &["192.168.1.5", "10.0.0.1"]);
     let client = Client::builder().network(network.clone()).build();
-    let allowed = HttpAllowed::new("test");
-    let allowed = match entry.strip_suffix('!') {
+    let allowed = list.split(' ').fold(HttpAllowed::new("test"), |allowed, entry| match entry.strip_suffix('!') {
         Some(entry) => allowed.private(entry),
         None => allowed.host(entry),
-    };
+    });
     let error = within(client.send(allowed, HttpRequest::new("GET", url))).await.unwrap_err();
     // Nothing is routed, so what gets through ends at the first connection.
     let tried = error.kind() == "NETWORK_FAILED";
-    assert!(tried || error.kind() == "PERMISSION_DENIED", "{entry}, {url}: {}", told(&error));
+    assert!(tried || error.kind() == "PERMISSION_DENIED", "{list}, {url}: {}", told(&error));
     assert_eq!(tried, !network.connected().is_empty());
     tried
 }
@@ -87,14 +86,22 @@ async fn entries() {
         ),
         ("::1!", &["http://[::1]/"], &["http://[::2]/"]),
         ("[::1]:81!", &["http://[::1]:81/"], &["http://[::1]/"]),
-        ("93.184.216.34", &["http://93.184.216.34/", "http://a.test/"], &["http://127.0.0.1/"]),
+        ("93.184.216.34", &["http://93.184.216.34/"], &["http://127.0.0.1/", "http://a.test/"]),
+        ("a.test 10.0.0.0/8!", &["http://a.test/", "http://10.0.0.1/"], &["http://both.test/", "http://nota.test/"]),
+        ("both.test 10.0.0.0/8! 192.168.1.5!", &["http://both.test/"], &["http://both.test:81/", "http://nas.test/"]),
+        ("link.test bench.test meta.test 0.0.0.0/0!", &["http://link.test/", "http://bench.test/"], &["http://meta.test/"]),
+        ("meta.test 169.254.169.254!", &["http://meta.test/"], &["http://a.test/"]),
         ("10.0.0.0/8", &[], &["http://10.0.0.1/"]),
         ("10.0.0.0/8!", &["http://10.1.2.3/"], &["http://11.0.0.1/", "http://both.test/", "http://10.0.0.1:81/"]),
         ("192.168.0.0/16:*!", &["http://192.168.1.5:1/"], &["http://nas.test/"]),
         (
             "0.0.0.0/0!",
-            &["http://both.test/", "http://a.test/", "http://169.254.0.1/", "http://link.test/", "http://bench.test/"],
+            &["http://10.0.0.1/", "http://93.184.216.34/", "http://169.254.0.1/", "http://198.18.0.1/"],
             &[
+                "http://both.test/",
+                "http://a.test/",
+                "http://link.test/",
+                "http://bench.test/",
                 "http://meta.test/",
                 "http://169.254.169.254/",
                 "http://many.test/",
@@ -105,8 +112,8 @@ async fn entries() {
         ),
         (
             "169.254.169.254!",
-            &["http://169.254.169.254/", "http://meta.test/", "http://[::ffff:169.254.169.254]/"],
-            &["http://169.254.170.2/", "http://[64:ff9b::a9fe:a9fe]/"],
+            &["http://169.254.169.254/", "http://[::ffff:169.254.169.254]/"],
+            &["http://meta.test/", "http://169.254.170.2/", "http://[64:ff9b::a9fe:a9fe]/"],
         ),
         ("169.254.169.254/32!", &[], &["http://169.254.169.254/"]),
         ("fd00::/8!", &["http://[fd12::1]/"], &["http://[fc00::1]/", "http://[fd00:ec2::254]/"]),
@@ -160,7 +167,7 @@ async fn entries_that_are_none_say_where_they_stand() {
 async fn nothing_is_looked_up_that_no_entry_could_open() {
     let network = Names::new();
     let client = Client::builder().network(network.clone()).build();
-    let allowed = HttpAllowed::new("test").host("a.test").host("*.b.test:81");
+    let allowed = HttpAllowed::new("test").host("a.test").host("*.b.test:81").private("10.0.0.0/8:*").host("8.8.8.8");
     let mut said = String::new();
     for url in ["http://secret-in-a-name.evil.test/", "http://x.b.test/", "http://a.test:81/"] {
         said += &told(&within(client.send(allowed.clone(), HttpRequest::new("GET", url))).await.unwrap_err());

@@ -152,7 +152,8 @@ async fn a_list_and_a_list_for_private_hosts() {
           plugin `web` may not send requests to other.test:8080: plugins.web.allow and plugins.web.allow_private do not list it
             help: bespoke config set plugins.web.allow '["api.example.com","other.test:8080"]'
         http://nas.test:8080/
-          200
+          plugin `web` may not send requests to nas.test:8080: plugins.web.allow and plugins.web.allow_private do not list it
+            help: bespoke config set plugins.web.allow '["api.example.com","nas.test:8080"]'
         http://127.0.0.1:8080/
           plugin `web` may not send requests to 127.0.0.1:8080: plugins.web.allow and plugins.web.allow_private do not list it
             help: bespoke config set plugins.web.allow_private '["192.168.0.0/16:8080","127.0.0.1:8080"]'
