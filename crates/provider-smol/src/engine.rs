@@ -150,7 +150,19 @@ impl Engine {
     /// [`Error::ContextTooLong`] if no room is left for an answer.
     pub fn prompt(&self, messages: &[Message], greeting: bool) -> Result<Vec<u32>> {
         let limit = self.context() - 1;
-        let prompt = self.format.encode(&self.tokenizer, messages, greeting, limit)?;
+        self.bounded(self.format.encode(&self.tokenizer, messages, greeting, limit)?)
+    }
+
+    /// The tokens of a conversation that ends with what tools answered, in which the assistant is to tell that.
+    ///
+    /// # Errors
+    /// As [`Self::prompt`].
+    pub fn prompt_telling(&self, messages: &[Message]) -> Result<Vec<u32>> {
+        self.bounded(self.format.encode_telling(&self.tokenizer, messages, self.context() - 1)?)
+    }
+
+    fn bounded(&self, prompt: Vec<u32>) -> Result<Vec<u32>> {
+        let limit = self.context() - 1;
         if prompt.len() > limit {
             return Err(Error::ContextTooLong { tokens: prompt.len(), limit });
         }

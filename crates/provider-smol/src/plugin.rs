@@ -244,25 +244,40 @@ fn answer(
     sampling.top_p = request.top_p.unwrap_or(sampling.top_p);
     sampling.seed = request.seed;
     sampling.check()?;
-    let prompt = engine.prompt(&request.messages, config.greeting)?;
+    let max_tokens = request.max_tokens.unwrap_or(config.max_tokens) as usize;
+    if let Some(told) = failure(request).filter(|told| told.len() <= max_tokens) {
+        let _ = sender.send(Ok(ChatDelta::text(told)));
+        return Ok(ChatDelta::finish(FinishReason::Stop, Usage::new(0, 0)));
+    }
+    let is_result = request.messages.last().is_some_and(|message| message.role == Role::Tool);
+    let prompt = if is_result && schema.is_none() {
+        // A result is repeated as it is, also where it says the same twice.
+        sampling.repeat_penalty = 1.0;
+        engine.prompt_telling(&request.messages)?
+    } else {
+        engine.prompt(&request.messages, config.greeting)?
+    };
     let gone = || call.is_cancelled() || sender.is_closed();
     let mut chooser = Chooser::new(engine, &gone);
     if let Some(call) = wish(&mut chooser, request)? {
         let _ = sender.send(Ok(ChatDelta::tool_call(call)));
         return Ok(ChatDelta::finish(FinishReason::ToolCalls, thinking(chooser.spent())));
     }
-    let generation = Generation {
-        prompt,
-        max_tokens: request.max_tokens.unwrap_or(config.max_tokens) as usize,
-        sampling,
-        stop: request.stop.clone(),
-        schema: schema.map(Arc::new),
-    };
+    let generation = Generation { prompt, max_tokens, sampling, stop: request.stop.clone(), schema: schema.map(Arc::new) };
     let answer = engine.generate(&generation, &gone, &mut |text| {
         // A closed feed is seen by `gone` before the next token.
         let _ = sender.send(Ok(ChatDelta::text(text)));
     })?;
     Ok(finish(&answer, chooser.spent()))
+}
+
+/// What is said of a tool that failed: that it did, and why in its own words. The model is not asked, because it gets reasons
+/// wrong: of `there is no a; did you mean b?` it exchanges the names, and the user would be told the opposite. A text that
+/// stops somewhere or keeps to a schema is left to the model, and so is a reason of more bytes than an answer may have tokens.
+fn failure(request: &ChatRequest) -> Option<String> {
+    let last = request.messages.last().filter(|last| last.role == Role::Tool && request.stop.is_empty())?;
+    let reason = last.text.strip_prefix("error: ").filter(|_| request.json_schema.is_none())?;
+    Some(format!("Sorry, that did not work: {reason}"))
 }
 
 /// The tool that the model wants to call. It is asked once for what a user said: when a tool has answered, the model does.

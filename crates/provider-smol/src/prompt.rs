@@ -26,6 +26,21 @@ const DEFAULT_SYSTEM: &str = "You are a helpful AI assistant named SmolLM, train
 /// examples with one turn up in later answers.
 const GREETING: [(&str, &str); 2] = [("user", "Hello!"), ("assistant", "Hello! How can I help you?")];
 
+/// What a tool answered, and the assistant repeated. A model this small explains a listing at length and wrongly; shown a few
+/// that are repeated, it repeats. Chosen on 13 results: with these it repeats all of them, but for the case of letters; asked
+/// to tell what a text says, it told three.
+const RESULTS: [&str; 6] = [
+    "`album` has 4 songs:\nriver.mp3 (201 seconds)\nblue moon.mp3 (180 seconds)\nstay.ogg (95 seconds)\nlive/",
+    "Closed today\nopen on Monday\n# Winter\n1. ask at the back door",
+    "The train leaves on Sunday, 3 May, 08:15 (Oslo).",
+    "3 lamps in the house:\nkitchen\nhall/left\nhall/right",
+    "Dear Tom, the boat is ready. We sail at noon, bring a coat.\n[a letter of 57 words]",
+    "sugar\nrice\n2 lemons",
+];
+
+/// What the system says before it.
+const TELLER: &str = "You are a helpful assistant. Answer briefly and to the point.";
+
 /// What the assistant says when it calls a tool.
 const LOOKING: &str = "I will look that up.";
 
@@ -89,10 +104,32 @@ impl ChatMl {
         Ok(prompt)
     }
 
+    /// The tokens of a conversation that ends with what tools answered, up to where the assistant tells it. Nothing else of the
+    /// conversation is there: other words change what is repeated, and all of this but the answer is read only once.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub(crate) fn encode_telling(&self, tokenizer: &Tokenizer, messages: &[Message], limit: usize) -> Result<Vec<u32>> {
+        let answers = messages.iter().rev().take_while(|message| message.role == Role::Tool).count();
+        let answers = &messages[messages.len() - answers..];
+        let texts: Vec<&str> = answers.iter().map(|answer| answer.text.as_str()).collect();
+        let mut talk = vec![Message::system(TELLER)];
+        for result in RESULTS {
+            talk.extend([Message::user(asked(result)), Message::assistant(format!("I found this:\n{result}"))]);
+        }
+        talk.push(Message::user(asked(&texts.join("\n"))));
+        self.encode(tokenizer, &talk, false, limit)
+    }
+
     fn turn(&self, tokenizer: &Tokenizer, role: &str, text: &str, into: &mut Vec<u32>) {
         into.push(self.start);
         tokenizer.encode(&format!("{role}\n{text}"), into);
         into.push(self.end);
         tokenizer.encode("\n", into);
     }
+}
+
+/// How the assistant is asked to tell what a tool answered.
+fn asked(result: &str) -> String {
+    format!("Say what was found, and repeat it:\n{result}")
 }

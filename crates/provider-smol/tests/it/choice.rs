@@ -7,7 +7,7 @@ use bespoke_provider_smol::tools::Chooser;
 use crate::questions::{DEVELOPMENT, HELD_OUT, Question};
 use crate::weights::engine;
 
-/// What the plugins `clock` and `files` offer, word for word. (A plugin's tests know no other plugin.)
+/// What the plugins `clock` and `files` offer unless they are configured, word for word. (A plugin's tests know no other plugin.)
 pub(crate) fn tools() -> Vec<ToolSpec> {
     let text = |description: &str| json!({ "type": "string", "description": description });
     let object = |properties: Value, required: &[&str]| {
@@ -21,16 +21,18 @@ pub(crate) fn tools() -> Vec<ToolSpec> {
     vec![
         ToolSpec::new("clock", "Tells the current date, weekday and time. Call it whenever the answer depends on now.")
             .input(object(json!({ "time_zone": text("IANA time zone such as Europe/Paris; the user's own when absent") }), &[])),
-        ToolSpec::new("list_files", "Lists the files and folders in a folder of the user.")
+        ToolSpec::new("list_files", "Lists which files and folders the user has. Their names only; read_file tells what one says.")
             .input(object(json!({ "path": text("The folder, such as notes/2024; the topmost one when absent") }), &[])),
-        ToolSpec::new("read_file", "Reads a text file of the user. A long one comes in parts.").input(object(
-            json!({
-                "path": text("The file, such as notes/today.txt"),
-                "offset": { "type": "integer", "minimum": 0, "description": "Byte to begin at; 0 when absent" },
-                "limit": { "type": "integer", "minimum": 1, "description": "Most bytes to read" }
-            }),
-            &["path"],
-        )),
+        ToolSpec::new("read_file", "Reads out what one file of the user says, such as notes.txt. A long one comes in parts.").input(
+            object(
+                json!({
+                    "path": text("The file, such as notes/today.txt"),
+                    "offset": { "type": "integer", "minimum": 0, "description": "Byte to begin at; 0 when absent" },
+                    "limit": { "type": "integer", "minimum": 1, "description": "Most bytes to read" }
+                }),
+                &["path"],
+            ),
+        ),
         ToolSpec::new("find_files", "Finds files of the user by name, by a text in them, or by both.").input(object(
             json!({
                 "name": text("Part of the name, or a pattern such as *.md"),
@@ -38,17 +40,6 @@ pub(crate) fn tools() -> Vec<ToolSpec> {
                 "path": text("The folder to search; the topmost one when absent")
             }),
             &[],
-        )),
-        ToolSpec::new("write_file", "Writes a text file of the user. Only when the user wants something kept.").input(object(
-            json!({
-                "path": text("The file, such as notes/today.txt"),
-                "text": text("What to write"),
-                "mode": {
-                    "type": "string", "enum": ["create", "replace", "append"],
-                    "description": "If the file exists: create leaves it, replace overwrites it, append adds to it; create when absent"
-                }
-            }),
-            &["path", "text"],
         )),
     ]
 }
@@ -61,16 +52,36 @@ struct Tally {
     calls: usize,
     called_right: usize,
     arguments_right: usize,
+    answered: usize,
     quiet: usize,
     false_calls: usize,
 }
 
 impl Tally {
-    fn is_at_least(&self, [right, called_right, arguments_right]: [usize; 3], false_calls: usize) {
+    fn is_at_least(&self, [right, called_right, arguments_right, answered]: [usize; 4], false_calls: usize) {
         assert!(self.right >= right, "{self:?}");
         assert!(self.called_right >= called_right, "{self:?}");
         assert!(self.arguments_right >= arguments_right, "{self:?}");
+        assert!(self.answered >= answered, "{self:?}");
         assert!(self.false_calls <= false_calls, "{self:?}");
+    }
+}
+
+/// Whether a call brings what was asked for: with the very arguments, or by what the tools of `files` answer to others. A file
+/// that is listed is shown, a folder that is read is listed, and without anything to look for all files are found.
+fn answers(called: &str, args: &Value, wanted: &str, wanted_args: &Value) -> bool {
+    let text = |args: &Value, name: &str| args[name].as_str().unwrap_or_default().trim_end_matches('/').trim_start_matches("./").to_owned();
+    let is_absent = |name: &str| args.get(name).is_none_or(|value| value == "" || value == 0);
+    let path = match text(args, "path") {
+        path if path == "." => String::new(),
+        path => path,
+    };
+    let same_place = path == text(wanted_args, "path");
+    match (wanted, called) {
+        ("list_files" | "read_file", "list_files") => same_place,
+        ("list_files" | "read_file", "read_file") => same_place && is_absent("offset") && is_absent("limit"),
+        ("list_files", "find_files") => same_place && is_absent("name") && is_absent("text"),
+        _ => called == wanted && args == wanted_args,
     }
 }
 
@@ -96,11 +107,13 @@ fn evaluate(title: &str, questions: &[Question]) -> Tally {
                 tally.quiet += 1;
                 tally.false_calls += usize::from(called.is_some());
             }
-            Some((_, wanted)) => {
+            Some((tool, wanted)) => {
                 tally.calls += 1;
                 tally.called_right += usize::from(right);
                 fits &= args.as_ref() == Some(wanted);
                 tally.arguments_right += usize::from(fits);
+                let does = called.zip(args.as_ref()).is_some_and(|(called, args)| answers(&called.name, args, tool, wanted));
+                tally.answered += usize::from(does);
             }
         }
         let show = |tool: Option<(&str, &Value)>| tool.map_or("-".to_owned(), |(name, args)| format!("{name} {args}"));
@@ -114,8 +127,8 @@ fn evaluate(title: &str, questions: &[Question]) -> Tally {
     }
     let percent = |part: usize, whole: usize| part as f64 * 100.0 / whole as f64;
     println!(
-        "right choice {}/{} ({:.0} %); tool needed: right tool {}/{} ({:.0} %), with the right arguments {}/{} ({:.0} %); \
-         no tool needed: called one {}/{} ({:.0} %)\n",
+        "right choice {}/{} ({:.0} %); tool needed: right tool {}/{} ({:.0} %), with the right arguments {}/{} ({:.0} %), \
+         answered {}/{} ({:.0} %); no tool needed: called one {}/{} ({:.0} %)\n",
         tally.right,
         tally.questions,
         percent(tally.right, tally.questions),
@@ -125,6 +138,9 @@ fn evaluate(title: &str, questions: &[Question]) -> Tally {
         tally.arguments_right,
         tally.calls,
         percent(tally.arguments_right, tally.calls),
+        tally.answered,
+        tally.calls,
+        percent(tally.answered, tally.calls),
         tally.false_calls,
         tally.quiet,
         percent(tally.false_calls, tally.quiet),
@@ -136,10 +152,10 @@ fn evaluate(title: &str, questions: &[Question]) -> Tally {
 
 #[test]
 fn the_questions_for_development_are_answered_as_before() {
-    evaluate("development", DEVELOPMENT).is_at_least([43, 22, 17], 4);
+    evaluate("development", DEVELOPMENT).is_at_least([49, 28, 20, 22], 4);
 }
 
 #[test]
 fn the_right_tool_is_chosen_for_questions_that_nothing_was_tuned_on() {
-    evaluate("held out", HELD_OUT).is_at_least([22, 11, 8], 3);
+    evaluate("held out", HELD_OUT).is_at_least([24, 13, 8, 8], 3);
 }

@@ -214,6 +214,31 @@ fn a_tool_is_called_once_and_its_result_told() {
 }
 
 #[test]
+fn what_a_tool_answered_is_repeated_and_a_failure_said() {
+    let provider = provider(json!({}), weights::folder());
+    let tell = |answer: &str| {
+        let call = ToolCall::new("call-1".to_owned(), "list_files".to_owned(), json!({}));
+        let messages = vec![
+            Message::system("You are a helpful assistant."),
+            Message::user("Which files do I have?"),
+            Message::new(Role::Assistant, "").tool_calls(vec![call]),
+            Message::tool("call-1", answer),
+        ];
+        all(&*provider, &CallCx::new(), ChatRequest::new(messages).tools(choice::tools()).max_tokens(120)).unwrap().0
+    };
+    for (answer, told) in [
+        ("2 files in the folder:\nshopping.txt\ntodo.txt", &["2 files", "shopping.txt", "todo.txt"][..]),
+        ("`music` has one entry:\nsong.mp3 (123456 bytes)", &["one entry", "song.mp3", "123456"]),
+        ("call mother\nbuy a train ticket\n[`todo.txt` is a file of 32 bytes]", &["call mother", "train ticket"]),
+        ("error: there is no `todo.md`; did you mean `todo.txt`?", &["that did not work", "there is no `todo.md`", "`todo.txt`?"]),
+        ("error: timeout: the server did not answer in 10 s", &["that did not work", "did not answer in 10 s"]),
+    ] {
+        let text = tell(answer);
+        assert!(told.iter().all(|part| text.contains(part)), "{answer}: {text}");
+    }
+}
+
+#[test]
 fn a_choice_of_the_caller_is_kept() {
     let provider = provider(json!({}), weights::folder());
     let ask = |question: &str, choice: ToolChoice| {
