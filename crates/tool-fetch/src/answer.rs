@@ -33,7 +33,7 @@ pub(crate) enum Content {
     /// With how many bytes it has, where the server says.
     Binary(Option<u64>),
     /// Compressed in a way that was not asked for.
-    Encoded(String),
+    Encoded(&'static str),
 }
 
 impl Answer {
@@ -75,10 +75,7 @@ impl Answer {
                 said.push(format!("It is {what} {size}, not text, and is not shown."));
             }
             Content::Encoded(encoding) => {
-                said.push(format!(
-                    "The server sent it compressed ({}) although it was asked not to; it was not read.",
-                    shown(encoding, 40)
-                ));
+                said.push(format!("The server sent it compressed ({encoding}) although it was asked not to; it was not read."));
             }
         }
         if let Some(note) = &self.note {
@@ -95,6 +92,12 @@ impl Answer {
             "truncated": truncated,
         }))
     }
+}
+
+/// The name of a compression. One that is not known is not repeated: it stands outside of the marks, and may be any text.
+pub(crate) fn compression(header: &str) -> &'static str {
+    let known = ["gzip", "x-gzip", "deflate", "compress", "br", "zstd"];
+    known.into_iter().find(|name| header.trim().eq_ignore_ascii_case(name)).unwrap_or("in an unknown way")
 }
 
 /// An address as it stands in a sentence. A server can choose a long one.

@@ -5,6 +5,8 @@ use bespoke_plugin_api::{
     serde::{self, Deserialize},
 };
 
+use crate::hosts;
+
 /// The table `[plugins.fetch]`. The host reads `allow` and `allow_private` at each request, as plugin.toml says.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(crate = "serde", deny_unknown_fields, default)]
@@ -12,9 +14,11 @@ use bespoke_plugin_api::{
 pub struct Config {
     /// Hosts that may be asked at public addresses: `example.com`, `*.example.org` for all below it, `*` for all; on ports 80 and
     /// 443 unless one follows, as in `example.com:8443`. Empty: nothing may be asked.
+    #[serde(deserialize_with = "hosts::entries")]
     #[cfg_attr(test, schemars(extend("x-reload" = "live")))]
     pub allow: Vec<String>,
     /// Hosts that may also be at loopback or private addresses, and ranges of such addresses: `localhost:8080`, `10.0.0.0/8`.
+    #[serde(deserialize_with = "hosts::entries")]
     #[cfg_attr(test, schemars(extend("x-reload" = "live")))]
     pub allow_private: Vec<String>,
     /// Most bytes of an answer that are read, before anything is decoded. What is behind them is left out.

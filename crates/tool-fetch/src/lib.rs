@@ -12,10 +12,11 @@
 //!
 //! **Invariant:** each request of a fetch passes the host's check of names and addresses, redirects one by one, because this
 //! follows them itself. **Invariant:** what a page says stands between two marks with a random word that no page can know;
-//! nothing else of a page gets into an answer but its type and its address.
+//! outside of them stand of an answer its type, its address and numbers, and words of this plugin for the rest.
 
 mod answer;
 mod config;
+mod hosts;
 mod html;
 mod target;
 mod text;

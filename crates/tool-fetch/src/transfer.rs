@@ -7,7 +7,7 @@ use url::Url;
 
 use crate::{
     Config,
-    answer::{Answer, Content, brief},
+    answer::{Answer, Content, brief, compression},
     html::{self, Page},
     target,
     text::{self, ContentType, Form},
@@ -44,10 +44,9 @@ impl Transfer {
             let Some(location) = redirect(&reply) else { return self.read(url.clone(), reply).await };
             let stop = |word, why: String| Failure::Refused { word, text: format!("Not fetched: {why}.") };
             let location = location.map_err(|why| stop("INVALID_REDIRECT", format!("{} {why}", brief(url))))?;
-            let next = target::redirected(url, &location).map_err(|why| {
-                let to = target::shown(&location, 200);
-                stop("INVALID_REDIRECT", format!("{} redirects to `{to}`, which {why}", brief(url)))
-            })?;
+            // Where to is not repeated: it is no address that could be asked, so it may be any text.
+            let next = target::redirected(url, &location)
+                .map_err(|why| stop("INVALID_REDIRECT", format!("{} redirects to an address that {why}", brief(url))))?;
             if seen.contains(&next) {
                 return Err(stop("REDIRECT_LOOP", format!("{} redirects to {}, which redirects to it", brief(url), brief(&next))));
             }
@@ -85,7 +84,7 @@ impl Transfer {
         if let Some(encoding) =
             reply.header("content-encoding").filter(|e| !e.trim().eq_ignore_ascii_case("identity") && !e.trim().is_empty())
         {
-            answer.content = Content::Encoded(encoding.to_owned());
+            answer.content = Content::Encoded(compression(encoding));
             return Ok(answer);
         }
         if content_type.form() == Some(Form::Binary) {

@@ -10,8 +10,10 @@ use std::{
     time::Duration,
 };
 
+use bespoke_host::{Config, Host, HttpAllowed, HttpClient};
+use bespoke_http::{Client, testing::Names};
 use bespoke_plugin_api::{
-    BoxFuture, CallCx, CancelToken, Code, Contract, HttpReply, Result, Tool, ToolOutput, ToolRequest,
+    BoxFuture, CallCx, CancelToken, Code, Contract, HttpReply, HttpRequest, Result, Tool, ToolOutput, ToolRequest,
     bytes::Bytes,
     feed,
     futures_core::Stream,
@@ -19,6 +21,7 @@ use bespoke_plugin_api::{
 };
 use bespoke_plugin_testkit::{Clock, TestHost, block_on, block_on_for};
 use bespoke_tool_fetch::BESPOKE_PLUGIN;
+use expect_test::expect;
 
 use crate::kit::LONG;
 
@@ -143,7 +146,7 @@ fn a_redirect_does_not_leave_encryption() {
         Box::pin(std::future::ready(Ok(HttpReply::new(301, vec![("location".into(), "http://a.test/".into())], Box::pin(feed(1).1)))))
     });
     let output = block_on_for(LONG, tool(&host).call(&CallCx::new(), request())).unwrap().unwrap();
-    assert_eq!(output.to_text(), "Not fetched: https://a.test/ redirects to `http://a.test/`, which would go on without encryption.");
+    assert_eq!(output.to_text(), "Not fetched: https://a.test/ redirects to an address that would go on without encryption.");
 }
 
 #[test]
@@ -193,4 +196,96 @@ fn settings_out_of_range_are_refused() {
         let error = block_on(BESPOKE_PLUGIN.start(TestHost::new().context("fetch"), json!({ key: value }))).unwrap_err();
         assert!(error.code() == Code::INVALID_PARAMS && error.message().starts_with(key) && error.help().is_some(), "{error:?}");
     }
+}
+
+/// A mistake in a list is told when the configuration is read, and by the same rules that a request is held against.
+#[tokio::test]
+async fn entries_are_read_as_the_client_of_the_host_reads_them() {
+    let client = Client::builder().network(Names::new()).build();
+    let long = format!("{}.test", "a".repeat(300));
+    for (entry, good) in [
+        ("a.test", true),
+        (" A.Test. ", true),
+        ("a.test:8080", true),
+        ("a.test:*", true),
+        ("*", true),
+        ("*:*", true),
+        ("*.a.test", true),
+        ("*.a.test:81", true),
+        ("b\u{fc}cher.test", true),
+        ("https://a.test/v1?q#f", true),
+        ("HTTP://a.test", true),
+        ("http://127.1:8080/v1", true),
+        ("http://[::1]:8080", true),
+        ("127.0.0.1", true),
+        ("0x7f.1:81", true),
+        ("::1", true),
+        ("[::1]:81", true),
+        ("10.0.0.0/8", true),
+        ("10.0.0.1/08", true),
+        ("10.0.0.0/8:*", true),
+        ("[10.0.0.0/8]:81", true),
+        ("0.0.0.0/0", true),
+        ("fd00::/8", true),
+        ("[fd00::/128]:81", true),
+        ("a_b.test", true),
+        (&long, true),
+        ("", false),
+        (" ", false),
+        ("a b", false),
+        ("a\tb.test", false),
+        ("a\\b", false),
+        ("a.test/path", false),
+        ("a.test?q", false),
+        ("ftp://a.test", false),
+        ("://a.test", false),
+        ("http://user:s3cret@a.test/", false),
+        ("user@a.test", false),
+        ("http://", false),
+        ("http:///a.test", false),
+        ("http://a.test:0", false),
+        ("http://a*.test", false),
+        ("a.test:0", false),
+        ("a.test:", false),
+        ("a.test:x", false),
+        ("a.test:65536", false),
+        ("a.test:80:80", false),
+        ("*.*.test", false),
+        ("a*.test", false),
+        ("*a.test", false),
+        ("**", false),
+        ("*.", false),
+        ("*..", false),
+        ("*.a.test.", false),
+        (".", false),
+        ("[::1", false),
+        ("::1]", false),
+        ("10.0.0.0/33", false),
+        ("10.0.0.0/", false),
+        ("10.0.0.0/+8", false),
+        ("10.0.0.0/0008", false),
+        ("10.0.0/8", false),
+        ("fd00::/129", false),
+        ("1.2.3.4.5", false),
+        ("256.0.0.1", false),
+    ] {
+        let sent = client.send(HttpAllowed::new("fetch").host(entry), HttpRequest::new("GET", "http://other.test/")).await;
+        assert_eq!(sent.unwrap_err().code() != Code::INVALID_PARAMS, good, "the client, of {entry:?}");
+        for key in ["allow", "allow_private"] {
+            let checked = BESPOKE_PLUGIN.check(&json!({ key: ["a.test", entry] }));
+            assert_eq!(checked.is_ok(), good, "the plugin, of {entry:?}: {checked:?}");
+            let Err(error) = checked else { continue };
+            let told = format!("{} {}", error.message(), error.help().unwrap_or_default());
+            assert!(told.contains("entry 2 is no host") && !told.contains("s3cret"), "{error:?}");
+        }
+    }
+}
+
+/// As a person sees it, from the file.
+#[tokio::test]
+async fn a_bad_entry_is_told_with_its_key() {
+    let config = Config::parse("bespoke.toml", "[plugins.fetch]\nallow = ['example.com']\nallow_private = ['10.0.0.0/33']\n").unwrap();
+    let host = Host::builder().config(config).plugins([&BESPOKE_PLUGIN]).build().unwrap();
+    let error = host.check_config().await.unwrap_err();
+    expect!["bespoke.toml:3:1: plugins.fetch.allow_private: entry 1 is no host, URL or range of addresses; write a host such as example.com, *.example.com, 10.0.0.5:8080 or [::1], a URL, or a range such as 10.0.0.0/8"].assert_eq(&error.to_string());
 }
