@@ -1,8 +1,8 @@
 //! A tool that lets the model run programs, those that the user has named and no others. It is no shell: arguments are a list, and
 //! nothing reads them but the program.
 //!
-//! * Off until `plugins.shell.allow` names a program: until then no model is offered `run_program`. Names are looked up in `PATH` once, at the start; what `PATH` or the folder of
-//!   work holds later does not matter.
+//! * Off until `plugins.shell.allow` names a program: until then no model is offered `run_program`. Names are looked up in `PATH`
+//!   once, at the start; what `PATH` or the folder of work holds later does not matter.
 //! * A program that runs what its arguments say (`sh`, `python3`, `env`, `xargs`, `find`, …) is refused at the start unless
 //!   `allow_interpreters` is set: with one of them the list would mean nothing. The list of those is a guard against mistakes, not a
 //!   proof; a copy of a shell under another name is not known.
