@@ -17,7 +17,8 @@ pub struct Config {
     #[serde(deserialize_with = "hosts::entries")]
     #[cfg_attr(test, schemars(extend("x-reload" = "live")))]
     pub allow: Vec<String>,
-    /// Hosts that may also be at loopback or private addresses, and ranges of such addresses: `localhost:8080`, `10.0.0.0/8`.
+    /// Hosts that may also be at loopback or private addresses, and ranges of such addresses: `localhost:8080`, `10.0.0.0/8`. A range
+    /// holds for addresses, and for hosts that either list names; it names no host itself.
     #[serde(deserialize_with = "hosts::entries")]
     #[cfg_attr(test, schemars(extend("x-reload" = "live")))]
     pub allow_private: Vec<String>,
