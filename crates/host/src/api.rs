@@ -17,8 +17,10 @@ use serde_json::Value;
 use tokio::runtime::Handle;
 
 use crate::{
-    Config, Events, Hooks, HttpAllowed, HttpClient, KeyValue, Registry, Slot, clock,
+    Config, Events, Hooks, HttpClient, KeyValue, Registry, Slot, clock,
     plugin::{Footing, PluginCell},
+    registry::Withdrawn,
+    slot::drop_caught,
     store,
 };
 
@@ -175,20 +177,17 @@ impl HostApi for PluginHost {
                 Error::new(Code::METHOD_NOT_FOUND, "this program has no HTTP client: it was built without the feature `http`")
                     .with_help("build it again with the feature `http`; it comes with the plugins that need it")
             })?;
-            let plugin = self.plugin.upgrade().ok_or_else(|| Error::new(Code::NOT_READY, "the host has stopped"))?;
-            let asked = plugin.manifest.as_ref().map_or(&[][..], |m| &m.permissions.http);
-            let schema = &plugin.candidate.config_schema;
-            let config = self.services.config().plugin(&self.id).map_err(|e| Error::invalid_params(e.to_string()))?;
-            let written = self.services.config().get(&format!("plugins.{}", self.id));
-            Ok((client, HttpAllowed::of(&self.id, asked, &config, written.as_ref(), schema)))
+            // Known before any of its code runs with the host at hand.
+            let allowed = self.footing.http.load_full().ok_or_else(|| Error::new(Code::NOT_READY, "the plugin has not started"))?;
+            Ok((client, allowed))
         };
         match allowed() {
-            Ok((client, allowed)) => client.send(allowed, request),
+            Ok((client, allowed)) => client.send((*allowed).clone(), request),
             Err(error) => Box::pin(ready(Err(error))),
         }
     }
 
-    fn publish(&self, contributions: Vec<Contribution>) -> Result<()> {
+    fn publish(&self, mut contributions: Vec<Contribution>) -> Result<()> {
         let plugin = self.plugin.upgrade().ok_or_else(|| Error::new(Code::NOT_READY, "the host has stopped"))?;
         let manifest = plugin.manifest.as_deref();
         let may = |c: &Contribution| manifest.is_some_and(|m| m.may_publish(c.kind(), c.name()));
@@ -198,12 +197,21 @@ impl HostApi for PluginHost {
             return Err(Error::new(Code::CONTRACT_MISMATCH, message)
                 .with_help(format!("write [[provides]] kind = \"{kind}\", name = \"{name}\", dynamic = true into plugin.toml")));
         }
-        let publishing = plugin.publishing.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((generation, contributions)) = self.footing.publisher(contributions)? else { return Ok(()) };
-        self.services.registry.publish(&plugin, &generation, &contributions)?;
-        drop(publishing);
-        self.services.hooks.update(&self.services.registry);
-        Ok(())
+        // All that is the plugin's outlives the lock: dropping it may run code of the plugin, which may publish.
+        let (mut withdrawn, mut published_for) = (Withdrawn::default(), None);
+        let published = {
+            let _publishing = plugin.publishing.lock().unwrap_or_else(PoisonError::into_inner);
+            self.footing.publisher(&mut contributions).and_then(|generation| match published_for.insert(generation) {
+                Some(generation) => self.services.registry.publish(&plugin, generation, &contributions, &mut withdrawn),
+                None => Ok(()),
+            })
+        };
+        if published_for.is_some_and(|generation| generation.is_some()) {
+            self.services.hooks.update(&self.services.registry);
+        }
+        drop_caught(withdrawn);
+        drop_caught(contributions);
+        published
     }
 
     fn emit(&self, topic: &str, payload: Value) -> Result<()> {
@@ -218,13 +226,20 @@ impl HostApi for PluginHost {
     fn secret(&self, name: &str) -> BoxFuture<'static, Result<String>> {
         let declared =
             self.plugin.upgrade().and_then(|p| p.manifest.clone()).is_some_and(|m| m.permissions.secrets.iter().any(|s| s == name));
-        let result = if declared {
-            self.services.config().secret(&self.id, name)
-        } else {
-            Err(Error::new(Code::PERMISSION_DENIED, format!("plugin.toml does not ask for the secret `{name}`"))
-                .with_help(format!("add \"{name}\" to secrets under [permissions] in plugin.toml")))
-        };
-        Box::pin(async move { result })
+        if !declared {
+            let error = Error::new(Code::PERMISSION_DENIED, format!("plugin.toml does not ask for the secret `{name}`"))
+                .with_help(format!("add \"{name}\" to secrets under [permissions] in plugin.toml"));
+            return Box::pin(ready(Err(error)));
+        }
+        let (services, id, name) = (self.services.clone(), self.id.clone(), name.to_owned());
+        Box::pin(async move {
+            let (runtime, config) = (services.runtime.clone(), services.config());
+            // It may be in a file or in a keyring that asks a person first.
+            match runtime.spawn_blocking(move || config.secret(&id, &name)).await {
+                Ok(result) => result,
+                Err(error) => Err(Error::internal(format!("the look-up of the secret broke: {error}"))),
+            }
+        })
     }
 
     fn load(&self, key: &str) -> BoxFuture<'static, Result<Option<Bytes>>> {

@@ -84,7 +84,7 @@ impl HostBuilder {
         let mut names: BTreeMap<(Kind, String), String> = BTreeMap::new();
         for candidate in candidates {
             let manifest = inspect(&candidate);
-            let cell = PluginCell::new(candidate, manifest.clone().map(Arc::new), defaults.call_timeout_ms, threads.late().clone());
+            let cell = PluginCell::new(candidate, manifest.clone().map(Arc::new), defaults.call_timeout_ms, &threads);
             let id = cell.id().to_owned();
             if let Some(first) = plugins.iter().find(|p| p.id() == id) {
                 let (a, b) = (&first.candidate.origin, &cell.candidate.origin);
@@ -299,10 +299,7 @@ impl Host {
     /// What is right in the configuration of plugins, but not wise: secrets that are typed into the file.
     pub fn literal_secrets(&self) -> Vec<Problem> {
         let plugins = self.inner.services.plugins.iter();
-        let literal = plugins.flat_map(|plugin| {
-            let schema = serde_json::from_str(&plugin.candidate.config_schema).unwrap_or_default();
-            self.config().literal_secrets(&format!("plugins.{}", plugin.id()), &schema)
-        });
+        let literal = plugins.flat_map(|plugin| self.config().literal_secrets(&format!("plugins.{}", plugin.id()), &plugin.schema));
         ConfigError::from(literal.collect::<Vec<_>>()).problems
     }
 
@@ -412,9 +409,7 @@ impl fmt::Debug for Host {
 /// plugins may ask for. It learns what is looked up later.
 pub(crate) fn redactor(config: &Config, plugins: &[Arc<PluginCell>]) -> Redactor {
     for plugin in plugins {
-        if let Ok(schema) = serde_json::from_str(&plugin.candidate.config_schema) {
-            config.learn_secrets(&format!("plugins.{}", plugin.id()), &schema);
-        }
+        config.learn_secrets(&format!("plugins.{}", plugin.id()), &plugin.schema);
         for secret in plugin.manifest.iter().flat_map(|m| &m.permissions.secrets) {
             config.learn_secret_variable(plugin.id(), secret);
         }

@@ -76,7 +76,7 @@ impl HttpAllowed {
 
     /// What a manifest asks for. `config` is the plugin's own table with references filled in, `written` the one without;
     /// `schema` says whether a key that is not set takes a list.
-    pub(crate) fn of(plugin: &str, asked: &[HttpAccess], config: &Value, written: Option<&Value>, schema: &str) -> Self {
+    pub(crate) fn of(plugin: &str, asked: &[HttpAccess], config: &Value, written: &Value, schema: &Value) -> Self {
         let mut allowed = HttpAllowed::new(plugin);
         for access in asked {
             match &access.hosts {
@@ -91,7 +91,7 @@ impl HttpAllowed {
                     } else {
                         allowed = default.iter().fold(allowed, HttpAllowed::host);
                     }
-                    let mut path = written;
+                    let mut path = Some(written);
                     for part in key.split('.') {
                         path = path.and_then(|value| value.get(part));
                     }
@@ -122,8 +122,7 @@ impl fmt::Debug for HostsKey {
 }
 
 /// Whether a key of a configuration takes a list, by its schema.
-fn takes_list(schema: &str, key: &str) -> bool {
-    let schema: Value = serde_json::from_str(schema).unwrap_or_default();
+fn takes_list(schema: &Value, key: &str) -> bool {
     schema["properties"][key]["type"] == "array"
 }
 

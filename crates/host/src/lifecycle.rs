@@ -161,6 +161,10 @@ impl Inner {
     }
 
     async fn start_when_possible(self: &Arc<Self>, plugin: &Arc<PluginCell>) -> Result<Duration> {
+        // What it may do and must offer stands in its manifest: without one nothing of it runs.
+        if let Some(error) = plugin.unfit() {
+            return Err(error.clone());
+        }
         if let Err(error) = needs::ready(&self.services.plugins, plugin).await {
             self.learn_guards(plugin).await;
             return Err(error);
@@ -289,6 +293,7 @@ impl Inner {
             Some(applied) => applied,
             None => self.config_of(config, plugin)?,
         };
+        plugin.permit(&footing, &applied);
         let host = PluginHost {
             services: self.services.clone(),
             plugin: Arc::downgrade(plugin),
@@ -317,8 +322,6 @@ impl Inner {
     pub(crate) fn config_of(&self, config: &Config, plugin: &PluginCell) -> std::result::Result<Applied, ConfigFault> {
         let manifest = plugin.manifest.as_deref();
         let secrets = manifest.map_or(&[][..], |m| m.permissions.secrets.as_slice());
-        // The schema of a broken plugin says nothing; its own check does.
-        let schema = serde_json::from_str(&plugin.candidate.config_schema).unwrap_or_default();
         let mut broken = None;
         let check = |config: &Value| match catch_unwind(AssertUnwindSafe(|| plugin.candidate.artifact.check(config))) {
             Ok(result) => result,
@@ -327,7 +330,7 @@ impl Inner {
                 Ok(())
             }
         };
-        let filled = config.checked_plugin(plugin.id(), &schema, secrets, check);
+        let filled = config.checked_plugin(plugin.id(), &plugin.schema, secrets, check);
         let written = config.get(&format!("plugins.{}", plugin.id())).unwrap_or_default();
         match broken {
             Some(error) => Err(ConfigFault::Broken(error)),

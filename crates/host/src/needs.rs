@@ -29,8 +29,11 @@ pub(crate) fn closure(plugins: &[Arc<PluginCell>], mut chosen: BTreeSet<String>)
 
 /// Waits until the plugins that this one needs have settled, and says which of them does not serve.
 pub(crate) async fn ready(plugins: &[Arc<PluginCell>], plugin: &PluginCell) -> Result<()> {
+    if let Some(error) = unmet(plugins, plugin) {
+        return Err(error);
+    }
     for required in plugin.manifest.iter().flat_map(|m| &m.requires) {
-        // One that is not there at all was refused when the host was built, unless it is optional.
+        // Here only an optional one is not there at all.
         let Some(needed) = plugins.iter().find(|p| p.id() == required.plugin) else { continue };
         let state = needed.settled().await;
         if state != State::Ready && !required.optional {
@@ -65,23 +68,30 @@ pub(crate) fn taken(kind: Kind, name: &str, owner: &str, other: &str) -> Error {
 /// Refuses plugins that need one that is not there, or not in a version that fits.
 pub(crate) fn refuse_unmet(plugins: &[Arc<PluginCell>]) {
     for plugin in plugins.iter().filter(|p| p.state() == State::Unloaded) {
-        let Some(manifest) = &plugin.manifest else { continue };
-        for required in manifest.requires.iter().filter(|r| !r.optional) {
-            let found = plugins.iter().find(|p| p.id() == required.plugin);
-            let error = match found.map(|p| p.manifest.as_ref().map(|m| &m.version)) {
-                None => Error::new(Code::DEPENDENCY_MISSING, format!("needs `{}`, which is not in this program", required.plugin))
-                    .with_help(format!("build with the feature `{}`", required.plugin)),
-                Some(Some(version)) if !required.version.matches(version) => {
-                    let message = format!("needs `{}` {}, but {version} is here", required.plugin, required.version);
-                    Error::new(Code::DEPENDENCY_MISSING, message)
-                        .with_help(format!("build with a version of `{}` that fits", required.plugin))
-                }
-                Some(_) => continue,
-            };
+        if let Some(error) = unmet(plugins, plugin) {
             plugin.fail(error);
-            break;
         }
     }
+}
+
+/// The first need of a plugin that nothing in this program meets, whatever is started.
+fn unmet(plugins: &[Arc<PluginCell>], plugin: &PluginCell) -> Option<Error> {
+    let mut required = plugin.manifest.iter().flat_map(|m| &m.requires).filter(|r| !r.optional);
+    required.find_map(|required| {
+        let found = plugins.iter().find(|p| p.id() == required.plugin);
+        let error = |message, fix| Some(Error::new(Code::DEPENDENCY_MISSING, message).with_help(fix));
+        match found.map(|p| p.manifest.as_ref().map(|m| &m.version)) {
+            None => {
+                let message = format!("needs `{}`, which is not in this program", required.plugin);
+                error(message, format!("build with the feature `{}`", required.plugin))
+            }
+            Some(Some(version)) if !required.version.matches(version) => {
+                let message = format!("needs `{}` {}, but {version} is here", required.plugin, required.version);
+                error(message, format!("build with a version of `{}` that fits", required.plugin))
+            }
+            Some(_) => None,
+        }
+    })
 }
 
 /// Refuses plugins that need each other in a circle, and those that need one of them; none of them could ever be first.

@@ -24,7 +24,11 @@ use tokio::{
     task::{AbortHandle, JoinHandle},
 };
 
-use crate::{metrics::Metrics, thread::Late};
+use crate::{
+    HttpAllowed,
+    metrics::Metrics,
+    thread::{Late, Seats, Threads},
+};
 
 /// How a plugin ships.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -256,11 +260,13 @@ impl Generation {
 /// Most tasks that one generation of a plugin may have at once: more is a loop that spawns without end.
 const MOST_TASKS: usize = 4096;
 
-/// What a generation has from before it exists until after it has ended: its tasks, and what it publishes.
+/// What a generation has from before it exists until after it has ended: its tasks, what it publishes, and whom it may ask.
 #[derive(Default)]
 pub(crate) struct Footing {
     tasks: Mutex<Running>,
     stage: Mutex<Stage>,
+    /// Of the configuration that it runs with, which is not always the newest.
+    pub(crate) http: ArcSwapOption<HttpAllowed>,
 }
 
 #[derive(Default)]
@@ -317,26 +323,21 @@ impl Footing {
         list.iter().for_each(AbortHandle::abort);
     }
 
-    /// The generation that contributions are published for; while it starts they are kept until it is there.
+    /// The generation that contributions are published for. While it starts they are kept until it is there, and what was kept
+    /// before comes back in their place: objects of the plugin, which are not dropped under a lock.
     ///
     /// # Errors
     /// `NOT_READY` when it has been stopped or replaced.
-    pub(crate) fn publisher(&self, contributions: Vec<Contribution>) -> Result<Option<(Arc<Generation>, Vec<Contribution>)>> {
-        let mut stage = lock(&self.stage);
-        let serving = match &mut *stage {
+    pub(crate) fn publisher(&self, contributions: &mut Vec<Contribution>) -> Result<Option<Arc<Generation>>> {
+        let serving = match &mut *lock(&self.stage) {
             Stage::Starting(early) => {
-                let before = std::mem::replace(early, contributions);
-                drop(stage);
-                // Objects of the plugin: not dropped under the lock.
-                drop(before);
+                std::mem::swap(early, contributions);
                 return Ok(None);
             }
             Stage::Serving(generation) => generation.upgrade(),
             Stage::Over => None,
         };
-        serving
-            .map(|generation| Some((generation, contributions)))
-            .ok_or_else(|| Error::new(Code::NOT_READY, "the plugin has stopped, so nothing can be published"))
+        serving.map(Some).ok_or_else(|| Error::new(Code::NOT_READY, "the plugin has stopped, so nothing can be published"))
     }
 
     /// What was published by now; from now on it is published for this generation.
@@ -365,6 +366,8 @@ pub(crate) type Spawned<R> = (JoinHandle<Result<R>>, Option<oneshot::Receiver<()
 pub(crate) struct PluginCell {
     id: Arc<str>,
     pub(crate) candidate: Candidate,
+    /// That of its configuration. The schema of a broken plugin says nothing.
+    pub(crate) schema: Value,
     pub(crate) manifest: Option<Arc<Manifest>>,
     pub(crate) generation: ArcSwapOption<Generation>,
     /// Held while contributions are put in place: those of a generation that is being replaced must not come after its successor's.
@@ -387,6 +390,7 @@ pub(crate) struct PluginCell {
     call_limit: AtomicU64,
     runtime: Handle,
     late: Arc<Late>,
+    seats: Arc<Seats>,
 }
 
 /// A configuration that a generation runs with.
@@ -412,11 +416,12 @@ pub(crate) struct Status {
 }
 
 impl PluginCell {
-    pub(crate) fn new(candidate: Candidate, manifest: Result<Arc<Manifest>>, call_limit_ms: u64, late: Arc<Late>) -> Self {
+    pub(crate) fn new(candidate: Candidate, manifest: Result<Arc<Manifest>>, call_limit_ms: u64, threads: &Threads) -> Self {
         let unfit = manifest.as_ref().err().cloned();
         let status = Status { state: State::Unloaded, reported: Health::Unknown, reason: None, fix: None, code: None, started_in: None };
         PluginCell {
             id: candidate.id.as_str().into(),
+            schema: serde_json::from_str(&candidate.config_schema).unwrap_or_default(),
             candidate,
             manifest: manifest.ok(),
             generation: ArcSwapOption::empty(),
@@ -432,7 +437,8 @@ impl PluginCell {
             metrics: Metrics::default(),
             call_limit: AtomicU64::new(call_limit_ms),
             runtime: Handle::current(),
-            late,
+            late: threads.late().clone(),
+            seats: threads.seats().clone(),
         }
     }
 
@@ -458,6 +464,13 @@ impl PluginCell {
 
     pub(crate) fn apply(&self, applied: Option<Applied>) {
         *lock(&self.applied) = applied;
+    }
+
+    /// Lets a generation of its ask whom a configuration names.
+    pub(crate) fn permit(&self, footing: &Footing, applied: &Applied) {
+        let asked = self.manifest.as_ref().map_or(&[][..], |m| &m.permissions.http);
+        let allowed = HttpAllowed::of(&self.id, asked, &applied.filled, &applied.written, &self.schema);
+        footing.http.store(Some(Arc::new(allowed)));
     }
 
     /// Whether calls wait for its next generation.
@@ -521,11 +534,18 @@ impl PluginCell {
         &self.late
     }
 
-    /// Runs a call of its beside its caller. A plugin that has blocked a thread of the runtime gets one of its own from then on,
-    /// whose end the receiver tells.
+    /// Runs a call of its beside its caller: on a thread of the runtime, as long as enough of them are left for everybody else.
+    /// Otherwise, and for a plugin that has blocked one of them, on a thread of its own, whose end the receiver tells.
     pub(crate) fn spawn<R: Send + 'static>(&self, work: impl Future<Output = Result<R>> + Send + 'static) -> Result<Spawned<R>> {
-        if self.late.of(&self.id) == 0 {
-            return Ok((self.runtime.spawn(work), None));
+        if self.late.of(&self.id) == 0
+            && let Some(seat) = self.seats.take(&self.runtime)
+        {
+            let seated = async move {
+                // Given back when the code is out, not when nobody waits for it any more.
+                let _seat = seat;
+                work.await
+            };
+            return Ok((self.runtime.spawn(seated), None));
         }
         let ((mut tx, rx), (ends, ended)) = (oneshot::channel(), oneshot::channel());
         let runtime = self.runtime.clone();
@@ -570,53 +590,50 @@ impl PluginCell {
                 return false;
             }
             status.state = to;
+            // Why it was in the state before is not why it is in this one.
+            (status.reason, status.fix, status.code) = (None, None, None);
         }
         self.settled.send_replace(to);
         true
     }
 
     pub(crate) fn set_state(&self, state: State) {
-        self.lock().state = state;
-        self.settled.send_replace(state);
+        self.enter(state, |_| {});
     }
 
     /// Into a state, with the reason and what would help.
     pub(crate) fn set(&self, state: State, reason: impl Into<String>, fix: Option<String>) {
-        {
-            let mut status = self.lock();
-            status.reason = Some(reason.into());
-            status.fix = fix;
-        }
-        self.set_state(state);
+        let reason = reason.into();
+        self.enter(state, |status| (status.reason, status.fix, status.code) = (Some(reason), fix, None));
     }
 
     pub(crate) fn fail(&self, error: Error) {
-        {
-            let mut status = self.lock();
-            status.reason = Some(error.message().to_owned());
-            status.fix = error.help().map(str::to_owned);
-            status.code = Some(error.code());
-        }
-        self.set_state(State::Failed);
+        let (reason, fix) = (error.message().to_owned(), error.help().map(str::to_owned));
+        self.enter(State::Failed, |status| (status.reason, status.fix, status.code) = (Some(reason), fix, Some(error.code())));
     }
 
     pub(crate) fn ready(&self, started_in: Duration) {
-        {
-            let mut status = self.lock();
+        self.enter(State::Ready, |status| {
             status.started_in = Some(started_in);
             (status.reason, status.fix, status.code) = (None, None, None);
-        }
-        self.set_state(State::Ready);
+        });
     }
 
-    /// As if it had never been started.
+    /// As if it had never been started, if it neither runs nor is about to.
     pub(crate) fn renew(&self) {
+        if self.change(State::Disabled, State::Unloaded) || self.change(State::Failed, State::Unloaded) {
+            self.report(Health::Unknown);
+        }
+    }
+
+    /// Into a state, together with what is said of it: nobody sees one without the other.
+    fn enter(&self, state: State, say: impl FnOnce(&mut Status)) {
         {
             let mut status = self.lock();
-            (status.reason, status.fix, status.code) = (None, None, None);
-            status.reported = Health::Unknown;
+            say(&mut status);
+            status.state = state;
         }
-        self.set_state(State::Unloaded);
+        self.settled.send_replace(state);
     }
 
     pub(crate) fn report(&self, health: Health) {
@@ -625,9 +642,13 @@ impl PluginCell {
 
     /// What the plugin says of itself, caught if it panics; worse reports win.
     pub(crate) fn health(&self) -> Health {
-        let status = self.status();
+        self.health_in(&self.status())
+    }
+
+    /// As [`health`](Self::health), of a status that was looked at already.
+    pub(crate) fn health_in(&self, status: &Status) -> Health {
         match status.state {
-            State::Failed => return Health::Failed(status.reason.unwrap_or_default()),
+            State::Failed => return Health::Failed(status.reason.clone().unwrap_or_default()),
             State::Ready => {}
             _ => return Health::Unknown,
         }
@@ -642,7 +663,7 @@ impl PluginCell {
             .unwrap_or_else(|panic| Health::Failed(crate::slot::panicked("health()", &*panic).message().to_owned()));
         crate::slot::drop_caught(life);
         let tripped: Vec<String> = lock(&self.tripped).iter().map(|hook| format!("hook `{hook}` tripped")).collect();
-        match (asked, status.reported) {
+        match (asked, status.reported.clone()) {
             (Health::Ok | Health::Unknown, Health::Ok | Health::Unknown) if !tripped.is_empty() => Health::Degraded(tripped.join(", ")),
             (Health::Failed(reason), _) | (_, Health::Failed(reason)) => Health::Failed(reason),
             (Health::Degraded(reason), _) | (_, Health::Degraded(reason)) => Health::Degraded(reason),
@@ -693,5 +714,58 @@ impl PluginCell {
         let settled = watch.wait_for(|state| state.is_settled()).await.map(|state| *state);
         // The sender is part of this cell, so it is never gone while we look.
         settled.unwrap_or(State::Failed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Nothing;
+
+    impl Artifact for Nothing {
+        fn declare(&self) -> Vec<Spec> {
+            Vec::new()
+        }
+        fn check(&self, _: &Value) -> Result<()> {
+            Ok(())
+        }
+        fn start(&self, _: PluginContext, _: Value) -> BoxFuture<'static, Result<Instance>> {
+            Box::pin(async { Err(Error::internal("there is nothing to start")) })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_reason_is_never_seen_beside_another_state() {
+        let candidate = Candidate {
+            id: "a".into(),
+            tier: Tier::Compiled,
+            origin: "test-a".into(),
+            version: "1.0.0".into(),
+            license: "MIT".into(),
+            manifest: String::new(),
+            config_schema: "{}".into(),
+            artifact: Arc::new(Nothing),
+        };
+        let cell = PluginCell::new(candidate, Err(Error::internal("no manifest")), 1, &Threads::default());
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for _ in 0..50_000 {
+                    cell.fail(Error::internal("failed"));
+                    cell.ready(Duration::ZERO);
+                    cell.set(State::Disabled, "disabled", None);
+                    cell.renew();
+                    cell.fail(Error::internal("failed"));
+                    cell.change(State::Failed, State::Starting);
+                }
+                over.store(true, Ordering::Release);
+            });
+            while !over.load(Ordering::Acquire) {
+                let status = cell.status();
+                let reason = matches!(status.state, State::Failed | State::Disabled).then(|| status.state.name().to_owned());
+                assert_eq!((status.reason, status.code.is_some()), (reason, status.state == State::Failed), "{:?}", status.state);
+            }
+        });
     }
 }

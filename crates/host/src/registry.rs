@@ -132,11 +132,18 @@ impl Registry {
         })
     }
 
-    /// Replaces what a plugin offers at run time, beside what it declares. What stays as it was keeps its slot.
+    /// Replaces what a plugin offers at run time, beside what it declares. What stays as it was keeps its slot. What was offered
+    /// before goes into `withdrawn`, also where this fails: objects of the plugin, to be dropped when no lock is held.
     ///
     /// # Errors
     /// As [`declare`](Self::declare), and `CONTRACT_MISMATCH` for a name that is declared or stands there twice.
-    pub(crate) fn publish(&self, plugin: &Arc<PluginCell>, generation: &Arc<Generation>, contributions: &[Contribution]) -> Result<()> {
+    pub(crate) fn publish(
+        &self,
+        plugin: &Arc<PluginCell>,
+        generation: &Arc<Generation>,
+        contributions: &[Contribution],
+        withdrawn: &mut Withdrawn,
+    ) -> Result<()> {
         let mut added: Vec<Entry> = Vec::new();
         for contribution in contributions {
             let entry = Entry::new(plugin, &contribution.spec(), true)?;
@@ -172,10 +179,8 @@ impl Registry {
             }
             Ok(())
         })?;
-        // Here may be the last of a plugin's objects, on the thread of the plugin.
-        gone.iter().for_each(|entry| drop_caught(entry.slot.withdraw()));
-        drop_caught(self.serve(generation, contributions)?);
-        Ok(())
+        withdrawn.0.extend(gone.iter().filter_map(|entry| entry.slot.withdraw()));
+        self.serve(generation, contributions, withdrawn)
     }
 
     /// Puts a generation in the place of the one before, in every slot: what it declares and what it has published. Slots that
@@ -255,18 +260,18 @@ impl Registry {
         result
     }
 
-    /// Lets the slots of a plugin serve from a generation.
+    /// Lets the slots of a plugin serve from a generation; what they served before goes into `withdrawn`.
     ///
     /// # Errors
     /// `CONTRACT_MISMATCH` when a contribution was not declared.
-    fn serve(&self, generation: &Arc<Generation>, contributions: &[Contribution]) -> Result<Withdrawn> {
-        let (table, mut before) = (self.table.load(), Vec::new());
+    fn serve(&self, generation: &Arc<Generation>, contributions: &[Contribution], withdrawn: &mut Withdrawn) -> Result<()> {
+        let table = self.table.load();
         for contribution in contributions {
             let (kind, name) = (contribution.kind(), contribution.name());
             let entry = table.get(&kind).and_then(|of_kind| of_kind.get(name)).filter(|e| &*e.plugin == generation.plugin());
-            before.extend(entry.ok_or_else(|| undeclared(kind, name))?.slot.serve(contribution, generation));
+            withdrawn.0.extend(entry.ok_or_else(|| undeclared(kind, name))?.slot.serve(contribution, generation));
         }
-        Ok(Withdrawn(before))
+        Ok(())
     }
 
     /// Empties the slots of a plugin; they stay, and say why they do not serve.

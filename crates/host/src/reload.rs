@@ -8,7 +8,7 @@ use std::{
 };
 
 use bespoke_manifest::Swap;
-use bespoke_plugin_api::{Code, Error, Health, Reload, Result};
+use bespoke_plugin_api::{Code, Error, Health, Life, Reload, Result};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -149,8 +149,7 @@ impl Host {
             Applied { written, filled }
         };
         let (before, now) = (plugin.applied().unwrap_or_else(|| read(old)), read(new));
-        let schema = serde_json::from_str(&plugin.candidate.config_schema).unwrap_or_default();
-        let walk = Walk { schema: &schema, written: (&before.written, &now.written), plugin: Some(id), changes: &mut changes };
+        let walk = Walk { schema: &plugin.schema, written: (&before.written, &now.written), plugin: Some(id), changes: &mut changes };
         walk.all(&table, ReloadClass::Restart, (&before.filled, &now.filled));
         changes
     }
@@ -169,11 +168,23 @@ impl Host {
     /// breaks at, leaves it as it was and is reported. Reloads wait for each other; a shutdown does not wait for a reload.
     ///
     /// [`config`](Self::config) is the new configuration from the beginning of this. Sections are the caller's to apply.
+    ///
+    /// Dropping the future stops the waiting, not the reload.
     pub async fn reload(&self, new: Config) -> ReloadReport {
+        let (host, new) = (self.clone(), Arc::new(new));
+        let config = new.clone();
+        let reload = self.inner().services.runtime.spawn(async move { host.reload_to(new).await });
+        reload.await.unwrap_or_else(|error| {
+            let fix = "restart the program".to_owned();
+            let problem = config.problem("plugins", format!("the reload broke: {error}"), Some(fix));
+            ReloadReport { problems: vec![problem], ..ReloadReport::default() }
+        })
+    }
+
+    async fn reload_to(&self, new: Arc<Config>) -> ReloadReport {
         let inner = self.inner();
         let _alone = inner.reloading.lock().await;
         let mut report = ReloadReport { changes: self.diff(&new, &[]), ..ReloadReport::default() };
-        let new = Arc::new(new);
         inner.redactor.learn_from(&redactor(&new, self.plugins()));
         match new.plugin_defaults() {
             Ok(defaults) => {
@@ -192,14 +203,22 @@ impl Host {
 
         let stopped = self.disable(&new).await;
         let settled = self.plugins().iter().map(|plugin| {
-            let classes = report.changes.iter().filter(|c| c.plugin.as_deref() == Some(plugin.id()) && !c.key.ends_with(".enabled"));
-            let changes: Vec<Change> = classes.cloned().collect();
-            let new = new.clone();
-            async move { inner.reload_one(plugin, &new, &changes).await }
+            // The host's own key. One of the same name further down is the plugin's.
+            let enabled = format!("plugins.{}.enabled", plugin.id());
+            let of_plugin = report.changes.iter().filter(|c| c.plugin.as_deref() == Some(plugin.id()) && c.key != enabled);
+            let changes: Vec<Change> = of_plugin.cloned().collect();
+            let (new, stopped) = (new.clone(), stopped.iter().any(|done| done.plugin == plugin.id()));
+            async move { if stopped { None } else { inner.reload_one(plugin, &new, &changes).await } }
         });
-        let settled = futures_util::future::join_all(settled).await;
-        let started = self.enable(&new).await;
-        report.plugins = stopped.into_iter().chain(settled.into_iter().flatten()).chain(started).collect();
+        let (mut done, mut again) = (stopped.clone(), Vec::new());
+        for settled in futures_util::future::join_all(settled).await.into_iter().flatten() {
+            match settled {
+                Settled::Told(told) => done.push(told),
+                Settled::Failed(plugin) => again.push(plugin),
+            }
+        }
+        done.extend(self.enable(&new, again).await);
+        report.plugins = done;
         report.plugins.sort_by(|a, b| a.plugin.cmp(&b.plugin));
         for done in &report.plugins {
             let payload = json!({ "plugin": done.plugin, "outcome": done.outcome, "reason": done.reason });
@@ -208,12 +227,19 @@ impl Host {
         report
     }
 
-    /// Puts a new instance of a running plugin in its place, with the configuration that it has.
+    /// Puts a new instance of a running plugin in its place, with the configuration that it has. Dropping the future stops the
+    /// waiting, not the restart.
     ///
     /// # Errors
     /// `PLUGIN_NOT_FOUND`; `NOT_READY` when it does not run; `HOTSWAP_FAILED` when the old instance goes on serving;
     /// `HOTSWAP_ROLLBACK_FAILED` when none serves any more.
     pub async fn restart(&self, id: &str) -> Result<()> {
+        let (host, id) = (self.clone(), id.to_owned());
+        let restart = self.inner().services.runtime.spawn(async move { host.restart_now(&id).await });
+        restart.await.unwrap_or_else(|error| Err(Error::internal(format!("the restart broke: {error}"))))
+    }
+
+    async fn restart_now(&self, id: &str) -> Result<()> {
         let inner = self.inner();
         let plugin = self.plugins().iter().find(|p| p.id() == id);
         let plugin =
@@ -273,9 +299,11 @@ impl Host {
         required.map(|r| r.plugin.clone()).find(|id| stopping.contains(id))
     }
 
-    /// Starts what the configuration switches on, and after it what waited for it.
-    async fn enable(&self, new: &Config) -> Vec<PluginReload> {
-        let on: Vec<_> = self.plugins().iter().filter(|p| !p.is_enabled() && new.is_enabled(p.id())).cloned().collect();
+    /// Starts what the configuration switches on, `again` what had failed and has other values now, and after them what waited for
+    /// them. What could not run with any values, or for want of another, says so instead.
+    async fn enable(&self, new: &Config, again: Vec<Arc<PluginCell>>) -> Vec<PluginReload> {
+        let switched = self.plugins().iter().filter(|p| !p.is_enabled() && new.is_enabled(p.id())).cloned();
+        let on: Vec<_> = switched.chain(again).collect();
         if on.is_empty() {
             return Vec::new();
         }
@@ -300,12 +328,18 @@ impl Host {
             self.start(Selection::Ids(&waiting)).await;
             ids.extend(waiting);
         }
-        self.plugins().iter().filter(|p| ids.contains(&p.id().to_owned())).map(|p| outcome_of_start(p)).collect()
+        let mut done = Vec::new();
+        for plugin in self.plugins().iter().filter(|p| ids.iter().any(|id| id == p.id())) {
+            // Another may have started it between our looks.
+            plugin.started().await;
+            done.push(outcome_of_start(plugin));
+        }
+        done
     }
 }
 
 impl Inner {
-    async fn reload_one(self: &Arc<Self>, plugin: &Arc<PluginCell>, new: &Arc<Config>, changes: &[Change]) -> Option<PluginReload> {
+    async fn reload_one(self: &Arc<Self>, plugin: &Arc<PluginCell>, new: &Arc<Config>, changes: &[Change]) -> Option<Settled> {
         let worst = changes.iter().map(|c| c.class).max()?;
         if !plugin.is_enabled() || !plugin.may_serve() || !new.is_enabled(plugin.id()) {
             return None;
@@ -313,46 +347,69 @@ impl Inner {
         plugin.started().await;
         if self.closing.is_cancelled() {
             let error = Error::new(Code::NOT_READY, "the host is being shut down");
-            return Some(told(plugin, ReloadOutcome::Kept, Some(&error)));
+            return Some(Settled::Told(told(plugin, ReloadOutcome::Kept, Some(&error))));
         }
-        if plugin.change(State::Failed, State::Starting) {
-            self.clone().start(plugin.clone()).await;
-            return Some(outcome_of_start(plugin));
+        if plugin.state() == State::Failed {
+            return Some(Settled::Failed(plugin.clone()));
         }
         let _turn = plugin.turn.lock().await;
         if plugin.state() != State::Ready {
             return None;
         }
+        Some(Settled::Told(self.reload_running(plugin, new, changes, worst).await))
+    }
+
+    /// Takes the new values to a plugin that serves. The caller has the plugin's turn.
+    async fn reload_running(
+        self: &Arc<Self>,
+        plugin: &Arc<PluginCell>,
+        new: &Arc<Config>,
+        changes: &[Change],
+        worst: ReloadClass,
+    ) -> PluginReload {
         if let Some(fixed) = changes.iter().find(|c| c.class == ReloadClass::Fixed) {
             let message = format!("{} cannot change while the program runs; the old values stay", fixed.key);
             let error = Error::invalid_params(message).with_help("restart the program");
-            return Some(told(plugin, ReloadOutcome::Rejected, Some(&error)));
+            return told(plugin, ReloadOutcome::Rejected, Some(&error));
         }
         let applied = match self.config_of(new, plugin) {
             Ok(applied) => applied,
-            Err(fault) => return Some(told(plugin, ReloadOutcome::Kept, Some(&self.clean(&fault.into())))),
+            Err(fault) => return told(plugin, ReloadOutcome::Kept, Some(&self.clean(&fault.into()))),
         };
         if worst == ReloadClass::Live {
             match self.reconfigure(plugin, &applied).await {
                 Ok(Reload::Applied) => {
                     plugin.apply(Some(applied));
-                    return Some(told(plugin, ReloadOutcome::Applied, None));
+                    return told(plugin, ReloadOutcome::Applied, None);
                 }
-                Err(error) => return Some(told(plugin, ReloadOutcome::Kept, Some(&self.clean(&error)))),
+                Err(error) => return told(plugin, ReloadOutcome::Kept, Some(&self.clean(&error))),
                 // Whatever else it says: a new instance is always right.
                 Ok(_) => {}
             }
         }
-        Some(match self.swap(plugin, new).await {
+        match self.swap(plugin, new).await {
             Ok(()) => told(plugin, ReloadOutcome::Swapped, None),
             Err(error) if plugin.state() == State::Ready => told(plugin, ReloadOutcome::Kept, Some(&error)),
             Err(error) => told(plugin, ReloadOutcome::Failed, Some(&error)),
-        })
+        }
     }
 
-    /// Tells a running plugin its new values, in bounded time even if it blocks.
+    /// Tells a running plugin its new values, in bounded time even if it blocks. Unless it takes them, it may ask whom it might
+    /// ask before.
     async fn reconfigure(&self, plugin: &Arc<PluginCell>, applied: &Applied) -> Result<Reload> {
-        let Some(life) = plugin.generation.load_full().and_then(|generation| generation.life()) else { return Ok(Reload::Restart) };
+        let Some(generation) = plugin.generation.load_full() else { return Ok(Reload::Restart) };
+        let Some(life) = generation.life() else { return Ok(Reload::Restart) };
+        // From the moment at which it learns them: it may try a new server before it says yes.
+        let before = generation.footing.http.load_full();
+        plugin.permit(&generation.footing, applied);
+        let told = self.tell(plugin, life, applied).await;
+        if !matches!(told, Ok(Reload::Applied)) {
+            generation.footing.http.store(before);
+        }
+        told
+    }
+
+    async fn tell(&self, plugin: &PluginCell, life: Arc<dyn Life>, applied: &Applied) -> Result<Reload> {
         let (runtime, config) = (self.services.runtime.clone(), applied.filled.clone());
         let tell = move |_: &Waiting| runtime.block_on(life.reconfigure(config));
         let limit = self.limits.start();
@@ -500,6 +557,13 @@ impl Inner {
         let told = Error::new(Code::HOTSWAP_FAILED, format!("{how}: {}", error.message()));
         error.help().map_or(told.clone(), |help| told.with_help(help))
     }
+}
+
+/// What is known of one plugin before those are started that do not run.
+enum Settled {
+    Told(PluginReload),
+    /// It has other values than those that it failed with.
+    Failed(Arc<PluginCell>),
 }
 
 /// Calls of a plugin wait for its next generation, as long as this lives.

@@ -48,7 +48,7 @@ impl Row {
     pub(crate) fn of(plugin: &PluginCell, redactor: &Redactor) -> Self {
         let clean = |text: &str| redactor.redact(text).into_owned();
         let status = plugin.status();
-        let health = plugin.health();
+        let health = plugin.health_in(&status);
         let (calls, errors, _) = plugin.metrics().read();
         let manifest = plugin.manifest.as_deref();
         Row {

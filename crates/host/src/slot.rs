@@ -182,7 +182,8 @@ impl<T: Contract + ?Sized> Slot<T> {
 
     /// As [`call`](Self::call), on a task of its own, so that the limit holds for the caller even against code that blocks
     /// inside a poll. Such code is left behind, shown in the health of its plugin, and further calls of that plugin get a thread
-    /// each that the program can do without.
+    /// each that the program can do without. So do calls of any plugin while others have half of the runtime's threads: as many
+    /// may block at once as there are, and timers still fire.
     ///
     /// # Errors
     /// As [`call`](Self::call), and `RESOURCE_EXHAUSTED` for a plugin of which 8 calls block already.

@@ -4,13 +4,16 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicU8, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use bespoke_plugin_api::{Code, Error, Result};
-use tokio::sync::oneshot;
+use tokio::{
+    runtime::{Handle, RuntimeFlavor},
+    sync::oneshot,
+};
 
 use crate::slot::panicked;
 
@@ -18,6 +21,34 @@ use crate::slot::panicked;
 #[derive(Default)]
 pub(crate) struct Threads {
     late: Arc<Late>,
+    seats: Arc<Seats>,
+}
+
+/// How many threads of the runtime run plugin code that may block them: never more than half, so that timers fire and others are
+/// answered whatever it does.
+#[derive(Default)]
+pub(crate) struct Seats(AtomicUsize);
+
+/// A thread of the runtime that may be blocked, as long as this lives.
+pub(crate) struct Seat(Arc<Seats>);
+
+impl Seats {
+    /// One more, if there is one.
+    pub(crate) fn take(self: &Arc<Self>, runtime: &Handle) -> Option<Seat> {
+        let most = match runtime.runtime_flavor() {
+            // It stands still with its only thread, which is the caller's, too; there is nothing to keep free.
+            RuntimeFlavor::CurrentThread => usize::MAX,
+            _ => runtime.metrics().num_workers() / 2,
+        };
+        let more = |taken: usize| (taken < most).then_some(taken + 1);
+        self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok().then(|| Seat(self.clone()))
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// Plugin code that did not come back in time and still runs, by plugin and name: `start-x` and `stop-x` on threads of their own,
@@ -97,6 +128,11 @@ impl Threads {
     /// What did not come back in time and still runs.
     pub(crate) fn late(&self) -> &Arc<Late> {
         &self.late
+    }
+
+    /// For calls beside their callers.
+    pub(crate) fn seats(&self) -> &Arc<Seats> {
+        &self.seats
     }
 
     /// Runs `work` on a thread of that name and waits for its result; `None` when the limit passed first. A result that

@@ -137,12 +137,10 @@ impl Config {
     /// What a schema says about a value of a table, as a problem of the file.
     pub(super) fn explain_fault(&self, table: &str, values: &Value, schema: &Value, fault: &bespoke_schema::Fault) -> Problem {
         let key = if fault.path.is_empty() { table.to_owned() } else { join(table, &fault.path) };
-        if let Some(rest) = fault.message.strip_prefix("is unknown") {
+        if fault.message.starts_with("is unknown") {
             let field = fault.path.rsplit('.').next().unwrap_or_default();
             let known = known_keys(schema, &fault.path);
             let known: Vec<&str> = known.iter().map(String::as_str).collect();
-            // Without a list of keys there is only what the check itself said.
-            let _ = rest;
             return self.unknown(&key, field, &known);
         }
         if fault.message.starts_with("is missing") {

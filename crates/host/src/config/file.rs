@@ -58,6 +58,17 @@ impl ConfigFile {
         }
     }
 
+    /// Copies the file beside itself, with its rights: as `bespoke.toml.bak` for `bak`, else as `bespoke.toml.bak-2` and so on. The
+    /// path of the copy.
+    ///
+    /// # Errors
+    /// When there is no file, or its folder cannot be written.
+    pub fn keep(&self, what: &str) -> io::Result<PathBuf> {
+        let backup = beside(&self.path, what)?;
+        copy_new(&self.path, &backup)?;
+        Ok(backup)
+    }
+
     /// Replaces the file: written beside, flushed to the disk, renamed into place. Its rights stay; a new one is the user's alone.
     ///
     /// # Errors

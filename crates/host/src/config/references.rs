@@ -46,8 +46,8 @@ pub trait SecretSource: Send + Sync {
     /// What stands before the colon of a reference: `keyring` for `${keyring:service/name}`.
     fn scheme(&self) -> &str;
 
-    /// The secret of a name; `None` when the store has none. May block, on a person too: it is asked once for each name, when the
-    /// value is first needed.
+    /// The secret of a name; `None` when the store has none. May block, on a person too: it is asked when the value is first needed,
+    /// and its answer is kept; after an error it is asked again.
     ///
     /// # Errors
     /// Why the store cannot be asked, in words for a person and without the secret.
@@ -57,7 +57,7 @@ pub trait SecretSource: Send + Sync {
     fn store_with(&self, name: &str) -> Option<String>;
 }
 
-/// What references of one configuration stand for: each is asked for once.
+/// What references of one configuration stand for: each is asked for until there is an answer.
 #[derive(Clone, Default)]
 pub(super) struct References {
     sources: Vec<Arc<dyn SecretSource>>,
@@ -89,7 +89,8 @@ impl Config {
     /// A plugin's secret: `[plugins.ID.secrets]`, else a variable of the environment, `ID_NAME` in capitals.
     ///
     /// # Errors
-    /// `INVALID_PARAMS` when it is nowhere, or its reference stands for nothing; with the place, and what to do.
+    /// `INVALID_PARAMS` when it is nowhere, or its reference stands for nothing; with the place, and what to do. When it is nowhere,
+    /// its data is `{"unset": NAME}`.
     pub fn secret(&self, plugin: &str, name: &str) -> Result<String, Error> {
         if let Some(configured) = self.configured_secret(plugin, name) {
             return configured.map_err(|mut problem| {
@@ -102,6 +103,7 @@ impl Config {
         value.inspect(|value| self.redactor.learn(value.clone())).ok_or_else(|| {
             Error::invalid_params(format!("the secret `{name}` is not set: it is read from {variable}"))
                 .with_help(self.secret_fix(plugin, name))
+                .with_data(serde_json::json!({ "unset": name }))
         })
     }
 
@@ -284,40 +286,58 @@ impl Config {
         out
     }
 
-    /// What a reference stands for. No lock is held while a store is asked.
+    /// What a reference stands for. No lock is held while a store is asked. That a store could not be asked is not kept: a keyring
+    /// that was locked may be open the next time.
     fn look_up(&self, reference: &str) -> Result<String, Unmet> {
         if let Some(known) = self.references.known.lock().unwrap_or_else(PoisonError::into_inner).get(reference) {
             return known.clone();
         }
-        let value = self.find(reference);
+        let (value, kept) = match self.find(reference) {
+            Ok(found) => (found, true),
+            Err(unmet) => (Err(unmet), false),
+        };
         if let Ok(value) = &value
             && !PLAIN_VARIABLES.contains(&reference)
         {
             self.redactor.learn(value.clone());
         }
-        self.references.known.lock().unwrap_or_else(PoisonError::into_inner).insert(reference.to_owned(), value.clone());
+        if kept {
+            self.references.known.lock().unwrap_or_else(PoisonError::into_inner).insert(reference.to_owned(), value.clone());
+        }
         value
     }
 
-    fn find(&self, reference: &str) -> Result<String, Unmet> {
+    /// What a reference stands for, or why for nothing.
+    ///
+    /// # Errors
+    /// When the store could not be asked.
+    fn find(&self, reference: &str) -> Result<Result<String, Unmet>, Unmet> {
+        let unmet = |message: String, fix: String| Unmet { message, fix };
+        if let Some((source, name)) = self.references.source_of(reference).filter(|_| !reference.starts_with("file:")) {
+            let scheme = source.scheme();
+            return match source.find(name) {
+                Ok(Some(value)) => Ok(Ok(value)),
+                Ok(None) => {
+                    let fix = source.store_with(name).unwrap_or_else(|| format!("store it under {name}"));
+                    Ok(Err(unmet(format!("refers to `{name}`, which the {scheme} does not hold"), fix)))
+                }
+                Err(why) => Err(unmet(
+                    format!("the {scheme} cannot be asked for `{name}`: {why}"),
+                    "write ${NAME} or ${file:/a/path} instead".into(),
+                )),
+            };
+        }
+        Ok(self.find_here(reference))
+    }
+
+    /// As [`find`](Self::find), where no store of the program's is asked.
+    fn find_here(&self, reference: &str) -> Result<String, Unmet> {
         let unmet = |message: String, fix: String| Unmet { message, fix };
         if let Some(path) = reference.strip_prefix("file:") {
             let path = self
                 .path_of(path)
                 .ok_or_else(|| unmet(format!("`${{{reference}}}` names no file"), "write ${file:/a/path} or ${file:~/a/path}".into()))?;
             return read_file(&path).map_err(|(why, fix)| unmet(format!("refers to the file {}, which {why}", path.display()), fix));
-        }
-        if let Some((source, name)) = self.references.source_of(reference) {
-            let scheme = source.scheme();
-            let fix = || source.store_with(name).unwrap_or_else(|| format!("store it under {name}"));
-            return match source.find(name) {
-                Ok(Some(value)) => Ok(value),
-                Ok(None) => Err(unmet(format!("refers to `{name}`, which the {scheme} does not hold"), fix())),
-                Err(why) => Err(unmet(
-                    format!("the {scheme} cannot be asked for `{name}`: {why}"),
-                    "write ${NAME} or ${file:/a/path} instead".into(),
-                )),
-            };
         }
         if reference.starts_with("keyring:") {
             let fix = "build with the feature keyring, or write ${NAME} or ${file:/a/path} instead";

@@ -527,6 +527,41 @@ async fn a_call_that_blocks_its_thread_is_late_left_behind_and_named() {
     assert_eq!((row(&host, "a").health.as_str(), ask("x").await.unwrap().1.to_text().as_str()), ("ok", "at last"));
 }
 
+/// As many calls block at once as the runtime has threads, before the first of them is known to block: time goes on for everybody.
+#[test]
+fn calls_that_block_all_at_once_leave_threads_to_the_others() {
+    const WORKERS: usize = 4;
+    let (release, blocked) = std::sync::mpsc::channel::<()>();
+    let blocked = Arc::new(Mutex::new(blocked));
+    let (done, told) = std::sync::mpsc::channel();
+    // A runtime that stands still cannot tell that it does.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build().unwrap();
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            let plug = Plug::new("a").tool("x", move |_, _| {
+                let blocked = blocked.clone();
+                async move {
+                    let _ = blocked.lock().unwrap().recv();
+                    Ok(ToolOutput::text("at last"))
+                }
+            });
+            let host = started("[plugins]\ncall_timeout_ms = 200\n", [plug, Plug::new("b").provides(says("y", "well"))]).await;
+            let ask = async |name: &'static str| {
+                let host = host.clone();
+                let asked = tokio::spawn(async move { host.call_tool(&CallCx::new(), ToolCall::new("", name, Value::Null)).await });
+                asked.await.unwrap().map(|(_, output)| output.to_text()).map_err(|error| error.code())
+            };
+            let all = futures_util::future::join_all((0..WORKERS).map(|_| ask("x"))).await;
+            done.send((all, ask("y").await)).unwrap();
+        });
+    });
+    let answers = told.recv_timeout(crate::kit::LONG);
+    drop(release);
+    let (all, healthy) = answers.expect("it hangs");
+    assert_eq!(all, vec![Err(Code::EXECUTION_TIMEOUT); WORKERS]);
+    assert_eq!(healthy, Ok("well".to_owned()));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_plugin_whose_calls_all_block_gets_no_more_threads() {
     let (release, blocked) = std::sync::mpsc::channel::<()>();

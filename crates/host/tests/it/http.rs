@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use bespoke_host::{Config, Host, HttpAllowed, HttpClient, Selection};
-use bespoke_plugin_api::{BoxFuture, HttpReply, HttpRequest, HttpResponse, PluginContext, Result};
+use bespoke_plugin_api::{BoxFuture, Error, HttpReply, HttpRequest, HttpResponse, PluginContext, Result};
 use expect_test::expect;
 
 use crate::kit::{Plug, told, within};
@@ -138,6 +138,43 @@ async fn the_manifest_asks_and_the_configuration_says_which() {
         plugins.web.servers.url now None
     "##]]
     .assert_eq(&table);
+}
+
+/// What a plugin may reach is what the configuration says that it runs with, not what was written last.
+#[tokio::test]
+async fn a_plugin_that_keeps_its_values_keeps_its_hosts() {
+    let (context, client) = (Arc::<Mutex<Option<PluginContext>>>::default(), Arc::<Recorder>::default());
+    let given = context.clone();
+    let plug = Plug::new("web").extra("[permissions]\nhttp = [{ config = \"allow\" }]\n").starts(move |cx, config| {
+        let given = given.clone();
+        async move {
+            // A start may ask already, with the values that it is given.
+            cx.http(HttpRequest::new("GET", "https://a.example/")).await?;
+            if config["allow"][0] == "bad.example" {
+                return Err(Error::internal("not there"));
+            }
+            *given.lock().unwrap() = Some(cx);
+            Ok(())
+        }
+    });
+    let read = |host: &str| Config::parse("bespoke.toml", &format!("[plugins.web]\nallow = ['{host}']\n")).unwrap();
+    let host = Host::builder().config(read("good.example")).plugins([plug]).http(client.clone()).build().unwrap();
+    within(host.start(Selection::All)).await;
+    let mut said = String::new();
+    for name in ["good.example", "bad.example", "new.example"] {
+        let report = within(host.reload(read(name))).await;
+        let outcome = report.plugins.first().map_or("nothing".to_owned(), |p| format!("{:?}", p.outcome));
+        let cx = context.lock().unwrap().clone().unwrap();
+        within(cx.http(HttpRequest::new("GET", "https://a.example/"))).await.unwrap();
+        let asked: Vec<_> = client.0.lock().unwrap().drain(..).map(|allowed| allowed.hosts[0].pattern.clone()).collect();
+        said += &format!("{name}: {outcome}; asked with {}\n", asked.join(", "));
+    }
+    expect![[r#"
+        good.example: nothing; asked with good.example, good.example
+        bad.example: Kept; asked with bad.example, good.example
+        new.example: Swapped; asked with new.example, new.example
+    "#]]
+    .assert_eq(&said);
 }
 
 #[tokio::test]

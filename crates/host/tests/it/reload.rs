@@ -15,6 +15,7 @@ use bespoke_plugin_api::{
     serde_json::{Value, json},
 };
 use expect_test::expect;
+use futures_util::StreamExt;
 use tokio::sync::Notify;
 
 use crate::kit::{BEFORE, Journal, Plug, before_run, hook, row, says, table, tool, within};
@@ -474,6 +475,118 @@ async fn a_plugin_that_failed_is_started_again_when_its_configuration_changes() 
     let report = within(host.reload(read(""))).await;
     assert_eq!(shown(&report), "  plugins.a.start \"fails\" → – Restart\n  a Started\n");
     assert_eq!(ask(&host, "a").await, "#2 value 0 size 0 counted 0");
+}
+
+/// Only the host's own `enabled` is a switch.
+#[tokio::test]
+async fn a_key_further_down_may_be_called_enabled() {
+    let cached = Plug::new("a").tool("x", |_, _| async { Ok(ToolOutput::text("")) });
+    let host = Host::builder().config(read("[plugins.a.cache]\nenabled = true\n")).plugins([cached]).build().unwrap();
+    within(host.start(Selection::All)).await;
+    let report = within(host.reload(read("[plugins.a.cache]\nenabled = false\n"))).await;
+    assert_eq!(shown(&report), "  plugins.a.cache.enabled true → false Restart\n  a Swapped\n");
+}
+
+/// Whatever is written into its table: what could not run before its values were read does not run because of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_that_may_not_run_is_not_started_by_a_change_of_its_table() {
+    let ran = Journal::default();
+    let plug = |id: &'static str| {
+        let ran = ran.clone();
+        Plug::new(id).provides(says(id, "")).starts(move |_, _| {
+            ran.note(id);
+            async { Ok(()) }
+        })
+    };
+    let plugs = [
+        plug("broken").manifest("id = 'broken'\n"),
+        plug("round").needs("trip", ""),
+        plug("trip").needs("round", ""),
+        plug("missing").needs("nobody", ""),
+        plug("old"),
+        plug("picky").needs("old", "version = \"^2\""),
+    ];
+    let host = Host::builder().config(read("")).plugins(plugs).build().unwrap();
+    within(host.start(Selection::All)).await;
+    let before = table(&host);
+    let values: String = ["broken", "round", "trip", "missing", "picky"].map(|id| format!("[plugins.{id}]\nvalue = 1\n")).concat();
+    let report = within(host.reload(read(&values))).await;
+    assert_eq!(table(&host), before);
+    assert_eq!(ran.text(), "old");
+    expect![[r#"
+          plugins.broken.value – → 1 Restart
+          plugins.missing.value – → 1 Restart
+          plugins.picky.value – → 1 Restart
+          plugins.round.value – → 1 Restart
+          plugins.trip.value – → 1 Restart
+          broken Failed: test-broken/plugin.toml:1:1: author: it is missing; say who wrote it
+        test-broken/plugin.toml:1:1: description: it is missing; say in one line what the plugin is
+        test-broken/plugin.toml:1:1: protocol: it is missing; write protocol = "1"
+        test-broken/plugin.toml:1:1: tiers: it is missing; list those in which the plugin can ship: compiled, dylib, wasm, process
+          missing Failed: needs `nobody`, which is not in this program; build with the feature `nobody`
+          picky Failed: needs `old` ^2, but 1.0.0 is here; build with a version of `old` that fits
+          round Failed: waits for itself: round → trip → round; take one [[requires]] out of the circle
+          trip Failed: waits for itself: trip → round → trip; take one [[requires]] out of the circle
+    "#]]
+    .assert_eq(&shown(&report));
+}
+
+/// Two that failed and are both repaired: the order of their ids is not that of their needs.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_failed_is_started_again_after_what_it_needs() {
+    let twin = Twin::new("b");
+    let needs = Plug::new("a").provides(says("x", "here")).needs("b", "");
+    let config = |b: &str, a: &str| read(&format!("[plugins.b]\n{b}\n[plugins.a]\n{a}\n"));
+    let host = Host::builder().config(config("start = 'fails'", "")).plugins([needs]).plugins([twin.candidate()]).build().unwrap();
+    within(host.start(Selection::All)).await;
+    assert_eq!((row(&host, "a").state, row(&host, "b").state), (State::Failed, State::Failed));
+    let report = within(host.reload(config("", "value = 1"))).await;
+    assert_eq!(report.plugins.iter().map(|p| format!("{} {:?}", p.plugin, p.outcome)).collect::<Vec<_>>(), ["a Started", "b Started"]);
+    assert_eq!(table(&host), "a ready\nb ready\n");
+}
+
+/// A plugin whose every start but the first waits until it is told to go on.
+fn waits_from_the_second_start(swap: &str) -> (Plug, Arc<Notify>, Arc<Notify>) {
+    let (go, entered, made) = (Arc::new(Notify::new()), Arc::new(Notify::new()), Arc::new(AtomicU32::new(0)));
+    let (of_plug, enters) = (go.clone(), entered.clone());
+    let plug = Plug::new("a").extra(&format!("swap = \"{swap}\"\n")).starts(move |_, _| {
+        let (go, entered, n) = (of_plug.clone(), enters.clone(), made.fetch_add(1, Ordering::SeqCst));
+        async move {
+            if n > 0 {
+                entered.notify_one();
+                go.notified().await;
+            }
+            Ok(())
+        }
+    });
+    (plug, go, entered)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_stops_waiting_for_a_reload_or_a_restart_stops_neither() {
+    for (swap, restart) in [("overlap", false), ("exclusive", false), ("overlap", true), ("exclusive", true)] {
+        let (plug, go, entered) = waits_from_the_second_start(swap);
+        let host = Host::builder().config(read("")).plugins([plug]).build().unwrap();
+        within(host.start(Selection::All)).await;
+        let mut swapped = host.events().subscribe("plugin.swapped", None);
+        let work = async {
+            if restart {
+                host.restart("a").await.unwrap();
+            } else {
+                host.reload(read("[plugins.a]\nvalue = 1\n")).await;
+            }
+        };
+        tokio::select! {
+            () = work => panic!("it waits for the new instance"),
+            () = within(entered.notified()) => {}
+        }
+        go.notify_one();
+        assert!(within(swapped.next()).await.unwrap().is_ok(), "{swap} {restart}");
+        let again = if restart { "" } else { "[plugins.a]\nvalue = 1\n" };
+        assert_eq!(within(host.reload(read(again))).await, ReloadReport::default(), "{swap}: it runs with these values");
+        assert_eq!(table(&host), "a ready\n");
+        within(host.shutdown()).await;
+    }
 }
 
 #[tokio::test]

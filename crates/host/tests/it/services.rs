@@ -2,13 +2,17 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
-use bespoke_host::{Config, Host, ModelStore, Selection};
+use bespoke_host::{Config, Host, ModelStore, SecretSource, Selection};
 use bespoke_plugin_api::{
-    CallCx, Code, Error, HookReply, HookSpec, Kind, Level, PluginContext, Result, Tool, ToolOutput,
+    CallCx, Code, Contribution, Error, HookReply, HookSpec, Kind, Level, PluginContext, Result, Tool, ToolOutput, ToolRequest, ToolSpec,
+    async_trait,
     serde_json::{Value, json},
 };
 use expect_test::expect;
@@ -137,6 +141,107 @@ async fn what_is_published_during_the_start_is_there_when_the_plugin_is_ready() 
     assert!(matches!(outcome, Some(bespoke_host::Outcome::Vetoed { .. })), "a published hook is asked too");
 }
 
+/// A tool that publishes when it is dropped, as one does that tells others that it is gone.
+struct Farewell(&'static str, PluginContext, std::sync::mpsc::Sender<Result<()>>);
+
+#[async_trait]
+impl Tool for Farewell {
+    async fn call(&self, _: &CallCx, _: ToolRequest) -> Result<ToolOutput> {
+        Ok(ToolOutput::text(""))
+    }
+}
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        let _ = self.2.send(self.1.host().publish(vec![says(self.0, "")]));
+    }
+}
+
+#[tokio::test]
+async fn what_is_dropped_when_another_set_is_published_may_publish() {
+    let ((plug, cx), (starting, early)) = (open("mcp"), (Plug::new("early").extra(DYNAMIC), Arc::new(Mutex::new(None))));
+    let (ended, ends) = std::sync::mpsc::channel();
+    let (of_start, seen) = (ended.clone(), early.clone());
+    let starting = starting.starts(move |cx, _| {
+        let farewell = Farewell("left-early", cx.clone(), of_start.clone());
+        *seen.lock().unwrap() = Some(cx.clone());
+        async move {
+            // Neither of the two was ever served.
+            cx.host().publish(vec![Contribution::Tool(ToolSpec::new("early", "A test."), Arc::new(farewell))])?;
+            cx.host().publish(Vec::new())
+        }
+    });
+    // All on a thread of its own: what waits for itself would wait for ever.
+    let (done, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        let host = runtime.block_on(started("", [plug.extra(DYNAMIC), starting]));
+        let cx = take(&cx);
+        let farewell =
+            |name: &str| Contribution::Tool(ToolSpec::new(name, "A test."), Arc::new(Farewell("left", cx.clone(), ended.clone())));
+        // Replaced; refused for a name that stands there twice; published too late.
+        let first = cx.host().publish(vec![farewell("one")]);
+        let second = cx.host().publish(vec![says("two", "")]);
+        let refused = cx.host().publish(vec![farewell("three"), says("four", ""), says("four", "")]);
+        let names = host.registry().names(Kind::Tool);
+        runtime.block_on(host.shutdown());
+        let late = cx.host().publish(vec![farewell("five")]);
+        done.send((first, second, refused.map_err(|e| e.code()), late.map_err(|e| e.code()), names)).unwrap();
+    });
+    let (first, second, refused, late, names) = told.recv_timeout(crate::kit::LONG).expect("it waits for itself");
+    first.unwrap();
+    second.unwrap();
+    assert_eq!((refused, late), (Err(Code::CONTRACT_MISMATCH), Err(Code::NOT_READY)));
+    assert_eq!(names, ["left", "left-early"], "what was published last, by whatever was dropped last");
+    let all: Vec<_> = ends.try_iter().map(|published| published.map_err(|e| e.code())).collect();
+    assert_eq!(all, [Ok(()), Ok(()), Ok(()), Err(Code::NOT_READY)]);
+}
+
+/// A keyring that asks a person, once it is there at all.
+#[derive(Default)]
+struct Slow {
+    asked: AtomicU32,
+    go: Mutex<Option<std::sync::mpsc::Receiver<()>>>,
+}
+
+impl SecretSource for Slow {
+    fn scheme(&self) -> &str {
+        "slow"
+    }
+    fn find(&self, _: &str) -> std::result::Result<Option<String>, String> {
+        if self.asked.fetch_add(1, Ordering::SeqCst) == 0 {
+            return Err("it is locked".into());
+        }
+        if let Some(go) = self.go.lock().unwrap().take() {
+            let _ = go.recv_timeout(crate::kit::LONG);
+        }
+        Ok(Some("s3cret-value".into()))
+    }
+    fn store_with(&self, _: &str) -> Option<String> {
+        None
+    }
+}
+
+#[tokio::test]
+async fn a_secret_that_takes_long_holds_nobody_and_an_error_is_not_kept() {
+    let (plug, cx) = open("a");
+    let (tell, go) = std::sync::mpsc::channel();
+    let slow = Arc::new(Slow { asked: AtomicU32::new(0), go: Mutex::new(Some(go)) });
+    let config = Config::parse("bespoke.toml", "").unwrap().with_source(slow.clone());
+    let host = Host::builder().config(config).plugins([plug.extra("[permissions]\nsecrets = [\"token\"]\n")]).build().unwrap();
+    within(host.start(Selection::All)).await;
+    let cx = take(&cx);
+    // Read while it runs, so that nobody looked the reference up before.
+    let config = Config::parse("bespoke.toml", "[plugins.a.secrets]\ntoken = '${slow:token}'\n").unwrap().with_source(slow.clone());
+    within(host.reload(config)).await;
+    let error = within(cx.secret("token")).await.unwrap_err();
+    assert!(error.message().contains("cannot be asked for `token`: it is locked"), "{error}");
+    // The only thread of this runtime is free while the store waits.
+    let (secret, ()) = within(async { tokio::join!(cx.secret("token"), async { tell.send(()).unwrap() }) }).await;
+    assert_eq!(secret.unwrap(), "s3cret-value");
+    assert_eq!((within(cx.secret("token")).await.unwrap().as_str(), slow.asked.load(Ordering::SeqCst)), ("s3cret-value", 2));
+}
+
 #[tokio::test]
 async fn a_secret_is_given_to_whoever_declared_it_and_shown_to_nobody() {
     let (plug, cx) = open("tele-gram");
@@ -151,7 +256,9 @@ async fn a_secret_is_given_to_whoever_declared_it_and_shown_to_nobody() {
     assert_eq!(cx.secret("token").await.unwrap(), "hunter2hunter2");
     let mut said = String::new();
     for name in ["other", "undeclared"] {
-        said += &told(&cx.secret(name).await.unwrap_err());
+        let error = cx.secret(name).await.unwrap_err();
+        assert_eq!(error.data().and_then(|data| data["unset"].as_str()), Some(name).filter(|name| *name == "other"));
+        said += &told(&error);
     }
     expect![[r#"
         INVALID_PARAMS the secret `other` is not set: it is read from TELE_GRAM_OTHER
