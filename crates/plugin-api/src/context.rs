@@ -114,7 +114,8 @@ pub trait HostApi: Send + Sync + 'static {
         Err(Error::unsupported("host.subscribe"))
     }
 
-    /// A secret by the name that the manifest declares.
+    /// A secret by the name that the manifest declares. The data of the error is `{"unset": NAME}` when the user has set none, which a
+    /// plugin may take for an answer; any other error is one.
     fn secret(&self, _name: &str) -> BoxFuture<'static, Result<String>> {
         unsupported("host.secret")
     }
@@ -262,7 +263,7 @@ impl PluginContext {
         self.host.subscribe(prefix)
     }
 
-    /// A secret of the manifest.
+    /// A secret of the manifest. The data of the error is `{"unset": NAME}` when the user has set none.
     pub fn secret(&self, name: &str) -> BoxFuture<'static, Result<String>> {
         self.host.secret(name)
     }

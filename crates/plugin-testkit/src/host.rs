@@ -19,7 +19,7 @@ use bespoke_plugin_api::{
     HttpResponse, Level, PluginContext, Result, Target, Timestamp, feed,
 };
 use bytes::Bytes;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::executor::{Signal, block_on};
 
@@ -76,7 +76,7 @@ struct State {
     seq: u64,
     health: Option<Health>,
     stored: BTreeMap<String, Bytes>,
-    secrets: BTreeMap<String, String>,
+    secrets: BTreeMap<String, Result<String>>,
     models: BTreeMap<String, PathBuf>,
     published: Vec<Contribution>,
     http: Option<Arc<OnHttp>>,
@@ -135,7 +135,12 @@ impl TestHost {
 
     /// Sets a secret.
     pub fn set_secret(&self, name: &str, value: &str) {
-        self.state().secrets.insert(name.to_owned(), value.to_owned());
+        self.state().secrets.insert(name.to_owned(), Ok(value.to_owned()));
+    }
+
+    /// Lets a secret be set, but not be had.
+    pub fn fail_secret(&self, name: &str, error: Error) {
+        self.state().secrets.insert(name.to_owned(), Err(error));
     }
 
     /// Says where a model file lies.
@@ -305,8 +310,8 @@ impl HostApi for TestHost {
 
     fn secret(&self, name: &str) -> BoxFuture<'static, Result<String>> {
         let found = self.state().secrets.get(name).cloned();
-        let found = found.ok_or_else(|| Error::new(Code::PERMISSION_DENIED, format!("there is no secret `{name}`")));
-        Box::pin(std::future::ready(found))
+        let unset = || Error::new(Code::PERMISSION_DENIED, format!("there is no secret `{name}`")).with_data(json!({ "unset": name }));
+        Box::pin(std::future::ready(found.unwrap_or_else(|| Err(unset()))))
     }
 
     fn load(&self, key: &str) -> BoxFuture<'static, Result<Option<Bytes>>> {
