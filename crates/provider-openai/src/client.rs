@@ -115,7 +115,7 @@ impl Client {
     async fn attempt_unseen(&self, call: &CallCx, ask: &Ask) -> Result<HttpReply, Failure> {
         let url = self.url(ask.op);
         let limit = call.deadline().map_or(ask.limit, |at| self.cx.now().until(at).min(ask.limit));
-        let key = unless_cancelled(call, self.key()).await.map_err(Failure::last)?;
+        let key = unless_cancelled(call, self.key()).await.and_then(|key| key).map_err(Failure::last)?;
         let mut request = HttpRequest::new(ask.op.method(), url.as_str()).timeout(limit);
         if !ask.content_type.is_empty() {
             request = request.header("content-type", ask.content_type.as_str());
@@ -164,7 +164,7 @@ impl Client {
 
     /// What a complaint in the middle of an answer means; `text` is its JSON.
     pub(crate) async fn complaint(&self, ask: &Ask, text: &str) -> Failure {
-        let key = self.key().await;
+        let key = self.key_sent().await;
         let text = redacted(text, &self.secrets(key.as_deref()));
         let complaint = serde_json::from_str(&text).ok().and_then(|value| Complaint::of(&value));
         let (url, known) = (self.url(ask.op), self.cache().known());
@@ -184,7 +184,7 @@ impl Client {
 
     /// An answer of status 200 that is none: `what` it is, and how it begins.
     pub(crate) async fn nonsense(&self, op: Op, what: &str, text: &str) -> Error {
-        let secrets = self.secrets(self.key().await.as_deref());
+        let secrets = self.secrets(self.key_sent().await.as_deref());
         let head = shown(&redacted(text, &secrets));
         let message = match head.as_str() {
             "" => format!("{} answered with {what}", self.url(op)),
@@ -229,10 +229,21 @@ impl Client {
         format!("{}{}", self.settings.base, op.path())
     }
 
-    /// The key. A server of one's own needs none, so a missing one is no error before the server says so.
-    async fn key(&self) -> Option<String> {
-        let key = self.cx.secret("api_key").await.ok()?;
-        Some(key.trim().to_owned()).filter(|key| !key.is_empty())
+    /// The key. A server of one's own needs none, so one that is not set is no error before the server says so.
+    ///
+    /// # Errors
+    /// When it is set, but cannot be had: a reference to a file that is missing, a store that is locked.
+    async fn key(&self) -> Result<Option<String>> {
+        match self.cx.secret("api_key").await {
+            Ok(key) => Ok(Some(key.trim().to_owned()).filter(|key| !key.is_empty())),
+            Err(error) if error.data().is_some_and(|data| data.get("unset").is_some()) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The key that a request was sent with, as far as it is still there: only to find it in what the server says.
+    async fn key_sent(&self) -> Option<String> {
+        self.key().await.ok().flatten()
     }
 
     /// What must not be repeated of what a server says.

@@ -240,6 +240,17 @@ fn a_key_that_no_header_can_carry_is_told_without_it() {
     assert!(server.asked().is_empty());
 }
 
+/// A server that asks for a key would answer 401, and the user would look for the mistake in the wrong place.
+#[test]
+fn a_key_that_is_set_but_cannot_be_had_is_the_error_that_is_told() {
+    let server = Memory::new(json!({}), |_| Ok(whole(200, says("Hi"))));
+    let broken = Error::invalid_params("plugins.openai.secrets.api_key refers to a file that is missing").with_help("ls -l /a/key");
+    server.host.fail_secret("api_key", broken.clone());
+    let error = server.chat().unwrap_err();
+    assert_eq!((error.code(), error.message(), error.help()), (broken.code(), broken.message(), broken.help()));
+    assert!(server.asked().is_empty());
+}
+
 #[test]
 fn what_passes_is_tried_again_and_nothing_else() {
     type Answer = fn(usize) -> Result<HttpReply>;
