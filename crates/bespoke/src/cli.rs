@@ -161,7 +161,7 @@ pub(crate) struct Init {
     /// Write ./bespoke.toml
     #[arg(long)]
     pub(crate) here: bool,
-    /// Replace a file that is there; it is kept as FILE.bak-N
+    /// Replace a file that is there; it is kept as FILE.bak, FILE.bak-2 and so on
     #[arg(long)]
     pub(crate) force: bool,
     /// Only print the file

@@ -1,8 +1,8 @@
 //! A conversation of a verb: an agent, what was said, and where that is kept.
 
 use bespoke_agent::{Agent, Session, Turn, TurnEvent};
-use bespoke_host::{Row, Slot};
-use bespoke_plugin_api::{CallCx, Kind, Provider, Role, Tool};
+use bespoke_host::{Outcome, Row, Slot};
+use bespoke_plugin_api::{CallCx, Hook, HookEvent, Inbound, Kind, Outbound, Provider, Role, Tool};
 
 use crate::{
     cli::Keeping,
@@ -15,13 +15,20 @@ use crate::{
 /// Sessions that `/sessions` shows.
 const SHOWN: u32 = 10;
 
+/// Why a message does not leave.
+#[derive(Debug)]
+pub(crate) struct Withheld {
+    pub(crate) plugin: String,
+    pub(crate) reason: String,
+}
+
 /// One conversation.
 pub(crate) struct Conversation<'s> {
     setup: &'s Setup,
     pub(crate) agent: Agent,
     pub(crate) session: Session,
-    /// What is to be asked again.
-    pub(crate) again: Option<String>,
+    /// The last question is to be asked again.
+    pub(crate) retry: bool,
     kept: Option<Sessions>,
     channel: &'static str,
 }
@@ -42,7 +49,7 @@ impl<'s> Conversation<'s> {
             (None, Some(_), _) | (None, None, true) => return Err(crate::state::not_here()),
             (None, None, false) => Session::new(channel),
         };
-        Ok(Conversation { setup, agent, session, again: None, kept, channel })
+        Ok(Conversation { setup, agent, session, retry: false, kept, channel })
     }
 
     pub(crate) fn out(&self) -> Out {
@@ -74,9 +81,49 @@ impl<'s> Conversation<'s> {
         }
     }
 
+    /// A message that came in, as hooks leave it.
+    ///
+    /// # Errors
+    /// When one of them refuses it.
+    pub(crate) async fn received(&self, cx: &CallCx, message: Inbound) -> Result<Inbound> {
+        let event = || HookEvent::after_message_receive(self.channel, message.clone());
+        match self.setup.host.hooks().run(cx, Hook::AfterMessageReceive, event).await {
+            Some(Outcome::Proceed(HookEvent::AfterMessageReceive { message, .. })) => Ok(message),
+            Some(Outcome::Vetoed { plugin, reason }) => Err(Failure::new(Exit::Consent, format!("refused by {plugin}: {reason}"))),
+            _ => Ok(message),
+        }
+    }
+
+    /// Whether hooks want to see a message whole before it leaves: then nothing of it may be shown while it is written.
+    pub(crate) fn holds_back(&self) -> bool {
+        self.setup.host.hooks().wants(Hook::BeforeMessageSend)
+    }
+
+    /// A message that is about to leave, as hooks leave it.
+    pub(crate) async fn sent(&self, cx: &CallCx, message: Outbound) -> Result<Outbound, Withheld> {
+        let event = || HookEvent::before_message_send(self.channel, message.clone());
+        match self.setup.host.hooks().run(cx, Hook::BeforeMessageSend, event).await {
+            Some(Outcome::Proceed(HookEvent::BeforeMessageSend { message, .. })) => Ok(message),
+            Some(Outcome::Vetoed { plugin, reason }) => Err(Withheld { plugin, reason }),
+            _ => Ok(message),
+        }
+    }
+
     /// Answers one input; see `Agent::turn`.
     pub(crate) async fn turn(&mut self, cx: &CallCx, input: &str, on_event: impl FnMut(TurnEvent) + Send) -> Result<Turn> {
         let turn = self.agent.turn(cx, &mut self.session, input, on_event).await?;
+        self.answered(turn)
+    }
+
+    /// Answers the last input again. The answer that there is stays until there is another one.
+    pub(crate) async fn again(&mut self, cx: &CallCx, on_event: impl FnMut(TurnEvent) + Send) -> Result<Turn> {
+        let Some((mut copy, input)) = self.session.before_last() else { return Err(Failure::failed("nothing was said yet")) };
+        let turn = self.agent.turn(cx, &mut copy, &input, on_event).await;
+        self.session.settle(copy, turn.is_ok())?;
+        self.answered(turn?)
+    }
+
+    fn answered(&self, turn: Turn) -> Result<Turn> {
         if let Some(kept) = &self.kept {
             kept.answered(self.session.id(), &turn.provider, &turn.model)?;
         }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use bespoke_agent::TurnEvent;
-use bespoke_screen::Page;
+use bespoke_screen::{Page, harmless};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -20,6 +20,8 @@ use crate::{
 pub(crate) struct Out {
     pub(crate) json: bool,
     quiet: bool,
+    /// Stdout is a terminal.
+    terminal: bool,
     color: bool,
     width: usize,
 }
@@ -41,14 +43,15 @@ impl Out {
 
     /// Without notes if `quiet`.
     pub(crate) fn with(json: bool, quiet: bool) -> Self {
-        let color = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+        let terminal = io::stdout().is_terminal();
+        let color = terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
         let width = terminal_size::terminal_size().map_or(100, |(width, _)| usize::from(width.0));
-        Out { json, quiet, color, width }
+        Out { json, quiet, terminal, color, width }
     }
 
     /// Columns of the terminal that stdout is; nothing in a pipe.
     pub(crate) fn columns(&self) -> Option<usize> {
-        io::stdout().is_terminal().then_some(self.width)
+        self.terminal.then_some(self.width)
     }
 
     /// A line of data.
@@ -61,8 +64,10 @@ impl Out {
         self.raw(&logs::clean(text))
     }
 
-    /// A piece of data that holds no secret, such as a path.
+    /// A piece of data that holds no secret, such as a path. A terminal gets nothing of it that it would obey, but for what
+    /// [`paint`](Self::paint) adds; a file or a pipe gets it as it is.
     pub(crate) fn raw(&self, text: &str) -> Result<()> {
+        let text = if self.terminal { shown(text, self.color) } else { Cow::Borrowed(text) };
         let mut stdout = io::stdout().lock();
         stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(closed)
     }
@@ -94,7 +99,7 @@ impl Out {
         let on_terminal = io::stderr().is_terminal();
         let text = if on_terminal { broken(&text, self.width) } else { text.into_owned() };
         let color = dim && on_terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-        let text = if color { format!("\x1b[2m{text}\x1b[0m") } else { text };
+        let text = if color { format!("{DIM}{text}{PLAIN}") } else { text };
         // Nobody to tell when stderr is closed.
         let _ = writeln!(io::stderr().lock(), "{text}");
     }
@@ -119,24 +124,53 @@ impl Out {
             return Cow::Borrowed(text);
         }
         let code = match style {
-            Style::Bold => "1",
-            Style::Dim => "2",
-            Style::Green => "32",
-            Style::Yellow => "33",
-            Style::Red => "31",
+            Style::Bold => BOLD,
+            Style::Dim => DIM,
+            Style::Green => GREEN,
+            Style::Yellow => YELLOW,
+            Style::Red => RED,
         };
-        Cow::Owned(format!("\x1b[{code}m{text}\x1b[0m"))
+        Cow::Owned(format!("{code}{text}{PLAIN}"))
     }
 
     /// A table: columns as wide as their widest cell. On a terminal the last one is wrapped into the room that is left; in a pipe
     /// a row is a line.
     pub(crate) fn table(&self, head: &[&str], rows: &[Vec<String>]) -> Result<()> {
-        let width = if io::stdout().is_terminal() { Some(self.width) } else { None };
-        let lines = laid_out(head, rows, width);
+        let lines = laid_out(head, rows, self.columns());
         let (head, rows) = lines.split_first().map_or(("", &[][..]), |(head, rows)| (head.as_str(), rows));
         self.line(self.paint(Style::Bold, head))?;
         rows.iter().try_for_each(|row| self.line(row))
     }
+}
+
+const BOLD: &str = "\x1b[1m";
+const DIM: &str = "\x1b[2m";
+const GREEN: &str = "\x1b[32m";
+const YELLOW: &str = "\x1b[33m";
+const RED: &str = "\x1b[31m";
+const PLAIN: &str = "\x1b[0m";
+
+/// A text as a terminal may have it. With `color`, our own emphasis stays, and ends with the text: whoever else writes the same
+/// sequences gets a colour, and nothing beyond its own text.
+fn shown(text: &str, color: bool) -> Cow<'_, str> {
+    if !color || !text.contains('\x1b') {
+        return harmless(text);
+    }
+    let mut shown = String::with_capacity(text.len());
+    let mut is_plain = true;
+    for (n, piece) in text.split('\x1b').enumerate() {
+        let of_ours = |code: &&&str| piece.starts_with(&code[1..]);
+        let code = if n > 0 { [BOLD, DIM, GREEN, YELLOW, RED, PLAIN].iter().find(of_ours) } else { None };
+        if let Some(code) = code {
+            shown.push_str(code);
+            is_plain = *code == PLAIN;
+        }
+        shown.push_str(&harmless(&piece[code.map_or(0, |code| code.len() - 1)..]));
+    }
+    if !is_plain {
+        shown.push_str(PLAIN);
+    }
+    Cow::Owned(shown)
 }
 
 fn clean_strings(value: &mut Value) {
@@ -291,6 +325,20 @@ mod tests {
     fn a_text_is_wrapped_beside_its_row_or_below_it_and_never_cut() {
         assert_eq!(table(Some(34)), ["ID      WHY", "a       it is missing and nobody", "        knows why", "longer"]);
         assert_eq!(table(Some(20)), ["ID      WHY", "a", "    it is missing", "    and nobody knows", "    why", "longer"]);
+    }
+
+    #[test]
+    fn a_terminal_gets_our_emphasis_and_nothing_else_that_it_obeys() {
+        for (text, colored, plain) in [
+            ("a\x1b[2Jb\r\x07\u{9b}2J\u{202e}\tc\n", "a[2Jb2J\tc\n", "a[2Jb2J\tc\n"),
+            ("\x1b[32mok\x1b[0m fine\n", "\x1b[32mok\x1b[0m fine\n", "[32mok[0m fine\n"),
+            ("\x1b]0;title\x07\x1b[1;31mx", "]0;title[1;31mx", "]0;title[1;31mx"),
+            // A colour that somebody else began ends with the text.
+            ("\x1b[31mred", "\x1b[31mred\x1b[0m", "[31mred"),
+            ("\x1b\x1b[31\x1b", "[31", "[31"),
+        ] {
+            assert_eq!((&*shown(text, true), &*shown(text, false)), (colored, plain), "{text:?}");
+        }
     }
 
     #[test]

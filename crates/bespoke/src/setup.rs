@@ -406,8 +406,9 @@ impl From<&Fetching> for Consent {
     }
 }
 
-/// Features that are no plugin, and whether this binary has them.
-const PARTS: &[(&str, bool)] = &[("demo", cfg!(feature = "demo")), ("silero-bundled", cfg!(feature = "silero-bundled"))];
+/// Features that are no plugin and that no plugin brings along, and whether this binary has them.
+const PARTS: &[(&str, bool)] =
+    &[("demo", cfg!(feature = "demo")), ("keyring", cfg!(feature = "keyring")), ("silero-bundled", cfg!(feature = "silero-bundled"))];
 
 /// The command that builds this binary with more features: those it has, and these.
 pub(crate) fn build_with(features: &[&str]) -> String {
@@ -467,6 +468,31 @@ mod tests {
         {
             assert_eq!(is_named(files, kind, name), means, "{kind} {name}");
         }
+    }
+
+    /// The features of Cargo.toml, and what each switches on.
+    fn features() -> Vec<(&'static str, Vec<&'static str>)> {
+        let table = include_str!("../Cargo.toml").lines().skip_while(|line| *line != "[features]").skip(1);
+        let rows = table.take_while(|line| !line.starts_with("[")).filter(|line| !line.starts_with('#'));
+        rows.filter_map(|row| Some((row.split_once(" = ")?.0, row.split('"').skip(1).step_by(2).collect()))).collect()
+    }
+
+    #[test]
+    fn every_part_is_known_or_comes_with_a_plugin() {
+        let features = features();
+        let is_plugin = |name: &str| CATALOG.iter().any(|known| known.id == name);
+        assert!(features.iter().any(|(name, on)| is_plugin(name) && on.contains(&"dep:bespoke-tool-clock")), "{features:?}");
+        let mut parts = Vec::new();
+        for (name, on) in &features {
+            let is_group = on.iter().all(|member| features.iter().any(|(name, _)| name == member));
+            let is_group = is_group && !on.is_empty() || *name == "default";
+            let is_brought = features.iter().any(|(plugin, on)| is_plugin(plugin) && on.contains(name));
+            if !is_plugin(name) && !is_group && !is_brought {
+                parts.push(*name);
+            }
+        }
+        parts.sort_unstable();
+        assert_eq!(PARTS.iter().map(|(part, _)| *part).collect::<Vec<_>>(), parts);
     }
 
     #[test]

@@ -30,6 +30,10 @@ pub struct Config {
     /// What the hook does.
     #[cfg_attr(test, schemars(extend("x-reload" = "live")))]
     pub hook: HookScript,
+    /// What a hook does with messages that come in; nothing hooks into them without it.
+    pub received: Option<HookScript>,
+    /// What a hook does with messages that leave; nothing hooks into them without it.
+    pub sent: Option<HookScript>,
 }
 
 /// A step of an answer.
@@ -90,9 +94,9 @@ pub enum HookScript {
     /// Goes on.
     #[default]
     Continue,
-    /// Replaces the user's input by this text.
+    /// Replaces the user's input, or the text of the message, by this text.
     Replace(String),
-    /// Stops the turn, for this reason.
+    /// Stops the turn or the message, for this reason.
     Veto(String),
     /// Fails with this message.
     Fail(String),

@@ -18,8 +18,8 @@ use std::sync::{
 };
 
 use bespoke_plugin_api::{
-    AcceleratorSpec, ChannelSpec, Code, CommandSpec, EmbedderSpec, EndpointSpec, Error, Facts, Hook, HookSpec, Outbound, Plugin, PluginApi,
-    PluginContext, ProviderSpec, Reload, Result, State, SttSpec, TtsSpec, VadSpec,
+    AcceleratorSpec, ChannelSpec, Code, CommandSpec, Contribution, EmbedderSpec, EndpointSpec, Error, Facts, Hook, HookSpec, Outbound,
+    Plugin, PluginApi, PluginContext, ProviderSpec, Reload, Result, State, SttSpec, TtsSpec, VadSpec,
     serde_json::{self, json},
 };
 
@@ -63,6 +63,15 @@ impl Plugin for Fake {
     }
 
     async fn start(cx: PluginContext, config: Config) -> Result<Self> {
+        let places = [("fake_received", Hook::AfterMessageReceive, &config.received), ("fake_sent", Hook::BeforeMessageSend, &config.sent)];
+        let guards = places.into_iter().filter_map(|(name, hook, script)| {
+            let guard = small::Guard { cx: cx.clone(), script: script.clone()? };
+            Some(Contribution::Hook(HookSpec::new(name, hook).fail_closed(), Arc::new(guard)))
+        });
+        let guards: Vec<_> = guards.collect();
+        if !guards.is_empty() {
+            cx.host().publish(guards)?;
+        }
         Ok(Fake {
             cx,
             script: RwLock::new(Arc::new(config)),

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bespoke_plugin_api::{
     Accelerator, CallCx, Command, CommandRequest, Device, EmbedRequest, Embedder, Embeddings, Error, HookEvent, HookHandler, HookReply,
-    HttpEndpoint, HttpRequest, HttpResponse, Output, Result, async_trait, serde_json::json,
+    HttpEndpoint, HttpRequest, HttpResponse, Output, PluginContext, Result, async_trait, serde_json::json,
 };
 
 use crate::{Fake, checksum, config::HookScript, tool::wait};
@@ -70,6 +70,37 @@ impl HookHandler for Handler {
             (HookScript::Panic(message), _) => std::panic::panic_any(message.clone()),
             (HookScript::SlowMs(ms), _) => {
                 wait(&self.0, cx, Duration::from_millis(*ms)).await?;
+                Ok(HookReply::Continue)
+            }
+        }
+    }
+}
+
+/// Does with messages what a script says.
+pub(crate) struct Guard {
+    pub(crate) cx: PluginContext,
+    pub(crate) script: HookScript,
+}
+
+#[async_trait]
+impl HookHandler for Guard {
+    async fn on(&self, _cx: &CallCx, event: &HookEvent) -> Result<HookReply> {
+        match &self.script {
+            HookScript::Continue => Ok(HookReply::Continue),
+            HookScript::Replace(text) => {
+                let mut event = event.clone();
+                match &mut event {
+                    HookEvent::AfterMessageReceive { message, .. } => text.clone_into(&mut message.text),
+                    HookEvent::BeforeMessageSend { message, .. } => text.clone_into(&mut message.text),
+                    _ => return Ok(HookReply::Continue),
+                }
+                Ok(HookReply::replace(event))
+            }
+            HookScript::Veto(reason) => Ok(HookReply::veto(reason.clone())),
+            HookScript::Fail(message) => Err(Error::internal(message.clone())),
+            HookScript::Panic(message) => std::panic::panic_any(message.clone()),
+            HookScript::SlowMs(ms) => {
+                self.cx.sleep(Duration::from_millis(*ms)).await;
                 Ok(HookReply::Continue)
             }
         }

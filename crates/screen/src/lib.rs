@@ -11,7 +11,7 @@ mod page;
 
 use std::io::IsTerminal;
 
-pub use page::Page;
+pub use page::{Page, harmless};
 
 /// Columns of the terminal that stdout is, at least 20; `None` when it is none.
 pub fn columns() -> Option<usize> {

@@ -1,5 +1,7 @@
 //! Breaking text between words while it streams in.
 
+use std::borrow::Cow;
+
 use unicode_width::UnicodeWidthChar;
 
 /// Breaks text that comes in pieces between words. Control characters are left out, but for the end of a line and the tab, which
@@ -23,7 +25,7 @@ impl Page {
     /// What can be shown of a further piece, on a page of so many columns, at least 1.
     pub fn add(&mut self, text: &str, columns: usize) -> String {
         let mut shown = String::with_capacity(text.len() + 8);
-        for c in text.chars().filter(|c| *c == '\n' || *c == '\t' || !c.is_control() && !steers(*c)) {
+        for c in text.chars().filter(|c| !steers(*c)) {
             match c {
                 '\n' => {
                     self.put_word(&mut shown, columns);
@@ -81,9 +83,14 @@ impl Page {
     }
 }
 
-/// Characters that are no control characters and yet change how what follows is shown: directions of writing.
+/// A text without what would steer a terminal, in the lines that it has.
+pub fn harmless(text: &str) -> Cow<'_, str> {
+    if text.contains(steers) { Cow::Owned(text.replace(steers, "")) } else { Cow::Borrowed(text) }
+}
+
+/// Control characters, but for the end of a line and the tab, and those that change the direction of writing.
 fn steers(c: char) -> bool {
-    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    c.is_control() && !matches!(c, '\n' | '\t') || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn width(word: &str) -> usize {
@@ -133,6 +140,10 @@ mod tests {
 
     #[test]
     fn nothing_steers_the_terminal() {
-        assert_eq!(page("a\u{1b}[2Jb\r\u{7}c\u{9b}31m\u{202e}d\u{0}", 3), "a[2Jbc31md");
+        let text = "a\u{1b}[2Jb\r\u{7}c\u{9b}31m\u{202e}\u{2069}d\u{0}";
+        assert_eq!(page(text, 3), "a[2Jbc31md");
+        assert_eq!(harmless(text), "a[2Jbc31md");
+        let plain = "one\n\ttwo  日本語 e\u{301} 👩\u{200d}👧";
+        assert!(matches!(harmless(plain), Cow::Borrowed(text) if text == plain));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{IsTerminal, Read, Write},
+    io::{self, IsTerminal, Read},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -14,7 +14,7 @@ use crate::{
     catalog::CATALOG,
     cli::{Change, ConfigVerb, Global},
     exit::{Exit, Failure, Result},
-    logs,
+    files, logs,
     output::{Out, can_ask},
     paths::Paths,
     schema, secrets,
@@ -158,7 +158,7 @@ fn origin_row(origin: &Origin) -> Value {
 async fn edit_key(global: &Global, key: &str, value: Option<&str>, how: Change) -> Result<()> {
     let out = Out::new(global.json);
     let path = file(global)?;
-    let unwritable = |e: std::io::Error| {
+    let unwritable = |e: io::Error| {
         Failure::failed(format!("{} cannot be written: {e}", path.display()))
             .help("bespoke config set … --config FILE, or export BESPOKE_HOME=/a/folder")
     };
@@ -200,7 +200,7 @@ async fn edit_key(global: &Global, key: &str, value: Option<&str>, how: Change) 
 
 /// Keeps a secret where only its owner reads it, and writes the reference into the configuration.
 async fn set_secret(global: &Global, key: &str, keyring: bool) -> Result<()> {
-    let stdin = std::io::stdin();
+    let stdin = io::stdin();
     if stdin.is_terminal() {
         // What is typed on a command line stays in its history and in the list of processes.
         return Err(Failure::new(Exit::Usage, "the secret comes through a pipe, so that nobody sees it")
@@ -215,36 +215,37 @@ async fn set_secret(global: &Global, key: &str, keyring: bool) -> Result<()> {
     if key.chars().any(|c| !c.is_ascii_alphanumeric() && !"._-".contains(c)) || key.split('.').any(str::is_empty) {
         return Err(Failure::new(Exit::Usage, format!("`{key}` is no key that can hold a secret")));
     }
-    let mut made = None;
-    let reference = if keyring {
-        secrets::keep_in_keyring(&format!("bespoke/{key}"), secret)?
-    } else {
-        let file = Paths::find(global.config.as_deref())?.home.join("secrets").join(key);
-        made = (!file.exists()).then(|| file.clone());
-        keep_in_file(&file, secret).map_err(|e| Failure::failed(format!("{} cannot be written: {e}", file.display())))?;
-        format!("${{file:{}}}", file.display())
+    let refer =
+        async |reference: String| edit_key(global, key, Some(&json!(reference).to_string()), Change { dry_run: false, force: false }).await;
+    if keyring {
+        let name = format!("bespoke/{key}");
+        let before = secrets::in_keyring(&name)?;
+        let result = refer(secrets::keep_in_keyring(&name, secret)?).await;
+        if let (Err(_), Some(before)) = (&result, before) {
+            // The error of the edit is the one to tell.
+            let _ = secrets::keep_in_keyring(&name, &before);
+        }
+        return result;
+    }
+    let file = Paths::find(global.config.as_deref())?.home.join("secrets").join(key);
+    let unwritable = |e: io::Error| Failure::failed(format!("{} cannot be written: {e}", file.display()));
+    let before = match fs::read(&file) {
+        Ok(before) => Some(before),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(unwritable(error)),
     };
-    let result = edit_key(global, key, Some(&json!(reference).to_string()), Change { dry_run: false, force: false }).await;
-    if let (Err(_), Some(file)) = (&result, made) {
-        // Nothing refers to it. The error of the edit is the one to tell.
-        let _ = fs::remove_file(file);
+    files::folder(file.parent().unwrap_or(Path::new("."))).map_err(unwritable)?;
+    files::replace(&file, secret.as_bytes()).map_err(unwritable)?;
+    let result = refer(format!("${{file:{}}}", file.display())).await;
+    if result.is_err() {
+        // What was there is there again; nothing refers to a new one. The error of the edit is the one to tell.
+        let _ = before.map_or_else(|| fs::remove_file(&file), |before| files::replace(&file, &before));
     }
     result
 }
 
 /// Most bytes of a secret.
 const LONGEST_SECRET: u64 = 64 * 1024;
-
-/// A new file is its owner's alone from its first byte on: that is how temporary files are made.
-fn keep_in_file(path: &Path, secret: &str) -> std::io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(folder)?;
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(secret.as_bytes())?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|e| e.error)?;
-    Ok(())
-}
 
 /// What another file would change, against the one in use. Secrets that are typed into either are masked where they are printed.
 fn diff(setup: &Setup, file: &Path) -> Result<()> {

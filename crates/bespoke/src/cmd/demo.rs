@@ -41,8 +41,9 @@ pub(crate) async fn run(setup: &Setup, args: Demo) -> Result<()> {
             VoiceEvent::Agent(TurnEvent::ToolStarted(call)) => out.note(format!("  [{} {}]", call.name, call.args)),
             other => speech::tell(out, &other),
         });
-        let turn = turn.await?;
+        let turn = turn.await;
         voice.agent().end(&cx, session).await;
+        let turn = turn?;
         if !out.json {
             show(out, &audio, &turn)?;
         }

@@ -180,8 +180,12 @@ impl Printed {
     }
 }
 
-/// Most bytes that are read from a pipe.
+/// Most bytes that are read from a pipe as one message.
 const LONGEST_PIPE: u64 = 1 << 20;
+
+fn too_long() -> Failure {
+    Failure::new(Exit::Usage, "stdin: longer than 1 MiB; no model reads that much")
+}
 
 /// What was typed and what was piped in, the pipe last.
 fn with_pipe(typed: Option<String>) -> Result<String> {
@@ -195,7 +199,7 @@ fn with_pipe(typed: Option<String>) -> Result<String> {
         let mut piped = String::new();
         stdin.lock().take(LONGEST_PIPE + 1).read_to_string(&mut piped).map_err(|e| Failure::failed(format!("stdin: {e}")))?;
         if piped.len() as u64 > LONGEST_PIPE {
-            return Err(Failure::new(Exit::Usage, "stdin: longer than 1 MiB; no model reads that much"));
+            return Err(too_long());
         }
         if !piped.trim().is_empty() {
             text = if text.is_empty() { piped } else { format!("{text}\n\n{piped}") };

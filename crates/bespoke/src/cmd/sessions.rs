@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{self, Read, Write},
+    io::{self, Read},
     path::Path,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use crate::{
     cli::{ExportFormat, Sessions},
     exit::{Exit, Failure, Result},
+    files,
     output::{self, Style},
     setup::Setup,
 };
@@ -82,8 +83,8 @@ fn show(setup: &Setup, id: &str) -> Result<()> {
         return out.json(&parsed(&state.export(id, Format::Json)?)?, true);
     }
     let Kept { summary: s, messages, .. } = state.show(id)?;
-    let line = |key: &str, value: &str| if value.is_empty() { Ok(()) } else { out.line(format!("{key:<9} {}", visible(value))) };
-    out.line(format!("{} {}", out.paint(Style::Bold, &s.id), visible(&s.title)))?;
+    let line = |key: &str, value: &str| if value.is_empty() { Ok(()) } else { out.line(format!("{key:<9} {value}")) };
+    out.line(format!("{} {}", out.paint(Style::Bold, &s.id), s.title))?;
     line("begun", &second(s.created))?;
     line("changed", &format!("{} ({})", second(s.updated), ago(now(), s.updated)))?;
     line("over", &[s.channel.as_deref(), s.chat.as_deref()].into_iter().flatten().collect::<Vec<_>>().join(" "))?;
@@ -102,10 +103,10 @@ fn show(setup: &Setup, id: &str) -> Result<()> {
         out.line("")?;
         out.line(out.paint(style, who))?;
         if !message.text.is_empty() {
-            out.line(visible(message.text.trim_end()))?;
+            out.line(message.text.trim_end())?;
         }
         for call in &message.tool_calls {
-            out.line(visible(&format!("→ {} {}", call.name, call.args)))?;
+            out.line(format!("→ {} {}", call.name, call.args))?;
         }
     }
     Ok(())
@@ -133,17 +134,9 @@ fn export(setup: &Setup, id: &str, format: ExportFormat, output: Option<&Path>, 
 fn written(path: &Path, text: &str, force: bool, again: &str) -> Result<()> {
     let failed = |e: io::Error| Failure::failed(format!("{}: {e}", path.display()));
     let taken = || Failure::new(Exit::Conflict, format!("{}: it is there already", path.display())).help(again);
-    if !force && path.exists() {
-        return Err(taken());
-    }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
-    file.write_all(text.as_bytes()).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
-    let placed = if force { file.persist(path) } else { file.persist_noclobber(path) };
-    match placed {
-        Ok(_) => Ok(()),
-        Err(e) if e.error.kind() == io::ErrorKind::AlreadyExists => Err(taken()),
-        Err(e) => Err(failed(e.error)),
+    match if force { files::replace(path, text.as_bytes()) } else { files::create(path, text.as_bytes()) } {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Err(taken()),
+        result => result.map_err(failed),
     }
 }
 
@@ -258,11 +251,6 @@ fn parsed(text: &str) -> Result<Value> {
     serde_json::from_str(text).map_err(|e| Failure::failed(e.to_string()))
 }
 
-/// A text without what a terminal would obey: tools and models may say anything.
-fn visible(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && !matches!(c, '\n' | '\t') { '\u{FFFD}' } else { c }).collect()
-}
-
 fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     Timestamp(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
@@ -315,23 +303,5 @@ mod tests {
             ]
         );
         assert_eq!(ago(Timestamp(0), then), "just now", "a clock that was set back");
-    }
-
-    #[test]
-    fn a_terminal_is_told_nothing_that_it_would_obey() {
-        assert_eq!(visible("a\x1b[31mb\r\n\tc\x07\u{9b}2J"), "a\u{FFFD}[31mb\u{FFFD}\n\tc\u{FFFD}\u{FFFD}2J");
-    }
-
-    #[test]
-    fn a_file_is_replaced_only_where_that_is_wanted() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.json");
-        written(&path, "one", false, "again").unwrap();
-        assert_eq!(written(&path, "two", false, "again").unwrap_err().exit, Exit::Conflict);
-        assert_eq!(fs::read_to_string(&path).unwrap(), "one");
-        written(&path, "two", true, "again").unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), "two");
-        assert!(written(&folder.path().join("no/a.json"), "x", true, "again").is_err());
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left behind");
     }
 }

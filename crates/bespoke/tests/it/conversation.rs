@@ -75,6 +75,76 @@ fn what_goes_wrong_in_a_turn_is_told_and_the_next_one_works() {
     assert!(ended.out.ends_with('\n'));
 }
 
+/// What a program reads of a conversation of one message.
+fn told_as_data(user: &User, input: &str) -> Vec<(String, String)> {
+    let ended = user.piped(input, ["chat", "--json"]).ok();
+    let word = |line: &serde_json::Value, key: &str| line[key].as_str().unwrap_or_default().to_owned();
+    let lines = ended.lines().into_iter().filter(|line| line["type"] != "session");
+    lines.map(|line| (word(&line, "type"), ["text", "message", "reason"].iter().map(|key| word(&line, key)).collect())).collect()
+}
+
+#[test]
+fn hooks_guard_the_messages_of_a_conversation_whatever_it_is_told_in() {
+    let pairs = |told: &[(&str, &str)]| told.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect::<Vec<_>>();
+    let other = [("text", "other"), ("turn", "other")];
+    for (script, shown, noted, told) in [
+        ("received = { replace = \"other\" }", "other\n", "", &other[..]),
+        ("received = { veto = \"not here\" }", "", "refused by fake: not here", &[("error", "refused by fake: not here")]),
+        // Guards fail closed.
+        ("received = { fail = \"broken\" }", "", "refused by fake: ", &[("error", "refused by fake: ")]),
+        ("sent = { replace = \"other\" }", "other\n", "", &other),
+        ("sent = \"continue\"", "one two\n", "", &[("text", "one two"), ("turn", "one two")]),
+        ("sent = { veto = \"not here\" }", "[withheld by fake: not here]\n", "", &[("withheld", "not here"), ("turn", "")]),
+        ("sent = { panic = \"boom\" }", "[withheld by fake: ", "", &[("withheld", ""), ("turn", "")]),
+    ] {
+        let user = User::new().configured(&format!("{ECHO}[plugins.fake]\n{script}\n"));
+        let ended = user.piped("one two\n", ["chat"]).ok().says(noted);
+        assert!(ended.out.starts_with(shown) && !ended.out.replace(shown, "").contains("one"), "{script}: {ended:?}");
+        let said = told_as_data(&user, "one two\n");
+        let is_close = said.iter().zip(pairs(told)).all(|(a, b)| a.0 == b.0 && a.1.starts_with(&b.1));
+        assert!(is_close && said.len() == told.len(), "{script}: {said:?}");
+    }
+    // What breaks off in the middle does not pass by the hook.
+    let script =
+        "replies = [[{ text = \"half \" }, { error = { code = -32603, message = \"broke off\" } }]]\nsent = { replace = \"other\" }";
+    let user = User::new().configured(&format!("{ECHO}[plugins.fake]\n{script}\n"));
+    let said = told_as_data(&user, "one\n");
+    assert_eq!(said.iter().map(|(kind, _)| kind.as_str()).collect::<Vec<_>>(), ["text", "error"], "{said:?}");
+    assert_eq!(said[0].1, "other");
+}
+
+#[test]
+fn a_conversation_as_data_takes_what_a_question_may_be_long() {
+    let user = User::new().configured(ECHO);
+    let said = told_as_data(&user, "one\n\n{\"text\": \"two\"}\r\nthree");
+    let turns: Vec<_> = said.iter().filter(|(kind, _)| kind == "turn").map(|(_, text)| text.as_str()).collect();
+    assert_eq!(turns, ["one", "two", "three"]);
+    let long = format!("one\n{}\ntwo\n", "long ".repeat(300_000));
+    let ended = user.piped(&long, ["chat", "--json"]).code(2).says("longer than 1 MiB");
+    assert_eq!(ended.lines().last().unwrap()["text"], "one");
+}
+
+#[test]
+fn an_answer_that_is_asked_for_again_stays_until_there_is_another() {
+    let failing = "[plugins.fake]\nreplies = [[{ text = \"first\" }], [{ text = \"half \" }, { error = { code = -32603, message = \"broke off\" } }], \
+        [{ text = \"second\" }]]\n";
+    let user = User::new().configured(&format!("{ECHO}{failing}"));
+    let ended = user.piped("/retry\none\n/retry\n/history\n", ["chat"]).ok().says("broke off").says("The answer before stays.");
+    assert!(ended.out.starts_with("Nothing was said yet.\nfirst\n") && ended.out.ends_with("you: one\nagent: first\n"), "{}", ended.out);
+    let kept = user.json(["sessions", "show", "--json", &latest(&user)]);
+    assert_eq!((kept["messages"].as_array().unwrap().len(), &kept["messages"][1]["text"]), (2, &"first".into()), "{kept}");
+    // Another answer takes its place, also where it is kept.
+    let user = User::new().configured(&format!("{ECHO}[plugins.fake]\nreplies = [[{{ text = \"first\" }}], [{{ text = \"second\" }}]]\n"));
+    let ended = user.piped("one\n/retry\n/history\n", ["chat"]).ok();
+    assert_eq!(ended.out, "first\nsecond\nyou: one\nagent: second\n");
+    let kept = user.json(["sessions", "show", "--json", &latest(&user)]);
+    assert_eq!((kept["messages"].as_array().unwrap().len(), &kept["messages"][1]["text"]), (2, &"second".into()), "{kept}");
+}
+
+fn latest(user: &User) -> String {
+    user.json(["sessions", "list", "--json"])[0]["id"].as_str().unwrap().to_owned()
+}
+
 #[test]
 fn who_has_read_enough_ends_the_program_quietly() {
     let user = User::new().configured(ECHO);
@@ -155,6 +225,28 @@ fn an_interrupt_stops_the_answer_and_without_one_the_conversation() {
     // Its input stays open: an end of it would end the program too.
     assert_eq!(wait(child).code, 130);
     drop(stdin);
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupt_ends_a_conversation_as_data() {
+    let user = User::new().configured(&format!("{ECHO}{STUCK}"));
+    // In an answer, and while nothing is asked.
+    for question in [&b"one\n"[..], b""] {
+        let mut child = user.command(["chat", "--json"]).stdin(Stdio::piped()).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        stdin.write_all(question).unwrap();
+        let mut line = String::new();
+        for kind in if question.is_empty() { &["session"][..] } else { &["session", "text"] } {
+            line.clear();
+            stdout.read_line(&mut line).unwrap();
+            assert!(line.contains(&format!("\"type\":\"{kind}\"")), "{line}");
+        }
+        interrupt(&child);
+        assert_eq!(wait(child).code, 130);
+        drop(stdin);
+    }
 }
 
 #[test]

@@ -2,14 +2,12 @@
 
 use std::{
     fs::{self, File},
-    io::{Read, Write},
+    io::Write,
     os::unix::fs::PermissionsExt,
     thread,
 };
 
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-
-use crate::program::{Ended, User, files_below, wait};
+use crate::program::{Ended, User, files_below, shown_on, terminal, wait};
 
 const FAKE: &[&str] = &["init", "--yes", "--provider", "fake"];
 
@@ -19,24 +17,14 @@ fn init(user: &User, args: &[&str]) -> Ended {
 
 /// Runs it on a terminal on which this is typed; what the terminal shows is its `err`.
 fn typed(user: &User, args: &[&str], lines: &str) -> Ended {
-    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-    grantpt(&ours).unwrap();
-    unlockpt(&ours).unwrap();
-    let name = ptsname(&ours, Vec::new()).unwrap().into_string().unwrap();
-    let theirs = File::options().read(true).write(true).open(name).unwrap();
-    let mut ours = File::from(ours);
+    let (mut ours, theirs) = terminal();
     // The terminal keeps lines until somebody reads them.
     ours.write_all(lines.as_bytes()).unwrap();
     let mut command = user.command(args);
     command.stdin(theirs.try_clone().unwrap()).stderr(theirs);
     let child = command.spawn().unwrap();
     drop(command);
-    let shown = thread::spawn(move || {
-        let mut shown = Vec::new();
-        // It ends with an error once nobody has the other side any more.
-        let _ = ours.read_to_end(&mut shown);
-        String::from_utf8_lossy(&shown).replace("\r\n", "\n")
-    });
+    let shown = thread::spawn(move || shown_on(ours));
     Ended { err: shown.join().unwrap(), ..wait(child) }
 }
 
@@ -51,7 +39,7 @@ fn a_file_is_written_and_the_model_answers() {
     assert_eq!(user.piped("Hello\n", ["chat"]).ok().out.trim(), "Hello");
     let mut names: Vec<_> = files_below(&user.home()).iter().map(|path| path.file_name().unwrap().to_owned()).collect();
     names.sort();
-    assert_eq!(names, ["bespoke.log", "bespoke.toml", "state.db"]);
+    assert_eq!(names, [".bespoke.toml.lock", "bespoke.log", "bespoke.toml", "state.db"]);
 }
 
 #[test]
@@ -74,12 +62,12 @@ fn a_file_that_is_there_stays_unless_it_is_to_be_replaced_and_then_it_is_kept() 
     assert!(refused.err.contains("is there already"), "{}", refused.err);
     assert!(refused.err.ends_with("try: bespoke init --yes --provider fake --force\n"), "{}", refused.err);
     assert_eq!(fs::read_to_string(user.config()).unwrap(), "# mine\n");
-    for n in 1..=2 {
-        init(&user, &["--force"]).ok().says(&format!("bespoke.toml.bak-{n}"));
+    for backup in ["bespoke.toml.bak", "bespoke.toml.bak-2"] {
+        init(&user, &["--force"]).ok().says(&format!("{backup}."));
     }
-    let kept = |n: u8| fs::read_to_string(user.home().join(format!("bespoke.toml.bak-{n}"))).unwrap();
-    assert_eq!(kept(1), "# mine\n");
-    assert_eq!(kept(2), fs::read_to_string(user.config()).unwrap());
+    let kept = |name: &str| fs::read_to_string(user.home().join(name)).unwrap();
+    assert_eq!(kept("bespoke.toml.bak"), "# mine\n");
+    assert_eq!(kept("bespoke.toml.bak-2"), fs::read_to_string(user.config()).unwrap());
 }
 
 #[test]
@@ -233,7 +221,7 @@ fn the_questions_lead_to_a_file_and_an_answer() {
     let answers = "y\nclok\nclock, files\nabsent\nnotes\nBe brief.\nn\n";
     let ended = typed(&user, &["init", "--provider", "fake"], answers).ok();
     assert_eq!(ended.out, "What is the capital of France?\n");
-    for shown in ["is there already", "did you mean clock?", "there is no such folder", "bespoke.toml.bak-1", "bespoke chat"] {
+    for shown in ["is there already", "did you mean clock?", "there is no such folder", "bespoke.toml.bak", "bespoke chat"] {
         assert!(ended.err.contains(shown), "{shown}: {}", ended.err);
     }
     let get = |key: &str| user.json(["config", "get", key, "--json"]);

@@ -3,7 +3,7 @@
 
 use std::{
     ffi::OsStr,
-    fs,
+    fs::{self, File},
     io::{Read, Write},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -116,6 +117,16 @@ impl User {
         end(&mut self.command(args), Some(input))
     }
 
+    /// Runs it to its end with its data on a terminal.
+    pub(crate) fn on_terminal(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Ended {
+        let (ours, theirs) = terminal();
+        let mut command = self.command(args);
+        let child = command.stdout(theirs).spawn().unwrap();
+        drop(command);
+        let shown = thread::spawn(move || shown_on(ours));
+        Ended { out: shown.join().unwrap(), ..wait(child) }
+    }
+
     /// Runs it, which has to succeed, and reads what it printed as JSON.
     pub(crate) fn json(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Value {
         self.run(args).ok().value()
@@ -196,6 +207,23 @@ pub(crate) fn wait(mut child: Child) -> Ended {
     }
     let code = child.wait().unwrap().code().unwrap_or(-1);
     Ended { code, out: out.join().unwrap(), err: err.join().unwrap() }
+}
+
+/// A terminal: our side of it and the program's.
+pub(crate) fn terminal() -> (File, File) {
+    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&ours).unwrap();
+    unlockpt(&ours).unwrap();
+    let name = ptsname(&ours, Vec::new()).unwrap().into_string().unwrap();
+    (File::from(ours), File::options().read(true).write(true).open(name).unwrap())
+}
+
+/// What a terminal shows until nobody has its other side any more.
+pub(crate) fn shown_on(mut ours: File) -> String {
+    let mut shown = Vec::new();
+    // That is an error.
+    let _ = ours.read_to_end(&mut shown);
+    String::from_utf8_lossy(&shown).replace("\r\n", "\n")
 }
 
 /// Recordings of the project.

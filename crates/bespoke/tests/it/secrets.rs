@@ -172,10 +172,16 @@ fn a_secret_that_is_typed_in_is_warned_about_and_moved_out() {
     {
         use std::os::unix::fs::PermissionsExt;
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::metadata(file.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
         fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
         user.run(["config", "check"]).ok().says("others can read").says("chmod 600");
     }
     user.piped("x", ["config", "set-secret", "plugins.openai.secrets.api_kye"]).code(2).says("did you mean `api_key`?");
     assert!(!user.home().join("secrets/plugins.openai.secrets.api_kye").exists());
+    // One that the configuration cannot refer to leaves the one before as it was.
+    let old = user.home().join("secrets/plugins.openai.secrets.api_kye");
+    fs::write(&old, "older").unwrap();
+    user.piped("newer", ["config", "set-secret", "plugins.openai.secrets.api_kye"]).code(2);
+    assert_eq!(fs::read_to_string(&old).unwrap(), "older");
     user.piped("x", ["config", "set-secret", "../../etc"]).code(2).nothing();
 }

@@ -40,7 +40,7 @@ fn conversations_are_listed_shown_and_named() {
     assert_eq!(one.out.lines().count(), 2);
 
     let shown = user.run(["sessions", "show", &ids[1]]).ok().out;
-    assert!(shown.contains("\nuser\nHow tall is\u{FFFD}[31m the tower?\n") && !shown.contains('\u{1b}'), "{shown:?}");
+    assert!(shown.contains("\nuser\nHow tall is\u{1b}[31m the tower?\n"), "a pipe gets it as it is: {shown:?}");
     let data = user.json(["sessions", "show", "--json", &ids[0]]);
     assert_eq!((&data["messages"][1]["role"], &data["messages"][1]["text"]), (&json!("assistant"), &json!("And the bridge?")));
 
@@ -100,4 +100,28 @@ fn a_file_that_is_damaged_is_told_and_left_alone() {
         user.run(args).code(1).nothing().says("state.db: it is damaged").says("mkdir -p ");
     }
     assert_eq!(fs::read_to_string(&file).unwrap(), "These are my notes.");
+}
+
+#[test]
+fn a_terminal_is_shown_nothing_that_it_would_obey() {
+    // Clears the screen, sets a title, turns the writing round, in the two ways to write an escape.
+    let answer = r#"Tall\u001b[2J\u001b]0;mine\u0007 and\u009b2J\u202e wide"#;
+    let script = format!("[agent]\nprovider = [\"fake\"]\n[plugins.fake]\nreplies = [[{{ text = \"{answer}\" }}]]\n");
+    let user = User::new().configured(&script);
+    let heard = user.on_terminal(["ask", "How tall?"]).ok().out;
+    assert_eq!(heard, "Tall[2J]0;mine and2J wide\n");
+    user.piped("How tall?\n", ["chat"]).ok();
+    let id = user.json(["sessions", "list", "--json"])[0]["id"].as_str().unwrap().to_owned();
+    for args in [&["sessions", "show", &id][..], &["sessions", "export", &id, "--format", "markdown"], &["sessions", "export", &id]] {
+        let plain = user.run(args).ok().out;
+        let shown = user.on_terminal(args).ok().out;
+        assert!(plain.contains("Tall"), "{args:?}: {plain:?}");
+        // Our own emphasis is no part of it.
+        let shown = ["[1m", "[2m", "[32m", "[33m", "[0m"].iter().fold(shown, |shown, code| shown.replace(&format!("\u{1b}{code}"), ""));
+        let obeyed = |c: char| c.is_control() && c != '\n' && c != '\t' || c == '\u{202e}';
+        assert!(shown.contains("Tall") && !shown.contains(obeyed), "{args:?}: {shown:?}");
+        assert!(args[1] != "show" || plain.contains("\u{1b}[2J"), "{plain:?}");
+    }
+    let told = user.on_terminal(["sessions", "show", &id]).ok().out;
+    assert!(told.contains("\u{1b}[32muser\u{1b}[0m\n"), "{told:?}");
 }

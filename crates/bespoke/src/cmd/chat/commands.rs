@@ -1,12 +1,13 @@
 //! What begins with a slash: words to the program, not to the model.
 
-use std::path::Path;
+use std::{io::ErrorKind, path::Path};
 
 use bespoke_plugin_api::Role;
 
 use crate::{
     conversation::Conversation,
     exit::{Exit, Failure, Result},
+    files,
 };
 
 /// One command: its name, what follows it, and what it does.
@@ -86,13 +87,11 @@ impl Command<'_> {
                 Some(input) => format!("Forgotten: {}", first_line(&input)),
                 None => "Nothing was said yet.".into(),
             }),
-            "retry" => match conversation.session.undo()? {
-                Some(input) => {
-                    conversation.again = Some(input);
-                    Ok(String::new())
-                }
-                None => Ok("Nothing was said yet.".into()),
-            },
+            "retry" if conversation.session.before_last().is_none() => Ok("Nothing was said yet.".into()),
+            "retry" => {
+                conversation.retry = true;
+                Ok(String::new())
+            }
             "save" => save(conversation, needed(argument, "save FILE", "/save talk.md")?),
             "tools" => Ok(conversation.tools()),
             "model" if argument.is_empty() => conversation.models().await,
@@ -156,12 +155,13 @@ fn usage(conversation: &Conversation<'_>) -> String {
 }
 
 fn save(conversation: &Conversation<'_>, file: &str) -> Result<String> {
-    let path = Path::new(file);
-    if path.exists() {
-        return Err(Failure::new(Exit::Conflict, format!("{file} exists")).help("/save another name"));
+    match files::create(Path::new(file), conversation.markdown().as_bytes()) {
+        Ok(()) => Ok(format!("Written to {file}.")),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            Err(Failure::new(Exit::Conflict, format!("{file} exists")).help("/save another name"))
+        }
+        Err(error) => Err(Failure::failed(format!("{file} cannot be written: {error}"))),
     }
-    crate::files::write(path, conversation.markdown().as_bytes())?;
-    Ok(format!("Written to {file}."))
 }
 
 fn first_line(text: &str) -> &str {

@@ -7,8 +7,7 @@ mod reply;
 use std::{cell::RefCell, io::IsTerminal, pin::pin, sync::Arc};
 
 use bespoke_agent::TurnEvent;
-use bespoke_host::{Host, Outcome};
-use bespoke_plugin_api::{BoxFuture, CallCx, CancelToken, Channel, Error, Hook, HookEvent, Inbound, Inbox, InboxSink, Kind};
+use bespoke_plugin_api::{BoxFuture, CallCx, CancelToken, Channel, Error, Inbound, Inbox, InboxSink, Kind};
 use tokio::sync::mpsc;
 
 use self::{
@@ -47,7 +46,7 @@ pub(crate) async fn run(setup: &Setup, args: Chat) -> Result<()> {
     let answering = RefCell::new(None::<CancelToken>);
     let talk = async {
         while let Some(message) = messages.recv().await {
-            let mut reply = Reply::open(&setup.host, &slot, &message.chat)?;
+            let mut reply = Reply::open(&conversation, &slot, &message.chat)?;
             let cancel = CancelToken::new();
             answering.replace(Some(cancel.clone()));
             match commands::read(&message.text) {
@@ -55,22 +54,25 @@ pub(crate) async fn run(setup: &Setup, args: Chat) -> Result<()> {
                     let told = command.run(&mut conversation).await;
                     let told = told.unwrap_or_else(|failure| failure.to_string());
                     reply.push(&told).map_err(left)?;
-                    if let Some(again) = conversation.again.take() {
-                        answer(&mut conversation, &cx.with_cancel(cancel), &again, &mut reply).await?;
+                    if std::mem::take(&mut conversation.retry) {
+                        answer(&mut conversation, &cx.with_cancel(cancel), Question::Last, &mut reply).await?;
                     }
                 }
                 Said::Message(text) => {
                     let text = text.to_owned();
                     let mut message = message;
                     message.text = text;
-                    match received(&setup.host, &cx, message).await {
-                        Ok(message) => answer(&mut conversation, &cx.with_cancel(cancel), &message.text, &mut reply).await?,
+                    match conversation.received(&cx, message).await {
+                        Ok(message) => {
+                            let question = Question::New(&message.text);
+                            answer(&mut conversation, &cx.with_cancel(cancel), question, &mut reply).await?;
+                        }
                         Err(refused) => setup.out.note(refused.to_string()),
                     }
                 }
             }
             answering.replace(None);
-            reply.send(&setup.host, &cx).await?;
+            reply.send(&conversation, &cx).await?;
         }
         Ok::<(), Failure>(())
     };
@@ -97,11 +99,19 @@ pub(crate) async fn run(setup: &Setup, args: Chat) -> Result<()> {
     ended
 }
 
+/// What is to be answered.
+#[derive(Clone, Copy)]
+enum Question<'q> {
+    New(&'q str),
+    /// The last one, again.
+    Last,
+}
+
 /// One turn. What goes wrong in it is told, and the conversation goes on: the next question may do better.
-async fn answer(conversation: &mut Conversation<'_>, cx: &CallCx, input: &str, reply: &mut Reply<'_>) -> Result<()> {
+async fn answer(conversation: &mut Conversation<'_>, cx: &CallCx, question: Question<'_>, reply: &mut Reply<'_>) -> Result<()> {
     let mut wrote = Ok(());
     let out = conversation.out();
-    let turn = conversation.turn(cx, input, |event| match event {
+    let on_event = |event| match event {
         TurnEvent::Text(text) if wrote.is_ok() => {
             wrote = reply.push(&text);
             if wrote.is_err() {
@@ -113,25 +123,22 @@ async fn answer(conversation: &mut Conversation<'_>, cx: &CallCx, input: &str, r
             wrote = reply.push("\n");
         }
         event => out.told(&event),
-    });
-    let turn = turn.await;
+    };
+    let turn = match question {
+        Question::New(input) => conversation.turn(cx, input, on_event).await,
+        Question::Last => conversation.again(cx, on_event).await,
+    };
     wrote.map_err(left)?;
+    let failed = turn.is_err();
     match turn {
         Ok(_) => {}
         Err(failure) if failure.exit == Exit::Interrupted => reply.push(" …").map_err(left)?,
         Err(failure) => out.note(failure.to_string()),
     }
-    Ok(())
-}
-
-/// A message as the hooks leave it.
-async fn received(host: &Host, cx: &CallCx, message: Inbound) -> Result<Inbound> {
-    let event = || HookEvent::after_message_receive(CHANNEL, message.clone());
-    match host.hooks().run(cx, Hook::AfterMessageReceive, event).await {
-        Some(Outcome::Proceed(HookEvent::AfterMessageReceive { message, .. })) => Ok(message),
-        Some(Outcome::Vetoed { plugin, reason }) => Err(Failure::new(Exit::Consent, format!("refused by {plugin}: {reason}"))),
-        _ => Ok(message),
+    if failed && matches!(question, Question::Last) {
+        out.note("The answer before stays.");
     }
+    Ok(())
 }
 
 /// Hands what came in to the loop above. Nothing is stored: a terminal asks again.

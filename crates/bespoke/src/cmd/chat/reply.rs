@@ -1,10 +1,12 @@
 //! An answer on its way to the channel.
 
-use bespoke_host::{Host, Leased, Outcome, Slot};
-use bespoke_plugin_api::{CallCx, Channel, Code, Duplex, Error, Hook, HookEvent, MessageRef, Outbound, next};
+use bespoke_host::{Leased, Slot};
+use bespoke_plugin_api::{CallCx, Channel, Code, Duplex, Error, MessageRef, Outbound, next};
 
-use super::CHANNEL;
-use crate::exit::{Exit, Failure, Result};
+use crate::{
+    conversation::{Conversation, Withheld},
+    exit::{Exit, Failure, Result},
+};
 
 /// An answer on its way: shown as it is written, unless a hook wants to see it whole before it leaves.
 pub(super) enum Reply<'s> {
@@ -13,8 +15,8 @@ pub(super) enum Reply<'s> {
 }
 
 impl<'s> Reply<'s> {
-    pub(super) fn open(host: &Host, slot: &'s Slot<dyn Channel>, chat: &str) -> Result<Self> {
-        if host.hooks().wants(Hook::BeforeMessageSend) {
+    pub(super) fn open(conversation: &Conversation<'_>, slot: &'s Slot<dyn Channel>, chat: &str) -> Result<Self> {
+        if conversation.holds_back() {
             return Ok(Reply::Whole { slot, chat: chat.to_owned(), text: String::new() });
         }
         Ok(Reply::Stream(slot.enter(|channel| channel.stream(chat))?))
@@ -30,7 +32,7 @@ impl<'s> Reply<'s> {
         }
     }
 
-    pub(super) async fn send(self, host: &Host, cx: &CallCx) -> Result<()> {
+    pub(super) async fn send(self, conversation: &Conversation<'_>, cx: &CallCx) -> Result<()> {
         let (slot, message) = match self {
             Reply::Stream(mut stream) => {
                 stream.finish().map_err(left)?;
@@ -41,12 +43,9 @@ impl<'s> Reply<'s> {
             }
             Reply::Whole { slot, chat, text } => (slot, Outbound::new(chat, text)),
         };
-        let event = || HookEvent::before_message_send(CHANNEL, message.clone());
-        let message = match host.hooks().run(cx, Hook::BeforeMessageSend, event).await {
-            Some(Outcome::Proceed(HookEvent::BeforeMessageSend { message, .. })) => message,
-            Some(Outcome::Vetoed { plugin, reason }) => Outbound::new(message.chat, format!("[withheld by {plugin}: {reason}]")),
-            _ => message,
-        };
+        let chat = message.chat.clone();
+        let withheld = |Withheld { plugin, reason }| Outbound::new(chat, format!("[withheld by {plugin}: {reason}]"));
+        let message = conversation.sent(cx, message).await.unwrap_or_else(withheld);
         slot.call(cx, |channel, cx| async move { channel.send(&cx, message).await }).await.map(drop).map_err(left)
     }
 }

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::{
     exit::{Failure, Result},
+    files,
     output::{Out, Style, wrapped},
 };
 
@@ -165,13 +166,7 @@ impl Repair {
 
     fn make(&self) -> io::Result<()> {
         match self {
-            Repair::Folder(path) => {
-                let mut builder = fs::DirBuilder::new();
-                builder.recursive(true);
-                #[cfg(unix)]
-                std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-                builder.create(path)
-            }
+            Repair::Folder(path) => files::folder(path),
             #[cfg(unix)]
             Repair::Private(path, mode) => fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(*mode)),
             #[cfg(not(unix))]
@@ -183,10 +178,22 @@ impl Repair {
     }
 }
 
-/// Whether a command gives a plugin, a model or a download more than it had.
+/// Whether a command gives a plugin, a model or a download more than it had. The command may stand inside a sentence; what it
+/// names, such as a path, means nothing.
 fn grants(command: &str) -> bool {
-    let word = |wanted: &str| command.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| word == wanted);
-    ["allow", "yes", "enable", "enabled", "grant", "grants", "write", "sudo", "auto"].into_iter().any(word) || command.contains(" -y")
+    let words: Vec<&str> = command.split_whitespace().map(|word| word.trim_matches(['(', ')', '`', '"', '\'', ';', ','])).collect();
+    let agrees = words.iter().any(|word| matches!(*word, "--yes" | "-y" | "sudo"));
+    let sets = |key: &str| {
+        let mut parts = key.strip_prefix("plugins.").unwrap_or_default().split('.');
+        let first = parts.next().unwrap_or_default();
+        first == "auto_install" || parts.any(|part| part.starts_with("allow") || matches!(part, "enabled" | "grants" | "write"))
+    };
+    let does = |words: &[&str]| match words {
+        ["bespoke", "config", "set", key] => sets(key),
+        ["bespoke", "plugin", verb, _] => matches!(*verb, "allow" | "enable" | "grant"),
+        _ => false,
+    };
+    agrees || words.windows(4).any(does)
 }
 
 /// How wide the names are; a longer one pushes its message along.
@@ -231,13 +238,27 @@ mod tests {
             "bespoke config set plugins.auto_install true",
             "bespoke plugin download-files --yes",
             "bespoke plugin download-files -y",
+            "bespoke plugin enable shell",
+            "sudo chown me state.db",
+            "no host may be asked until some are named: bespoke config set plugins.fetch.allow '[\"example.com\"]'",
         ] {
             let mut report = Report::new(false);
             report.add("x", Verdict::Warning, "is off", Some(command.into()));
             assert_eq!(report.checks[0].fix, None, "{command}");
             assert_eq!(report.checks[0].message, format!("is off; yours to decide: {command}"));
         }
-        for command in ["bespoke plugin download-files smol", "bespoke config edit", "chmod 600 state.db", "bespoke init"] {
+        for command in [
+            "bespoke plugin download-files smol",
+            "bespoke config edit",
+            "chmod 600 state.db",
+            "bespoke init",
+            // What a path or a value is called grants nothing.
+            "chmod 600 '/home/write auto/allow/yes.toml'",
+            "mkdir -p /srv/auto-yes/enabled",
+            "rm -r /x/sudo/-y",
+            "bespoke config set plugins.files.root ~/write",
+            "bespoke config set agent.provider '[\"auto\"]'",
+        ] {
             let mut report = Report::new(false);
             report.add("x", Verdict::Warning, "is off", Some(command.into()));
             assert_eq!(report.checks[0].fix.as_deref(), Some(command));

@@ -12,7 +12,7 @@ use std::{
 };
 
 use bespoke_agent::Session;
-use bespoke_host::{Config, ConfigError, Host, Selection};
+use bespoke_host::{Config, ConfigError, ConfigFile, Host, Selection};
 use serde_json::json;
 
 use self::plan::{Here, Plan};
@@ -20,7 +20,7 @@ use crate::{
     cli::{Global, Init},
     cmd::interruptible,
     exit::{Exit, Failure, Result},
-    files, logs,
+    logs,
     models::Consent,
     output::{Out, ask, can_ask},
     paths::Paths,
@@ -121,39 +121,17 @@ async fn check(config: Config) -> Result<()> {
     }
 }
 
-/// Writes it; the one before stays under another name, which is returned.
+/// Writes it, while no other program does; the one before stays under another name, which is returned.
 fn write(path: &Path, text: &str, force: bool) -> io::Result<Option<PathBuf>> {
+    let file = ConfigFile::lock(path)?;
     let backup = match fs::symlink_metadata(path) {
         Ok(_) if !force => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "somebody else wrote it meanwhile")),
-        Ok(_) => Some(keep(path)?),
+        // A link that leads nowhere has nothing to be kept, and is not replaced.
+        Ok(_) => Some(file.keep("bak")?),
         Err(_) => None,
     };
-    files::write(path, text.as_bytes())?;
+    file.write(text)?;
     Ok(backup)
-}
-
-/// A copy beside the file, under the first number that is free.
-fn keep(path: &Path) -> io::Result<PathBuf> {
-    // A link that leads nowhere has nothing to be kept.
-    let old = fs::read(path)?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    for n in 1..=9_999 {
-        let copy = path.with_file_name(format!("{name}.bak-{n}"));
-        if copy.symlink_metadata().is_ok() {
-            continue;
-        }
-        let folder = path.parent().unwrap_or(Path::new("."));
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        io::Write::write_all(&mut file, &old)?;
-        file.as_file().set_permissions(fs::metadata(path)?.permissions())?;
-        file.as_file().sync_all()?;
-        match file.persist_noclobber(&copy) {
-            Ok(_) => return Ok(copy),
-            Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error.error),
-        }
-    }
-    Err(io::Error::other("it was kept 9999 times already"))
 }
 
 fn told(out: Out, path: &Path, backup: Option<&Path>) {
@@ -255,16 +233,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_kept_under_the_first_number_that_is_free() {
+    fn a_file_is_kept_under_the_first_name_that_is_free() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("bespoke.toml");
         assert_eq!(write(&path, "one", false).unwrap(), None);
         assert_eq!(write(&path, "two", false).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
-        assert_eq!(write(&path, "two", true).unwrap(), Some(folder.path().join("bespoke.toml.bak-1")));
+        assert_eq!(write(&path, "two", true).unwrap(), Some(folder.path().join("bespoke.toml.bak")));
         assert_eq!(write(&path, "three", true).unwrap(), Some(folder.path().join("bespoke.toml.bak-2")));
         let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
-        assert_eq!([read("bespoke.toml"), read("bespoke.toml.bak-1"), read("bespoke.toml.bak-2")], ["three", "one", "two"]);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
+        assert_eq!([read("bespoke.toml"), read("bespoke.toml.bak"), read("bespoke.toml.bak-2")], ["three", "one", "two"]);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 4, "these and the lock");
     }
 
     #[test]
