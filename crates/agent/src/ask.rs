@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use bespoke_host::Slot;
+use bespoke_host::{Host, Row, Slot};
 use bespoke_plugin_api::{
-    ChatDelta, ChatRequest, Code, Error, FinishReason, Message, ModelInfo, Provider, Result, ToolCall, ToolChoice, ToolSpec,
+    ChatDelta, ChatRequest, Code, Error, FinishReason, Kind, Message, ModelInfo, Provider, Result, ToolCall, ToolChoice, ToolSpec,
 };
 use futures_util::StreamExt;
 use serde_json::{Value, json};
@@ -51,7 +51,7 @@ impl Work<'_> {
             }
             failures.push((entry, error));
         }
-        Err(none_answered(&failures))
+        Err(none_answered(self.agent.host(), &failures))
     }
 
     async fn ask_one(&mut self, entry: &str, offer: Offer<'_>) -> Result<Vec<ToolCall>, Failed> {
@@ -274,7 +274,8 @@ impl Work<'_> {
 async fn in_time<T>(silence: Duration, name: &str, plugin: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::time::timeout(silence, work).await.unwrap_or_else(|_| {
         let message = format!("{name} said nothing for {} s", silence.as_secs_f32());
-        Err(Error::new(Code::EXECUTION_TIMEOUT, message).retryable().with_plugin(plugin))
+        let help = "bespoke config set agent.silence_ms N, which is in milliseconds, or ask for less at once";
+        Err(Error::new(Code::EXECUTION_TIMEOUT, message).retryable().with_plugin(plugin).with_help(help))
     })
 }
 
@@ -331,10 +332,16 @@ fn weight(tool: &ToolSpec) -> u64 {
     bytes as u64 / 4 + 4
 }
 
-fn none_answered(failures: &[(&String, Error)]) -> Error {
+fn none_answered(host: &Host, failures: &[(&String, Error)]) -> Error {
     match failures {
-        [] => Error::new(Code::PLUGIN_NOT_FOUND, "there is no provider to ask")
-            .with_help("bespoke init, or name one in agent.provider; the feature `smol` builds one in"),
+        [] => {
+            let error = Error::new(Code::PLUGIN_NOT_FOUND, "there is no provider to ask");
+            let is_named_only = |row: &Row| row.kinds.iter().any(|kind| kind == Kind::Provider.name()) && !host.is_stand_in(&row.id);
+            match host.rows().into_iter().find(is_named_only) {
+                Some(row) => error.with_help(format!("bespoke config set agent.provider '[\"{}\"]'", row.id)),
+                None => error.with_help("bespoke init, or name one in agent.provider; the feature `smol` builds one in"),
+            }
+        }
         [(_, error)] => error.clone(),
         [(_, first), ..] => {
             let reasons: Vec<_> = failures.iter().map(|(name, error)| format!("{name}: {}", error.message())).collect();

@@ -243,7 +243,7 @@ impl Answering {
     }
 }
 
-/// Which conversation is gone on with. One of `chat` is kept; a question is not, unless it belongs to one.
+/// Which conversation is gone on with. What is said is kept on this machine, unless it is to be forgotten.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Keeping {
     /// Go on with this conversation: its id, or the beginning or the end of it

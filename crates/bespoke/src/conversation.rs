@@ -37,13 +37,23 @@ impl<'s> Conversation<'s> {
     /// A conversation over `channel`: a new one, or the one that is asked for.
     pub(crate) fn open(setup: &'s Setup, keeping: &Keeping, channel: &'static str) -> Result<Self> {
         let agent = setup.agent()?;
-        let is_kept = keeping.session.is_some() || keeping.r#continue || channel != "ask";
-        let kept = if is_kept && !keeping.forget { Sessions::open(&setup.paths)? } else { None };
+        let kept = match if keeping.forget { Ok(None) } else { Sessions::open(&setup.paths) } {
+            Ok(kept) => kept,
+            Err(failure) if keeping.session.is_some() || keeping.r#continue => return Err(failure),
+            // An answer that is not kept is better than none.
+            Err(failure) => {
+                setup.out.note(format!("this conversation is not kept: {failure}"));
+                None
+            }
+        };
         let session = match (&kept, &keeping.session, keeping.r#continue) {
             (Some(kept), Some(id), _) => kept.resume(id)?,
             (Some(kept), None, true) => match kept.latest(channel)? {
                 Some(id) => kept.resume(&id)?,
-                None => kept.create(channel)?,
+                None => {
+                    setup.out.note("there is no conversation to go on with yet; a new one begins");
+                    kept.create(channel)?
+                }
             },
             (Some(kept), None, false) => kept.create(channel)?,
             (None, Some(_), _) | (None, None, true) => return Err(crate::state::not_here()),

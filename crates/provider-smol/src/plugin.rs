@@ -280,6 +280,9 @@ fn failure(request: &ChatRequest) -> Option<String> {
     Some(format!("Sorry, that did not work: {reason}"))
 }
 
+/// Most bytes of a message for which a tool is chosen.
+const LONGEST_WISH: usize = 240;
+
 /// The tool that the model wants to call. It is asked once for what a user said: when a tool has answered, the model does.
 fn wish(chooser: &mut Chooser<'_>, request: &ChatRequest) -> Result<Option<ToolCall>, EngineError> {
     let message = match request.messages.last() {
@@ -290,6 +293,8 @@ fn wish(chooser: &mut Chooser<'_>, request: &ChatRequest) -> Result<Option<ToolC
         ToolChoice::Named(name) => request.tools.iter().find(|tool| tool.name == *name),
         ToolChoice::Required if request.tools.len() == 1 => request.tools.first(),
         ToolChoice::Required => request.tools.get(chooser.choose(message, &request.tools)?.tool),
+        // A text to be worked on, not a wish: the choice was measured on sentences, and on texts it is a guess.
+        ToolChoice::Auto if message.len() > LONGEST_WISH || message.trim().contains('\n') => None,
         ToolChoice::Auto => {
             let decision = chooser.choose(message, &request.tools)?;
             request.tools.get(decision.tool).filter(|_| decision.margin > 0.0)

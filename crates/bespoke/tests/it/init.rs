@@ -1,11 +1,6 @@
 //! `init`, with questions and without: what it writes, what it leaves alone, and that the model answers.
 
-use std::{
-    fs::{self, File},
-    io::Write,
-    os::unix::fs::PermissionsExt,
-    thread,
-};
+use std::{fs, io::Write, os::unix::fs::PermissionsExt, thread};
 
 use crate::program::{Ended, User, files_below, shown_on, terminal, wait};
 

@@ -12,6 +12,9 @@ impl Config {
     pub fn set(&self, key: &str, value: &str) -> Result<String, ConfigError> {
         let mut document = self.document()?;
         let (above, last) = self.parts(key)?;
+        if let Some(text) = self.appended(&document, &above, last, value) {
+            return Ok(text);
+        }
         // A file of nothing but comments: they stand before what comes now.
         let comments = document.as_table().is_empty().then(|| document.trailing().as_str().unwrap_or_default().to_owned());
         if comments.is_some() {
@@ -46,6 +49,28 @@ impl Config {
             None => _ = table.insert(last, Item::Value(value)),
         }
         Ok(as_written(&self.text, &format!("{head}{}{document}", comments.unwrap_or_default())))
+    }
+
+    /// The text with a new table at its end, where comments end the file: they are the last table's, and the editor of documents
+    /// would put the new one between the two.
+    fn appended(&self, document: &DocumentMut, above: &[&str], last: &str, value: &str) -> Option<String> {
+        if above.is_empty() || document.as_table().is_empty() || !document.trailing().as_str()?.contains('#') {
+            return None;
+        }
+        let mut table: &dyn TableLike = document.as_table();
+        for part in above {
+            match table.get(part) {
+                None => {
+                    let header: Vec<_> = above.iter().map(|part| toml_edit::Key::new(*part).to_string()).collect();
+                    let key = toml_edit::Key::new(last);
+                    let text = format!("{}\n\n[{}]\n{key} = {}\n", self.text.trim_end(), header.join("."), typed(value).to_string().trim());
+                    // Where a table above is written in one line, there can be no such header.
+                    return Document::parse(text.as_str()).is_ok().then(|| as_written(&self.text, &text));
+                }
+                Some(item) => table = item.as_table_like()?,
+            }
+        }
+        None
     }
 
     /// The text without one key and the comment on its line. Comments above it stay, and so does the header of a table that held
