@@ -811,7 +811,10 @@ fn what_is_no_utf_8_is_refused_where_it_stands() {
 fn a_new_table_stands_below_the_comments_that_end_the_file() {
     let text = "[plugins.clock]\n# time_zone = \"UTC\"\n";
     let config = Config::parse("bespoke.toml", text).unwrap();
-    assert_eq!(config.set("plugins.files.write", "true").unwrap(), "[plugins.clock]\n# time_zone = \"UTC\"\n\n[plugins.files]\nwrite = true\n");
+    assert_eq!(
+        config.set("plugins.files.write", "true").unwrap(),
+        "[plugins.clock]\n# time_zone = \"UTC\"\n\n[plugins.files]\nwrite = true\n"
+    );
     // A table that is there already, and a key of the last one, are changed where they stand.
     assert_eq!(config.set("plugins.clock.enabled", "true").unwrap(), "[plugins.clock]\nenabled = true\n# time_zone = \"UTC\"\n");
     let inline = Config::parse("bespoke.toml", "plugins = { clock = { enabled = true } }\n# the end\n").unwrap();
