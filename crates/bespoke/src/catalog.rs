@@ -43,6 +43,8 @@ pub(crate) const CATALOG: &[Known] = &[
             (Kind::Embedder, "fake"),
             (Kind::Command, "fake"),
             (Kind::Hook, "fake"),
+            (Kind::Hook, "fake_received"),
+            (Kind::Hook, "fake_sent"),
             (Kind::Http, "fake"),
             (Kind::Accelerator, "fake"),
         ],

@@ -39,8 +39,8 @@ impl<'s> Conversation<'s> {
         let agent = setup.agent()?;
         let kept = match if keeping.forget { Ok(None) } else { Sessions::open(&setup.paths) } {
             Ok(kept) => kept,
-            Err(failure) if keeping.session.is_some() || keeping.r#continue => return Err(failure),
-            // An answer that is not kept is better than none.
+            // An answer that is not kept is better than none; a conversation that is not may be missed.
+            Err(failure) if channel != "ask" || keeping.session.is_some() || keeping.r#continue => return Err(failure),
             Err(failure) => {
                 setup.out.note(format!("this conversation is not kept: {failure}"));
                 None

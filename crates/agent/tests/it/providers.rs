@@ -84,7 +84,8 @@ async fn an_answer_that_was_begun_is_not_ended_by_another() {
         "It is"
         PLUGIN_EXCEPTION first: the stream panicked: on purpose
         "It is"
-        EXECUTION_TIMEOUT first: first said nothing for 60 s (retryable)
+        EXECUTION_TIMEOUT first: first said nothing for 60 s
+          try: bespoke config set agent.silence_ms N, which is in milliseconds, or ask for less at once (retryable)
         "It is"
         CANCELLED first: cancelled
     "#]]
@@ -225,7 +226,10 @@ async fn silence_is_bounded_by_the_configuration() {
     let silent = Brain::new("silent", [&[Step::Stall]]);
     let agent = agent(config(json!({ "provider": ["silent"], "silence_ms": 1500 })), [silent.plug()]).await;
     let told = turn(&agent, &mut Session::new("s"), "hi").await;
-    assert_eq!(told.error(), "EXECUTION_TIMEOUT silent: silent said nothing for 1.5 s");
+    assert_eq!(
+        told.error(),
+        "EXECUTION_TIMEOUT silent: silent said nothing for 1.5 s\n  try: bespoke config set agent.silence_ms N, which is in milliseconds, or ask for less at once"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -21,6 +21,9 @@ const LIMIT: Duration = Duration::from_secs(240);
 
 /// Variables of the environment that would change what the program does.
 const FOREIGN: &[&str] = &[
+    "BESPOKE_PYTHON",
+    "BESPOKE_VOICE_KIT",
+    "BESPOKE_XLLAMACPP",
     "BESPOKE_HOME",
     "BESPOKE_CONFIG",
     "BESPOKE_MODEL_PATH",
