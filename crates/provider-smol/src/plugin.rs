@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use bespoke_plugin_api::{
     BoxStream, CallCx, ChatDelta, ChatRequest, Code, Error, Facts, FeedSender, FinishReason, Message, ModelInfo, Plugin, PluginApi,
-    PluginContext, Provider, ProviderSpec, Reload, Result, Role, ToolCall, ToolChoice, Usage, async_trait, feed,
+    PluginContext, Provider, ProviderSpec, Reload, Result, Role, ToolCall, ToolChoice, ToolSpec, Usage, async_trait, feed,
     serde::{self, Deserialize},
 };
 
@@ -14,7 +14,7 @@ use crate::constrain::{Lenience, Schema};
 use crate::engine::{Answer, Engine, EngineOptions, Finish, Generation};
 use crate::error::Error as EngineError;
 use crate::sampler::Sampling;
-use crate::tools::{Chooser, Spent};
+use crate::tools::{Chooser, Spent, can_be_called};
 
 /// The only model, as a request names it.
 pub const MODEL_ID: &str = "smollm2-135m-instruct";
@@ -296,8 +296,14 @@ fn wish(chooser: &mut Chooser<'_>, request: &ChatRequest) -> Result<Option<ToolC
         // A text to be worked on, not a wish: the choice was measured on sentences, and on texts it is a guess.
         ToolChoice::Auto if message.len() > LONGEST_WISH || message.trim().contains('\n') => None,
         ToolChoice::Auto => {
-            let decision = chooser.choose(message, &request.tools)?;
-            request.tools.get(decision.tool).filter(|_| decision.margin > 0.0)
+            // One tool with an unusual schema must not take the others and the answer with it.
+            let tools: Vec<ToolSpec> = request.tools.iter().filter(|tool| can_be_called(tool)).cloned().collect();
+            if tools.is_empty() {
+                return Ok(None);
+            }
+            let decision = chooser.choose(message, &tools)?;
+            let name = tools.get(decision.tool).filter(|_| decision.margin > 0.0).map(|tool| &tool.name);
+            request.tools.iter().find(|tool| Some(&tool.name) == name)
         }
         _ => None,
     };

@@ -112,6 +112,11 @@ pub struct Spent {
     pub written: usize,
 }
 
+/// Whether arguments for a tool can be written: its schema is one that [`Schema`] keeps.
+pub fn can_be_called(tool: &ToolSpec) -> bool {
+    Schema::compile(&tool.input_schema, Lenience::Checked).is_ok()
+}
+
 /// Makes one decision.
 pub struct Chooser<'a> {
     engine: &'a Engine,
@@ -233,24 +238,28 @@ impl<'a> Chooser<'a> {
         prompt.extend_from_slice(&tokens[tokens.len().saturating_sub(MOST_MESSAGE)..]);
     }
 
-    /// The mean score of each candidate behind messages without content; computed once for each candidate.
+    /// The mean score of each candidate behind messages without content; computed once for each candidate, and again when so
+    /// many have come since that it was forgotten.
     fn baselines(&mut self, candidates: &[Vec<u32>]) -> Result<Vec<f32>> {
-        let known = self.engine.baselines.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let missing: Vec<Vec<u32>> = candidates.iter().filter(|candidate| !known.contains_key(*candidate)).cloned().collect();
-        let mut means = vec![0.0; missing.len()];
+        let mut means: Vec<Option<f32>> = {
+            let known = self.engine.baselines.lock().unwrap_or_else(PoisonError::into_inner);
+            candidates.iter().map(|candidate| known.get(candidate).copied()).collect()
+        };
+        let missing: Vec<Vec<u32>> = candidates.iter().zip(&means).filter(|(_, mean)| mean.is_none()).map(|(c, _)| c.clone()).collect();
         if !missing.is_empty() {
+            let mut sums = vec![0.0; missing.len()];
             for message in EMPTY {
                 let scores = self.scores(message, &missing)?;
-                means.iter_mut().zip(scores).for_each(|(mean, score)| *mean += score / EMPTY.len() as f32);
+                sums.iter_mut().zip(scores).for_each(|(sum, score)| *sum += score / EMPTY.len() as f32);
             }
+            means.iter_mut().filter(|mean| mean.is_none()).zip(&sums).for_each(|(mean, sum)| *mean = Some(*sum));
+            let mut known = self.engine.baselines.lock().unwrap_or_else(PoisonError::into_inner);
+            if known.len() + missing.len() > MOST_BASELINES {
+                known.clear();
+            }
+            known.extend(missing.into_iter().zip(sums));
         }
-        let mut baselines = self.engine.baselines.lock().unwrap_or_else(PoisonError::into_inner);
-        if baselines.len() + missing.len() > MOST_BASELINES {
-            baselines.clear();
-        }
-        baselines.extend(missing.into_iter().zip(means));
-        // What another thread cleared meanwhile is computed again the next time.
-        Ok(candidates.iter().map(|candidate| baselines.get(candidate).copied().unwrap_or(0.0)).collect())
+        Ok(means.into_iter().flatten().collect())
     }
 
     fn scores(&mut self, message: &str, candidates: &[Vec<u32>]) -> Result<Vec<f32>> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bespoke_plugin_api::{
     BoxStream, CallCx, ChatDelta, ChatRequest, Code, Contribution, Error, FinishReason, Message, Plugin, PluginContext, Provider, Result,
-    Role, ToolCall, ToolChoice, Usage,
+    Role, ToolCall, ToolChoice, ToolSpec, Usage,
 };
 use bespoke_plugin_testkit::{Conformance, TestHost, block_on};
 use bespoke_provider_smol::{BESPOKE_PLUGIN, Config, Smol};
@@ -187,6 +187,35 @@ fn the_real_model_behaves_the_same_in_every_tier() {
         .chat(ask("What is the capital of France?"))
         .slow_chat(user("Tell me a very long story about a dog.").max_tokens(4000))
         .check();
+}
+
+#[test]
+fn a_tool_whose_arguments_cannot_be_written_takes_nothing_with_it() {
+    let provider = provider(json!({}), weights::folder());
+    let odd = ToolSpec::new("time_machine", "Tells the current time, day and date.")
+        .input(json!({ "type": "object", "properties": { "again": { "$ref": "#" } }, "required": ["again"] }));
+    let ask = |tools: Vec<ToolSpec>| {
+        let request = user("What time is it?").tools(tools).max_tokens(12);
+        all_with_call(&*provider, &CallCx::new(), request).unwrap()
+    };
+    let (_, call, ..) = ask([vec![odd.clone()], choice::tools()].concat());
+    assert_eq!(call.map(|call| call.name).as_deref(), Some("clock"));
+    let (text, call, ..) = ask(vec![odd]);
+    assert!(call.is_none() && !text.is_empty(), "{text} {call:?}");
+}
+
+/// The choice was measured on sentences; a text that somebody pipes in is not one.
+#[test]
+fn a_text_is_no_wish_for_a_tool() {
+    let provider = provider(json!({}), weights::folder());
+    let question = "What time is it?";
+    for (message, calls) in
+        [(question.to_owned(), true), (format!("{question}\n\nBuy milk.\nCall Anna."), false), (question.repeat(20), false)]
+    {
+        let request = user(&message).tools(choice::tools()).max_tokens(4);
+        let (_, call, ..) = all_with_call(&*provider, &CallCx::new(), request).unwrap();
+        assert_eq!(call.is_some(), calls, "{message:?}");
+    }
 }
 
 #[test]
