@@ -1,8 +1,8 @@
 //! A conversation of a verb: an agent, what was said, and where that is kept.
 
 use bespoke_agent::{Agent, Session, Turn, TurnEvent};
-use bespoke_host::{Outcome, Row, Slot};
-use bespoke_plugin_api::{CallCx, Hook, HookEvent, Inbound, Kind, Outbound, Provider, Role, Tool};
+use bespoke_host::{Outcome, Slot};
+use bespoke_plugin_api::{CallCx, Hook, HookEvent, Inbound, Outbound, Provider, Role, Tool};
 
 use crate::{
     cli::Keeping,
@@ -20,6 +20,14 @@ const SHOWN: u32 = 10;
 pub(crate) struct Withheld {
     pub(crate) plugin: String,
     pub(crate) reason: String,
+}
+
+/// What became of a message that was answered, or not.
+pub(crate) struct Exchange {
+    /// The turn; its text is what left.
+    pub(crate) turn: Result<Turn>,
+    /// Why nothing of the answer left.
+    pub(crate) withheld: Option<Withheld>,
 }
 
 /// One conversation.
@@ -119,6 +127,39 @@ impl<'s> Conversation<'s> {
         }
     }
 
+    /// Answers a message: hooks see it before the agent does, and the answer before it leaves. While one of them wants to see it
+    /// whole, its text comes in one piece at the end.
+    ///
+    /// # Errors
+    /// When a hook refuses the message.
+    pub(crate) async fn exchange(&mut self, cx: &CallCx, message: Inbound, mut on_event: impl FnMut(TurnEvent) + Send) -> Result<Exchange> {
+        let message = self.received(cx, message).await?;
+        if !self.holds_back() {
+            return Ok(Exchange { turn: self.turn(cx, &message.text, on_event).await, withheld: None });
+        }
+        let mut held = String::new();
+        let turn = self.turn(cx, &message.text, |event| match event {
+            TurnEvent::Text(piece) => held.push_str(&piece),
+            TurnEvent::ProviderFailed { provider, reason, .. } => {
+                held.clear();
+                on_event(TurnEvent::ProviderFailed { provider, reason, shown: false });
+            }
+            event => on_event(event),
+        });
+        let turn = turn.await;
+        if held.is_empty() {
+            return Ok(Exchange { turn, withheld: None });
+        }
+        let (text, withheld) = match self.sent(cx, Outbound::new(message.chat, held)).await {
+            Ok(message) => (message.text, None),
+            Err(withheld) => (String::new(), Some(withheld)),
+        };
+        if !text.is_empty() {
+            on_event(TurnEvent::Text(text.clone()));
+        }
+        Ok(Exchange { turn: turn.map(|turn| with_text(turn, text)), withheld })
+    }
+
     /// Answers one input; see `Agent::turn`.
     pub(crate) async fn turn(&mut self, cx: &CallCx, input: &str, on_event: impl FnMut(TurnEvent) + Send) -> Result<Turn> {
         let turn = self.agent.turn(cx, &mut self.session, input, on_event).await?;
@@ -175,24 +216,8 @@ impl<'s> Conversation<'s> {
     }
 
     /// The conversation as a document.
-    pub(crate) fn markdown(&self) -> String {
-        let mut text = String::new();
-        for message in self.session.messages() {
-            let who = match message.role {
-                Role::User => "You",
-                Role::Tool => "Tool",
-                _ => "Agent",
-            };
-            text += &format!("**{who}:**");
-            if !message.text.is_empty() {
-                text += &format!(" {}", message.text);
-            }
-            for call in &message.tool_calls {
-                text += &format!(" `{} {}`", call.name, call.args);
-            }
-            text += "\n\n";
-        }
-        text
+    pub(crate) fn markdown(&self) -> Result<String> {
+        self.kept()?.markdown(self.session.id())
     }
 
     /// The tools that the model is offered, a line each.
@@ -213,8 +238,6 @@ impl<'s> Conversation<'s> {
     /// Who answers, and the models there are.
     pub(crate) async fn models(&self) -> Result<String> {
         let mut lines = vec![format!("Asked in this order: {}", self.agent.providers().join(", "))];
-        let mut rows: Vec<Row> = self.setup.host.rows();
-        rows.retain(|row| row.kinds.iter().any(|kind| kind == Kind::Provider.name()));
         for slot in self.setup.host.registry().all::<dyn Provider>() {
             if !slot.is_ready() {
                 continue;
@@ -264,4 +287,10 @@ impl<'s> Conversation<'s> {
     fn kept(&self) -> Result<&Sessions> {
         self.kept.as_ref().ok_or_else(|| Failure::new(Exit::NotFound, "this conversation is not kept"))
     }
+}
+
+/// A turn with what left as its text.
+fn with_text(mut turn: Turn, text: String) -> Turn {
+    turn.text = text;
+    turn
 }

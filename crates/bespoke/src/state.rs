@@ -47,6 +47,10 @@ impl Sessions {
         Ok(())
     }
 
+    pub(crate) fn markdown(&self, session: &str) -> Result<String> {
+        Ok(self.0.export(session, bespoke_state::Format::Markdown)?)
+    }
+
     /// A line each, the latest first.
     pub(crate) fn recent(&self, most: u32) -> Result<Vec<String>> {
         let sessions = self.0.list(&Filter::default(), most, 0)?;

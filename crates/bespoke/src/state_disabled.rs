@@ -38,6 +38,10 @@ impl Sessions {
         match *self {}
     }
 
+    pub(crate) fn markdown(&self, _: &str) -> Result<String> {
+        match *self {}
+    }
+
     pub(crate) fn recent(&self, _: u32) -> Result<Vec<String>> {
         match *self {}
     }

@@ -21,13 +21,13 @@ use std::{
 
 use bespoke_agent::TurnEvent;
 use bespoke_host::RedactedPieces;
-use bespoke_plugin_api::{CallCx, CancelToken};
+use bespoke_plugin_api::{CallCx, CancelToken, Inbound};
 use bespoke_screen::{Page, columns};
 use serde_json::json;
 
 use crate::{
     cli::{Ask, Cli, ConfigVerb, Verb},
-    conversation::Conversation,
+    conversation::{Conversation, Exchange, Withheld},
     exit::{Exit, Failure, Result},
     logs,
     models::Consent,
@@ -109,7 +109,7 @@ async fn ask(setup: &Setup, args: Ask) -> Result<()> {
     let mut conversation = Conversation::open(setup, &args.kept, "ask")?;
     let cx = interruptible();
     let mut page = Printed::new(out);
-    let turn = conversation.turn(&cx, &question, |event| match event {
+    let exchange = conversation.exchange(&cx, Inbound::new("ask", "ask", "1", question), |event| match event {
         TurnEvent::Text(text) if !out.json && page.wrote.is_ok() => {
             page.add(&text);
             if page.wrote.is_err() {
@@ -123,15 +123,19 @@ async fn ask(setup: &Setup, args: Ask) -> Result<()> {
             out.told(&event);
         }
     });
-    let turn = turn.await;
+    let exchange = exchange.await;
     let id = conversation.id().map(str::to_owned);
     conversation.end().await;
+    let Exchange { turn, withheld } = exchange?;
     if turn.is_err() && page.begun {
         // An answer that broke off ends its line too.
         page.end_line();
     }
     std::mem::replace(&mut page.wrote, Ok(()))?;
     let turn = turn?;
+    if let Some(Withheld { plugin, reason }) = withheld {
+        return Err(Failure::new(Exit::Consent, format!("the answer is withheld by {plugin}: {reason}")));
+    }
     if out.json {
         let ms = |d: std::time::Duration| d.as_secs_f64() * 1e3;
         let failures: Vec<_> = turn.failures.iter().map(|(provider, reason)| json!({ "provider": provider, "reason": reason })).collect();

@@ -103,6 +103,21 @@ fn hooks_guard_the_messages_of_a_conversation_whatever_it_is_told_in() {
         let said = told_as_data(&user, "one two\n");
         let is_close = said.iter().zip(pairs(told)).all(|(a, b)| a.0 == b.0 && a.1.starts_with(&b.1));
         assert!(is_close && said.len() == told.len(), "{script}: {said:?}");
+        // A question that stands alone passes by no guard, either.
+        let passes = told.iter().any(|(kind, text)| *kind == "turn" && !text.is_empty());
+        for args in [&["ask", "one two"][..], &["ask", "one two", "--json"]] {
+            let asked = user.run(args).code(if passes { 0 } else { 4 });
+            let answer = if args.len() == 2 {
+                asked.out.clone()
+            } else {
+                asked.out.lines().find(|line| line.contains("\"text\"")).unwrap_or_default().to_owned()
+            };
+            if passes {
+                assert!(answer.contains(shown.trim_end()), "{script}: {asked:?}");
+            } else {
+                assert!(!asked.out.contains("one") && asked.err.contains("by fake: "), "{script}: {asked:?}");
+            }
+        }
     }
     // What breaks off in the middle does not pass by the hook.
     let script =

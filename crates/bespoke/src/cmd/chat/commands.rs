@@ -155,7 +155,7 @@ fn usage(conversation: &Conversation<'_>) -> String {
 }
 
 fn save(conversation: &Conversation<'_>, file: &str) -> Result<String> {
-    match files::create(Path::new(file), conversation.markdown().as_bytes()) {
+    match files::create(Path::new(file), conversation.markdown()?.as_bytes()) {
         Ok(()) => Ok(format!("Written to {file}.")),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             Err(Failure::new(Exit::Conflict, format!("{file} exists")).help("/save another name"))

@@ -6,14 +6,14 @@ use std::{
 };
 
 use bespoke_agent::TurnEvent;
-use bespoke_plugin_api::{CallCx, Inbound, Outbound};
+use bespoke_plugin_api::{CallCx, Inbound};
 use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::super::{LONGEST_PIPE, interruptible, too_long};
 use crate::{
     cli::Chat,
-    conversation::{Conversation, Withheld},
+    conversation::{Conversation, Exchange, Withheld},
     exit::{Exit, Failure, Result},
     models::Consent,
     output::Out,
@@ -59,53 +59,30 @@ async fn talk(conversation: &mut Conversation<'_>, out: Out) -> Result<()> {
 
 /// One turn. What goes wrong in it is inside, and the conversation goes on; the error is that nobody reads any more.
 async fn answer(conversation: &mut Conversation<'_>, out: Out, cx: &CallCx, message: Inbound) -> Result<Result<()>> {
-    let message = match conversation.received(cx, message).await {
-        Ok(message) => message,
-        Err(refused) => return Ok(Err(refused)),
-    };
-    let holds_back = conversation.holds_back();
-    let mut held = String::new();
+    let cx = cx.with_cancel(cx.cancel_token().child());
     let mut wrote = Ok(());
-    let cx_of_turn = cx.with_cancel(cx.cancel_token().child());
-    let on_event = |event| {
-        let event = match event {
-            TurnEvent::Text(piece) if holds_back => return held.push_str(&piece),
-            TurnEvent::ProviderFailed { provider, reason, .. } if holds_back => {
-                held.clear();
-                TurnEvent::ProviderFailed { provider, reason, shown: false }
-            }
-            event => event,
-        };
+    let exchange = conversation.exchange(&cx, message, |event| {
         if wrote.is_ok() {
             wrote = tell(out, event);
             if wrote.is_err() {
-                cx_of_turn.cancel_token().cancel();
+                cx.cancel_token().cancel();
             }
         }
-    };
-    let turn = conversation.turn(&cx_of_turn, &message.text, on_event).await;
+    });
+    let exchange = exchange.await;
     wrote?;
-    let mut sent = None;
-    if holds_back && !held.is_empty() {
-        let text = match conversation.sent(cx, Outbound::new(message.chat, held)).await {
-            Ok(message) => message.text,
-            Err(Withheld { plugin, reason }) => {
-                out.json(&json!({ "type": "withheld", "plugin": plugin, "reason": reason }), false)?;
-                String::new()
-            }
-        };
-        if !text.is_empty() {
-            tell(out, TurnEvent::Text(text.clone()))?;
-        }
-        sent = Some(text);
+    let Exchange { turn, withheld } = match exchange {
+        Ok(exchange) => exchange,
+        Err(refused) => return Ok(Err(refused)),
+    };
+    if let Some(Withheld { plugin, reason }) = withheld {
+        out.json(&json!({ "type": "withheld", "plugin": plugin, "reason": reason }), false)?;
     }
     let turn = match turn {
         Ok(turn) => turn,
         Err(failure) => return Ok(Err(failure)),
     };
-    // What hooks have changed or withheld comes on no other way.
-    let text = sent.unwrap_or(turn.text);
-    let value = json!({ "type": "turn", "text": text, "provider": turn.provider, "model": turn.model, "finish": turn.finish,
+    let value = json!({ "type": "turn", "text": turn.text, "provider": turn.provider, "model": turn.model, "finish": turn.finish,
         "usage": turn.usage, "tool_calls": turn.tool_calls, "total_ms": turn.total.as_secs_f64() * 1e3 });
     out.json(&value, false)?;
     Ok(Ok(()))

@@ -120,7 +120,7 @@ async fn answer(conversation: &mut Conversation<'_>, cx: &CallCx, question: Ques
         }
         TurnEvent::ProviderFailed { shown: true, .. } if wrote.is_ok() => {
             out.told(&event);
-            wrote = reply.push("\n");
+            wrote = reply.begin_anew();
         }
         event => out.told(&event),
     };

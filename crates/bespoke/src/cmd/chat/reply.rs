@@ -32,6 +32,17 @@ impl<'s> Reply<'s> {
         }
     }
 
+    /// What was written is no part of the answer: nothing of it was shown, or a new line begins.
+    pub(super) fn begin_anew(&mut self) -> bespoke_plugin_api::Result<()> {
+        match self {
+            Reply::Stream(stream) => stream.push("\n"),
+            Reply::Whole { text, .. } => {
+                text.clear();
+                Ok(())
+            }
+        }
+    }
+
     pub(super) async fn send(self, conversation: &Conversation<'_>, cx: &CallCx) -> Result<()> {
         let (slot, message) = match self {
             Reply::Stream(mut stream) => {
