@@ -43,6 +43,7 @@ mod state;
 #[cfg(not(feature = "state"))]
 #[path = "state_disabled.rs"]
 mod state;
+mod tiers;
 
 pub use app::{App, AppInfo};
 

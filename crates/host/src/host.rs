@@ -8,7 +8,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use bespoke_manifest::{Inherited, Manifest};
+use bespoke_manifest::Manifest;
 use bespoke_plugin_api::{CallCx, CancelToken, Code, Contract, Error, Kind, Result, ToolCall, ToolOutput};
 use tokio::{runtime::Handle, task::JoinSet};
 
@@ -83,8 +83,7 @@ impl HostBuilder {
         let mut plugins: Vec<Arc<PluginCell>> = Vec::new();
         let mut names: BTreeMap<(Kind, String), String> = BTreeMap::new();
         for candidate in candidates {
-            let manifest = inspect(&candidate);
-            let cell = PluginCell::new(candidate, manifest.clone().map(Arc::new), defaults.call_timeout_ms, &threads);
+            let cell = PluginCell::new(candidate, defaults.call_timeout_ms, &threads);
             let id = cell.id().to_owned();
             if let Some(first) = plugins.iter().find(|p| p.id() == id) {
                 let (a, b) = (&first.candidate.origin, &cell.candidate.origin);
@@ -93,7 +92,7 @@ impl HostBuilder {
             } else if !self.config.is_enabled(&id) {
                 let fix = format!("bespoke config set plugins.{id}.enabled true");
                 cell.set(State::Disabled, "switched off in the configuration", Some(fix));
-            } else if let Err(error) = manifest.and_then(|manifest| claim(&mut names, &id, &manifest)) {
+            } else if let Err(error) = cell.fit().and_then(|manifest| claim(&mut names, &id, manifest)) {
                 cell.fail(error);
             }
             plugins.push(Arc::new(cell));
@@ -415,18 +414,4 @@ pub(crate) fn redactor(config: &Config, plugins: &[Arc<PluginCell>]) -> Redactor
         }
     }
     config.redactor()
-}
-
-fn inspect(candidate: &Candidate) -> Result<Manifest> {
-    let path = format!("{}/plugin.toml", candidate.origin);
-    // Only a compiled-in plugin has a crate whose version and licence it can inherit.
-    let inherited = Inherited { version: &candidate.version, license: &candidate.license };
-    let inherited = (candidate.tier == crate::Tier::Compiled).then_some(inherited);
-    let manifest = Manifest::parse(&path, &candidate.manifest, inherited).map_err(|e| Error::new(Code::MANIFEST_INVALID, e.to_string()))?;
-    if manifest.id != candidate.id {
-        let at = manifest.position("id").map_or(String::new(), |at| format!(":{at}"));
-        let message = format!("{path}{at}: id: it is `{}`, but the plugin registers as `{}`", manifest.id, candidate.id);
-        return Err(Error::new(Code::MANIFEST_INVALID, message).with_help("make the two equal"));
-    }
-    Ok(manifest)
 }

@@ -35,6 +35,7 @@ mod hooks;
 mod host;
 mod http;
 mod lifecycle;
+mod manage;
 mod metrics;
 mod needs;
 mod plugin;
@@ -45,6 +46,7 @@ mod report;
 mod slot;
 mod store;
 mod thread;
+mod tier;
 mod tools;
 
 pub use api::ModelStore;
@@ -62,3 +64,6 @@ pub use reload::{Change, PluginReload, ReloadClass, ReloadOutcome, ReloadReport}
 pub use report::Row;
 pub use slot::{DEFAULT_CALL_LIMIT, Lease, Leased, Slot};
 pub use store::KeyValue;
+pub use tier::{
+    Ability, BESPOKE_INNER_VERBS_V1, BESPOKE_TIERS_V1, Grounds, InnerVerb, PluginFolder, Sandbox, Terms, TierDriver, inner_verb, tiers,
+};

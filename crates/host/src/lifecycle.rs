@@ -23,6 +23,7 @@ use crate::{
     registry::Withdrawn,
     slot::{drop_caught, panicked, shown},
     thread::{Threads, Waiting},
+    tier::Terms,
 };
 
 /// What a host is made of.
@@ -188,7 +189,7 @@ impl Inner {
             return;
         }
         let artifact = plugin.candidate.artifact.clone();
-        let declare = move |_: &Waiting| Ok(artifact.declare());
+        let declare = move |_: &Waiting| artifact.declare();
         let name = format!("start-{}", plugin.id());
         if let Ok(Some(specs)) = self.threads.run(plugin.id(), name, "register()", self.limits.start(), declare, drop).await {
             // A name that another has is not its to guard.
@@ -275,7 +276,7 @@ impl Inner {
         waiting: &Waiting,
     ) -> Result<(Instance, Vec<Spec>, Applied)> {
         let artifact = &plugin.candidate.artifact;
-        let specs = catch_unwind(AssertUnwindSafe(|| artifact.declare())).map_err(|panic| panicked("register()", &*panic))?;
+        let specs = catch_unwind(AssertUnwindSafe(|| artifact.declare())).map_err(|panic| panicked("register()", &*panic))??;
         if let Some(manifest) = &plugin.manifest {
             manifest.check_provides(&specs).map_err(|e| Error::new(Code::CONTRACT_MISMATCH, e.to_string()))?;
         }
@@ -305,8 +306,9 @@ impl Inner {
         if let Some(dir) = &self.data_dir {
             cx = cx.with_data_dir(dir.join(plugin.id()));
         }
+        let terms = Terms::of(plugin.manifest.as_deref());
         let runtime = &self.services.runtime;
-        let instance = runtime.block_on(artifact.start(cx, applied.filled.clone()))?;
+        let instance = runtime.block_on(artifact.start(cx, applied.filled.clone(), terms))?;
         if let Some(state) = how.state {
             let restored = catch_unwind(AssertUnwindSafe(|| runtime.block_on(instance.life.restore_state(state))));
             if let Err(error) = restored.unwrap_or_else(|panic| Err(panicked("restore_state", &*panic))) {

@@ -12,7 +12,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use bespoke_manifest::Manifest;
+use bespoke_manifest::{Inherited, Manifest};
 use bespoke_plugin_api::{
     BoxFuture, Code, Contribution, Descriptor, Error, Facts, Health, Instance, Kind, Life, PluginContext, Result, Spec,
 };
@@ -28,6 +28,7 @@ use crate::{
     HttpAllowed,
     metrics::Metrics,
     thread::{Late, Seats, Threads},
+    tier::Terms,
 };
 
 /// How a plugin ships.
@@ -113,24 +114,28 @@ impl State {
 /// What a tier hands to the host: a plugin that could be started. Everything that runs plugin code is called by the host on a
 /// thread it can do without.
 pub trait Artifact: Send + Sync {
-    /// What it says it contributes.
-    fn declare(&self) -> Vec<Spec>;
+    /// What it says it contributes. May ask the plugin itself, in its own process or store.
+    ///
+    /// # Errors
+    /// `LOAD_FAILED` and whatever else keeps it from being asked.
+    fn declare(&self) -> Result<Vec<Spec>>;
     /// Whether a configuration fits; the error's `data.path` names the key.
     fn check(&self, config: &Value) -> Result<()>;
-    /// Makes an instance.
-    fn start(&self, cx: PluginContext, config: Value) -> BoxFuture<'static, Result<Instance>>;
+    /// Makes an instance, which may have and use what the terms say.
+    fn start(&self, cx: PluginContext, config: Value, terms: Terms) -> BoxFuture<'static, Result<Instance>>;
 }
 
 impl Artifact for &'static Descriptor {
-    fn declare(&self) -> Vec<Spec> {
-        Descriptor::declare(self)
+    fn declare(&self) -> Result<Vec<Spec>> {
+        Ok(Descriptor::declare(self))
     }
 
     fn check(&self, config: &Value) -> Result<()> {
         Descriptor::check(self, config)
     }
 
-    fn start(&self, cx: PluginContext, config: Value) -> BoxFuture<'static, Result<Instance>> {
+    /// The terms of a plugin inside the program are advice.
+    fn start(&self, cx: PluginContext, config: Value, _: Terms) -> BoxFuture<'static, Result<Instance>> {
         Descriptor::start(self, cx, config)
     }
 }
@@ -144,12 +149,8 @@ pub struct Candidate {
     pub tier: Tier,
     /// Where it comes from, for messages: a crate, a file.
     pub origin: String,
-    /// Version of the artifact.
-    pub version: String,
-    /// Its licence, an SPDX expression; a manifest may leave it out where the artifact knows it.
-    pub license: String,
-    /// Text of plugin.toml.
-    pub manifest: String,
+    /// What it says of itself, or why that cannot be read.
+    pub manifest: Result<Arc<Manifest>>,
     /// Text of config.schema.json.
     pub config_schema: String,
     /// What can be started.
@@ -159,13 +160,15 @@ pub struct Candidate {
 impl From<&'static Descriptor> for Candidate {
     fn from(descriptor: &'static Descriptor) -> Self {
         let package = descriptor.package();
+        let path = format!("{}/plugin.toml", package.name);
+        // Only a compiled-in plugin has a crate whose version and licence it can inherit.
+        let inherited = Inherited { version: package.version, license: package.license };
+        let manifest = Manifest::parse(&path, package.manifest, Some(inherited));
         Candidate {
             id: descriptor.id().to_owned(),
             tier: Tier::Compiled,
             origin: package.name.to_owned(),
-            version: package.version.to_owned(),
-            license: package.license.to_owned(),
-            manifest: package.manifest.to_owned(),
+            manifest: manifest.map(Arc::new).map_err(Error::from),
             config_schema: package.config_schema.to_owned(),
             artifact: Arc::new(descriptor),
         }
@@ -416,7 +419,8 @@ pub(crate) struct Status {
 }
 
 impl PluginCell {
-    pub(crate) fn new(candidate: Candidate, manifest: Result<Arc<Manifest>>, call_limit_ms: u64, threads: &Threads) -> Self {
+    pub(crate) fn new(candidate: Candidate, call_limit_ms: u64, threads: &Threads) -> Self {
+        let manifest = fitting(&candidate);
         let unfit = manifest.as_ref().err().cloned();
         let status = Status { state: State::Unloaded, reported: Health::Unknown, reason: None, fix: None, code: None, started_in: None };
         PluginCell {
@@ -451,6 +455,17 @@ impl PluginCell {
     /// Whether it is switched on.
     pub(crate) fn is_enabled(&self) -> bool {
         self.state() != State::Disabled
+    }
+
+    /// Its manifest, unless that keeps it from ever running.
+    ///
+    /// # Errors
+    /// As [`unfit`](Self::unfit).
+    pub(crate) fn fit(&self) -> Result<&Manifest> {
+        match (&self.manifest, &self.unfit) {
+            (Some(manifest), None) => Ok(manifest),
+            (_, unfit) => Err(unfit.clone().unwrap_or_else(|| Error::internal("a plugin without a manifest"))),
+        }
     }
 
     /// Why it could not be started, however it is configured.
@@ -717,6 +732,17 @@ impl PluginCell {
     }
 }
 
+/// The manifest, if it is that of this plugin.
+fn fitting(candidate: &Candidate) -> Result<Arc<Manifest>> {
+    let manifest = candidate.manifest.clone()?;
+    if manifest.id != candidate.id {
+        let at = manifest.position("id").map_or(String::new(), |at| format!(":{at}"));
+        let message = format!("{}{at}: id: it is `{}`, but the plugin registers as `{}`", manifest.path, manifest.id, candidate.id);
+        return Err(Error::new(Code::MANIFEST_INVALID, message).with_help("make the two equal"));
+    }
+    Ok(manifest)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -724,13 +750,13 @@ mod tests {
     struct Nothing;
 
     impl Artifact for Nothing {
-        fn declare(&self) -> Vec<Spec> {
-            Vec::new()
+        fn declare(&self) -> Result<Vec<Spec>> {
+            Ok(Vec::new())
         }
         fn check(&self, _: &Value) -> Result<()> {
             Ok(())
         }
-        fn start(&self, _: PluginContext, _: Value) -> BoxFuture<'static, Result<Instance>> {
+        fn start(&self, _: PluginContext, _: Value, _: Terms) -> BoxFuture<'static, Result<Instance>> {
             Box::pin(async { Err(Error::internal("there is nothing to start")) })
         }
     }
@@ -741,13 +767,11 @@ mod tests {
             id: "a".into(),
             tier: Tier::Compiled,
             origin: "test-a".into(),
-            version: "1.0.0".into(),
-            license: "MIT".into(),
-            manifest: String::new(),
+            manifest: Err(Error::internal("no manifest")),
             config_schema: "{}".into(),
             artifact: Arc::new(Nothing),
         };
-        let cell = PluginCell::new(candidate, Err(Error::internal("no manifest")), 1, &Threads::default());
+        let cell = PluginCell::new(candidate, 1, &Threads::default());
         let over = AtomicBool::new(false);
         std::thread::scope(|scope| {
             scope.spawn(|| {

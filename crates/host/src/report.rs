@@ -58,7 +58,7 @@ impl Row {
                 .map(|m| m.provides.iter().map(|p| format!("{}:{}", p.kind, p.name.as_deref().unwrap_or("*"))).collect())
                 .unwrap_or_default(),
             tier: plugin.candidate.tier,
-            version: manifest.map_or_else(|| plugin.candidate.version.clone(), |m| m.version.to_string()),
+            version: manifest.map(|m| m.version.to_string()).unwrap_or_default(),
             description: manifest.map(|m| m.description.clone()).unwrap_or_default(),
             state: status.state,
             health: health.name().to_owned(),

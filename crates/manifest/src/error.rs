@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use bespoke_plugin_api::{Code, Error};
+
 /// A place in a text, counted from 1 as editors do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
@@ -78,3 +80,10 @@ impl fmt::Display for ManifestError {
 }
 
 impl std::error::Error for ManifestError {}
+
+/// `MANIFEST_INVALID`.
+impl From<ManifestError> for Error {
+    fn from(e: ManifestError) -> Self {
+        Error::new(Code::MANIFEST_INVALID, e.to_string())
+    }
+}

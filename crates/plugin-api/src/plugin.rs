@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use crate::{BoxFuture, Contribution, Error, Facts, Health, PluginApi, PluginContext, Result, Spec};
+use crate::{BoxFuture, CallCx, Contribution, Error, Facts, Health, PluginApi, PluginContext, Result, Spec};
 
 /// One configured life of a plugin.
 ///
@@ -205,6 +205,17 @@ pub trait Life: Send + Sync {
     fn restore_state(&self, state: State) -> BoxFuture<'_, Result<()>>;
     /// See [`Plugin::shutdown`].
     fn shutdown(&self) -> BoxFuture<'_, ()>;
+    /// Calls a method by the name that the plugin itself gives it, beside what it contributes: foreign plugins have such.
+    ///
+    /// # Errors
+    /// `METHOD_NOT_FOUND`, which is what every plugin answers that is written against this crate.
+    fn invoke<'a>(&'a self, _cx: &'a CallCx, method: &'a str, _args: Value) -> BoxFuture<'a, Result<Value>> {
+        Box::pin(std::future::ready(Err(Error::unsupported(method))))
+    }
+    /// Completes, with the reason, when the instance has ended although nobody stopped it. One inside the program never does.
+    fn ended(&self) -> BoxFuture<'static, Error> {
+        Box::pin(std::future::pending())
+    }
 }
 
 impl<P: Plugin> Life for P {

@@ -15,12 +15,16 @@ const EDGES: &[(&str, &[&str])] = &[
     ("onnx", &[]),
     ("schema", &[]),
     ("screen", &[]),
+    ("sandbox", &[]),
     ("manifest", &["plugin-api"]),
     ("protocol", &["plugin-api"]),
     ("plugin-guest", &["plugin-api", "protocol"]),
     ("plugin-proxy", &["plugin-api", "protocol"]),
     ("plugin-testkit", &["plugin-api", "protocol", "plugin-guest", "plugin-proxy", "manifest"]),
     ("host", &["plugin-api", "protocol", "manifest", "plugin-proxy", "schema"]),
+    ("guest-process", &["plugin-api", "protocol", "plugin-guest"]),
+    ("tier-process", &["plugin-api", "protocol", "manifest", "host", "plugin-proxy", "guest-process", "sandbox"]),
+    ("host-stdio", &["plugin-api", "manifest", "host"]),
     ("http", &["plugin-api", "host"]),
     ("agent", &["plugin-api", "host"]),
     ("state", &["plugin-api", "host", "agent"]),
@@ -39,11 +43,14 @@ const DEV_EDGES: &[(&str, &[&str])] = &[
     ("host", &["@plugins", "plugin-testkit"]),
     ("http", &["plugin-testkit", "manifest"]),
     ("state", &["@plugins", "plugin-testkit", "manifest"]),
+    ("guest-process", &["@plugins", "plugin-testkit", "plugin-proxy"]),
+    ("tier-process", &["@plugins", "plugin-testkit"]),
+    ("host-stdio", &["@plugins", "plugin-testkit", "tier-process"]),
     ("agent", &["@plugins", "plugin-testkit", "manifest", "http"]),
     ("voice", &["@plugins", "plugin-testkit", "manifest"]),
 ];
 
-const SUPPORT: &[&str] = &["audio", "fetch", "onnx", "schema", "screen"];
+const SUPPORT: &[&str] = &["audio", "fetch", "onnx", "sandbox", "schema", "screen"];
 
 /// Crates of others that only some of ours may use: which, who, why.
 const GUARDED: &[(&str, &[&str], &str)] = &[
@@ -54,6 +61,9 @@ const GUARDED: &[(&str, &[&str], &str)] = &[
     ("hyper", &["http"], "one HTTP client for plugins, behind the host's checks"),
     ("hyper-util", &["http"], "one HTTP client for plugins, behind the host's checks"),
     ("rusqlite", &["state"], "one database"),
+    ("landlock", &["sandbox"], "one wall around processes"),
+    ("seccompiler", &["sandbox"], "one wall around processes"),
+    ("jsonschema", &["tier-process"], "2.8 MB that only foreign plugins need; crates/schema is for the rest"),
 ];
 
 /// Crates that must not be anywhere in the tree of plugin-api: its types name no runtime.

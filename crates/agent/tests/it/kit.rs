@@ -10,7 +10,8 @@ use std::{
 };
 
 use bespoke_agent::{Agent, AgentConfig, Session, Turn, TurnEvent};
-use bespoke_host::{Artifact, Candidate, Config, Host, Selection, Tier};
+use bespoke_host::{Artifact, Candidate, Config, Host, Selection, Terms, Tier};
+use bespoke_manifest::{Inherited, Manifest};
 use bespoke_plugin_api::{
     BoxFuture, BoxStream, CallCx, ChatDelta, ChatRequest, Code, Contribution, Error, FinishReason, HookEvent, HookHandler, HookReply,
     HookSpec, Instance, Message, ModelInfo, Plugin, PluginApi, PluginContext, Provider, ProviderSpec, Result, Role, Spec, Tool, ToolCall,
@@ -159,13 +160,13 @@ pub(crate) fn plug(id: &str, contributions: impl IntoIterator<Item = Contributio
     let contributions: Vec<_> = contributions.into_iter().collect();
     let provides = contributions.iter().map(|c| format!("[[provides]]\nkind = \"{}\"\nname = \"{}\"\n", c.kind(), c.name()));
     let head = "description = \"A test.\"\nauthor = \"The example authors\"\nprotocol = \"1\"\ntiers = [\"compiled\"]\n";
+    let text = format!("id = \"{id}\"\n{head}{}", provides.collect::<String>());
+    let inherited = Inherited { version: "1.0.0", license: "MIT" };
     Candidate {
         id: id.into(),
         tier: Tier::Compiled,
         origin: format!("test-{id}"),
-        version: "1.0.0".into(),
-        license: "MIT".into(),
-        manifest: format!("id = \"{id}\"\n{head}{}", provides.collect::<String>()),
+        manifest: Manifest::parse("plugin.toml", &text, Some(inherited)).map(Arc::new).map_err(Error::from),
         config_schema: "{}".into(),
         artifact: Arc::new(Plug { contributions, fails: None }),
     }
@@ -173,7 +174,7 @@ pub(crate) fn plug(id: &str, contributions: impl IntoIterator<Item = Contributio
 
 /// That plugin as a stand-in for tests.
 pub(crate) fn stand_in(mut plugin: Candidate) -> Candidate {
-    plugin.manifest = plugin.manifest.replacen("protocol", "categories = [\"testing\"]\nprotocol", 1);
+    Arc::make_mut(plugin.manifest.as_mut().unwrap()).categories = vec!["testing".into()];
     plugin
 }
 
@@ -189,15 +190,15 @@ struct Plug {
 }
 
 impl Artifact for Plug {
-    fn declare(&self) -> Vec<Spec> {
-        self.contributions.iter().map(Contribution::spec).collect()
+    fn declare(&self) -> Result<Vec<Spec>> {
+        Ok(self.contributions.iter().map(Contribution::spec).collect())
     }
 
     fn check(&self, _: &Value) -> Result<()> {
         Ok(())
     }
 
-    fn start(&self, _: PluginContext, _: Value) -> BoxFuture<'static, Result<Instance>> {
+    fn start(&self, _: PluginContext, _: Value, _: Terms) -> BoxFuture<'static, Result<Instance>> {
         let result = match &self.fails {
             Some(error) => Err(error.clone()),
             None => Ok(Instance { life: Arc::new(Alive), contributions: self.contributions.clone() }),

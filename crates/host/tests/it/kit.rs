@@ -6,11 +6,12 @@ use std::{
     time::Duration,
 };
 
-use bespoke_host::{Artifact, Candidate, Config, Host, Row, Selection, Tier};
+use bespoke_host::{Artifact, Candidate, Config, Host, Row, Selection, Terms, Tier};
+use bespoke_manifest::{Inherited, Manifest};
 use bespoke_plugin_api::{
-    BoxFuture, BoxStream, CallCx, ChatDelta, ChatRequest, Contribution, Facts, Health, Hook, HookEvent, HookHandler, HookReply, HookSpec,
-    Instance, Life, ModelInfo, PluginContext, Provider, ProviderSpec, Reload, Result, Spec, State, Tool, ToolOutput, ToolRequest, ToolSpec,
-    async_trait, serde_json::Value,
+    BoxFuture, BoxStream, CallCx, ChatDelta, ChatRequest, Contribution, Error, Facts, Health, Hook, HookEvent, HookHandler, HookReply,
+    HookSpec, Instance, Life, ModelInfo, PluginContext, Provider, ProviderSpec, Reload, Result, Spec, State, Tool, ToolOutput, ToolRequest,
+    ToolSpec, async_trait, serde_json::Value,
 };
 
 /// Longer than anything here takes, so that a hang fails instead of hanging.
@@ -137,13 +138,12 @@ impl From<Plug> for Candidate {
             let head = "description = \"A test.\"\nauthor = \"The example authors\"\nprotocol = \"1\"\ntiers = [\"compiled\"]\n";
             format!("id = \"{}\"\n{head}{}{}", plug.id, provides.collect::<String>(), plug.extra)
         });
+        let inherited = Inherited { version: &plug.version, license: "MIT" };
         Candidate {
             id: plug.id.clone(),
             tier: plug.tier,
             origin: format!("test-{}", plug.id),
-            version: plug.version.clone(),
-            license: "MIT".into(),
-            manifest: text,
+            manifest: Manifest::parse(&format!("test-{}/plugin.toml", plug.id), &text, Some(inherited)).map(Arc::new).map_err(Error::from),
             config_schema: "{}".into(),
             artifact: Arc::new(plug),
         }
@@ -151,15 +151,15 @@ impl From<Plug> for Candidate {
 }
 
 impl Artifact for Plug {
-    fn declare(&self) -> Vec<Spec> {
-        (self.declare)(self.contributions.iter().map(Contribution::spec).collect())
+    fn declare(&self) -> Result<Vec<Spec>> {
+        Ok((self.declare)(self.contributions.iter().map(Contribution::spec).collect()))
     }
 
     fn check(&self, config: &Value) -> Result<()> {
         (self.check)(config)
     }
 
-    fn start(&self, cx: PluginContext, config: Value) -> BoxFuture<'static, Result<Instance>> {
+    fn start(&self, cx: PluginContext, config: Value, _: Terms) -> BoxFuture<'static, Result<Instance>> {
         let (start, contributions, life) = ((self.start)(cx, config), self.contributions.clone(), self.life.clone());
         Box::pin(async move {
             start.await?;

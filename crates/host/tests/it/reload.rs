@@ -8,7 +8,8 @@ use std::{
     time::Duration,
 };
 
-use bespoke_host::{Artifact, Candidate, Config, Host, Outcome, ReloadReport, Selection, State, Tier};
+use bespoke_host::{Artifact, Candidate, Config, Host, Outcome, ReloadReport, Selection, State, Terms, Tier};
+use bespoke_manifest::{Inherited, Manifest};
 use bespoke_plugin_api::{
     BoxFuture, CallCx, Contribution, Error, Facts, Health, HookReply, HookSpec, Instance, Life, PluginContext, Reload, Result, Spec,
     State as Captured, Tool, ToolCall, ToolOutput, ToolRequest, serde_json,
@@ -81,13 +82,12 @@ impl Twin {
              [[provides]]\nkind = \"tool\"\ndynamic = true\n",
             self.extra
         );
+        let inherited = Inherited { version: "1.0.0", license: "MIT" };
         Candidate {
             id: id.clone(),
             tier: Tier::Compiled,
             origin: format!("test-{id}"),
-            version: "1.0.0".into(),
-            license: "MIT".into(),
-            manifest,
+            manifest: Manifest::parse("plugin.toml", &manifest, Some(inherited)).map(Arc::new).map_err(Error::from),
             config_schema: SCHEMA.into(),
             artifact: Arc::new(self.clone()),
         }
@@ -117,16 +117,16 @@ impl Twin {
 }
 
 impl Artifact for Twin {
-    fn declare(&self) -> Vec<Spec> {
+    fn declare(&self) -> Result<Vec<Spec>> {
         let twins = Twins { n: 0, of: self.clone(), settings: Arc::default(), counted: Arc::default(), alive: Arc::default() };
-        self.contributions(&Arc::new(twins)).iter().map(Contribution::spec).collect()
+        Ok(self.contributions(&Arc::new(twins)).iter().map(Contribution::spec).collect())
     }
 
     fn check(&self, config: &Value) -> Result<()> {
         serde_json::from_value::<Settings>(config.clone()).map(drop).map_err(|e| Error::invalid_params(e.to_string()))
     }
 
-    fn start(&self, cx: PluginContext, config: Value) -> BoxFuture<'static, Result<Instance>> {
+    fn start(&self, cx: PluginContext, config: Value, _: Terms) -> BoxFuture<'static, Result<Instance>> {
         let of = self.clone();
         Box::pin(async move {
             let settings: Settings = serde_json::from_value(config).unwrap();

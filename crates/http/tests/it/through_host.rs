@@ -2,13 +2,14 @@
 
 use std::sync::{Arc, Mutex};
 
-use bespoke_host::{Artifact, Candidate, Config, Host, Selection, Tier};
+use bespoke_host::{Artifact, Candidate, Config, Host, Selection, Terms, Tier};
 use bespoke_http::{
     Client,
     testing::{Names, Server},
 };
+use bespoke_manifest::{Inherited, Manifest};
 use bespoke_plugin_api::{
-    BoxFuture, Facts, Health, HttpRequest, Instance, Life, PluginContext, Reload, Result, Spec, State, serde_json::Value,
+    BoxFuture, Error, Facts, Health, HttpRequest, Instance, Life, PluginContext, Reload, Result, Spec, State, serde_json::Value,
 };
 use expect_test::expect;
 
@@ -19,15 +20,15 @@ use crate::kit::{told, within};
 struct Open(Arc<Mutex<Option<PluginContext>>>);
 
 impl Artifact for Open {
-    fn declare(&self) -> Vec<Spec> {
-        Vec::new()
+    fn declare(&self) -> Result<Vec<Spec>> {
+        Ok(Vec::new())
     }
 
     fn check(&self, _: &Value) -> Result<()> {
         Ok(())
     }
 
-    fn start(&self, cx: PluginContext, _: Value) -> BoxFuture<'static, Result<Instance>> {
+    fn start(&self, cx: PluginContext, _: Value, _: Terms) -> BoxFuture<'static, Result<Instance>> {
         *self.0.lock().unwrap() = Some(cx);
         Box::pin(async { Ok(Instance { life: Arc::new(Idle), contributions: Vec::new() }) })
     }
@@ -65,13 +66,13 @@ impl Life for Idle {
 async fn table(network: Names, permissions: &str, config: &str, urls: &[&str]) -> String {
     let open = Open::default();
     let head = "id = \"web\"\ndescription = \"A test.\"\nauthor = \"The example authors\"\nprotocol = \"1\"\ntiers = [\"compiled\"]\n";
+    let manifest = format!("{head}[permissions]\nhttp = [{permissions}]\n");
+    let inherited = Inherited { version: "1.0.0", license: "Apache-2.0" };
     let plugin = Candidate {
         id: "web".into(),
         tier: Tier::Compiled,
         origin: "test".into(),
-        version: "1.0.0".into(),
-        license: "Apache-2.0".into(),
-        manifest: format!("{head}[permissions]\nhttp = [{permissions}]\n"),
+        manifest: Manifest::parse("plugin.toml", &manifest, Some(inherited)).map(Arc::new).map_err(Error::from),
         config_schema:
             r#"{ "properties": { "allow": { "type": "array" }, "allow_private": { "type": "array" }, "base_url": { "type": "string" } } }"#
                 .into(),

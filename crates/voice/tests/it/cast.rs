@@ -14,7 +14,8 @@ use std::{
 
 use bespoke_agent::{Agent, AgentConfig};
 use bespoke_audio::rms;
-use bespoke_host::{Artifact, Candidate, Host, Selection, Tier};
+use bespoke_host::{Artifact, Candidate, Host, Selection, Terms, Tier};
+use bespoke_manifest::{Inherited, Manifest};
 use bespoke_plugin_api::{
     Audio, AudioChunk, BoxFuture, BoxStream, CallCx, ChatDelta, ChatRequest, Code, Contribution, Duplex, Error, FinishReason, Instance,
     ModelInfo, Plugin, PluginApi, PluginContext, Provider, ProviderSpec, Result, Spec, Stt, SttRequest, SttSpec, Transcript, Tts,
@@ -430,13 +431,12 @@ pub(crate) fn candidate(id: &str, contributions: Vec<Contribution>, fails: Optio
     let manifest = format!(
         "id = \"{id}\"\ndescription = \"Plays a part.\"\nauthor = \"The Bespoke authors\"\nprotocol = \"1\"\ntiers = [\"compiled\"]\n{provides}"
     );
+    let inherited = Inherited { version: "0.1.0", license: "Apache-2.0" };
     Candidate {
         id: id.into(),
         tier: Tier::Compiled,
         origin: "tests".into(),
-        version: "0.1.0".into(),
-        license: "Apache-2.0".into(),
-        manifest,
+        manifest: Manifest::parse("plugin.toml", &manifest, Some(inherited)).map(Arc::new).map_err(Error::from),
         config_schema: "{}".into(),
         artifact: Arc::new(Troupe { contributions, fails }),
     }
@@ -448,15 +448,15 @@ struct Troupe {
 }
 
 impl Artifact for Troupe {
-    fn declare(&self) -> Vec<Spec> {
-        self.contributions.iter().map(Contribution::spec).collect()
+    fn declare(&self) -> Result<Vec<Spec>> {
+        Ok(self.contributions.iter().map(Contribution::spec).collect())
     }
 
     fn check(&self, _config: &Value) -> Result<()> {
         Ok(())
     }
 
-    fn start(&self, _cx: PluginContext, _config: Value) -> BoxFuture<'static, Result<Instance>> {
+    fn start(&self, _cx: PluginContext, _config: Value, _: Terms) -> BoxFuture<'static, Result<Instance>> {
         let result = match &self.fails {
             Some(error) => Err(error.clone()),
             None => Ok(Instance { life: Arc::new(Alive), contributions: self.contributions.clone() }),

@@ -1,0 +1,4 @@
+//! Names the tiers of this binary, so that the linker keeps them. One line a tier, nothing else.
+
+#[cfg(feature = "process")]
+use bespoke_tier_process as _;

@@ -1,0 +1,1 @@
+//! Serves a plugin over the standard input and output of its process.

@@ -1,0 +1,1 @@
+//! The host for other programs: JSON-RPC on standard input and output.
