@@ -43,8 +43,8 @@ pub(crate) struct Services {
     pub(crate) models: Option<Arc<dyn ModelStore>>,
     pub(crate) store: Option<Arc<dyn KeyValue>>,
     pub(crate) http: Option<Arc<dyn HttpClient>>,
-    /// All that were found, by id.
-    pub(crate) plugins: Vec<Arc<PluginCell>>,
+    /// All that are known, by id.
+    pub(crate) plugins: ArcSwap<Vec<Arc<PluginCell>>>,
 }
 
 impl Services {
@@ -59,12 +59,18 @@ impl Services {
 
     /// The plugin that provides a name, as the manifests declare it. One that may serve goes before one that is switched off or
     /// was refused the name: that one only says why it does not.
-    pub(crate) fn provider(&self, kind: Kind, name: &str) -> Option<&Arc<PluginCell>> {
+    pub(crate) fn provider(&self, kind: Kind, name: &str) -> Option<Arc<PluginCell>> {
         let provides = |p: &&Arc<PluginCell>| {
             p.manifest.as_ref().is_some_and(|m| m.provides.iter().any(|c| c.kind == kind && c.name.as_deref() == Some(name)))
         };
-        let plugins = || self.plugins.iter().filter(provides);
-        plugins().find(|p| p.may_serve()).or_else(|| plugins().next())
+        let known = self.plugins.load();
+        let plugins = || known.iter().filter(provides);
+        plugins().find(|p| p.may_serve()).or_else(|| plugins().next()).cloned()
+    }
+
+    /// The plugin of an id.
+    pub(crate) fn plugin(&self, id: &str) -> Option<Arc<PluginCell>> {
+        self.plugins.load().iter().find(|p| p.id() == id).cloned()
     }
 
     /// The configuration as it was read last.

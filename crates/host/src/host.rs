@@ -111,7 +111,7 @@ impl HostBuilder {
             models: self.models,
             store: self.store,
             http: self.http,
-            plugins,
+            plugins: ArcSwap::from_pointee(plugins),
         };
         Ok(Host {
             inner: Arc::new(Inner {
@@ -159,8 +159,17 @@ impl Host {
         &self.inner
     }
 
-    pub(crate) fn plugins(&self) -> &[Arc<PluginCell>] {
-        &self.inner.services.plugins
+    pub(crate) fn plugins(&self) -> Arc<Vec<Arc<PluginCell>>> {
+        self.inner.services.plugins.load_full()
+    }
+
+    /// The plugin of an id.
+    ///
+    /// # Errors
+    /// `PLUGIN_NOT_FOUND`.
+    pub(crate) fn known(&self, id: &str) -> Result<Arc<PluginCell>> {
+        let unknown = || Error::new(Code::PLUGIN_NOT_FOUND, format!("no plugin `{id}`")).with_help("bespoke plugin list");
+        self.inner.services.plugin(id).ok_or_else(unknown)
     }
 
     /// Contributions by kind and name.
@@ -190,7 +199,7 @@ impl Host {
 
     /// The manifest of a plugin, where it could be read.
     pub fn manifest(&self, id: &str) -> Option<Arc<Manifest>> {
-        self.inner.services.plugins.iter().find(|p| p.id() == id)?.manifest.clone()
+        self.inner.services.plugin(id)?.manifest.clone()
     }
 
     /// The slot of a contribution, or why there is none: a plugin that did not start has no slots, and says the reason.
@@ -247,7 +256,8 @@ impl Host {
     /// Names of a kind that serve when nothing is configured, sorted: of plugins that [serve unasked](Self::serves_unasked) and
     /// are not switched off.
     pub fn default_names(&self, kind: Kind) -> Vec<String> {
-        let plugins = self.inner.services.plugins.iter().filter(|p| p.may_serve() && self.serves_unasked(p.id()));
+        let known = self.plugins();
+        let plugins = known.iter().filter(|p| p.may_serve() && self.serves_unasked(p.id()));
         let provided = plugins.filter_map(|p| p.manifest.clone()).flat_map(|m| m.provides.clone());
         let mut names: Vec<String> = provided.filter(|p| p.kind == kind).filter_map(|p| p.name).collect();
         names.sort();
@@ -255,13 +265,13 @@ impl Host {
     }
 
     /// Text of the JSON Schema of a plugin's configuration.
-    pub fn config_schema(&self, id: &str) -> Option<&str> {
-        self.inner.services.plugins.iter().find(|p| p.id() == id).map(|p| p.candidate.config_schema.as_str())
+    pub fn config_schema(&self, id: &str) -> Option<String> {
+        self.inner.services.plugin(id).map(|p| p.candidate.config_schema.clone())
     }
 
     /// One row per plugin, by id: what it is and how it does.
     pub fn rows(&self) -> Vec<Row> {
-        self.inner.services.plugins.iter().map(|plugin| Row::of(plugin, &self.inner.redactor)).collect()
+        self.plugins().iter().map(|plugin| Row::of(plugin, &self.inner.redactor)).collect()
     }
 
     /// Threads of plugin code that did not come back in time and are left behind.
@@ -281,7 +291,7 @@ impl Host {
     /// All that is wrong with the tables of plugins, in the order of the file.
     pub async fn check_config(&self) -> std::result::Result<(), ConfigError> {
         let mut problems = Vec::new();
-        for plugin in &self.inner.services.plugins {
+        for plugin in self.plugins().iter() {
             if matches!(plugin.state(), State::Unloaded | State::Ready) {
                 match self.inner.config_of(&self.config(), plugin) {
                     Ok(_) => {}
@@ -297,14 +307,14 @@ impl Host {
 
     /// What is right in the configuration of plugins, but not wise: secrets that are typed into the file.
     pub fn literal_secrets(&self) -> Vec<Problem> {
-        let plugins = self.inner.services.plugins.iter();
-        let literal = plugins.flat_map(|plugin| self.config().literal_secrets(&format!("plugins.{}", plugin.id()), &plugin.schema));
+        let known = self.plugins();
+        let literal = known.iter().flat_map(|plugin| self.config().literal_secrets(&format!("plugins.{}", plugin.id()), &plugin.schema));
         ConfigError::from(literal.collect::<Vec<_>>()).problems
     }
 
     /// Ids of the plugins that could not start for want of a model file. Once it is there, [`start`](Self::start) tries again.
     pub fn lacking_models(&self) -> Vec<String> {
-        self.inner.services.plugins.iter().filter(|p| p.lacks_model()).map(|p| p.id().to_owned()).collect()
+        self.plugins().iter().filter(|p| p.lacks_model()).map(|p| p.id().to_owned()).collect()
     }
 
     /// Starts plugins side by side, each as soon as those it needs are ready, each time-boxed: those that were never started,
@@ -312,15 +322,13 @@ impl Host {
     ///
     /// Dropping the future stops the waiting, not the starting.
     pub async fn start(&self, selection: Selection<'_>) {
-        let inner = &self.inner;
+        let (inner, known) = (&self.inner, self.plugins());
         let chosen = match selection {
-            Selection::All => inner.services.plugins.iter().map(|p| p.id().to_owned()).collect(),
-            Selection::Ids(ids) => closure(&inner.services.plugins, ids.iter().cloned().collect()),
+            Selection::All => known.iter().map(|p| p.id().to_owned()).collect(),
+            Selection::Ids(ids) => closure(&known, ids.iter().cloned().collect()),
         };
         // All are `Starting` before the first one runs: a call or a dependent waits instead of failing.
-        let starting: Vec<_> = inner
-            .services
-            .plugins
+        let starting: Vec<_> = known
             .iter()
             .filter(|p| chosen.contains(p.id()) && !inner.closing.is_cancelled())
             .filter(|p| {
@@ -343,7 +351,7 @@ impl Host {
         inner.closing.cancel();
         let limit = inner.limits.shutdown();
         if tokio::time::timeout(limit, self.stop_all()).await.is_err() {
-            for plugin in &inner.services.plugins {
+            for plugin in self.plugins().iter() {
                 if matches!(plugin.state(), State::Ready | State::Draining | State::Starting) {
                     let message = format!("did not stop before the time for all plugins, {}, was over", shown(limit));
                     plugin.fail(Error::new(Code::SHUTDOWN_FAILED, message).with_help("raise plugins.shutdown_timeout_ms"));
@@ -354,10 +362,10 @@ impl Host {
 
     async fn stop_all(&self) {
         let inner = &self.inner;
-        for plugin in &inner.services.plugins {
+        for plugin in self.plugins().iter() {
             plugin.started().await;
         }
-        let running = inner.services.plugins.iter().filter(|p| p.state() == State::Ready).cloned().collect();
+        let running = self.plugins().iter().filter(|p| p.state() == State::Ready).cloned().collect();
         inner.stop_in_order(running).await;
         let retiring = std::mem::take(&mut *inner.retiring.lock().unwrap_or_else(PoisonError::into_inner));
         for task in retiring {
@@ -373,6 +381,7 @@ impl Inner {
         plugin.manifest.iter().flat_map(|m| &m.requires).filter(|r| !r.optional).all(|required| {
             self.services
                 .plugins
+                .load()
                 .iter()
                 .filter(|p| p.id() == required.plugin && matches!(p.state(), State::Ready | State::Starting))
                 .any(|p| p.manifest.as_ref().is_some_and(|m| required.version.matches(&m.version)))

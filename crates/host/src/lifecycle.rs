@@ -166,7 +166,7 @@ impl Inner {
         if let Some(error) = plugin.unfit() {
             return Err(error.clone());
         }
-        if let Err(error) = needs::ready(&self.services.plugins, plugin).await {
+        if let Err(error) = needs::ready(&self.services.plugins.load_full(), plugin).await {
             self.learn_guards(plugin).await;
             return Err(error);
         }

@@ -119,7 +119,7 @@ impl Host {
         let walk = Walk { schema: &schema, written: (&sides.0, &sides.1), plugin: None, changes: &mut changes };
         // The host reads them when it needs them.
         walk.all("plugins", ReloadClass::Live, (&sides.0, &sides.1));
-        for plugin in self.plugins() {
+        for plugin in self.plugins().iter() {
             changes.extend(self.diff_of(plugin, &old, new));
         }
         for change in &mut changes {
@@ -185,7 +185,7 @@ impl Host {
         let inner = self.inner();
         let _alone = inner.reloading.lock().await;
         let mut report = ReloadReport { changes: self.diff(&new, &[]), ..ReloadReport::default() };
-        inner.redactor.learn_from(&redactor(&new, self.plugins()));
+        inner.redactor.learn_from(&redactor(&new, &self.plugins()));
         match new.plugin_defaults() {
             Ok(defaults) => {
                 inner.limits.set(&defaults);
@@ -202,7 +202,8 @@ impl Host {
         inner.services.set_config(new.clone());
 
         let stopped = self.disable(&new).await;
-        let settled = self.plugins().iter().map(|plugin| {
+        let known = self.plugins();
+        let settled = known.iter().map(|plugin| {
             // The host's own key. One of the same name further down is the plugin's.
             let enabled = format!("plugins.{}.enabled", plugin.id());
             let of_plugin = report.changes.iter().filter(|c| c.plugin.as_deref() == Some(plugin.id()) && c.key != enabled);
@@ -241,14 +242,12 @@ impl Host {
 
     async fn restart_now(&self, id: &str) -> Result<()> {
         let inner = self.inner();
-        let plugin = self.plugins().iter().find(|p| p.id() == id);
-        let plugin =
-            plugin.ok_or_else(|| Error::new(Code::PLUGIN_NOT_FOUND, format!("no plugin `{id}`")).with_help("bespoke plugin list"))?;
+        let plugin = self.known(id)?;
         let _turn = plugin.turn.lock().await;
         if plugin.state() != State::Ready {
             return Err(plugin.not_ready());
         }
-        inner.swap(plugin, &self.config()).await
+        inner.swap(&plugin, &self.config()).await
     }
 
     /// Stops what the configuration switches off, and before it what cannot do without.
@@ -258,13 +257,14 @@ impl Host {
         if off.is_empty() {
             return Vec::new();
         }
-        for plugin in self.plugins() {
+        for plugin in self.plugins().iter() {
             plugin.started().await;
         }
         let ids: BTreeSet<String> = off.iter().map(|p| p.id().to_owned()).collect();
         let mut stopping = ids.clone();
         loop {
-            let running = self.plugins().iter().filter(|p| p.state() == State::Ready && !stopping.contains(p.id()));
+            let known = self.plugins();
+            let running = known.iter().filter(|p| p.state() == State::Ready && !stopping.contains(p.id()));
             let more: Vec<String> = running.filter(|p| self.stopped_need(p, &stopping).is_some()).map(|p| p.id().to_owned()).collect();
             if more.is_empty() {
                 break;
@@ -302,7 +302,8 @@ impl Host {
     /// Starts what the configuration switches on, `again` what had failed and has other values now, and after them what waited for
     /// them. What could not run with any values, or for want of another, says so instead.
     async fn enable(&self, new: &Config, again: Vec<Arc<PluginCell>>) -> Vec<PluginReload> {
-        let switched = self.plugins().iter().filter(|p| !p.is_enabled() && new.is_enabled(p.id())).cloned();
+        let known = self.plugins();
+        let switched = known.iter().filter(|p| !p.is_enabled() && new.is_enabled(p.id())).cloned();
         let on: Vec<_> = switched.chain(again).collect();
         if on.is_empty() {
             return Vec::new();
@@ -313,14 +314,13 @@ impl Host {
                 None => plugin.renew(),
             }
         }
-        refuse_unmet(self.plugins());
-        refuse_cycles(self.plugins());
+        refuse_unmet(&self.plugins());
+        refuse_cycles(&self.plugins());
         let mut ids: Vec<String> = on.iter().map(|p| p.id().to_owned()).collect();
         self.start(Selection::Ids(&ids)).await;
         // Those that need them, and those that need these, and so on; at most as often as there are plugins.
-        for _ in self.plugins() {
-            let waiting =
-                self.plugins().iter().filter(|p| p.lacks_need() && self.inner().needs_met(p) && !ids.contains(&p.id().to_owned()));
+        for _ in self.plugins().iter() {
+            let waiting = known.iter().filter(|p| p.lacks_need() && self.inner().needs_met(p) && !ids.contains(&p.id().to_owned()));
             let waiting: Vec<String> = waiting.map(|p| p.id().to_owned()).collect();
             if waiting.is_empty() {
                 break;
