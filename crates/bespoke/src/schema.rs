@@ -12,7 +12,7 @@ pub(crate) fn of_file(host: &Host) -> Result<Value> {
     let mut plugins = all["properties"].as_object().cloned().unwrap_or_default();
     for row in host.rows() {
         let Some(text) = host.config_schema(&row.id).filter(|text| !text.is_empty()) else { continue };
-        let mut schema = part(text, &row.id, &format!("/properties/plugins/properties/{}", row.id))?;
+        let mut schema = part(&text, &row.id, &format!("/properties/plugins/properties/{}", row.id))?;
         let secrets = host.manifest(&row.id).map(|m| m.permissions.secrets.clone()).unwrap_or_default();
         add_keys_of_host(&mut schema, &secrets);
         plugins.insert(row.id, schema);

@@ -253,7 +253,7 @@ fn diff(setup: &Setup, file: &Path) -> Result<()> {
     logs::redact_more(&new.redactor());
     let sections = [("agent", bespoke_agent::CONFIG_SCHEMA), ("voice", bespoke_voice::CONFIG_SCHEMA)];
     for row in setup.host.rows() {
-        let schema = setup.host.config_schema(&row.id).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+        let schema = setup.host.config_schema(&row.id).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
         new.learn_secrets(&format!("plugins.{}", row.id), &schema);
     }
     logs::redact_more(&new.redactor());

@@ -176,7 +176,7 @@ pub(crate) fn is_off(setup: &Setup, row: &Row) -> bool {
     if row.state != State::Ready || !row.kinds.iter().any(|kind| kind == Kind::Tool.name()) {
         return false;
     }
-    let schema = setup.host.config_schema(&row.id).and_then(|text| serde_json::from_str::<serde_json::Value>(text).ok());
+    let schema = setup.host.config_schema(&row.id).and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
     if schema.is_none_or(|schema| schema["properties"]["allow"]["type"] != "array") {
         return false;
     }

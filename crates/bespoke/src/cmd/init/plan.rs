@@ -84,7 +84,7 @@ impl<'h> Here<'h> {
 
     /// The schema of a plugin's table.
     pub(crate) fn schema(&self, plugin: &str) -> Value {
-        self.host.config_schema(plugin).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+        self.host.config_schema(plugin).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
     }
 
     /// One line on what a plugin is.
