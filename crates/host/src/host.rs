@@ -13,7 +13,7 @@ use bespoke_plugin_api::{CallCx, CancelToken, Code, Contract, Error, Kind, Resul
 use tokio::{runtime::Handle, task::JoinSet};
 
 use crate::{
-    Config, ConfigError, Events, Hooks, HttpClient, KeyValue, ModelStore, Problem, Redactor, Registry, Row, Slot,
+    Config, ConfigError, Events, Hooks, HttpClient, KeyValue, ModelStore, Problem, Redactor, Registry, Row, Slot, Supervision,
     api::Services,
     lifecycle::{ConfigFault, Inner, Limits},
     needs::{claim, closure, refuse_cycles, refuse_unmet, requires},
@@ -31,6 +31,7 @@ pub struct HostBuilder {
     store: Option<Arc<dyn KeyValue>>,
     http: Option<Arc<dyn HttpClient>>,
     data_dir: Option<PathBuf>,
+    supervision: Supervision,
 }
 
 impl HostBuilder {
@@ -67,6 +68,12 @@ impl HostBuilder {
     /// With a folder under which each plugin has one of its own.
     pub fn data_dir(mut self, dir: PathBuf) -> Self {
         self.data_dir = Some(dir);
+        self
+    }
+
+    /// With another patience for plugins that end by themselves.
+    pub fn supervision(mut self, supervision: Supervision) -> Self {
+        self.supervision = supervision;
         self
     }
 
@@ -113,18 +120,19 @@ impl HostBuilder {
             http: self.http,
             plugins: ArcSwap::from_pointee(plugins),
         };
-        Ok(Host {
-            inner: Arc::new(Inner {
-                services: Arc::new(services),
-                redactor,
-                data_dir: self.data_dir,
-                limits: Limits::new(&defaults),
-                threads,
-                closing: CancelToken::new(),
-                reloading: tokio::sync::Mutex::default(),
-                retiring: Mutex::default(),
-            }),
-        })
+        let inner = Arc::new(Inner {
+            services: Arc::new(services),
+            redactor,
+            data_dir: self.data_dir,
+            limits: Limits::new(&defaults),
+            threads,
+            supervision: self.supervision,
+            closing: CancelToken::new(),
+            reloading: tokio::sync::Mutex::default(),
+            retiring: Mutex::default(),
+        });
+        inner.services.plugins.load().iter().for_each(|plugin| plugin.watch.belongs_to(Arc::downgrade(&inner)));
+        Ok(Host { inner })
     }
 }
 
@@ -152,7 +160,15 @@ pub struct Host {
 impl Host {
     /// A host without plugins and with an empty configuration.
     pub fn builder() -> HostBuilder {
-        HostBuilder { config: Config::empty(), candidates: Vec::new(), models: None, store: None, http: None, data_dir: None }
+        HostBuilder {
+            config: Config::empty(),
+            candidates: Vec::new(),
+            models: None,
+            store: None,
+            http: None,
+            data_dir: None,
+            supervision: Supervision::default(),
+        }
     }
 
     pub(crate) fn inner(&self) -> &Arc<Inner> {

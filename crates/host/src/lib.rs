@@ -45,6 +45,7 @@ mod reload;
 mod report;
 mod slot;
 mod store;
+mod supervise;
 mod thread;
 mod tier;
 mod tools;
@@ -64,6 +65,7 @@ pub use reload::{Change, PluginReload, ReloadClass, ReloadOutcome, ReloadReport}
 pub use report::Row;
 pub use slot::{DEFAULT_CALL_LIMIT, Lease, Leased, Slot};
 pub use store::KeyValue;
+pub use supervise::Supervision;
 pub use tier::{
     Ability, BESPOKE_INNER_VERBS_V1, BESPOKE_TIERS_V1, Grounds, InnerVerb, PluginFolder, Sandbox, Terms, TierDriver, inner_verb, tiers,
 };

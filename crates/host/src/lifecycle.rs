@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use crate::{
-    Config, ConfigError, PluginDefaults, Redactor,
+    Config, ConfigError, PluginDefaults, Redactor, Supervision,
     api::{PluginHost, Services},
     needs,
     plugin::{Applied, Footing, Generation, PluginCell, State},
@@ -33,6 +33,7 @@ pub(crate) struct Inner {
     pub(crate) data_dir: Option<PathBuf>,
     pub(crate) limits: Limits,
     pub(crate) threads: Threads,
+    pub(crate) supervision: Supervision,
     /// Cancelled by `shutdown`: nothing starts any more.
     pub(crate) closing: CancelToken,
     /// Held by a reload: one after the other. Shutdown does not ask for it.
@@ -131,7 +132,8 @@ impl Inner {
             result = self.start_when_possible(&plugin) => result,
         };
         match result {
-            Ok(started_in) => self.came_up(&plugin, started_in),
+            Ok(Some(started_in)) => self.came_up(&plugin, started_in),
+            Ok(None) => self.lies_down(&plugin, "starts with its first call".into()),
             Err(error) => self.came_down(&plugin, &error),
         }
     }
@@ -161,7 +163,8 @@ impl Inner {
         error.help().map_or(cleaned.clone(), |help| cleaned.with_help(clean(help)))
     }
 
-    async fn start_when_possible(self: &Arc<Self>, plugin: &Arc<PluginCell>) -> Result<Duration> {
+    /// How long it took; `None` for a plugin that is started by its first call.
+    async fn start_when_possible(self: &Arc<Self>, plugin: &Arc<PluginCell>) -> Result<Option<Duration>> {
         // What it may do and must offer stands in its manifest: without one nothing of it runs.
         if let Some(error) = plugin.unfit() {
             return Err(error.clone());
@@ -169,6 +172,9 @@ impl Inner {
         if let Err(error) = needs::ready(&self.services.plugins.load_full(), plugin).await {
             self.learn_guards(plugin).await;
             return Err(error);
+        }
+        if plugin.watch.is_lazy() {
+            return self.announce(plugin).await.map(|()| None);
         }
         let begun = Instant::now();
         let launched = self.launch(plugin, &self.services.config(), Launch { announce: true, ..Launch::default() }).await?;
@@ -180,7 +186,27 @@ impl Inner {
                 return Err(error);
             }
         }
-        Ok(begun.elapsed())
+        Ok(Some(begun.elapsed()))
+    }
+
+    /// Makes the names of a plugin known, without starting it; what is wrong with its configuration is found all the same.
+    async fn announce(self: &Arc<Self>, plugin: &Arc<PluginCell>) -> Result<()> {
+        let (inner, cell, artifact) = (self.clone(), plugin.clone(), plugin.candidate.artifact.clone());
+        let look = move |_: &Waiting| {
+            let specs = artifact.declare()?;
+            inner.config_of(&inner.services.config(), &cell)?;
+            Ok(specs)
+        };
+        let limit = self.limits.start();
+        let name = format!("start-{}", plugin.id());
+        let Some(specs) = self.threads.run(plugin.id(), name, "register()", limit, look, drop).await? else {
+            let message = format!("did not say within {} what it contributes", shown(limit));
+            return Err(Error::new(Code::INITIALIZE_FAILED, message).with_help("raise plugins.start_timeout_ms"));
+        };
+        if let Some(manifest) = &plugin.manifest {
+            manifest.check_provides(&specs).map_err(|e| Error::new(Code::CONTRACT_MISMATCH, e.to_string()))?;
+        }
+        self.services.registry.declare(plugin, &specs)
     }
 
     /// What a plugin that will not run would guard: its registration says so, and needs nothing that it lacks.
@@ -207,7 +233,7 @@ impl Inner {
         let mut unless_up = Abandons(Some(footing.clone()));
         let (instance, specs, applied) = self.start_in_time(plugin, config, &footing, how).await?;
         unless_up.0 = None;
-        let generation = Arc::new(Generation::new(plugin.id(), instance.life, footing));
+        let generation = Arc::new(Generation::new(plugin, instance.life, footing));
         Ok(Launched { generation, specs, contributions: instance.contributions, applied })
     }
 
@@ -215,7 +241,7 @@ impl Inner {
     ///
     /// # Errors
     /// When it offers what it may not; then nothing has changed.
-    pub(crate) fn install(&self, plugin: &Arc<PluginCell>, launched: &Launched) -> Result<Withdrawn> {
+    pub(crate) fn install(self: &Arc<Self>, plugin: &Arc<PluginCell>, launched: &Launched) -> Result<Withdrawn> {
         let Launched { generation, specs, contributions, applied } = launched;
         let publishing = plugin.publishing.lock().unwrap_or_else(PoisonError::into_inner);
         let published = generation.footing.serves(generation);
@@ -233,6 +259,7 @@ impl Inner {
         plugin.apply(Some(applied.clone()));
         drop(publishing);
         self.services.hooks.update(&self.services.registry);
+        self.watch_over(plugin, generation);
         Ok(before)
     }
 

@@ -27,6 +27,7 @@ use tokio::{
 use crate::{
     HttpAllowed,
     metrics::Metrics,
+    supervise::Watch,
     thread::{Late, Seats, Threads},
     tier::Terms,
 };
@@ -184,6 +185,8 @@ impl fmt::Debug for Candidate {
 /// One started life of a plugin, and how many calls are inside it.
 pub(crate) struct Generation {
     plugin: Arc<str>,
+    /// Those of the plugin: of all its generations.
+    metrics: Arc<Metrics>,
     /// Taken out by whoever ends it, so that a lease that is dropped late has nothing left to end.
     life: Mutex<Option<Arc<dyn Life>>>,
     pub(crate) footing: Arc<Footing>,
@@ -193,9 +196,10 @@ pub(crate) struct Generation {
 }
 
 impl Generation {
-    pub(crate) fn new(plugin: &str, life: Arc<dyn Life>, footing: Arc<Footing>) -> Self {
+    pub(crate) fn new(plugin: &PluginCell, life: Arc<dyn Life>, footing: Arc<Footing>) -> Self {
         Generation {
-            plugin: plugin.into(),
+            plugin: plugin.id.clone(),
+            metrics: plugin.metrics.clone(),
             life: Mutex::new(Some(life)),
             footing,
             in_flight: AtomicUsize::new(0),
@@ -221,6 +225,10 @@ impl Generation {
 
     pub(crate) fn plugin(&self) -> &str {
         &self.plugin
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// Counts a call in; `false` when the generation takes none any more. Count first, look second, while
@@ -382,13 +390,15 @@ pub(crate) struct PluginCell {
     swaps: AtomicU64,
     /// What its generation runs with.
     applied: Mutex<Option<Applied>>,
+    /// Whether it may rest, and how often it ended by itself.
+    pub(crate) watch: Watch,
     /// Hooks of its that are not asked for a while, having failed too often.
     tripped: Mutex<BTreeSet<String>>,
     /// Why it could not be enabled, for one that is switched off.
     unfit: Option<Error>,
     status: Mutex<Status>,
     settled: watch::Sender<State>,
-    metrics: Metrics,
+    metrics: Arc<Metrics>,
     /// Milliseconds.
     call_limit: AtomicU64,
     runtime: Handle,
@@ -434,11 +444,12 @@ impl PluginCell {
             replacing: AtomicBool::new(false),
             swaps: AtomicU64::new(0),
             applied: Mutex::default(),
+            watch: Watch::default(),
             tripped: Mutex::default(),
             unfit,
             status: Mutex::new(status),
             settled: watch::Sender::new(State::Unloaded),
-            metrics: Metrics::default(),
+            metrics: Arc::default(),
             call_limit: AtomicU64::new(call_limit_ms),
             runtime: Handle::current(),
             late: threads.late().clone(),
@@ -636,7 +647,9 @@ impl PluginCell {
 
     /// As if it had never been started, if it neither runs nor is about to.
     pub(crate) fn renew(&self) {
-        if self.change(State::Disabled, State::Unloaded) || self.change(State::Failed, State::Unloaded) {
+        self.watch.forgive();
+        let still = [State::Disabled, State::Failed, State::Quarantined, State::Blocked, State::Stopped];
+        if still.into_iter().any(|state| self.change(state, State::Unloaded)) {
             self.report(Health::Unknown);
         }
     }

@@ -244,10 +244,22 @@ impl Host {
         let inner = self.inner();
         let plugin = self.known(id)?;
         let _turn = plugin.turn.lock().await;
-        if plugin.state() != State::Ready {
-            return Err(plugin.not_ready());
+        match plugin.state() {
+            State::Ready => return inner.replace(&plugin, &self.config()).await,
+            State::Failed | State::Quarantined | State::Stopped | State::Unloaded => {}
+            _ => return Err(plugin.not_ready()),
         }
-        inner.swap(&plugin, &self.config()).await
+        // One that does not run is started, whatever became of it before.
+        if let Some(error) = plugin.unfit() {
+            return Err(error.clone());
+        }
+        let left = plugin.watch.get_up();
+        plugin.renew();
+        plugin.change(State::Unloaded, State::Starting);
+        inner.start_in_place(&plugin, left).await.map_err(|error| {
+            inner.came_down(&plugin, &error);
+            inner.clean(&error)
+        })
     }
 
     /// Stops what the configuration switches off, and before it what cannot do without.
@@ -278,6 +290,10 @@ impl Host {
             plugin.apply(None);
             if ids.contains(plugin.id()) {
                 let fix = format!("bespoke config set plugins.{}.enabled true", plugin.id());
+                if plugin.watch.is_resting() {
+                    plugin.watch.rest(false);
+                    drop_caught(inner.services.registry.remove(plugin.id()));
+                }
                 plugin.set(State::Disabled, "switched off in the configuration", Some(fix));
                 done.push(told(plugin, ReloadOutcome::Stopped, None));
             } else {
@@ -387,7 +403,7 @@ impl Inner {
                 Ok(_) => {}
             }
         }
-        match self.swap(plugin, new).await {
+        match self.replace(plugin, new).await {
             Ok(()) => told(plugin, ReloadOutcome::Swapped, None),
             Err(error) if plugin.state() == State::Ready => told(plugin, ReloadOutcome::Kept, Some(&error)),
             Err(error) => told(plugin, ReloadOutcome::Failed, Some(&error)),
@@ -427,7 +443,7 @@ impl Inner {
     ///
     /// # Errors
     /// `HOTSWAP_FAILED` when the old one, or one with the old configuration, serves; `HOTSWAP_ROLLBACK_FAILED` when none does.
-    async fn swap(self: &Arc<Self>, plugin: &Arc<PluginCell>, config: &Arc<Config>) -> Result<()> {
+    pub(crate) async fn replace(self: &Arc<Self>, plugin: &Arc<PluginCell>, config: &Arc<Config>) -> Result<()> {
         let Some(old) = plugin.generation.load_full() else { return Err(plugin.not_ready()) };
         let begun = Instant::now();
         let result = match plugin.manifest.as_ref().map(|m| m.swap) {
@@ -513,7 +529,7 @@ impl Inner {
         }
     }
 
-    async fn bring_up(self: &Arc<Self>, plugin: &Arc<PluginCell>, config: &Arc<Config>, how: Launch) -> Result<()> {
+    pub(crate) async fn bring_up(self: &Arc<Self>, plugin: &Arc<PluginCell>, config: &Arc<Config>, how: Launch) -> Result<()> {
         let launched = self.launch_unless_closing(plugin, config, how).await?;
         match self.install(plugin, &launched) {
             Ok(before) => {

@@ -68,9 +68,9 @@ impl<T: Contract + ?Sized> Slot<T> {
         &self.place.spec
     }
 
-    /// Whether it would serve now.
+    /// Whether it would serve now. One that rests would: its call starts it.
     pub fn is_ready(&self) -> bool {
-        self.place.serving.load().is_some()
+        self.place.serving.load().is_some() || self.place.plugin.watch.is_resting()
     }
 
     pub(crate) fn cell(&self) -> &Arc<PluginCell> {
@@ -126,11 +126,14 @@ impl<T: Contract + ?Sized> Slot<T> {
         let plugin = &self.place.plugin;
         let waiting = async {
             loop {
+                plugin.wake();
                 plugin.started().await;
                 let swaps = plugin.swaps();
                 match self.lease() {
                     // It is being replaced again, or was between our looks: the next instance is not far.
-                    Err(_) if self.is_ready() || plugin.state() == State::Starting || plugin.swaps() != swaps => {
+                    Err(_)
+                        if self.is_ready() || plugin.watch.is_resting() || plugin.state() == State::Starting || plugin.swaps() != swaps =>
+                    {
                         tokio::task::yield_now().await;
                     }
                     lease => return lease,
