@@ -130,6 +130,23 @@ impl Config {
         Ok(config.fresh())
     }
 
+    /// With another table of a plugin than the one that is written. Its keys that are the host's stay as they are.
+    #[must_use]
+    pub fn with_plugin(mut self, id: &str, table: Map<String, Value>) -> Self {
+        let plugins = self.written.root.entry("plugins").or_insert_with(|| Value::Object(Map::new()));
+        if let Value::Object(plugins) = plugins {
+            let own = plugins.entry(id).or_insert_with(|| Value::Object(Map::new()));
+            let mut new = table;
+            for (key, value) in own.as_object().into_iter().flatten().filter(|(key, _)| sections::OF_HOST.contains(&key.as_str())) {
+                new.entry(key).or_insert_with(|| value.clone());
+            }
+            *own = Value::Object(new);
+        }
+        let within = format!("plugins.{id}.");
+        self.written.places.retain(|key, _| !key.starts_with(&within));
+        self.fresh()
+    }
+
     /// With these variables instead of the process's own.
     #[must_use]
     pub fn with_env(mut self, env: impl IntoIterator<Item = (String, String)>) -> Self {

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::{Config, ConfigError, Problem, join};
 
 /// Keys in the table of a plugin that are the host's.
-const OF_HOST: &[&str] = &["enabled", "secrets"];
+pub(super) const OF_HOST: &[&str] = &["enabled", "secrets"];
 
 /// The longest limit that can be configured. Far more could not be added to a clock.
 const LONGEST_MS: u64 = 24 * 60 * 60 * 1000;
