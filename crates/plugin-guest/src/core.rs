@@ -8,8 +8,10 @@ use std::{
 
 use bespoke_plugin_api::{BoxFuture, CancelToken, Code, Descriptor, Error, Instance, Level, Result};
 use bespoke_protocol::{
-    EVENT_WINDOW, Frame, GuestHello, HostHello, INPUT_WINDOW, Kind, OLDEST_PROTOCOL, PROTOCOL, Reassembler, Route, Vitals, agree, flag,
-    put_credit, put_end, put_json, put_reply,
+    DEFAULT_PAYLOAD, EVENT_WINDOW, Frame, GoodbyeHead, GuestHello, HostHello, INPUT_WINDOW, Kind, OLDEST_PROTOCOL, PROTOCOL, Reassembler,
+    Route, Vitals, agree, flag,
+    line::{BLOB, Side, undelivered},
+    put_credit, put_end, put_json, put_plain, put_reply,
 };
 
 use crate::{
@@ -34,6 +36,7 @@ pub struct Core {
     stalled: Vec<TaskKey>,
     /// What the host was last told.
     told: Vitals,
+    goodbye: Option<String>,
 }
 
 struct Task {
@@ -82,6 +85,7 @@ impl Core {
             next_local: 0,
             stalled: Vec::new(),
             told: Vitals::default(),
+            goodbye: None,
         }
     }
 
@@ -107,6 +111,31 @@ impl Core {
         inbound.feed(bytes, |frame| self.take(&frame))?;
         self.inbound = Some(inbound);
         Ok(())
+    }
+
+    /// Takes one frame of the host that the driver has found already.
+    pub fn deliver_frame(&mut self, frame: &Frame<'_>) {
+        self.take(frame);
+    }
+
+    /// A frame that could not be delivered: one of the guest's that the driver was not able to send, or one of the host's that
+    /// it had to skip. Whoever waits for it learns why, at both ends.
+    pub fn undelivered(&mut self, said_by: Side, kind: Kind, id: u32, error: &Error) {
+        let (mut here, mut there) = (Vec::new(), Vec::new());
+        match said_by {
+            Side::Guest => undelivered(said_by, kind, id, error, &mut here, &mut there),
+            Side::Host => undelivered(said_by, kind, id, error, &mut there, &mut here),
+        }
+        let mut own = Reassembler::new();
+        // What this crate has just written are frames.
+        let _ = own.feed(&here, |frame| self.take(&frame));
+        // Behind what was said before: an END must not overtake its events.
+        self.shared.outbox().lane(Kind::END).append(&mut there);
+    }
+
+    /// Why the host has said goodbye, once it has: the driver ends.
+    pub fn goodbye(&self) -> Option<&str> {
+        self.goodbye.as_deref()
     }
 
     /// Polls what was woken, until nothing is or the budget is spent. True when there is more to do at once.
@@ -152,6 +181,11 @@ impl Core {
                 }
             }),
             Kind::HOST_REPLY | Kind::EVENT | Kind::END => self.shared.answer(frame.id, frame.kind, frame.head, frame.blob),
+            Kind::PING => put_plain(self.shared.outbox().lane(Kind::PONG), Kind::PONG, 0, frame.id),
+            Kind::GOODBYE => {
+                let head: GoodbyeHead = bespoke_plugin_api::serde_json::from_slice(frame.head).unwrap_or_default();
+                self.goodbye = Some(head.reason);
+            }
             _ => {} // A newer host may say more than we understand.
         }
     }
@@ -167,6 +201,8 @@ impl Core {
             plugin: self.descriptor.id().to_owned(),
             version: self.descriptor.package().version.to_owned(),
             specs,
+            features: vec![BLOB.to_owned()],
+            max_payload: DEFAULT_PAYLOAD,
         });
         let mut outbox = self.shared.outbox();
         let out = outbox.lane(Kind::HELLO);

@@ -3,7 +3,9 @@
 use std::sync::{Arc, Weak};
 
 use bespoke_plugin_api::{Error, Result, serde_json};
-use bespoke_protocol::{Frame, GuestHello, Kind, LogHead, OutputHead, Reassembler, Vitals, flag, read_body, read_end, read_reply};
+use bespoke_protocol::{
+    Frame, GuestHello, Kind, LogHead, OutputHead, Reassembler, Vitals, flag, line::TooLong, put_frame, read_body, read_end, read_reply,
+};
 
 use crate::{
     inner::{Inner, crashed},
@@ -32,6 +34,27 @@ impl Receiver {
             inner.lose(e.clone());
             e
         })
+    }
+
+    /// Takes one frame of the guest that the driver has found already.
+    pub fn frame(&self, frame: &Frame<'_>) {
+        if let Some(inner) = self.inner.upgrade() {
+            take(&inner, frame);
+        }
+    }
+
+    /// A message of the guest that the driver had to skip: whoever waits for it learns why, at both ends.
+    pub fn skipped(&self, message: &TooLong) {
+        let Some(inner) = self.inner.upgrade() else { return };
+        let (mut there, mut here) = (Vec::new(), Vec::new());
+        message.tell(&mut there, &mut here);
+        // What the protocol has just written are frames. A link that is gone has told everybody who waits.
+        let _ = Reassembler::new().feed(&here, |frame| take(&inner, &frame));
+        let _ = Reassembler::new().feed(&there, |frame| {
+            let mut one = Vec::new();
+            put_frame(&mut one, &frame);
+            let _ = inner.send(frame.kind.lane(), &one);
+        });
     }
 
     /// The guest is gone, and why: every call and stream ends.

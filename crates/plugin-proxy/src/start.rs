@@ -8,13 +8,16 @@ use std::{
 };
 
 use bespoke_plugin_api::{CallCx, Code, Error, HostApi, Instance, Result, serde_json::Value};
-use bespoke_protocol::{GuestHello, HostHello, Kind, ModelFile, OLDEST_PROTOCOL, PROTOCOL, Setup, Vitals, agree, method, put_json};
+use bespoke_protocol::{
+    DEFAULT_PAYLOAD, GuestHello, HostHello, Kind, ModelFile, OLDEST_PROTOCOL, PROTOCOL, Setup, Vitals, agree, line::BLOB, method, put_json,
+};
 
 use crate::{contracts::contribution, inner::Inner, life::RemoteLife, link::Link, receiver::Receiver};
 
 /// A guest that has not been started. One link, one guest, one instance.
 pub struct Proxy {
     inner: Arc<Inner>,
+    max_payload: u64,
 }
 
 /// What an instance is started with.
@@ -67,7 +70,14 @@ impl Proxy {
     pub fn new(host: Arc<dyn HostApi>, link: Arc<dyn Link>) -> (Self, Receiver) {
         let inner = Inner::new(host, link);
         let receiver = Receiver::new(&inner);
-        (Proxy { inner }, receiver)
+        (Proxy { inner, max_payload: DEFAULT_PAYLOAD }, receiver)
+    }
+
+    /// Says in the hello that the driver takes messages of at most so many bytes; 64 MiB when it is not called.
+    #[must_use]
+    pub fn max_payload(mut self, bytes: u64) -> Self {
+        self.max_payload = bytes;
+        self
     }
 
     /// Asks the guest who it is and what it contributes. It starts nothing; the host sets the time limit.
@@ -76,8 +86,13 @@ impl Proxy {
     /// `LOAD_FAILED` when there is no common protocol or the guest is another plugin; `PLUGIN_CRASHED`.
     pub async fn describe(&self, id: &str) -> Result<GuestHello> {
         let mut frame = Vec::new();
-        let hello =
-            HostHello { protocol: PROTOCOL, oldest: OLDEST_PROTOCOL, host: concat!("bespoke/", env!("CARGO_PKG_VERSION")).to_owned() };
+        let hello = HostHello {
+            protocol: PROTOCOL,
+            oldest: OLDEST_PROTOCOL,
+            host: concat!("bespoke/", env!("CARGO_PKG_VERSION")).to_owned(),
+            features: vec![BLOB.to_owned()],
+            max_payload: self.max_payload,
+        };
         put_json(&mut frame, Kind::HELLO, 0, &hello)?;
         self.inner.send(Kind::HELLO.lane(), &frame)?;
         let hello = poll_fn(|cx| self.inner.hello.poll(cx.waker())).await?;

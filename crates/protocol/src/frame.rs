@@ -56,6 +56,12 @@ kinds! {
     LOG = 12,
     /// How the plugin does, without being asked.
     VITALS = 13,
+    /// Are you there? Whoever moves the frames answers, not the plugin.
+    PING = 14,
+    /// Yes, with the id of the PING.
+    PONG = 15,
+    /// The last frame of a side that goes on purpose.
+    GOODBYE = 16,
     /// A frame of a stream's input.
     DATA = 32,
     /// No more input.
@@ -222,6 +228,15 @@ impl Reassembler {
 /// Appends a frame without head and blob.
 pub fn put_plain(out: &mut Vec<u8>, kind: Kind, flags: u8, id: u32) {
     put_header(out, kind, flags, id, 0, 0);
+}
+
+/// Appends a frame that was found in other bytes.
+pub fn put_frame(out: &mut Vec<u8>, frame: &Frame<'_>) {
+    // What was a frame fits into one.
+    let len = |part: &[u8]| u32::try_from(part.len()).unwrap_or(u32::MAX);
+    put_header(out, frame.kind, frame.flags, frame.id, len(frame.head), len(frame.blob));
+    out.extend_from_slice(frame.head);
+    out.extend_from_slice(frame.blob);
 }
 
 /// Appends a CREDIT of `amount`.

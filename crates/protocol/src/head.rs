@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
-    Body, OLDEST_PROTOCOL, PROTOCOL,
+    Body, DEFAULT_PAYLOAD, OLDEST_PROTOCOL, PROTOCOL,
     frame::{Frame, Kind, put_with},
 };
 
@@ -22,6 +22,12 @@ pub struct HostHello {
     pub oldest: u32,
     /// Who it is, for logs.
     pub host: String,
+    /// What it can do beyond the least, by name; names that this side does not know mean nothing to it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub features: Vec<String>,
+    /// The longest message that it takes, in bytes.
+    #[serde(default = "default_payload", skip_serializing_if = "is_default_payload")]
+    pub max_payload: u64,
 }
 
 /// What the guest answers: also its description, before anything is started.
@@ -38,6 +44,20 @@ pub struct GuestHello {
     /// What it contributes. What this side cannot read, such as a kind or a hook that it does not know, is left out.
     #[serde(deserialize_with = "known_specs")]
     pub specs: Vec<Spec>,
+    /// What it can do beyond the least, by name; names that this side does not know mean nothing to it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub features: Vec<String>,
+    /// The longest message that it takes, in bytes.
+    #[serde(default = "default_payload", skip_serializing_if = "is_default_payload")]
+    pub max_payload: u64,
+}
+
+/// The last words of a side.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GoodbyeHead {
+    /// Why it goes.
+    #[serde(default)]
+    pub reason: String,
 }
 
 /// The protocol that both sides speak.
@@ -467,6 +487,14 @@ fn known_specs<'de, D: Deserializer<'de>>(d: D) -> std::result::Result<Vec<Spec>
 
 fn known_level<'de, D: Deserializer<'de>>(d: D) -> std::result::Result<Level, D::Error> {
     Ok(Level::deserialize(Value::deserialize(d)?).unwrap_or(Level::Info))
+}
+
+pub(crate) fn default_payload() -> u64 {
+    DEFAULT_PAYLOAD
+}
+
+fn is_default_payload(n: &u64) -> bool {
+    *n == DEFAULT_PAYLOAD
 }
 
 fn is_zero(n: &u64) -> bool {

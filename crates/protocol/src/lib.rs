@@ -39,24 +39,27 @@
 //! | `FINISH` | host | stream | | |
 //! | `EVENT` | guest; host under a [`Streamed`] host call | stream, host call | the event or item | its bulk |
 //! | `END` | as `EVENT` | as `EVENT` | empty, or the error | |
+//! | `PING`, `PONG` | both | chosen by who asks | | |
+//! | `GOODBYE` | both | 0 | [`GoodbyeHead`] | |
 
 mod body;
 mod data;
 mod frame;
 mod head;
+pub mod line;
 pub mod method;
 mod streamed;
 
 pub use body::{Body, ChannelEdit, ChatArgs, HttpHead, Nothing, StoreArgs};
 pub use data::{put_samples, read_samples};
 pub use frame::{
-    Frame, FrameError, HEADER_LEN, Kind, Lane, MAX_FRAME, Reassembler, flag, parse, put_bytes_frame, put_credit, put_plain,
+    Frame, FrameError, HEADER_LEN, Kind, Lane, MAX_FRAME, Reassembler, flag, parse, put_bytes_frame, put_credit, put_frame, put_plain,
     put_samples_frame,
 };
 pub use head::{
-    AcceptArgs, CallHead, CallRef, CxHead, EmitArgs, GuestHello, HostCallArgs, HostHello, LogHead, ModelFile, OutputHead, PublishArgs,
-    ReplyHead, Route, Setup, SleepArgs, Vitals, agree, panicked, put_answer, put_body, put_call, put_end, put_json, put_reply, read_args,
-    read_body, read_end, read_reply,
+    AcceptArgs, CallHead, CallRef, CxHead, EmitArgs, GoodbyeHead, GuestHello, HostCallArgs, HostHello, LogHead, ModelFile, OutputHead,
+    PublishArgs, ReplyHead, Route, Setup, SleepArgs, Vitals, agree, panicked, put_answer, put_body, put_call, put_end, put_json, put_reply,
+    read_args, read_body, read_end, read_reply,
 };
 pub use streamed::{BODY_PIECE, BODY_WINDOW, Http, Streamed, Subscribe};
 
@@ -71,3 +74,6 @@ pub const INPUT_WINDOW: u32 = 4 << 20;
 
 /// Events that a stream may have on its way.
 pub const EVENT_WINDOW: u32 = 256;
+
+/// Longest message of a peer that has not said another one in its hello.
+pub const DEFAULT_PAYLOAD: u64 = MAX_FRAME as u64;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bespoke_plugin_api::{Code, Error, Timestamp, ToolRequest, VadOptions};
 use bespoke_plugin_guest::{Core, Platform};
 use bespoke_protocol::{
-    BODY_WINDOW, CxHead, Frame, GuestHello, HostHello, HttpHead, Kind, Nothing, Setup, flag, method, parse, put_answer, put_body, put_call,
-    put_json, put_plain, put_reply, put_samples_frame, read_body, read_end, read_reply,
+    BODY_WINDOW, CxHead, DEFAULT_PAYLOAD, Frame, GuestHello, HostHello, HttpHead, Kind, Nothing, Setup, flag, method, parse, put_answer,
+    put_body, put_call, put_json, put_plain, put_reply, put_samples_frame, read_body, read_end, read_reply,
 };
 use bytes::Bytes;
 use serde_json::json;
@@ -77,12 +77,12 @@ fn error(frame: &Owned) -> Code {
 
 #[test]
 fn describes_itself_before_it_is_started() {
-    let hello = HostHello { protocol: 1, oldest: 1, host: "test".into() };
+    let hello = HostHello { protocol: 1, oldest: 1, host: "test".into(), features: Vec::new(), max_payload: DEFAULT_PAYLOAD };
     let said = Host::new().say(|out| put_json(out, Kind::HELLO, 0, &hello).unwrap());
     let hello: GuestHello = serde_json::from_slice(&said[0].2).unwrap();
     assert_eq!((hello.plugin.as_str(), hello.specs.len()), ("world", 3));
 
-    let newer = HostHello { protocol: 9, oldest: 9, host: "test".into() };
+    let newer = HostHello { protocol: 9, oldest: 9, host: "test".into(), features: Vec::new(), max_payload: DEFAULT_PAYLOAD };
     let said = Host::new().say(|out| put_json(out, Kind::HELLO, 0, &newer).unwrap());
     assert_eq!((said[0].0, error(&said[0])), (Kind::REPLY, Code::LOAD_FAILED));
 }

@@ -13,7 +13,8 @@ use bespoke_plugin_api::{
 use bespoke_plugin_proxy::{Link, Proxy, Receiver, StartOptions};
 use bespoke_plugin_testkit::{TestHost, block_on, block_on_for};
 use bespoke_protocol::{
-    EVENT_WINDOW, GuestHello, Kind, Lane, Reassembler, Route, Vitals, flag, method, put_body, put_json, put_plain, put_reply,
+    DEFAULT_PAYLOAD, EVENT_WINDOW, GuestHello, Kind, Lane, Reassembler, Route, Vitals, flag, method, put_body, put_json, put_plain,
+    put_reply,
 };
 use serde_json::json;
 
@@ -57,7 +58,15 @@ fn hello() -> GuestHello {
         Spec::Provider(ProviderSpec::new("p")),
         Spec::Channel(ChannelSpec::new("c").edits(true).streams(true)),
     ];
-    GuestHello { protocol: 1, oldest: 1, plugin: "old".into(), version: "0.0.1".into(), specs }
+    GuestHello {
+        protocol: 1,
+        oldest: 1,
+        plugin: "old".into(),
+        version: "0.0.1".into(),
+        specs,
+        features: Vec::new(),
+        max_payload: DEFAULT_PAYLOAD,
+    }
 }
 
 fn start(script: impl FnMut(Kind, u8, u32, &str, &mut Vec<u8>) + Send + 'static) -> (Instance, Arc<Scripted>) {

@@ -14,7 +14,9 @@ use bespoke_plugin_api::{
 };
 use bespoke_plugin_proxy::{Link, Proxy, StartOptions};
 use bespoke_plugin_testkit::{TestHost, block_on, block_on_for, loopback};
-use bespoke_protocol::{CxHead, GuestHello, HostCallArgs, Kind, Lane, Reassembler, Route, Vitals, method, put_call, put_json, put_reply};
+use bespoke_protocol::{
+    CxHead, DEFAULT_PAYLOAD, GuestHello, HostCallArgs, Kind, Lane, Reassembler, Route, Vitals, method, put_call, put_json, put_reply,
+};
 use serde_json::{Value, json};
 
 use crate::{host_api::tool, world::WORLD};
@@ -92,7 +94,15 @@ fn liar(host: Arc<Watching>, lies: fn(u32) -> (Option<u32>, CxHead)) -> Instance
                 match f.kind {
                     Kind::HELLO => {
                         let specs = vec![Spec::Tool(ToolSpec::new("t", ""))];
-                        let hello = GuestHello { protocol: 1, oldest: 1, plugin: "liar".into(), version: "0.0.1".into(), specs };
+                        let hello = GuestHello {
+                            protocol: 1,
+                            oldest: 1,
+                            plugin: "liar".into(),
+                            version: "0.0.1".into(),
+                            specs,
+                            features: Vec::new(),
+                            max_payload: DEFAULT_PAYLOAD,
+                        };
                         put_json(&mut out, Kind::HELLO, 0, &hello).unwrap();
                     }
                     Kind::CALL if method == method::START => put_reply(&mut out, Kind::REPLY, f.id, &Ok(Vitals::default())),

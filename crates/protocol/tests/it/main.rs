@@ -1,5 +1,7 @@
 //! The wire, pinned: a change of these texts is a change of the protocol.
 
+mod line;
+
 use bespoke_plugin_api::{
     Audio, AudioChunk, CallCx, CancelToken, ChatDelta, ChatRequest, Code, Embeddings, Error, FinishReason, Hook, HookEvent, HookReply,
     HttpRequest, Level, Message, OnFailure, Outbound, Part, Reload, State, SttEvent, SttRequest, Target, Timestamp, ToolOutput,
@@ -105,6 +107,8 @@ fn hellos_tolerate_what_is_newer() {
         plugin: "clock".into(),
         version: "0.1.0".into(),
         specs: vec![bespoke_plugin_api::Spec::Tool(ToolSpec::new("clock", "Tells the time."))],
+        features: Vec::new(),
+        max_payload: DEFAULT_PAYLOAD,
     };
     let bytes = frame(|out| put_json(out, Kind::HELLO, 0, &hello).unwrap());
     expect![[r#"HELLO 0 {"protocol":1,"oldest":1,"plugin":"clock","version":"0.1.0","specs":[{"kind":"tool","spec":{"name":"clock","description":"Tells the time.","input_schema":{"type":"object","properties":{},"additionalProperties":false}}}]} []"#]].assert_eq(&shown(&bytes));
