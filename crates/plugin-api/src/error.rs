@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::SerializeMap};
 use serde_json::Value;
 
 /// What every contract method returns.
@@ -21,8 +21,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Clone, PartialEq)]
 pub struct Error(Box<ErrorBody>);
 
-/// The fields of an [`Error`], as they travel.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// The fields of an [`Error`], as they travel; the name of the code travels with them as `kind`, for whoever has no table.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[non_exhaustive]
 pub struct ErrorBody {
     /// Stable number; see [`Code`].
@@ -30,16 +30,16 @@ pub struct ErrorBody {
     /// What was wrong and where, in one sentence.
     pub message: String,
     /// Whether the same call may succeed later without a change by the user.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default)]
     pub retryable: bool,
     /// The command or setting that would help.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub help: Option<String>,
     /// Id of the plugin that failed. Only the host sets it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub plugin: Option<String>,
     /// Anything a program may want to read, such as the path of a bad key.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub data: Option<Value>,
 }
 
@@ -279,6 +279,28 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {}
 
+impl Serialize for ErrorBody {
+    fn serialize<S: Serializer>(&self, s: S) -> std::result::Result<S::Ok, S::Error> {
+        let ErrorBody { code, message, retryable, help, plugin, data } = self;
+        let mut map = s.serialize_map(None)?;
+        map.serialize_entry("code", code)?;
+        map.serialize_entry("kind", code.name())?;
+        map.serialize_entry("message", message)?;
+        if *retryable {
+            map.serialize_entry("retryable", retryable)?;
+        }
+        for (name, text) in [("help", help), ("plugin", plugin)] {
+            if let Some(text) = text {
+                map.serialize_entry(name, text)?;
+            }
+        }
+        if let Some(data) = data {
+            map.serialize_entry("data", data)?;
+        }
+        map.end()
+    }
+}
+
 impl Serialize for Error {
     fn serialize<S: Serializer>(&self, s: S) -> std::result::Result<S::Ok, S::Error> {
         self.0.serialize(s)
@@ -310,7 +332,7 @@ mod tests {
     fn travels_as_json_and_tolerates_unknown_codes() {
         let e = Error::new(Code::from_value(4711), "odd").retryable().with_help("wait").with_plugin("x");
         let text = serde_json::to_string(&e).unwrap();
-        assert_eq!(text, r#"{"code":4711,"message":"odd","retryable":true,"help":"wait","plugin":"x"}"#);
+        assert_eq!(text, r#"{"code":4711,"kind":"UNKNOWN","message":"odd","retryable":true,"help":"wait","plugin":"x"}"#);
         let back: Error = serde_json::from_str(&text).unwrap();
         assert_eq!(back, e);
         assert_eq!(back.kind(), "UNKNOWN");

@@ -8,7 +8,7 @@ use bespoke_plugin_api::{
     Result, State, Stt, SttOptions, SttRequest, Tool, ToolRequest, Tts, TtsOptions, Vad, VadOptions, serde_json::Value,
 };
 use bespoke_protocol::{
-    Body, ChannelEdit, ChatArgs, Frame, Kind, Nothing, OutputHead, Route, Setup, Vitals, method, put_json, put_reply, read_args,
+    Body, ChannelEdit, ChatArgs, Frame, InvokeArgs, Kind, Nothing, OutputHead, Route, Setup, Vitals, method, put_json, put_reply, read_args,
 };
 
 use crate::{
@@ -83,6 +83,10 @@ impl Dispatch<'_> {
             method::VITALS => {
                 let life = self.life()?;
                 Ok(replying(id, async move { Ok(vitals(&*life)) }))
+            }
+            method::INVOKE => {
+                let (life, InvokeArgs { method, args }) = (self.life()?, read_args(frame)?);
+                Ok(replying(id, async move { life.invoke(&cx, &method, args).await }))
             }
             method::TOOL_CALL => method!(Tool(args: ToolRequest) tool => async |t: &Arc<dyn Tool>, cx: &_, a| t.call(cx, a).await),
             method::PROVIDER_MODELS => {

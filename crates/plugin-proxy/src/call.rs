@@ -42,7 +42,10 @@ impl Inner {
         let mut frame = Vec::new();
         let head = CxHead::of(cx);
         put_call(&mut frame, Kind::CALL, pending.id, method, name, &head, args)?;
-        self.send(Lane::Control, &frame)?;
+        self.send(Lane::Control, &frame).inspect_err(|_| {
+            // It was not sent: there is nothing to cancel.
+            self.forget(pending.id);
+        })?;
         drop(frame);
 
         // By what the guest was told, not by what is true now: the caller may have gone while the frame was on its way.

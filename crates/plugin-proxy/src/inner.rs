@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, hash_map::Entry},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    task::{Poll, Waker},
 };
 
 use bespoke_plugin_api::{CallCx, Code, Error, HostApi, Inbox, Result, serde_json::Value};
@@ -19,6 +20,15 @@ pub(crate) struct Inner {
     serving: Mutex<HashMap<u32, Serving>>,
     vitals: Mutex<Vitals>,
     lost: OnceLock<Error>,
+    end: Mutex<End>,
+}
+
+/// Whether the guest may go, and who wants to know when it does without being asked.
+#[derive(Default)]
+struct End {
+    stopping: bool,
+    unasked: bool,
+    wakers: Vec<Waker>,
 }
 
 #[derive(Default)]
@@ -62,6 +72,7 @@ impl Inner {
             serving: Mutex::default(),
             vitals: Mutex::default(),
             lost: OnceLock::new(),
+            end: Mutex::default(),
         })
     }
 
@@ -76,6 +87,29 @@ impl Inner {
 
     pub(crate) fn vitals(&self) -> MutexGuard<'_, Vitals> {
         self.vitals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn end(&self) -> MutexGuard<'_, End> {
+        self.end.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on the guest may go.
+    pub(crate) fn stopping(&self) {
+        self.end().stopping = true;
+    }
+
+    /// The reason, when the guest has gone although nobody stopped it.
+    pub(crate) fn poll_ended(&self, waker: &Waker) -> Poll<Error> {
+        let mut end = self.end();
+        match self.lost.get() {
+            Some(reason) if end.unasked => Poll::Ready(reason.clone()),
+            _ => {
+                if !end.wakers.iter().any(|w| w.will_wake(waker)) {
+                    end.wakers.push(waker.clone());
+                }
+                Poll::Pending
+            }
+        }
     }
 
     /// Gives a call or stream its number.
@@ -109,12 +143,15 @@ impl Inner {
     /// Sends frames.
     ///
     /// # Errors
-    /// The error that the link was lost with.
+    /// The error that the link was lost with; `RESOURCE_EXHAUSTED` when they are too long for it, which loses nothing else.
     pub(crate) fn send(&self, lane: Lane, frames: &[u8]) -> Result<()> {
         if let Some(e) = self.lost.get() {
             return Err(e.clone());
         }
         self.link.send(lane, frames).map_err(|e| {
+            if e.code() == Code::RESOURCE_EXHAUSTED {
+                return e;
+            }
             self.lose(e);
             self.lost.get().cloned().unwrap_or_else(crashed)
         })
@@ -129,7 +166,11 @@ impl Inner {
 
     /// Ends everything: the guest is gone. The first reason counts.
     pub(crate) fn lose(&self, reason: Error) {
-        let reason = self.lost.get_or_init(|| if reason.code() == Code::PLUGIN_CRASHED { reason } else { because(&reason) });
+        let mut first = false;
+        let reason = self.lost.get_or_init(|| {
+            first = true;
+            if reason.code() == Code::PLUGIN_CRASHED { reason } else { because(&reason) }
+        });
         let waiting = std::mem::take(&mut self.table().waiting);
         for one in waiting.into_values() {
             one.end(Err(reason.clone()));
@@ -139,6 +180,15 @@ impl Inner {
             one.stop();
         }
         self.hello.fill(Err(reason.clone()));
+        // Last: who learns of the end finds everybody answered.
+        let wakers = {
+            let mut end = self.end();
+            end.unasked |= first && !end.stopping;
+            std::mem::take(&mut end.wakers)
+        };
+        for waker in wakers {
+            waker.wake();
+        }
     }
 }
 

@@ -1,9 +1,13 @@
 //! The life of a remote instance. What an old guest does not know has the contract's default.
 
-use std::sync::{Arc, Weak};
+use std::{
+    future::poll_fn,
+    sync::{Arc, Weak},
+    task::Poll,
+};
 
 use bespoke_plugin_api::{BoxFuture, CallCx, Code, Error, Facts, Health, Life, Reload, Result, State, serde_json::Value};
-use bespoke_protocol::{CxHead, Frame, Kind, Nothing, Vitals, method, put_call, read_reply};
+use bespoke_protocol::{CxHead, Frame, GoodbyeHead, InvokeArgs, Kind, Nothing, Vitals, method, put_call, put_json, read_reply};
 
 use crate::inner::{Inner, Waiting};
 
@@ -35,10 +39,30 @@ impl Life for RemoteLife {
     }
 
     fn shutdown(&self) -> BoxFuture<'_, ()> {
+        self.inner.stopping();
         Box::pin(async move {
             // A guest that is gone or does not know the method has shut down as well as it can.
             let _: Result<()> = self.inner.call(&CallCx::new(), method::SHUTDOWN, "", &Nothing {}).await;
+            let mut frame = Vec::new();
+            let goodbye = put_json(&mut frame, Kind::GOODBYE, 0, &GoodbyeHead { reason: "the plugin was shut down".to_owned() });
+            let _: Result<()> = goodbye.and_then(|()| self.inner.send(Kind::GOODBYE.lane(), &frame));
         })
+    }
+
+    fn invoke<'a>(&'a self, cx: &'a CallCx, method: &'a str, args: Value) -> BoxFuture<'a, Result<Value>> {
+        let args = InvokeArgs { method: method.to_owned(), args };
+        Box::pin(async move { self.inner.call(cx, method::INVOKE, "", &args).await })
+    }
+
+    /// When the link is lost, or the guest has said goodbye, before [`shutdown`](Life::shutdown) was called.
+    fn ended(&self) -> BoxFuture<'static, Error> {
+        // Weak: who waits for the end must not keep the guest from it.
+        let inner = Arc::downgrade(&self.inner);
+        Box::pin(poll_fn(move |cx| match inner.upgrade() {
+            Some(inner) => inner.poll_ended(cx.waker()),
+            // Every handle is gone: somebody has stopped it, and its last word was that of `lose`, if there was one.
+            None => Poll::Pending,
+        }))
     }
 }
 

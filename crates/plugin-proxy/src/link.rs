@@ -11,6 +11,7 @@ pub trait Link: Send + Sync + 'static {
     /// A driver may answer from within this call, on the same thread.
     ///
     /// # Errors
-    /// When the guest is gone: the error that calls end with.
+    /// When the guest is gone: the error that calls end with. `RESOURCE_EXHAUSTED` when a frame is longer than the guest takes:
+    /// nothing was sent then, and the guest is as it was.
     fn send(&self, lane: Lane, frames: &[u8]) -> Result<()>;
 }

@@ -2,9 +2,10 @@
 
 use std::sync::{Arc, Weak};
 
-use bespoke_plugin_api::{Error, Result, serde_json};
+use bespoke_plugin_api::{Code, Error, Result, serde_json};
 use bespoke_protocol::{
-    Frame, GuestHello, Kind, LogHead, OutputHead, Reassembler, Vitals, flag, line::TooLong, put_frame, read_body, read_end, read_reply,
+    Frame, GoodbyeHead, GuestHello, Kind, LogHead, OutputHead, Reassembler, Vitals, flag, line::TooLong, put_frame, read_body, read_end,
+    read_reply,
 };
 
 use crate::{
@@ -140,6 +141,11 @@ fn take(inner: &Arc<Inner>, frame: &Frame<'_>) {
             if let Ok(vitals) = serde_json::from_slice::<Vitals>(frame.head) {
                 *inner.vitals() = vitals;
             }
+        }
+        Kind::PING => inner.send_plain(Kind::PONG, 0, frame.id),
+        Kind::GOODBYE => {
+            let GoodbyeHead { reason } = serde_json::from_slice(frame.head).unwrap_or_default();
+            inner.lose(Error::new(Code::PLUGIN_CRASHED, format!("the plugin has ended itself: {reason}")).retryable());
         }
         _ => {} // A newer guest may say more than we understand.
     }

@@ -144,8 +144,14 @@ fn told(inner: &Inner, what: &str, result: Result<()>) -> Result<()> {
 fn reply<R: Body>(inner: &Inner, id: u32, result: &Result<R>) {
     let mut frame = Vec::new();
     put_reply(&mut frame, Kind::HOST_REPLY, id, result);
-    // A guest that is gone needs no answer.
-    let _ = inner.send(Kind::HOST_REPLY.lane(), &frame);
+    if let Err(e) = inner.send(Kind::HOST_REPLY.lane(), &frame)
+        && e.code() == Code::RESOURCE_EXHAUSTED
+    {
+        // It waits for an answer, and can take one that says so. A guest that is gone needs none.
+        frame.clear();
+        put_reply::<()>(&mut frame, Kind::HOST_REPLY, id, &Err(e));
+        let _ = inner.send(Kind::HOST_REPLY.lane(), &frame);
+    }
 }
 
 /// Awaits `work` on the host's tasks, unless the guest stops waiting, and answers.
@@ -218,9 +224,14 @@ fn answer_streamed<S: Streamed>(
                     return;
                 }
             };
-            if weak.upgrade().is_none_or(|inner| inner.send(Kind::HOST_REPLY.lane(), &frame).is_err()) {
+            let Some(inner) = weak.upgrade() else { return };
+            if let Err(e) = inner.send(Kind::HOST_REPLY.lane(), &frame) {
+                if inner.serving().remove(&id).is_some() {
+                    reply::<()>(&inner, id, &Err(e));
+                }
                 return;
             }
+            drop(inner);
             loop {
                 credit.take().await;
                 frame.clear();
@@ -235,7 +246,15 @@ fn answer_streamed<S: Streamed>(
                 if over.is_some() {
                     inner.serving().remove(&id);
                 }
-                if inner.send(Kind::EVENT.lane(), &frame).is_err() || over.is_some() {
+                if let Err(e) = inner.send(Kind::EVENT.lane(), &frame) {
+                    inner.serving().remove(&id);
+                    // For one that is too long; a guest that is gone needs no end.
+                    frame.clear();
+                    put_end(&mut frame, id, &Err(e));
+                    let _ = inner.send(Kind::END.lane(), &frame);
+                    return;
+                }
+                if over.is_some() {
                     return;
                 }
             }

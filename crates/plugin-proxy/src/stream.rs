@@ -272,7 +272,10 @@ impl<I: Input + ?Sized, O: Body> Duplex<I, O> for RemoteDuplex<I, O> {
                 None => state.credit -= (self.frame.len() - HEADER_LEN) as i64,
             }
         }
-        self.reader.inner.send(Lane::Data, &self.frame)
+        self.reader.inner.send(Lane::Data, &self.frame).inspect_err(|_| {
+            // What was not sent is given back: one frame that is too long ends nothing.
+            self.reader.slot.state().credit += (self.frame.len() - HEADER_LEN) as i64;
+        })
     }
 
     fn finish(&mut self) -> Result<()> {

@@ -101,6 +101,18 @@ pub enum ModelFile {
     Error(Error),
 }
 
+/// Arguments of `plugin.invoke`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct InvokeArgs {
+    /// The method, by the name that the plugin itself gives it.
+    pub method: String,
+    /// With what.
+    #[serde(default)]
+    pub args: Value,
+}
+
+impl Body for InvokeArgs {}
+
 /// What a plugin says of itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Vitals {

@@ -12,6 +12,8 @@ pub const RESTORE_STATE: &str = "plugin.restore_state";
 pub const SHUTDOWN: &str = "plugin.shutdown";
 /// `Plugin::health` and `Plugin::facts`, answered by [`Vitals`](crate::Vitals).
 pub const VITALS: &str = "plugin.vitals";
+/// `Life::invoke`, with [`InvokeArgs`](crate::InvokeArgs): a method by the plugin's own name.
+pub const INVOKE: &str = "plugin.invoke";
 
 /// `Tool::call`.
 pub const TOOL_CALL: &str = "tool.call";
