@@ -8,7 +8,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use bespoke_manifest::Model;
+use bespoke_manifest::{Model, Permission, Permissions};
 use bespoke_plugin_api::{
     BoxFuture, BoxStream, CallCx, Code, Contract, Contribution, EmbedRequest, Embedder, Error, Event, Health, HostApi, HttpReply,
     HttpRequest, Kind, Level, Result, Target, Timestamp, ToolCall, bytes::Bytes,
@@ -17,7 +17,7 @@ use serde_json::Value;
 use tokio::runtime::Handle;
 
 use crate::{
-    Config, Events, Hooks, HttpClient, KeyValue, Registry, Slot, clock,
+    Config, Events, Hooks, HttpClient, KeyValue, Registry, Slot, clock, grants,
     plugin::{Footing, PluginCell},
     registry::Withdrawn,
     slot::drop_caught,
@@ -99,14 +99,31 @@ impl PluginHost {
         let kind =
             Kind::from_name(kind).ok_or_else(|| Error::new(Code::CONTRACT_NOT_FOUND, format!("`{kind}` is no kind of contribution")))?;
         let own = self.services.registry.owner(kind, name).is_some_and(|owner| *owner == *self.id);
-        let manifest = self.plugin.upgrade().and_then(|p| p.manifest.clone());
-        let asked = manifest
-            .is_some_and(|m| m.permissions.calls.iter().any(|c| c.kind == kind && c.name.as_ref().is_none_or(|allowed| allowed == name)));
-        if own || asked {
+        if own {
             return Ok(kind);
         }
-        Err(Error::new(Code::PERMISSION_DENIED, format!("plugin.toml does not ask for calls of the {kind} `{name}`"))
-            .with_help(format!("add \"{kind}:{name}\" to calls under [permissions] in plugin.toml")))
+        let item = format!("{kind}:{name}");
+        let what = format!("calls of the {kind} `{name}`");
+        self.may(Permission::PluginCommunication, &item, &what, |granted| granted.may_call(kind, name)).map(|()| kind)
+    }
+
+    /// Whether the plugin has a permission, which is counted: `item` as it would stand in plugin.toml, `what` in words.
+    fn may(&self, permission: Permission, item: &str, what: &str, allows: impl Fn(&Permissions) -> bool) -> Result<()> {
+        let plugin = self.plugin.upgrade();
+        let asked = plugin.as_ref().and_then(|p| p.manifest.as_ref()).map(|m| &m.permissions);
+        let granted = self.footing.granted.load();
+        let allowed = granted.as_deref().or(asked).is_some_and(&allows);
+        if let Some(plugin) = &plugin {
+            plugin.used.count(permission, item, allowed);
+        }
+        if allowed {
+            return Ok(());
+        }
+        Err(match asked.filter(|asked| allows(asked)) {
+            Some(_) => Error::new(Code::PERMISSION_DENIED, format!("{what} were not granted")).with_help(grants::command(&self.id)),
+            None => Error::new(Code::PERMISSION_DENIED, format!("plugin.toml does not ask for {what}"))
+                .with_help(format!("add \"{item}\" to {permission} under [permissions] in plugin.toml")),
+        })
     }
 }
 
@@ -226,15 +243,18 @@ impl HostApi for PluginHost {
     }
 
     fn subscribe(&self, prefix: &str) -> Result<BoxStream<Event>> {
+        let own = prefix.strip_prefix(&*self.id).is_some_and(|rest| rest.starts_with('.'));
+        if !own {
+            let item = format!("event:{}", if prefix.is_empty() { "*" } else { prefix });
+            let what = if prefix.is_empty() { "events of all".to_owned() } else { format!("events `{prefix}`") };
+            self.may(Permission::PluginCommunication, &item, &what, |granted| granted.may_hear(prefix))?;
+        }
         Ok(self.services.events.subscribe(prefix, Some(&self.id)))
     }
 
     fn secret(&self, name: &str) -> BoxFuture<'static, Result<String>> {
-        let declared =
-            self.plugin.upgrade().and_then(|p| p.manifest.clone()).is_some_and(|m| m.permissions.secrets.iter().any(|s| s == name));
-        if !declared {
-            let error = Error::new(Code::PERMISSION_DENIED, format!("plugin.toml does not ask for the secret `{name}`"))
-                .with_help(format!("add \"{name}\" to secrets under [permissions] in plugin.toml"));
+        let what = format!("the secret `{name}`");
+        if let Err(error) = self.may(Permission::Secrets, name, &what, |granted| granted.secrets.iter().any(|s| s == name)) {
             return Box::pin(ready(Err(error)));
         }
         let (services, id, name) = (self.services.clone(), self.id.clone(), name.to_owned());

@@ -265,7 +265,7 @@ impl Host {
     /// Whether a plugin serves although nobody named it. A stand-in does not, nor does one that sends requests to other machines
     /// while the configuration says nothing of it: what a user types must not leave the machine because of a default.
     pub fn serves_unasked(&self, id: &str) -> bool {
-        let calls_out = || self.manifest(id).is_some_and(|m| !m.permissions.http.is_empty());
+        let calls_out = || self.manifest(id).is_some_and(|m| !m.permissions.network_access.is_empty());
         !self.is_stand_in(id) && (!calls_out() || self.config().plugin_ids().iter().any(|table| table == id))
     }
 

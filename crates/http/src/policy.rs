@@ -120,7 +120,7 @@ impl Policy {
         let error = Error::new(Code::PERMISSION_DENIED, message);
         match key {
             Some(key) => opened_by(error, key, target, &entry),
-            None => error.with_help(format!("add \"{entry}\" to http under [permissions] in plugin.toml")),
+            None => error.with_help(format!("add \"{entry}\" to network_access under [permissions] in plugin.toml")),
         }
     }
 
@@ -131,7 +131,7 @@ impl Policy {
         let error = self.refused(target, address, what);
         match self.allowed.keys.iter().find(|key| key.private) {
             Some(key) => opened_by(error, key, &Target { host, ..target.clone() }, &entry),
-            None => error.with_help(format!("add {{ host = \"{entry}\", private = true }} to http under [permissions] in plugin.toml")),
+            None => error.with_help(format!("add {{ host = \"{entry}\", private = true }} to network_access under [permissions] in plugin.toml")),
         }
     }
 

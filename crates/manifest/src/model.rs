@@ -1,18 +1,21 @@
 //! The typed manifest: plain data, as other crates read it. Reading it from a text is `parse`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bespoke_plugin_api::{Kind, PluginMeta};
 use semver::{Version, VersionReq};
+use serde_json::Value;
 
-use crate::{Permissions, Position};
+use crate::{Permission, Permissions, Position, Resources};
 
-/// What plugin.toml says.
+/// What a manifest says, whichever dialect it is written in.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Manifest {
     /// The file, as the caller named it.
     pub path: String,
+    /// Whose manifest it is.
+    pub dialect: Dialect,
     /// Id: the feature, and the key of its configuration.
     pub id: String,
     /// How a person calls it; the id when the file has no name.
@@ -43,8 +46,18 @@ pub struct Manifest {
     pub requires: Vec<Requires>,
     /// What it asks for.
     pub permissions: Permissions,
+    /// What of it the plugin also works without.
+    pub optional: BTreeSet<Permission>,
+    /// What it needs each of them for, in one line.
+    pub reasons: BTreeMap<Permission, String>,
     /// What it needs of the machine.
     pub resources: Resources,
+    /// How it is started in a process of its own.
+    pub process: Option<Process>,
+    /// JSON Schema of its configuration, where the manifest holds it.
+    pub config_schema: Option<Value>,
+    /// Why nothing here can run it, although its manifest is fine.
+    pub unrunnable: Option<String>,
     /// Files that it needs and does not contain.
     pub models: Vec<Model>,
     pub(crate) positions: BTreeMap<String, Position>,
@@ -175,18 +188,50 @@ pub struct Requires {
     pub optional: bool,
 }
 
-/// `[resources]`: what the plugin needs of the machine. `None` leaves it to the host.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// Whose manifest it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub struct Resources {
-    /// Memory in MiB, 1–1 048 576.
-    pub memory_mb: Option<u32>,
-    /// Room in its data folder in MiB, 1–1 048 576.
-    pub disk_mb: Option<u32>,
-    /// Threads that one request may use, 1–1024.
-    pub threads: Option<u16>,
-    /// Most time a start may take, in milliseconds, 1–600 000.
-    pub start_timeout_ms: Option<u32>,
+pub enum Dialect {
+    /// plugin.toml, as the crate docs describe it.
+    Native,
+    /// App Factory's manifest.json.
+    AppFactory,
+    /// LAO's plugin.toml, whose keys stand under `[plugin]`.
+    Lao,
+    /// aisopod.plugin.toml.
+    Aisopod,
+}
+
+impl Dialect {
+    /// The name in listings.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Dialect::Native => "native",
+            Dialect::AppFactory => "App Factory",
+            Dialect::Lao => "LAO",
+            Dialect::Aisopod => "aisopod",
+        }
+    }
+}
+
+/// `[process]`: how the plugin is started in a process of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Process {
+    /// What is started.
+    pub run: Run,
+    /// Packages of Python that it needs, as requirements.txt writes them. What such a file beside the manifest names comes on top.
+    pub requirements: Vec<String>,
+}
+
+/// What a process of a plugin runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Run {
+    /// A program and its arguments. One that begins with `./` lies in the plugin's folder; other names are looked for as a shell does.
+    Command(Vec<String>),
+    /// A module of Python in the plugin's folder, dotted.
+    Python(String),
 }
 
 /// One entry of `[[models]]`: a file that must have exactly these bytes.

@@ -7,7 +7,10 @@ pub const MAX_NAME: usize = 64;
 
 /// Keys of `[plugins]` that are settings of the host for all plugins, and so name none. The host's own struct has the same.
 pub const PLUGIN_SETTINGS: &[&str] =
-    &["auto_install", "start_timeout_ms", "stop_timeout_ms", "shutdown_timeout_ms", "call_timeout_ms", "cpu_budget"];
+    &["auto_install", "start_timeout_ms", "stop_timeout_ms", "shutdown_timeout_ms", "call_timeout_ms", "cpu_budget", "dir", "sandbox"];
+
+/// Keys in the table of a plugin that are settings of the host, and so none of the plugin's own. The host's own struct has the same.
+pub const HOST_KEYS: &[&str] = &["enabled", "secrets", "path", "sandbox", "start", "idle_stop_ms", "limits", "auto_install_deps"];
 
 /// Ids that no plugin may have: they are keys of `[plugins]`, features of the app that are no plugins, words of commands,
 /// or file names that one operating system keeps for its devices.
@@ -19,11 +22,11 @@ pub const RESERVED_IDS: &[&str] = &[
     "shutdown_timeout_ms",
     "call_timeout_ms",
     "cpu_budget",
-    // keys that [plugins] may get
     "dir",
-    "grants",
     "sandbox",
+    // tables that hold for all plugins, and keys that [plugins] may get
     "limits",
+    "grants",
     // features of the app: groups, profiles, tiers, optional parts
     "default",
     "demo",
@@ -133,6 +136,26 @@ pub fn check_name(name: &str) -> Result<(), NameError> {
     Ok(())
 }
 
+/// The id or name that a name of another system's becomes: `MyAwesomePlugin` is `my-awesome-plugin`, `AI Model` is `ai-model`. Whether the
+/// result is good is for [`check_id`] to say.
+pub(crate) fn kebab(name: &str) -> String {
+    let chars: Vec<char> = name.chars().collect();
+    let mut out = String::new();
+    for (n, c) in chars.iter().copied().enumerate() {
+        let before = n.checked_sub(1).and_then(|n| chars.get(n)).copied();
+        let follows = before.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        let ends_capitals = before.is_some_and(|b| b.is_ascii_uppercase()) && chars.get(n + 1).is_some_and(char::is_ascii_lowercase);
+        if c.is_ascii_uppercase() && (follows || ends_capitals) {
+            out.push('-');
+        }
+        match c {
+            ' ' | '.' => out.push('-'),
+            c => out.push(c.to_ascii_lowercase()),
+        }
+    }
+    out
+}
+
 /// The known word that is nearest to `word`, when it is near enough to be meant.
 pub fn closest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // Comparing is quadratic: nobody means a known word by a long text.
@@ -184,6 +207,22 @@ mod tests {
             assert_eq!(check_id(bad).unwrap_err().to_string(), why);
         }
         assert_eq!(check_id(&"x".repeat(65)).unwrap_err().fix, "use at most 64");
+    }
+
+    #[test]
+    fn names_of_other_systems_become_ids() {
+        for (name, id) in [
+            ("MyAwesomePlugin", "my-awesome-plugin"),
+            ("AIModel", "ai-model"),
+            ("my-plugin", "my-plugin"),
+            ("my_tts_plugin", "my_tts_plugin"),
+            ("Summarizer V2", "summarizer-v2"),
+            ("SHOUT", "shout"),
+            ("gpt4All", "gpt4-all"),
+            ("../Up", "--/up"),
+        ] {
+            assert_eq!(kebab(name), id);
+        }
     }
 
     #[test]

@@ -1,49 +1,62 @@
 //! From text to [`Manifest`]: which keys there are and what each may hold. Walking TOML is `reader`.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use bespoke_plugin_api::{Descriptor, Kind};
 use semver::{Version, VersionReq};
-use toml::de::DeTable;
+use serde_json::Value;
 
 use crate::{
-    Access, CallTarget, FileAccess, HttpAccess, HttpHosts, Inherited, Manifest, ManifestError, Model, Package, Permissions, Position,
-    Problem, Provides, Requires, Resources, Source, Swap, Tier,
-    name::{check_id, check_name, shown},
+    Communication, Dialect, HttpAccess, HttpHosts, Inherited, Manifest, ManifestError, Model, Package, Permission, Permissions, Position,
+    Problem, Process, Provides, Requires, Resources, Run, Source, Swap, Tier, foreign,
+    name::{HOST_KEYS, check_id, check_name, shown},
     reader::{Fields, Node, Report},
+    tree,
 };
 
 /// A manifest is a page of text. More is a mistake or an attack.
 const MAX_BYTES: usize = 1 << 20;
 
 impl Manifest {
-    /// Reads a manifest. `path` is only used in errors. `inherited` fills in `version` and `license` of a plugin that is
-    /// compiled in; without it they are required.
+    /// Names of the files that hold a manifest, in the order in which they go before each other.
+    pub const FILES: &[&str] = &["plugin.toml", "manifest.json", "aisopod.plugin.toml"];
+
+    /// Reads a manifest of any [dialect](crate::Dialect), which the name of the file tells: a plugin.toml with a table `[plugin]` is
+    /// LAO's. `path` is only used for that and in errors.
+    ///
+    /// # Errors
+    /// All problems of the text at once; a name that is none of [`FILES`](Self::FILES).
+    pub fn read(path: &str, text: &str) -> Result<Manifest, ManifestError> {
+        let name = path.rsplit(['/', '\\']).next().unwrap_or_default();
+        match name {
+            "plugin.toml" => {
+                read_as(
+                    path,
+                    text,
+                    false,
+                    |mut fields| {
+                        if fields.has("plugin") { foreign::lao(&mut fields, path) } else { native(fields, path, None) }
+                    },
+                )
+            }
+            "manifest.json" => read_as(path, text, true, |mut fields| foreign::app_factory(&mut fields, path)),
+            "aisopod.plugin.toml" => read_as(path, text, false, |mut fields| foreign::aisopod(&mut fields, path)),
+            _ => {
+                let message = format!("`{}` is no name of a manifest", shown(name));
+                let fix = format!("name it {}", Self::FILES.join(", "));
+                let problem = Problem { position: Position { line: 1, column: 1 }, key: String::new(), message, fix };
+                Err(ManifestError::new(path, vec![problem]))
+            }
+        }
+    }
+
+    /// Reads a plugin.toml of this program's own dialect. `path` is only used in errors. `inherited` fills in `version` and `license`
+    /// of a plugin that is compiled in; without it they are required.
     ///
     /// # Errors
     /// All problems of the text at once.
     pub fn parse(path: &str, text: &str, inherited: Option<Inherited<'_>>) -> Result<Manifest, ManifestError> {
-        if text.len() > MAX_BYTES {
-            let message = format!("it has {} bytes", text.len());
-            let fix = format!("a manifest has at most {MAX_BYTES}");
-            let problem = Problem { position: Position { line: 1, column: 1 }, key: String::new(), message, fix };
-            return Err(ManifestError::new(path, vec![problem]));
-        }
-        let report = Report::new(text);
-        let (table, syntax) = DeTable::parse_recoverable(text);
-        if !syntax.is_empty() {
-            for error in syntax {
-                let at = report.position(error.span().map_or(0, |s| s.start));
-                report.add(at, "", format!("this is not TOML: {}", error.message()), "mend the syntax");
-            }
-            return Err(ManifestError::new(path, report.finish().0));
-        }
-        let manifest = read(Fields::root(&report, table), path, inherited);
-        match (manifest, report.finish()) {
-            (Some(mut manifest), (problems, positions)) if problems.is_empty() => {
-                manifest.positions = positions;
-                Ok(manifest)
-            }
-            (_, (problems, _)) => Err(ManifestError::new(path, problems)),
-        }
+        read_as(path, text, false, |fields| native(fields, path, inherited))
     }
 
     /// Reads the manifest of a plugin that is compiled in.
@@ -65,8 +78,42 @@ impl Manifest {
     }
 }
 
+/// Takes a text apart and gives what was made of it, unless something was wrong.
+fn read_as(
+    path: &str,
+    text: &str,
+    is_json: bool,
+    make: impl FnOnce(Fields<'_, '_>) -> Option<Manifest>,
+) -> Result<Manifest, ManifestError> {
+    if text.len() > MAX_BYTES {
+        let message = format!("it has {} bytes", text.len());
+        let fix = format!("a manifest has at most {MAX_BYTES}");
+        let problem = Problem { position: Position { line: 1, column: 1 }, key: String::new(), message, fix };
+        return Err(ManifestError::new(path, vec![problem]));
+    }
+    let report = Report::new(text, is_json);
+    let table = match if is_json { tree::json(text) } else { tree::toml(text) } {
+        Ok(table) => table,
+        Err(syntax) => {
+            let language = if is_json { "JSON" } else { "TOML" };
+            for error in syntax {
+                report.add(report.position(error.at), "", format!("this is not {language}: {}", error.message), "mend the syntax");
+            }
+            return Err(ManifestError::new(path, report.finish().0));
+        }
+    };
+    let manifest = make(Fields::root(&report, table));
+    match (manifest, report.finish()) {
+        (Some(mut manifest), (problems, positions)) if problems.is_empty() => {
+            manifest.positions = positions;
+            Ok(manifest)
+        }
+        (_, (problems, _)) => Err(ManifestError::new(path, problems)),
+    }
+}
+
 /// `None` only if a problem was reported.
-fn read(mut fields: Fields<'_, '_>, path: &str, inherited: Option<Inherited<'_>>) -> Option<Manifest> {
+fn native(mut fields: Fields<'_, '_>, path: &str, inherited: Option<Inherited<'_>>) -> Option<Manifest> {
     let id = fields.need("id", "write id = \"…\", which is also the feature of the app").and_then(|node| named(&node, check_id));
     let name = fields.take("name").and_then(|node| line(&node));
     let version = match (fields.take("version"), inherited) {
@@ -95,13 +142,19 @@ fn read(mut fields: Fields<'_, '_>, path: &str, inherited: Option<Inherited<'_>>
     let swap = fields.take("swap").and_then(|node| node.one_of("swap", Swap::ALL, Swap::name)).unwrap_or_default();
     let provides = provides(&mut fields);
     let requires = requires(&mut fields, id.as_deref());
-    let permissions = fields.take("permissions").and_then(Node::fields).map(permissions).unwrap_or_default();
+    // Whoever adds a plugin to a program that is built is asked; who compiles it in has the source.
+    let consent = tiers.iter().any(|tier| *tier != Tier::Compiled);
+    let Asked { permissions, optional, reasons } =
+        fields.take("permissions").and_then(Node::fields).map(|fields| permissions(fields, consent)).unwrap_or_default();
     let resources = fields.take("resources").and_then(Node::fields).map(resources).unwrap_or_default();
+    let process = fields.take("process").and_then(|node| process(node, &tiers));
+    let config_schema = fields.take("config_schema").and_then(|node| config_schema(&node));
     let models = models(&mut fields);
     fields.finish();
     let id = id?;
     Some(Manifest {
         path: path.to_owned(),
+        dialect: Dialect::Native,
         name: name.unwrap_or_else(|| id.clone()),
         id,
         version: version?,
@@ -117,7 +170,12 @@ fn read(mut fields: Fields<'_, '_>, path: &str, inherited: Option<Inherited<'_>>
         provides,
         requires,
         permissions,
+        optional,
+        reasons,
         resources,
+        process,
+        config_schema,
+        unrunnable: None,
         models,
         positions: Default::default(),
     })
@@ -189,26 +247,25 @@ fn requires(fields: &mut Fields<'_, '_>, id: Option<&str>) -> Vec<Requires> {
     all
 }
 
-fn permissions(mut fields: Fields<'_, '_>) -> Permissions {
-    let http = fields.take("http").and_then(Node::items).unwrap_or_default().into_iter().filter_map(http_access).collect();
-    let mut out = Permissions { http, ..Permissions::default() };
-    for mut entry in fields.tables("files") {
-        let path = entry.need("path", "name a file or a folder").and_then(|node| {
-            let path = node.string()?;
-            let rooted = path.starts_with('/') || path.starts_with("~/") || path.as_bytes().get(1) == Some(&b':');
-            if !rooted || path.contains('\0') || path.split(['/', '\\']).any(|part| part == "..") {
-                node.refuse(
-                    format!("`{}` can stand for more than one place", shown(&path)),
-                    "write an absolute path, or one under ~/, without ..",
-                );
-            }
-            Some(path)
-        });
-        let access =
-            entry.need("access", "write access = \"read\" or \"write\"").and_then(|node| node.one_of("access", Access::ALL, Access::name));
-        entry.finish();
-        out.files.extend(path.zip(access).map(|(path, access)| FileAccess { path, access }));
+/// What a manifest asks for, and how.
+#[derive(Default)]
+struct Asked {
+    permissions: Permissions,
+    optional: BTreeSet<Permission>,
+    reasons: BTreeMap<Permission, String>,
+}
+
+fn permissions(mut fields: Fields<'_, '_>, consent: bool) -> Asked {
+    let mut out = Permissions::default();
+    for node in fields.take("network_access").and_then(Node::items).unwrap_or_default() {
+        match access(node) {
+            Some(Network::Through(access)) => out.network_access.push(access),
+            Some(Network::Direct) => out.direct_network = true,
+            None => {}
+        }
     }
+    out.read_files = places(&mut fields, "read_files");
+    out.write_files = places(&mut fields, "write_files");
     let plain = |fields: &mut Fields<'_, '_>, key, what: &str, good: fn(&str) -> bool, fix: &str| -> Vec<String> {
         let check = |(value, node): (String, Node<'_, '_>)| {
             if !good(&value) {
@@ -218,28 +275,107 @@ fn permissions(mut fields: Fields<'_, '_>) -> Permissions {
         };
         fields.strings(key).into_iter().map(check).collect()
     };
+    out.system_access =
+        plain(&mut fields, "system_access", "program", is_program, "write the name of a program, or its absolute path, without arguments");
+    for (target, node) in fields.strings("plugin_communication") {
+        match communication(&target) {
+            Some(one) => out.plugin_communication.push(one),
+            None => node.refuse(
+                format!("`{}` is neither a contribution nor events", shown(&target)),
+                "write kind, kind:name, or event: and the beginning of topics, such as tool:clock or event:clock.",
+            ),
+        }
+    }
     out.env = plain(&mut fields, "env", "name of a variable", is_variable, "use letters, digits and `_`, such as LANG");
     out.secrets =
         plain(&mut fields, "secrets", "name of a secret", |s| check_name(s).is_ok(), "use a to z, 0 to 9, `_` and `-`, such as token");
-    out.process =
-        plain(&mut fields, "process", "program", is_program, "write the name of a program, or its absolute path, without arguments");
-    for (target, node) in fields.strings("calls") {
-        let (kind, name) = target.split_once(':').map_or((target.as_str(), None), |(kind, name)| (kind, Some(name)));
-        match (Kind::from_name(kind), name.map(check_name)) {
-            (Some(kind), None | Some(Ok(()))) => out.calls.push(CallTarget { kind, name: name.map(str::to_owned) }),
-            _ => node.refuse(format!("`{}` is no contribution", shown(&target)), "write kind or kind:name, such as tool:clock"),
+
+    let mut optional = BTreeSet::new();
+    for node in fields.take("optional").and_then(Node::items).unwrap_or_default() {
+        if let Some(permission) = node.one_of("permission", Permission::ALL, Permission::name) {
+            if !out.has(permission) {
+                node.refuse(format!("the plugin does not ask for `{permission}`"), "remove it here, or say above what it asks for");
+            }
+            optional.insert(permission);
         }
     }
+    let mut reasons = BTreeMap::new();
+    if let Some(mut given) = fields.take("reasons").and_then(Node::fields) {
+        for permission in Permission::ALL.iter().copied() {
+            match given.take(permission.name()) {
+                Some(node) if !out.has(permission) => {
+                    node.refuse(format!("the plugin does not ask for `{permission}`"), "remove the line, or say above what it asks for");
+                }
+                Some(node) => _ = reasons.insert(permission, line(&node).unwrap_or_default()),
+                None => {}
+            }
+        }
+        given.finish();
+    }
+    for permission in Permission::ALL.iter().filter(|p| consent && out.has(**p) && !reasons.contains_key(p)) {
+        let fix = format!("say in one line what the plugin needs it for: reasons.{permission} = \"…\"");
+        fields.refuse(&format!("reasons.{permission}"), "it is missing, and the user is asked", &fix);
+    }
     fields.finish();
-    out
+    Asked { permissions: out, optional, reasons }
+}
+
+/// `kind`, `kind:name`, or `event:` and the beginning of topics.
+fn communication(target: &str) -> Option<Communication> {
+    if let Some(topics) = target.strip_prefix("event:") {
+        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        return match topics {
+            "*" => Some(Communication::Events(String::new())),
+            topics => (1..=128)
+                .contains(&topics.len())
+                .then_some(topics)
+                .filter(|t| t.chars().all(good))
+                .map(|t| Communication::Events(t.to_owned())),
+        };
+    }
+    let (kind, name) = target.split_once(':').map_or((target, None), |(kind, name)| (kind, Some(name)));
+    match (Kind::from_name(kind), name.map(check_name)) {
+        (Some(kind), None | Some(Ok(()))) => Some(Communication::calls(kind, name)),
+        _ => None,
+    }
+}
+
+/// Files and folders that mean the same wherever the program runs.
+fn places(fields: &mut Fields<'_, '_>, key: &'static str) -> Vec<String> {
+    let check = |(path, node): (String, Node<'_, '_>)| {
+        if !is_place(&path) {
+            let fix = "write an absolute path, or one under ~/, without ..";
+            node.refuse(format!("`{}` can stand for more than one place", shown(&path)), fix);
+        }
+        path
+    };
+    fields.strings(key).into_iter().map(check).collect()
+}
+
+pub(crate) fn is_place(path: &str) -> bool {
+    let rooted = path.starts_with('/') || path.starts_with("~/") || path.as_bytes().get(1) == Some(&b':');
+    rooted && !path.contains('\0') && !path.split(['/', '\\']).any(|part| part == "..")
+}
+
+/// One entry of `network_access`.
+enum Network {
+    Through(HttpAccess),
+    Direct,
 }
 
 /// `None` only if a problem was reported.
-fn http_access(node: Node<'_, '_>) -> Option<HttpAccess> {
+fn access(node: Node<'_, '_>) -> Option<Network> {
     if !node.is_table() {
-        return host(&node).map(|host| HttpAccess { hosts: HttpHosts::Named(host), private: false });
+        return host(&node).map(|host| Network::Through(HttpAccess { hosts: HttpHosts::Named(host), private: false }));
     }
     let mut fields = node.fields()?;
+    if let Some(direct) = fields.take("direct") {
+        if direct.boolean() == Some(false) {
+            direct.refuse("it asks for nothing", "remove the entry");
+        }
+        fields.finish();
+        return Some(Network::Direct);
+    }
     let (named, key) = (fields.take("host"), fields.take("config"));
     let default: Vec<String> = fields.strings("default").iter().filter_map(|(_, node)| host(node)).collect();
     let private = fields.take("private").and_then(|node| node.boolean()).unwrap_or(false);
@@ -259,12 +395,16 @@ fn http_access(node: Node<'_, '_>) -> Option<HttpAccess> {
             Some(HttpHosts::Configured { key, default })
         }),
         _ => {
-            fields.refuse("", "a table here has exactly one of host and config", "keep one of them; a list may hold several tables");
+            fields.refuse(
+                "",
+                "a table here has exactly one of host, config and direct",
+                "keep one of them; a list may hold several tables",
+            );
             None
         }
     };
     fields.finish();
-    Some(HttpAccess { hosts: hosts?, private })
+    Some(Network::Through(HttpAccess { hosts: hosts?, private }))
 }
 
 fn host(node: &Node<'_, '_>) -> Option<String> {
@@ -277,14 +417,119 @@ fn host(node: &Node<'_, '_>) -> Option<String> {
 }
 
 fn resources(mut fields: Fields<'_, '_>) -> Resources {
-    // The bounds fit the types: `number` has checked them.
-    let mut bounded = |key, most| fields.take(key).and_then(|node| node.number(1, most)).and_then(|n| u32::try_from(n).ok());
-    let memory_mb = bounded("memory_mb", 1 << 20);
-    let disk_mb = bounded("disk_mb", 1 << 20);
-    let threads = bounded("threads", 1024).and_then(|n| u16::try_from(n).ok());
-    let start_timeout_ms = bounded("start_timeout_ms", 600_000);
+    let mut out = Resources::default();
+    for limit in Resources::LIMITS {
+        let number = fields.take(limit.key).and_then(|node| node.number(limit.least.into(), limit.most.into()));
+        if let Some(value) = number.and_then(|n| u32::try_from(n).ok()) {
+            limit.put(&mut out, value);
+        }
+    }
     fields.finish();
-    Resources { memory_mb, disk_mb, threads, start_timeout_ms }
+    out
+}
+
+fn process(node: Node<'_, '_>, tiers: &[Tier]) -> Option<Process> {
+    if !tiers.contains(&Tier::Process) {
+        node.refuse("the plugin does not ship as a process", "add \"process\" to tiers, or remove the table");
+    }
+    let mut fields = node.fields()?;
+    let (command, module) = (fields.take("command"), fields.take("python"));
+    let requirements: Vec<String> =
+        fields.strings("requirements").into_iter().filter_map(|(text, node)| requirement(text, &node)).collect();
+    let run = match (command, module) {
+        (Some(node), None) => {
+            if !requirements.is_empty() {
+                fields.refuse("requirements", "packages of Python are for a module of Python", "write python = \"…\" instead of command");
+            }
+            self::command(node).map(Run::Command)
+        }
+        (None, Some(node)) => module_of_python(&node).map(Run::Python),
+        (Some(_), Some(_)) => {
+            fields.refuse("", "there are both command and python", "keep one of them");
+            None
+        }
+        (None, None) => {
+            fields.refuse("command", "it is missing", "write command = [\"./run\"], or python = \"module\"");
+            None
+        }
+    };
+    fields.finish();
+    Some(Process { run: run?, requirements })
+}
+
+fn command(node: Node<'_, '_>) -> Option<Vec<String>> {
+    let (report, at, path) = (node.report(), node.at, node.path.clone());
+    let words: Vec<String> = node.items()?.iter().filter_map(Node::string).collect();
+    let good = words.first().is_some_and(|program| {
+        let placed = program.starts_with("./") || program.starts_with('/') || !program.contains(['/', '\\']);
+        placed && !program.is_empty() && !program.starts_with('-') && !program.split('/').any(|part| part == "..")
+    });
+    if !good || words.iter().any(|word| word.contains('\0')) {
+        let fix = "write [\"./run\", \"--flag\"]: a program in the plugin's folder, by its absolute path, or by a name that is looked for";
+        report.add(at, &path, "it names no program", fix);
+        return None;
+    }
+    Some(words)
+}
+
+/// A dotted name: the interpreter gets it as an argument.
+pub(crate) fn module_of_python(node: &Node<'_, '_>) -> Option<String> {
+    let module = node.string()?;
+    let word = |w: &str| w.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && is_variable(w);
+    if module.len() > 256 || !module.split('.').all(word) {
+        let fix = "write the name of the file without .py, with dots between folders, such as main";
+        node.refuse(format!("`{}` is no module of Python", shown(&module)), fix);
+        return None;
+    }
+    Some(module)
+}
+
+/// One line of a requirements.txt that names a package. It reaches a command line: no option, no address, no folder passes.
+pub(crate) fn requirement(text: String, node: &Node<'_, '_>) -> Option<String> {
+    let good = text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.len() <= 256
+        && !text.contains(|c: char| c.is_control() || matches!(c, '/' | '\\' | '@' | '#'));
+    if !good {
+        node.refuse(format!("`{}` is no package", shown(&text)), "write its name and the versions that fit, such as numpy>=1.24");
+        return None;
+    }
+    Some(text)
+}
+
+/// A schema that may stand in the table of a plugin beside the keys of the host.
+pub(crate) fn config_schema(node: &Node<'_, '_>) -> Option<Value> {
+    if !node.is_table() {
+        node.refuse("it is no schema", "write a JSON Schema of a table: type = \"object\" and properties");
+        return None;
+    }
+    let schema = node.json()?;
+    if let Err((message, fix)) = check_config_schema(&schema) {
+        node.refuse(message, fix);
+        return None;
+    }
+    Some(schema)
+}
+
+/// Whether a JSON Schema can be that of a plugin's table in the configuration, wherever it is written: it is of an object, and none of its
+/// properties is a key of the host.
+///
+/// # Errors
+/// What is wrong with it, and what to write instead.
+pub fn check_config_schema(schema: &Value) -> Result<(), (String, String)> {
+    let Some(fields) = schema.as_object() else {
+        return Err(("it is no schema".into(), "write an object with type and properties".into()));
+    };
+    if fields.get("type").is_some_and(|of| of != "object") {
+        return Err((format!("it is of type {}, and a configuration is a table", fields["type"]), "write \"object\" as type".into()));
+    }
+    let names = fields.get("properties").and_then(Value::as_object).into_iter().flatten().map(|(name, _)| name.as_str());
+    match names.into_iter().find(|name| HOST_KEYS.contains(name)) {
+        Some(name) => Err((
+            format!("its property `{name}` is a key of the host in the table of every plugin"),
+            format!("rename it: {} are the host's", HOST_KEYS.join(", ")),
+        )),
+        None => Ok(()),
+    }
 }
 
 fn models(fields: &mut Fields<'_, '_>) -> Vec<Model> {
@@ -350,7 +595,7 @@ fn kind(node: &Node<'_, '_>) -> Option<Kind> {
     node.one_of("kind of contribution", Kind::ALL, Kind::name)
 }
 
-fn named(node: &Node<'_, '_>, check: fn(&str) -> Result<(), crate::NameError>) -> Option<String> {
+pub(crate) fn named(node: &Node<'_, '_>, check: fn(&str) -> Result<(), crate::NameError>) -> Option<String> {
     let name = node.string()?;
     if let Err(error) = check(&name) {
         node.refuse(error.message, error.fix);
@@ -360,7 +605,7 @@ fn named(node: &Node<'_, '_>, check: fn(&str) -> Result<(), crate::NameError>) -
 }
 
 /// Text that stands in one cell of a table.
-fn line(node: &Node<'_, '_>) -> Option<String> {
+pub(crate) fn line(node: &Node<'_, '_>) -> Option<String> {
     let text = node.string()?;
     if text.trim().is_empty() || text.chars().any(char::is_control) || text.len() > 1000 {
         node.refuse("it is empty, long, or has line breaks", "write one line of at most 1000 bytes");
@@ -369,7 +614,7 @@ fn line(node: &Node<'_, '_>) -> Option<String> {
     Some(text)
 }
 
-fn words(fields: &mut Fields<'_, '_>, key: &'static str) -> Vec<String> {
+pub(crate) fn words(fields: &mut Fields<'_, '_>, key: &'static str) -> Vec<String> {
     let keep = |(word, node): (String, Node<'_, '_>)| {
         if word.trim().is_empty() || word.len() > 64 || word.chars().any(char::is_control) {
             node.refuse(format!("`{}` is no word to find a plugin by", shown(&word)), "use 1 to 64 characters");
@@ -379,7 +624,7 @@ fn words(fields: &mut Fields<'_, '_>, key: &'static str) -> Vec<String> {
     fields.strings(key).into_iter().map(keep).collect()
 }
 
-fn version(node: &Node<'_, '_>) -> Option<Version> {
+pub(crate) fn version(node: &Node<'_, '_>) -> Option<Version> {
     let text = node.string()?;
     let version = Version::parse(&text);
     if let Err(error) = &version {
@@ -400,7 +645,7 @@ fn from_crate(fields: &Fields<'_, '_>, text: &str) -> Option<Version> {
     version.ok()
 }
 
-fn range(node: &Node<'_, '_>) -> Option<VersionReq> {
+pub(crate) fn range(node: &Node<'_, '_>) -> Option<VersionReq> {
     let text = node.string()?;
     let range = VersionReq::parse(&text);
     if let Err(error) = &range {
@@ -409,7 +654,7 @@ fn range(node: &Node<'_, '_>) -> Option<VersionReq> {
     range.ok()
 }
 
-fn address(node: &Node<'_, '_>) -> Option<String> {
+pub(crate) fn address(node: &Node<'_, '_>) -> Option<String> {
     let url = node.string()?;
     let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
     if !rest.is_some_and(|r| !r.is_empty() && !r.contains(|c: char| c.is_whitespace() || c.is_control())) {

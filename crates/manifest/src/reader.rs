@@ -1,22 +1,20 @@
-//! Walks a TOML document with positions and collects every problem on the way. It knows TOML, not manifests.
+//! Walks a document with positions and collects every problem on the way. It knows tables and lists, not manifests.
 //!
 //! **Invariant:** every read of a table goes through [`Fields`], so that what was never asked for is reported as unknown.
 
 use std::{cell::RefCell, collections::BTreeMap};
 
-use toml::{
-    Spanned,
-    de::{DeInteger, DeTable, DeValue},
-};
-
 use crate::{
     Position, Problem,
     name::{closest, list, shown},
+    tree::{Item, Key, Table, Value},
 };
 
 /// What was found so far: problems, and where each key stands.
 pub(crate) struct Report<'i> {
     text: &'i str,
+    /// Whether the text is JSON, whose tables are objects.
+    is_json: bool,
     line_starts: Vec<usize>,
     found: RefCell<Found>,
 }
@@ -28,9 +26,9 @@ struct Found {
 }
 
 impl<'i> Report<'i> {
-    pub(crate) fn new(text: &'i str) -> Self {
+    pub(crate) fn new(text: &'i str, is_json: bool) -> Self {
         let line_starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        Report { text, line_starts, found: RefCell::default() }
+        Report { text, is_json, line_starts, found: RefCell::default() }
     }
 
     /// The position of a byte of the text.
@@ -62,7 +60,7 @@ pub(crate) struct Node<'r, 'i> {
     report: &'r Report<'i>,
     pub(crate) path: String,
     pub(crate) at: Position,
-    value: DeValue<'i>,
+    value: Value,
 }
 
 impl<'r, 'i> Node<'r, 'i> {
@@ -77,7 +75,7 @@ impl<'r, 'i> Node<'r, 'i> {
 
     pub(crate) fn string(&self) -> Option<String> {
         match &self.value {
-            DeValue::String(text) => Some(text.clone().into_owned()),
+            Value::String(text) => Some(text.clone()),
             other => {
                 self.refuse(format!("it is {}", a_type(other)), "write a string in quotes");
                 None
@@ -86,12 +84,12 @@ impl<'r, 'i> Node<'r, 'i> {
     }
 
     pub(crate) fn is_table(&self) -> bool {
-        matches!(self.value, DeValue::Table(_))
+        matches!(self.value, Value::Table(_))
     }
 
     pub(crate) fn boolean(&self) -> Option<bool> {
         match &self.value {
-            DeValue::Boolean(value) => Some(*value),
+            Value::Boolean(value) => Some(*value),
             other => {
                 self.refuse(format!("it is {}", a_type(other)), "write true or false");
                 None
@@ -102,13 +100,33 @@ impl<'r, 'i> Node<'r, 'i> {
     /// A whole number between `least` and `most`.
     pub(crate) fn number(&self, least: u64, most: u64) -> Option<u64> {
         let fix = format!("write a whole number from {least} to {most}");
-        let DeValue::Integer(number) = &self.value else {
+        let Value::Integer(written, number) = &self.value else {
             self.refuse(format!("it is {}", a_type(&self.value)), fix);
             return None;
         };
-        let value = whole(number).filter(|n| (least..=most).contains(n));
+        let value = number.and_then(|n| u64::try_from(n).ok()).filter(|n| (least..=most).contains(n));
         if value.is_none() {
-            self.refuse(format!("{} is out of range", shown(number.as_str())), fix);
+            self.refuse(format!("{} is out of range", shown(written)), fix);
+        }
+        value
+    }
+
+    /// As [`number`](Self::number), for a language that also writes `50.0`: a part of one counts as one.
+    pub(crate) fn rounded(&self, least: u64, most: u64) -> Option<u64> {
+        let Value::Float(number) = self.value else { return self.number(least, most) };
+        #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "held against the range")]
+        let value = (number.ceil() >= least as f64 && number.ceil() <= most as f64).then_some(number.ceil() as u64);
+        if value.is_none() {
+            self.refuse(format!("{number} is out of range"), format!("write a number from {least} to {most}"));
+        }
+        value
+    }
+
+    /// The value as JSON.
+    pub(crate) fn json(&self) -> Option<serde_json::Value> {
+        let value = to_json(&self.value);
+        if value.is_none() {
+            self.refuse("it holds a number that JSON cannot say", "write a finite number of at most 64 bits");
         }
         value
     }
@@ -132,16 +150,19 @@ impl<'r, 'i> Node<'r, 'i> {
     pub(crate) fn items(self) -> Option<Vec<Node<'r, 'i>>> {
         let Node { report, path, at, value } = self;
         match value {
-            DeValue::Array(items) => {
-                let nodes = items.into_iter().enumerate().map(|(n, item)| {
-                    let at = report.position(item.span().start);
-                    let node = Node { report, path: format!("{path}[{n}]"), at, value: item.into_inner() };
+            Value::Array(items) => {
+                let nodes = items.into_iter().enumerate().map(|(n, Item { at, value })| {
+                    let node = Node { report, path: format!("{path}[{n}]"), at: report.position(at), value };
                     report.mark(&node.path, node.at);
                     node
                 });
                 Some(nodes.collect())
             }
-            DeValue::Table(_) => {
+            Value::Table(_) if report.is_json => {
+                report.add(at, &path, "it is an object", "write a list");
+                None
+            }
+            Value::Table(_) => {
                 report.add(at, &path, "it is one table", format!("write [[{path}]] in double brackets, or a list"));
                 None
             }
@@ -155,9 +176,10 @@ impl<'r, 'i> Node<'r, 'i> {
     pub(crate) fn fields(self) -> Option<Fields<'r, 'i>> {
         let Node { report, path, at, value } = self;
         match value {
-            DeValue::Table(table) => Some(Fields { report, path, at, table, known: Vec::new() }),
+            Value::Table(table) => Some(Fields { report, path, at, table, known: Vec::new() }),
             other => {
-                report.add(at, &path, format!("it is {}", a_type(&other)), "write a table of keys and values");
+                let fix = if report.is_json { "write an object" } else { "write a table of keys and values" };
+                report.add(at, &path, format!("it is {}", a_type(&other)), fix);
                 None
             }
         }
@@ -169,20 +191,30 @@ pub(crate) struct Fields<'r, 'i> {
     report: &'r Report<'i>,
     path: String,
     at: Position,
-    table: DeTable<'i>,
+    table: Table,
     known: Vec<&'static str>,
 }
 
 impl<'r, 'i> Fields<'r, 'i> {
-    pub(crate) fn root(report: &'r Report<'i>, table: Spanned<DeTable<'i>>) -> Self {
-        Fields { report, path: String::new(), at: Position { line: 1, column: 1 }, table: table.into_inner(), known: Vec::new() }
+    pub(crate) fn root(report: &'r Report<'i>, table: Table) -> Self {
+        Fields { report, path: String::new(), at: Position { line: 1, column: 1 }, table, known: Vec::new() }
+    }
+
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.table.iter().any(|(known, _)| known.name == key)
+    }
+
+    /// Keys that are known, and mean nothing here.
+    pub(crate) fn skip(&mut self, keys: &[&'static str]) {
+        self.known.extend(keys);
+        self.table.retain(|(key, _)| !keys.contains(&key.name.as_str()));
     }
 
     pub(crate) fn take(&mut self, key: &'static str) -> Option<Node<'r, 'i>> {
         self.known.push(key);
-        let (spanned, value) = self.table.remove_entry(key)?;
-        let node =
-            Node { report: self.report, path: self.key(key), at: self.report.position(spanned.span().start), value: value.into_inner() };
+        let found = self.table.iter().position(|(known, _)| known.name == key)?;
+        let (Key { at, .. }, Item { value, .. }) = self.table.remove(found);
+        let node = Node { report: self.report, path: self.key(key), at: self.report.position(at), value };
         self.report.mark(&node.path, node.at);
         Some(node)
     }
@@ -213,11 +245,16 @@ impl<'r, 'i> Fields<'r, 'i> {
         items.into_iter().filter_map(Node::fields).collect()
     }
 
-    /// Reports what nobody took.
+    /// Reports what nobody took; the table is done.
     pub(crate) fn finish(self) {
+        self.report_unknown();
+    }
+
+    /// Reports what nobody took, of a table that is somebody else's.
+    pub(crate) fn report_unknown(&self) {
         for (key, _) in &self.table {
-            let at = self.report.position(key.span().start);
-            let word = key.get_ref();
+            let at = self.report.position(key.at);
+            let word = key.name.as_str();
             let fix = match closest(word, self.known.iter().copied()) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("the keys here are {}", list(self.known.iter().copied())),
@@ -235,11 +272,33 @@ impl<'r, 'i> Fields<'r, 'i> {
     }
 }
 
-fn whole(number: &DeInteger<'_>) -> Option<u64> {
-    u64::from_str_radix(number.as_str(), number.radix()).ok()
+fn to_json(value: &Value) -> Option<serde_json::Value> {
+    Some(match value {
+        Value::Null => serde_json::Value::Null,
+        Value::Boolean(value) => (*value).into(),
+        Value::Integer(_, number) => {
+            let number = (*number)?;
+            i64::try_from(number).map(Into::into).or_else(|_| u64::try_from(number).map(Into::into)).ok()?
+        }
+        Value::Float(number) => serde_json::Number::from_f64(*number)?.into(),
+        Value::String(text) | Value::Datetime(text) => text.as_str().into(),
+        Value::Array(items) => items.iter().map(|item| to_json(&item.value)).collect::<Option<Vec<_>>>()?.into(),
+        Value::Table(table) => {
+            let fields = table.iter().map(|(key, item)| Some((key.name.clone(), to_json(&item.value)?)));
+            serde_json::Value::Object(fields.collect::<Option<_>>()?)
+        }
+    })
 }
 
-fn a_type(value: &DeValue<'_>) -> String {
-    let name = value.type_str();
-    format!("{} {name}", if name.starts_with(['a', 'i']) { "an" } else { "a" })
+fn a_type(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Boolean(_) => "a boolean",
+        Value::Integer(..) => "an integer",
+        Value::Float(_) => "a float",
+        Value::String(_) => "a string",
+        Value::Datetime(_) => "a datetime",
+        Value::Array(_) => "an array",
+        Value::Table(_) => "a table",
+    }
 }

@@ -165,18 +165,18 @@ fn permissions_are_told_with_what_holds() {
     let all: String = ["openai", "fetch", "files", "shell", "clock"].into_iter().map(|id| format!("{id}\n{}", told(id))).collect();
     expect![[r#"
         openai
-        permissions  http: hosts in plugins.openai.base_url (private too), default api.openai.com
-                     secrets: api_key (OPENAI_API_KEY: not set)
-                     checked where it asks the host: http, secrets; nothing else holds a plugin of the tier `compiled`
+        permissions  network_access: hosts in plugins.openai.base_url (private too), default api.openai.com — sends it what is to be answered, heard or spoken
+                     secrets: api_key (OPENAI_API_KEY: not set) — shows the server that the request is yours
+                     checked where it asks the host: network_access, secrets; nothing else holds a plugin of the tier `compiled`
         fetch
-        permissions  http: hosts in plugins.fetch.allow; hosts in plugins.fetch.allow_private (private too)
-                     checked where it asks the host: http; nothing else holds a plugin of the tier `compiled`
+        permissions  network_access: hosts in plugins.fetch.allow; hosts in plugins.fetch.allow_private (private too) — fetches pages from the hosts that you name
+                     checked where it asks the host: network_access; nothing else holds a plugin of the tier `compiled`
         files
-        permissions  files: ~/ (write)
-                     shown only: files; nothing else holds a plugin of the tier `compiled`
+        permissions  write_files: ~/ — works in the folder that you name
+                     shown only: write_files; nothing else holds a plugin of the tier `compiled`
         shell
-        permissions  process: any program
-                     shown only: process; nothing else holds a plugin of the tier `compiled`
+        permissions  system_access: any program — runs the programs that you name
+                     shown only: system_access; nothing else holds a plugin of the tier `compiled`
         clock
         permissions  asks for none
     "#]]
@@ -185,7 +185,7 @@ fn permissions_are_told_with_what_holds() {
     let permissions = &info["permissions"];
     let http = serde_json::json!([{ "key": "plugins.openai.base_url", "default": ["api.openai.com"], "private": true }]);
     let secrets = serde_json::json!([{ "name": "api_key", "variable": "OPENAI_API_KEY", "set": false }]);
-    assert_eq!((&permissions["http"], &permissions["secrets"]), (&http, &secrets));
+    assert_eq!((&permissions["network_access"], &permissions["secrets"]), (&http, &secrets));
     let user = user.with("OPENAI_API_KEY", "sk-not-to-be-seen");
     let shown = user.run(["plugin", "info", "openai"]).ok();
     assert!(shown.out.contains("api_key (OPENAI_API_KEY: set)") && !shown.out.contains("not-to-be-seen"), "{}", shown.out);

@@ -416,7 +416,7 @@ async fn a_plugin_calls_only_what_its_manifest_asks_for_and_itself() {
     ] {
         let context: Arc<Mutex<Option<bespoke_plugin_api::PluginContext>>> = Arc::default();
         let given = context.clone();
-        let plug = Plug::new("a").provides(says("own", "mine")).extra(&format!("[permissions]\ncalls = {calls}\n")).starts(move |cx, _| {
+        let plug = Plug::new("a").provides(says("own", "mine")).extra(&format!("[permissions]\nplugin_communication = {calls}\n")).starts(move |cx, _| {
             *given.lock().unwrap() = Some(cx);
             async { Ok(()) }
         });
@@ -434,11 +434,11 @@ async fn a_plugin_calls_only_what_its_manifest_asks_for_and_itself() {
     }
     expect![[r#"
         []: PERMISSION_DENIED plugin.toml does not ask for calls of the tool `echo`
-            help: add "tool:echo" to calls under [permissions] in plugin.toml
+            help: add "tool:echo" to plugin_communication under [permissions] in plugin.toml
         ["tool:other", "vad:echo"]: PERMISSION_DENIED plugin.toml does not ask for calls of the tool `echo`
-            help: add "tool:echo" to calls under [permissions] in plugin.toml
+            help: add "tool:echo" to plugin_communication under [permissions] in plugin.toml
         ["embedder"]: PERMISSION_DENIED plugin.toml does not ask for calls of the tool `echo`
-            help: add "tool:echo" to calls under [permissions] in plugin.toml
+            help: add "tool:echo" to plugin_communication under [permissions] in plugin.toml
         ["tool:echo"]: {"content":[{"type":"text","text":"ahoy"}]}
         ["tool"]: {"content":[{"type":"text","text":"ahoy"}]}
         ["embedder:unit"]: {"vectors":[[1.0],[1.0]]}
@@ -461,7 +461,7 @@ fn calls_once(id: &str, target: Target) -> Plug {
     let given = context.clone();
     Plug::new(id)
         .needs("b", "")
-        .extra_more("[permissions]\ncalls = [\"tool\", \"vad\"]\n")
+        .extra_more("[permissions]\nplugin_communication = [\"tool\", \"vad\"]\n")
         .tool(id, move |cx, _| {
             let (context, target) = (context.lock().unwrap().clone().unwrap(), target.clone());
             async move { context.call(&cx, target, json!({ "word": "ahoy" })).await.map(|answer| ToolOutput::text(answer.to_string())) }

@@ -47,7 +47,7 @@ async fn list(permissions: &str, config: &str, client: Option<Arc<Recorder>>) ->
 
 const ASKS: &str = r#"
 [permissions]
-http = [
+network_access = [
     "api.example.com",
     { host = "localhost:8080", private = true },
     { config = "base_url", default = ["default.example"], private = true },
@@ -145,7 +145,7 @@ async fn the_manifest_asks_and_the_configuration_says_which() {
 async fn a_plugin_that_keeps_its_values_keeps_its_hosts() {
     let (context, client) = (Arc::<Mutex<Option<PluginContext>>>::default(), Arc::<Recorder>::default());
     let given = context.clone();
-    let plug = Plug::new("web").extra("[permissions]\nhttp = [{ config = \"allow\" }]\n").starts(move |cx, config| {
+    let plug = Plug::new("web").extra("[permissions]\nnetwork_access = [{ config = \"allow\" }]\n").starts(move |cx, config| {
         let given = given.clone();
         async move {
             // A start may ask already, with the values that it is given.

@@ -38,6 +38,7 @@ fn take(context: &Mutex<Option<PluginContext>>) -> PluginContext {
 #[tokio::test]
 async fn a_plugin_hears_others_under_their_ids_but_not_itself() {
     let ((a, cx_a), (b, cx_b)) = (open("a"), open("b"));
+    let a = a.extra("[permissions]\nplugin_communication = [\"event:*\"]\n");
     let host = started("", [a, b]).await;
     let (a, b) = (take(&cx_a), take(&cx_b));
     let mut heard = a.subscribe("").unwrap();

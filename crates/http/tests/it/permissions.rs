@@ -174,11 +174,11 @@ async fn nothing_is_looked_up_that_no_entry_could_open() {
     }
     expect![[r#"
         PERMISSION_DENIED plugin `test` may not send requests to secret-in-a-name.evil.test: plugin.toml does not list it
-            help: add "secret-in-a-name.evil.test" to http under [permissions] in plugin.toml
+            help: add "secret-in-a-name.evil.test" to network_access under [permissions] in plugin.toml
         PERMISSION_DENIED plugin `test` may not send requests to x.b.test: plugin.toml does not list it for port 80
-            help: add "x.b.test" to http under [permissions] in plugin.toml
+            help: add "x.b.test" to network_access under [permissions] in plugin.toml
         PERMISSION_DENIED plugin `test` may not send requests to a.test:81: plugin.toml does not list it for port 81
-            help: add "a.test:81" to http under [permissions] in plugin.toml
+            help: add "a.test:81" to network_access under [permissions] in plugin.toml
     "#]]
     .assert_eq(&said);
     assert!(network.looked_up().is_empty());

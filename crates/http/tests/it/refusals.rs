@@ -564,7 +564,7 @@ async fn a_name_that_changes_is_held_to_what_was_checked() {
     assert_eq!(
         told(&send().await.unwrap_err()),
         "PERMISSION_DENIED plugin `test` may not send requests to rebind.test: it leads to 127.0.0.1, a loopback address\n    \
-         help: add { host = \"rebind.test\", private = true } to http under [permissions] in plugin.toml\n"
+         help: add { host = \"rebind.test\", private = true } to network_access under [permissions] in plugin.toml\n"
     );
     assert_eq!(network.connected(), ["93.184.216.34:80".parse().unwrap()]);
     assert_eq!(server.accepted(), 1);

@@ -66,7 +66,7 @@ impl Life for Idle {
 async fn table(network: Names, permissions: &str, config: &str, urls: &[&str]) -> String {
     let open = Open::default();
     let head = "id = \"web\"\ndescription = \"A test.\"\nauthor = \"The example authors\"\nprotocol = \"1\"\ntiers = [\"compiled\"]\n";
-    let manifest = format!("{head}[permissions]\nhttp = [{permissions}]\n");
+    let manifest = format!("{head}[permissions]\nnetwork_access = [{permissions}]\n");
     let inherited = Inherited { version: "1.0.0", license: "Apache-2.0" };
     let plugin = Candidate {
         id: "web".into(),
@@ -299,7 +299,7 @@ async fn a_manifest_without_keys_is_what_would_have_to_change() {
     expect![[r#"
         http://api.example.com/
           plugin `web` may not send requests to api.example.com: plugin.toml does not list it
-            help: add "api.example.com" to http under [permissions] in plugin.toml
+            help: add "api.example.com" to network_access under [permissions] in plugin.toml
         http://api.example.com/
           200
         http://nas.test:8080/

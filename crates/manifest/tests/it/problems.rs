@@ -132,7 +132,7 @@ fn requires() {
 fn hosts() {
     tail(
         r#"[permissions]
-http = [
+network_access = [
     "",
     "a b.example",
     "h:+80",
@@ -159,51 +159,144 @@ http = [
 ]
 "#,
         expect![[r#"
-            p.toml:10:5: permissions.http[0]: `` is no host; write a name without scheme and path: api.example.com, *.example.com, or *
-            p.toml:11:5: permissions.http[1]: `a b.example` is no host; write a name without scheme and path: api.example.com, *.example.com, or *
-            p.toml:12:5: permissions.http[2]: `h:+80` is no host; write a name without scheme and path: api.example.com, *.example.com, or *
-            p.toml:13:5: permissions.http[3]: `h:65536` is no host; write a name without scheme and path: api.example.com, *.example.com, or *
-            p.toml:14:5: permissions.http[4]: `h:**` is no host; write a name without scheme and path: api.example.com, *.example.com, or *
-            p.toml:15:5: permissions.http[5]: `[::1` is no host; write a name without scheme and path: api.example.com, *.example.com, or *
-            p.toml:16:5: permissions.http[6]: `[fe80::1%eth0]:80` is no host; write a name without scheme and path: api.example.com, *.example.com, or *
-            p.toml:17:5: permissions.http[7]: `::1` is no host; write a name without scheme and path: api.example.com, *.example.com, or *
-            p.toml:18:5: permissions.http[8]: `10.0.0.0/8` is no host; write a name without scheme and path: api.example.com, *.example.com, or *
-            p.toml:19:5: permissions.http[9]: `user@h` is no host; write a name without scheme and path: api.example.com, *.example.com, or *
-            p.toml:20:5: permissions.http[10]: it is an integer; write a string in quotes
-            p.toml:21:5: permissions.http[11]: it is an array; write a string in quotes
-            p.toml:22:5: permissions.http[12]: a table here has exactly one of host and config; keep one of them; a list may hold several tables
-            p.toml:23:5: permissions.http[13]: a table here has exactly one of host and config; keep one of them; a list may hold several tables
-            p.toml:24:7: permissions.http[14].host: `https://a.example` is no host; write a name without scheme and path: api.example.com, *.example.com, or *
-            p.toml:25:5: permissions.http[15].default: a host needs no default; remove it; only config has one
-            p.toml:26:7: permissions.http[16].config: `` is no key of a configuration; write a key of the plugin's own table, such as base_url
-            p.toml:27:7: permissions.http[17].config: `a..b` is no key of a configuration; write a key of the plugin's own table, such as base_url
-            p.toml:28:7: permissions.http[18].config: `plugins[0]` is no key of a configuration; write a key of the plugin's own table, such as base_url
-            p.toml:29:25: permissions.http[19].default: it is a string; write a list
-            p.toml:30:36: permissions.http[20].default[0]: `https://a.example` is no host; write a name without scheme and path: api.example.com, *.example.com, or *
-            p.toml:31:25: permissions.http[21].privat: there is no such key; did you mean `private`?
-            p.toml:32:25: permissions.http[22].private: it is a string; write true or false"#]],
+            p.toml:10:5: permissions.network_access[0]: `` is no host; write a name without scheme and path: api.example.com, *.example.com, or *
+            p.toml:11:5: permissions.network_access[1]: `a b.example` is no host; write a name without scheme and path: api.example.com, *.example.com, or *
+            p.toml:12:5: permissions.network_access[2]: `h:+80` is no host; write a name without scheme and path: api.example.com, *.example.com, or *
+            p.toml:13:5: permissions.network_access[3]: `h:65536` is no host; write a name without scheme and path: api.example.com, *.example.com, or *
+            p.toml:14:5: permissions.network_access[4]: `h:**` is no host; write a name without scheme and path: api.example.com, *.example.com, or *
+            p.toml:15:5: permissions.network_access[5]: `[::1` is no host; write a name without scheme and path: api.example.com, *.example.com, or *
+            p.toml:16:5: permissions.network_access[6]: `[fe80::1%eth0]:80` is no host; write a name without scheme and path: api.example.com, *.example.com, or *
+            p.toml:17:5: permissions.network_access[7]: `::1` is no host; write a name without scheme and path: api.example.com, *.example.com, or *
+            p.toml:18:5: permissions.network_access[8]: `10.0.0.0/8` is no host; write a name without scheme and path: api.example.com, *.example.com, or *
+            p.toml:19:5: permissions.network_access[9]: `user@h` is no host; write a name without scheme and path: api.example.com, *.example.com, or *
+            p.toml:20:5: permissions.network_access[10]: it is an integer; write a string in quotes
+            p.toml:21:5: permissions.network_access[11]: it is an array; write a string in quotes
+            p.toml:22:5: permissions.network_access[12]: a table here has exactly one of host, config and direct; keep one of them; a list may hold several tables
+            p.toml:23:5: permissions.network_access[13]: a table here has exactly one of host, config and direct; keep one of them; a list may hold several tables
+            p.toml:24:7: permissions.network_access[14].host: `https://a.example` is no host; write a name without scheme and path: api.example.com, *.example.com, or *
+            p.toml:25:5: permissions.network_access[15].default: a host needs no default; remove it; only config has one
+            p.toml:26:7: permissions.network_access[16].config: `` is no key of a configuration; write a key of the plugin's own table, such as base_url
+            p.toml:27:7: permissions.network_access[17].config: `a..b` is no key of a configuration; write a key of the plugin's own table, such as base_url
+            p.toml:28:7: permissions.network_access[18].config: `plugins[0]` is no key of a configuration; write a key of the plugin's own table, such as base_url
+            p.toml:29:25: permissions.network_access[19].default: it is a string; write a list
+            p.toml:30:36: permissions.network_access[20].default[0]: `https://a.example` is no host; write a name without scheme and path: api.example.com, *.example.com, or *
+            p.toml:31:25: permissions.network_access[21].privat: there is no such key; did you mean `private`?
+            p.toml:32:25: permissions.network_access[22].private: it is a string; write true or false"#]],
     );
 }
 
 #[test]
 fn permissions_and_resources() {
     tail(
-        "[permissions]\nhttp = [\"https://example.com/\", \"a.*.b\", \"h:0\"]\nfiles = [{ path = \"../x\", access = \"rw\" }]\nenv = [\"A=B\"]\nsecrets = [\"\"]\nprocess = [\"rm -rf\"]\ncalls = [\"tol:clock\"]\nnetwork = true\n[resources]\nmemory_mb = 0\nthreads = \"many\"\ndisk_mb = 99999999999999999999\nmemroy_mb = 1\n",
+        "[permissions]\nnetwork_access = [\"https://example.com/\", \"a.*.b\", \"h:0\", { direct = false }, { direct = true, host = \"a\" }]\nread_files = [\"../x\"]\nwrite_files = [\"~\"]\nenv = [\"A=B\"]\nsecrets = [\"\"]\nsystem_access = [\"rm -rf\"]\nplugin_communication = [\"tol:clock\", \"event:\", \"event:a b\"]\nnetwork = true\n[resources]\nmemory_mb = 0\nthreads = \"many\"\ndisk_mb = 99999999999999999999\nopen_files = 15\nmemroy_mb = 1\n",
         expect![[r#"
-            p.toml:9:9: permissions.http[0]: `https://example.com/` is no host; write a name without scheme and path: api.example.com, *.example.com, or *
-            p.toml:9:33: permissions.http[1]: `a.*.b` is no host; write a name without scheme and path: api.example.com, *.example.com, or *
-            p.toml:9:42: permissions.http[2]: `h:0` is no host; write a name without scheme and path: api.example.com, *.example.com, or *
-            p.toml:10:12: permissions.files[0].path: `../x` can stand for more than one place; write an absolute path, or one under ~/, without ..
-            p.toml:10:27: permissions.files[0].access: `rw` is no access; use one of read, write
-            p.toml:11:8: permissions.env[0]: `A=B` is no name of a variable; use letters, digits and `_`, such as LANG
-            p.toml:12:12: permissions.secrets[0]: `` is no name of a secret; use a to z, 0 to 9, `_` and `-`, such as token
-            p.toml:13:12: permissions.process[0]: `rm -rf` is no program; write the name of a program, or its absolute path, without arguments
-            p.toml:14:10: permissions.calls[0]: `tol:clock` is no contribution; write kind or kind:name, such as tool:clock
-            p.toml:15:1: permissions.network: there is no such key; the keys here are http, files, env, secrets, process, calls
-            p.toml:17:1: resources.memory_mb: 0 is out of range; write a whole number from 1 to 1048576
-            p.toml:18:1: resources.threads: it is a string; write a whole number from 1 to 1024
-            p.toml:19:1: resources.disk_mb: 99999999999999999999 is out of range; write a whole number from 1 to 1048576
-            p.toml:20:1: resources.memroy_mb: there is no such key; did you mean `memory_mb`?"#]],
+            p.toml:9:19: permissions.network_access[0]: `https://example.com/` is no host; write a name without scheme and path: api.example.com, *.example.com, or *
+            p.toml:9:43: permissions.network_access[1]: `a.*.b` is no host; write a name without scheme and path: api.example.com, *.example.com, or *
+            p.toml:9:52: permissions.network_access[2]: `h:0` is no host; write a name without scheme and path: api.example.com, *.example.com, or *
+            p.toml:9:61: permissions.network_access[3].direct: it asks for nothing; remove the entry
+            p.toml:9:96: permissions.network_access[4].host: there is no such key; the keys here are direct
+            p.toml:10:15: permissions.read_files[0]: `../x` can stand for more than one place; write an absolute path, or one under ~/, without ..
+            p.toml:11:16: permissions.write_files[0]: `~` can stand for more than one place; write an absolute path, or one under ~/, without ..
+            p.toml:12:8: permissions.env[0]: `A=B` is no name of a variable; use letters, digits and `_`, such as LANG
+            p.toml:13:12: permissions.secrets[0]: `` is no name of a secret; use a to z, 0 to 9, `_` and `-`, such as token
+            p.toml:14:18: permissions.system_access[0]: `rm -rf` is no program; write the name of a program, or its absolute path, without arguments
+            p.toml:15:25: permissions.plugin_communication[0]: `tol:clock` is neither a contribution nor events; write kind, kind:name, or event: and the beginning of topics, such as tool:clock or event:clock.
+            p.toml:15:38: permissions.plugin_communication[1]: `event:` is neither a contribution nor events; write kind, kind:name, or event: and the beginning of topics, such as tool:clock or event:clock.
+            p.toml:15:48: permissions.plugin_communication[2]: `event:a b` is neither a contribution nor events; write kind, kind:name, or event: and the beginning of topics, such as tool:clock or event:clock.
+            p.toml:16:1: permissions.network: there is no such key; the keys here are network_access, read_files, write_files, system_access, plugin_communication, env, secrets, optional, reasons
+            p.toml:18:1: resources.memory_mb: 0 is out of range; write a whole number from 1 to 1048576
+            p.toml:19:1: resources.threads: it is a string; write a whole number from 1 to 1024
+            p.toml:20:1: resources.disk_mb: 99999999999999999999 is out of range; write a whole number from 1 to 1048576
+            p.toml:21:1: resources.open_files: 15 is out of range; write a whole number from 16 to 1048576
+            p.toml:22:1: resources.memroy_mb: there is no such key; did you mean `memory_mb`?"#]],
+    );
+}
+
+#[test]
+fn what_is_optional_and_why() {
+    tail(
+        "[permissions]\nenv = [\"LANG\"]\noptional = [\"env\", \"secret\", \"read_files\"]\nreasons.secrets = \"x\"\nreasons.evn = \"x\"\n",
+        expect![[r#"
+            p.toml:10:20: permissions.optional[1]: `secret` is no permission; did you mean `secrets`?
+            p.toml:10:30: permissions.optional[2]: the plugin does not ask for `read_files`; remove it here, or say above what it asks for
+            p.toml:11:9: permissions.reasons.secrets: the plugin does not ask for `secrets`; remove the line, or say above what it asks for
+            p.toml:12:9: permissions.reasons.evn: there is no such key; did you mean `env`?"#]],
+    );
+    // A plugin that can be added to a program that is built says what it needs a permission for.
+    check(
+        &format!(
+            "{}[permissions]\nenv = [\"LANG\"]\nsecrets = [\"token\"]\nreasons.secrets = \"\"\n",
+            HEAD.replace("\"compiled\"", "\"wasm\"")
+        ),
+        expect![[r#"
+            p.toml:8:2: permissions.reasons.env: it is missing, and the user is asked; say in one line what the plugin needs it for: reasons.env = "…"
+            p.toml:11:9: permissions.reasons.secrets: it is empty, long, or has line breaks; write one line of at most 1000 bytes"#]],
+    );
+}
+
+#[test]
+fn processes() {
+    let process = |lines: &str| format!("{}[process]\n{lines}\n", HEAD.replace("\"compiled\"", "\"process\""));
+    check(&process(""), expect![[r#"p.toml:8:2: process.command: it is missing; write command = ["./run"], or python = "module""#]]);
+    check(
+        &process("command = []"),
+        expect![[
+            r#"p.toml:9:1: process.command: it names no program; write ["./run", "--flag"]: a program in the plugin's folder, by its absolute path, or by a name that is looked for"#
+        ]],
+    );
+    check(
+        &process("command = [\"../run\"]"),
+        expect![[
+            r#"p.toml:9:1: process.command: it names no program; write ["./run", "--flag"]: a program in the plugin's folder, by its absolute path, or by a name that is looked for"#
+        ]],
+    );
+    check(
+        &process("command = [\"./run\"]\nrequirements = [\"numpy\"]"),
+        expect![[
+            r#"p.toml:8:2: process.requirements: packages of Python are for a module of Python; write python = "…" instead of command"#
+        ]],
+    );
+    check(
+        &process("command = [\"./run\"]\npython = \"main\""),
+        expect!["p.toml:8:2: process: there are both command and python; keep one of them"],
+    );
+    check(
+        &process("python = \"main.py\"\nrequirements = [\"numpy>=1\", \"-r x\", \"git+https://a.example/b\"]"),
+        expect![[r#"
+        p.toml:10:29: process.requirements[1]: `-r x` is no package; write its name and the versions that fit, such as numpy>=1.24
+        p.toml:10:37: process.requirements[2]: `git+https://a.example/b` is no package; write its name and the versions that fit, such as numpy>=1.24"#]],
+    );
+    check(
+        &process("python = \"-m\""),
+        expect![
+            "p.toml:9:1: process.python: `-m` is no module of Python; write the name of the file without .py, with dots between folders, such as main"
+        ],
+    );
+    tail(
+        "[process]\ncommand = [\"./run\"]\n",
+        expect![[r#"p.toml:8:2: process: the plugin does not ship as a process; add "process" to tiers, or remove the table"#]],
+    );
+}
+
+#[test]
+fn schemas_of_configurations() {
+    tail(
+        "config_schema = \"x.json\"\n",
+        expect![[r#"p.toml:8:1: config_schema: it is no schema; write a JSON Schema of a table: type = "object" and properties"#]],
+    );
+    tail(
+        "[config_schema]\ntype = \"string\"\n",
+        expect![[r#"p.toml:8:2: config_schema: it is of type "string", and a configuration is a table; write "object" as type"#]],
+    );
+    tail(
+        "[config_schema.properties]\nsandbox = { type = \"string\" }\n",
+        expect![
+            "p.toml:8:2: config_schema: its property `sandbox` is a key of the host in the table of every plugin; rename it: enabled, secrets, path, sandbox, start, idle_stop_ms, limits, auto_install_deps are the host's"
+        ],
+    );
+    tail(
+        "[config_schema.properties]\nodds = { maximum = inf }\n",
+        expect!["p.toml:8:2: config_schema: it holds a number that JSON cannot say; write a finite number of at most 64 bits"],
     );
 }
 
@@ -253,7 +346,7 @@ fn models() {
         p.toml:13:90: models[0].sources[1].range: it does not hold the file; write [start, end), in bytes of the members one after the other, as long as size"#]],
     );
     let twice = FULL.to_owned() + &FULL[FULL.find("[[models]]").unwrap()..];
-    check(&twice, expect!["p.toml:58:1: models[1].file: `onnx/dice.onnx` stands here twice; remove one of them"]);
+    check(&twice, expect!["p.toml:83:1: models[1].file: `onnx/dice.onnx` stands here twice; remove one of them"]);
 }
 
 #[test]

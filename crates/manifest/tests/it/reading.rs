@@ -1,6 +1,6 @@
 //! What a good manifest says.
 
-use bespoke_manifest::{Access, HttpHosts, Inherited, Manifest, Position, Source, Tier};
+use bespoke_manifest::{HttpHosts, Inherited, Manifest, Permission, Position, Resources, Run, Source, Tier};
 use bespoke_plugin_api::Kind;
 
 use crate::{FULL, HEAD};
@@ -23,7 +23,7 @@ fn every_key_is_read() {
     assert_eq!(named.check_provides(&[]), Ok(()), "register() does not contribute what is published");
     let requires: Vec<_> = m.requires.iter().map(|r| format!("{} {} {}", r.plugin, r.version, r.optional)).collect();
     assert_eq!(requires, ["clock ^0.1 false", "table * true"]);
-    let http = m.permissions.http.iter().map(|access| match &access.hosts {
+    let http = m.permissions.network_access.iter().map(|access| match &access.hosts {
         HttpHosts::Named(host) => format!("{host} {}", access.private),
         HttpHosts::Configured { key, default, .. } => format!("<{key}> {default:?} {}", access.private),
         other => panic!("{other:?}"),
@@ -39,14 +39,39 @@ fn every_key_is_read() {
         "<servers.url> [] true",
     ];
     assert_eq!(http.collect::<Vec<_>>(), expected);
-    assert_eq!(m.permissions.files[0].access, Access::Write);
-    assert_eq!(m.permissions.files[1].path, "/usr/share/dice");
+    assert!(m.permissions.direct_network);
+    assert_eq!(
+        (&m.permissions.read_files[..], &m.permissions.write_files[..]),
+        (&["/usr/share/dice".to_owned()][..], &["~/dice".to_owned()][..])
+    );
     assert_eq!((&m.permissions.env[..], &m.permissions.secrets[..]), (&["LANG".to_owned()][..], &["token".to_owned()][..]));
-    assert_eq!(m.permissions.process, ["git", "/usr/bin/dice"]);
-    let calls: Vec<_> = m.permissions.calls.iter().map(|c| (c.kind, c.name.as_deref())).collect();
-    assert_eq!(calls, [(Kind::Tool, Some("clock")), (Kind::Embedder, None)]);
-    let r = m.resources;
-    assert_eq!((r.memory_mb, r.disk_mb, r.threads, r.start_timeout_ms), (Some(512), Some(64), Some(2), Some(5000)));
+    assert_eq!(m.permissions.system_access, ["git", "/usr/bin/dice"]);
+    assert_eq!(m.permissions.items(Permission::PluginCommunication), ["tool:clock", "embedder", "event:clock."]);
+    assert!(m.permissions.may_call(Kind::Tool, "clock") && m.permissions.may_call(Kind::Embedder, "any"));
+    assert!(!m.permissions.may_call(Kind::Tool, "shell") && !m.permissions.may_call(Kind::Vad, "clock"));
+    assert!(m.permissions.may_hear("clock.tick") && !m.permissions.may_hear("clock") && !m.permissions.may_hear(""));
+    assert_eq!(Vec::from_iter(m.optional), [Permission::WriteFiles, Permission::Env]);
+    assert_eq!(m.reasons.len(), Permission::ALL.len());
+    assert_eq!(m.reasons[&Permission::NetworkAccess], "asks for dice");
+    let limits: Vec<_> = m.resources.set().map(|(limit, value)| (limit.key, value)).collect();
+    let expected = [
+        ("memory_mb", 512),
+        ("cpu_percent", 50),
+        ("disk_mb", 64),
+        ("threads", 2),
+        ("start_timeout_ms", 5000),
+        ("open_files", 64),
+        ("file_mb", 8),
+        ("processes", 4),
+        ("network_per_s", 10),
+    ];
+    assert_eq!(limits, expected);
+    assert_eq!(limits.len(), Resources::LIMITS.len());
+    let process = m.process.unwrap();
+    assert_eq!(process.run, Run::Python("dice.main".into()));
+    assert_eq!(process.requirements, ["numpy>=1.24", "dice[fair]==1.2; python_version < '4'"]);
+    let schema = serde_json::json!({ "type": "object", "properties": { "sides": { "type": "integer", "default": 6 }, "odds": { "type": "number", "maximum": 0.5 } } });
+    assert_eq!(m.config_schema, Some(schema));
     let [model] = &m.models[..] else { panic!("{:?}", m.models) };
     assert_eq!((model.file.as_str(), model.size, model.license.as_str()), ("onnx/dice.onnx", 16, "MIT"));
     let [Source::Url(url), Source::Pip(pip), Source::Npm(npm)] = &model.sources[..] else { panic!("{:?}", model.sources) };
@@ -61,7 +86,7 @@ fn keys_know_their_places() {
     let at = |key| m.position(key).map(|Position { line, column }| (line, column));
     assert_eq!(at("id"), Some((1, 1)));
     assert_eq!(at("provides[2].name"), Some((23, 1)));
-    assert_eq!(at("permissions.files[1].access"), Some((35, 77)));
+    assert_eq!(at("permissions.write_files[0]"), Some((36, 16)));
     assert_eq!(at("no.such"), None);
 }
 
@@ -79,4 +104,25 @@ fn line_ends_and_marks_of_other_systems_do_not_matter() {
     let text = format!("\u{feff}{}", FULL.replace('\n', "\r\n"));
     let m = Manifest::parse("x", &text, None).unwrap();
     assert_eq!(m.position("provides[2].name").map(|p| p.line), Some(23));
+}
+
+#[test]
+fn what_is_kept_of_permissions_is_kept_item_by_item() {
+    let asked = Manifest::parse("dice/plugin.toml", FULL, None).unwrap().permissions;
+    assert_eq!(asked.filtered(|_, _| true), asked);
+    assert!(asked.filtered(|_, _| false).is_empty());
+    for permission in Permission::ALL.iter().copied() {
+        for item in asked.items(permission) {
+            let one = asked.filtered(|p, i| (p, i) == (permission, &*item));
+            let kept: Vec<_> = Permission::ALL.iter().flat_map(|p| one.items(*p)).collect();
+            assert_eq!(kept, [item]);
+        }
+    }
+}
+
+#[test]
+fn of_two_limits_the_lower_one_counts() {
+    let limits = |text: &str| Manifest::parse("p.toml", &format!("{HEAD}[resources]\n{text}"), None).unwrap().resources;
+    let both = limits("memory_mb = 8\ndisk_mb = 1\n").lowest(limits("memory_mb = 4\ndisk_mb = 2\nprocesses = 3\n"));
+    assert_eq!(both, limits("memory_mb = 4\ndisk_mb = 1\nprocesses = 3\n"));
 }

@@ -31,7 +31,7 @@ fn is_ready(setup: &Setup, rows: &[Row], kind: Kind, name: &str) -> bool {
 
 /// Whether a plugin asks to reach hosts.
 fn calls_out(setup: &Setup, id: &str) -> bool {
-    setup.host.manifest(id).is_some_and(|m| !m.permissions.http.is_empty())
+    setup.host.manifest(id).is_some_and(|m| !m.permissions.network_access.is_empty())
 }
 
 /// Those that may be asked, in their order.

@@ -3,6 +3,7 @@
 use std::{env, path::Path};
 
 use bespoke_host::Host;
+use bespoke_manifest::{Manifest, Permission};
 use bespoke_plugin_api::Kind;
 use serde_json::Value;
 
@@ -58,7 +59,7 @@ impl<'h> Here<'h> {
     pub(crate) fn of(host: &'h Host) -> Self {
         let calls_out = |name: &String| {
             let manifest = host.provider_of(Kind::Provider, name).and_then(|id| host.manifest(&id));
-            manifest.is_some_and(|m| !m.permissions.http.is_empty())
+            manifest.is_some_and(|m| !m.permissions.network_access.is_empty())
         };
         // All of a kind but stand-ins, also those that serve only when they are named: naming is what happens here.
         let provided = |kind: Kind| {
@@ -94,7 +95,7 @@ impl<'h> Here<'h> {
 
     /// Whether a plugin runs programs: nothing to be switched on in passing.
     pub(crate) fn runs_programs(&self, plugin: &str) -> bool {
-        self.host.manifest(plugin).is_some_and(|m| !m.permissions.process.is_empty())
+        self.host.manifest(plugin).is_some_and(|m| !m.permissions.system_access.is_empty())
     }
 
     /// `name` or `name:model`.
@@ -183,10 +184,8 @@ impl Provider {
 
 /// Whether a tool asks for nothing outside of the program.
 fn is_harmless(here: &Here<'_>, plugin: &str) -> bool {
-    here.host.manifest(plugin).is_some_and(|m| {
-        let asked = &m.permissions;
-        asked.http.is_empty() && asked.files.is_empty() && asked.process.is_empty() && asked.secrets.is_empty() && asked.env.is_empty()
-    })
+    let outside = |manifest: &Manifest| manifest.permissions.filtered(|permission, _| permission != Permission::PluginCommunication);
+    here.host.manifest(plugin).is_some_and(|manifest| outside(&manifest).is_empty())
 }
 
 /// An address of a server, as far as it can be told without asking it.

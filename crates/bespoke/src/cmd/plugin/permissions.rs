@@ -1,33 +1,26 @@
 //! What a plugin asks for, in words and as JSON, with what is granted by whom. It grants nothing, and shows no value of a secret.
 
 use bespoke_host::Config;
-use bespoke_manifest::{HttpAccess, HttpHosts, Manifest, Permissions};
+use bespoke_manifest::{Communication, HttpAccess, HttpHosts, Manifest, Permission, Permissions};
 use serde_json::{Value, json};
 
 /// What the host checks when a plugin asks it. One that is part of this program could open files and sockets without asking.
-const CHECKED: &[&str] = &["http", "secrets", "calls"];
+const CHECKED: &[Permission] = &[Permission::NetworkAccess, Permission::PluginCommunication, Permission::Secrets];
 
 /// One line for each kind of permission that is asked for, and one that says how far they hold.
 pub(super) fn lines(manifest: &Manifest, config: &Config) -> Vec<String> {
-    let Permissions { http, files, env, secrets, process, calls, .. } = &manifest.permissions;
-    let id = manifest.id.as_str();
-    let all: [(&str, Vec<String>); 6] = [
-        ("http", http.iter().map(|access| hosts(id, access)).collect()),
-        ("files", files.iter().map(|f| format!("{} ({})", f.path, f.access.name())).collect()),
-        ("env", env.clone()),
-        ("secrets", secrets.iter().map(|name| secret(id, name, config)).collect()),
-        ("process", process.iter().map(|name| any(name, "any program")).collect()),
-        ("calls", calls.iter().map(|c| format!("{}:{}", c.kind, c.name.as_deref().unwrap_or("*"))).collect()),
-    ];
-    let asked = all.iter().filter(|(_, items)| !items.is_empty());
-    let mut lines: Vec<String> = asked.clone().map(|(kind, items)| format!("{kind}: {}", items.join("; "))).collect();
-    let (checked, shown): (Vec<&str>, Vec<&str>) = asked.map(|(kind, _)| *kind).partition(|kind| CHECKED.contains(kind));
+    let all = Permission::ALL.iter().copied().map(|permission| (permission, items(manifest, config, permission)));
+    let asked: Vec<(Permission, Vec<String>)> = all.filter(|(_, items)| !items.is_empty()).collect();
+    let mut lines: Vec<String> = asked.iter().map(|(permission, items)| line(manifest, *permission, items)).collect();
+    let (checked, shown): (Vec<Permission>, Vec<Permission>) =
+        asked.iter().map(|(permission, _)| *permission).partition(|permission| CHECKED.contains(permission));
+    let names = |permissions: &[Permission]| permissions.iter().map(|p| p.name()).collect::<Vec<_>>().join(", ");
     let mut holds = Vec::new();
     if !checked.is_empty() {
-        holds.push(format!("checked where it asks the host: {}", checked.join(", ")));
+        holds.push(format!("checked where it asks the host: {}", names(&checked)));
     }
     if !shown.is_empty() {
-        holds.push(format!("shown only: {}", shown.join(", ")));
+        holds.push(format!("shown only: {}", names(&shown)));
     }
     lines.push(match holds.is_empty() {
         true => "asks for none".into(),
@@ -38,9 +31,9 @@ pub(super) fn lines(manifest: &Manifest, config: &Config) -> Vec<String> {
 
 /// The same for programs.
 pub(super) fn value(manifest: &Manifest, config: &Config) -> Value {
-    let Permissions { http, files, env, secrets, process, calls, .. } = &manifest.permissions;
+    let Permissions { network_access, secrets, .. } = &manifest.permissions;
     let id = manifest.id.as_str();
-    let http = http.iter().map(|access| match &access.hosts {
+    let http = network_access.iter().map(|access| match &access.hosts {
         HttpHosts::Named(host) => json!({ "host": host, "private": access.private }),
         HttpHosts::Configured { key, default, .. } => {
             json!({ "key": format!("plugins.{id}.{key}"), "default": default, "private": access.private })
@@ -51,15 +44,45 @@ pub(super) fn value(manifest: &Manifest, config: &Config) -> Value {
         let set = config.secret(id, name).is_ok();
         json!({ "name": name, "variable": Config::secret_variable(id, name), "set": set })
     });
+    let calls = manifest.permissions.plugin_communication.iter().map(|one| match one {
+        Communication::Calls { kind, name, .. } => json!({ "kind": kind.name(), "name": name }),
+        Communication::Events(topics) => json!({ "events": topics }),
+        _ => json!({}),
+    });
     json!({
-        "http": http.collect::<Vec<_>>(),
-        "files": files.iter().map(|f| json!({ "path": f.path, "access": f.access.name() })).collect::<Vec<_>>(),
-        "env": env,
+        "network_access": http.collect::<Vec<_>>(),
+        "direct_network": manifest.permissions.direct_network,
+        "read_files": manifest.permissions.read_files,
+        "write_files": manifest.permissions.write_files,
+        "system_access": manifest.permissions.system_access,
+        "plugin_communication": calls.collect::<Vec<_>>(),
+        "env": manifest.permissions.env,
         "secrets": secrets.collect::<Vec<_>>(),
-        "process": process,
-        "calls": calls.iter().map(|c| json!({ "kind": c.kind.name(), "name": c.name })).collect::<Vec<_>>(),
-        "checked_by_host": CHECKED,
+        "optional": manifest.optional.iter().map(|p| p.name()).collect::<Vec<_>>(),
+        "reasons": manifest.reasons.iter().map(|(p, reason)| (p.name().to_owned(), json!(reason))).collect::<serde_json::Map<_, _>>(),
+        "checked_by_host": CHECKED.iter().map(|p| p.name()).collect::<Vec<_>>(),
     })
+}
+
+/// A permission with what it is of, whether it is optional, and what it is for.
+fn line(manifest: &Manifest, permission: Permission, items: &[String]) -> String {
+    let optional = if manifest.optional.contains(&permission) { " (optional)" } else { "" };
+    let reason = manifest.reasons.get(&permission).map_or(String::new(), |reason| format!(" — {reason}"));
+    format!("{permission}: {}{optional}{reason}", items.join("; "))
+}
+
+/// What is asked for of a kind, in words.
+fn items(manifest: &Manifest, config: &Config, permission: Permission) -> Vec<String> {
+    let (id, asked) = (manifest.id.as_str(), &manifest.permissions);
+    match permission {
+        Permission::NetworkAccess => {
+            let direct = asked.direct_network.then(|| "sockets of its own, to any address".to_owned());
+            asked.network_access.iter().map(|access| hosts(id, access)).chain(direct).collect()
+        }
+        Permission::SystemAccess => asked.system_access.iter().map(|name| any(name, "any program")).collect(),
+        Permission::Secrets => asked.secrets.iter().map(|name| secret(id, name, config)).collect(),
+        permission => asked.items(permission),
+    }
 }
 
 fn hosts(id: &str, access: &HttpAccess) -> String {
@@ -105,40 +128,39 @@ mod tests {
     fn each_kind_has_its_line() {
         let (text, value) = shown(
             r#"[permissions]
-http = ["api.example.com", "*", { host = "localhost:8080", private = true }, { config = "allow", default = ["a.test", "b.test"] }, { config = "base_url", private = true }]
-files = [{ path = "~/dice", access = "write" }, { path = "/usr/share/dice", access = "read" }]
+network_access = ["api.example.com", "*", { host = "localhost:8080", private = true }, { config = "allow", default = ["a.test", "b.test"] }, { config = "base_url", private = true }, { direct = true }]
+read_files = ["/usr/share/dice"]
+write_files = ["~/dice"]
+system_access = ["*"]
+plugin_communication = ["tool:clock", "embedder", "event:*"]
 env = ["LANG"]
 secrets = ["seed", "no-such-token"]
-process = ["*"]
-calls = ["tool:clock", "embedder"]
+optional = ["env"]
+reasons.env = "speaks your language"
 "#,
         );
-        expect![[r#"
-            http: api.example.com; any host; localhost:8080 (private too); hosts in plugins.dice.allow, default a.test, b.test; hosts in plugins.dice.base_url (private too)
-            files: ~/dice (write); /usr/share/dice (read)
-            env: LANG
-            secrets: seed (plugins.dice.secrets.seed: set); no-such-token (DICE_NO_SUCH_TOKEN: not set)
-            process: any program
-            calls: tool:clock; embedder:*
-            checked where it asks the host: http, secrets, calls; shown only: files, env, process; nothing else holds a plugin of the tier `compiled`"#]]
-        .assert_eq(&text);
+        expect![""].assert_eq(&text);
         let asked = json!({
-            "http": [
+            "network_access": [
                 { "host": "api.example.com", "private": false },
                 { "host": "*", "private": false },
                 { "host": "localhost:8080", "private": true },
                 { "key": "plugins.dice.allow", "default": ["a.test", "b.test"], "private": false },
                 { "key": "plugins.dice.base_url", "default": [], "private": true },
             ],
-            "files": [{ "path": "~/dice", "access": "write" }, { "path": "/usr/share/dice", "access": "read" }],
+            "direct_network": true,
+            "read_files": ["/usr/share/dice"],
+            "write_files": ["~/dice"],
+            "system_access": ["*"],
+            "plugin_communication": [{ "kind": "tool", "name": "clock" }, { "kind": "embedder", "name": null }, { "events": "" }],
             "env": ["LANG"],
             "secrets": [
                 { "name": "seed", "variable": "DICE_SEED", "set": true },
                 { "name": "no-such-token", "variable": "DICE_NO_SUCH_TOKEN", "set": false },
             ],
-            "process": ["*"],
-            "calls": [{ "kind": "tool", "name": "clock" }, { "kind": "embedder", "name": null }],
-            "checked_by_host": ["http", "secrets", "calls"],
+            "optional": ["env"],
+            "reasons": { "env": "speaks your language" },
+            "checked_by_host": ["network_access", "plugin_communication", "secrets"],
         });
         assert_eq!(value, asked);
         assert!(!text.contains("42") && !value.to_string().contains("42"), "a secret is shown");
