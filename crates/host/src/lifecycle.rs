@@ -76,9 +76,9 @@ impl Limits {
         Duration::from_millis(self.shutdown_ms.load(Ordering::Relaxed))
     }
 
-    fn threads(&self, most: Option<u16>) -> u16 {
+    fn threads(&self, most: Option<u32>) -> u16 {
         let budget = u16::try_from(self.cpu_budget.load(Ordering::Relaxed)).unwrap_or(u16::MAX);
-        most.map_or(budget, |most| most.min(budget))
+        most.map_or(budget, |most| u16::try_from(most).unwrap_or(u16::MAX).min(budget))
     }
 }
 
@@ -435,6 +435,22 @@ impl Inner {
             None => Err(Error::new(Code::EXECUTION_TIMEOUT, format!("did not hand over its state within {}", shown(limit)))),
         }
     }
+
+    /// Gives a running plugin a state to go on from, in bounded time.
+    pub(crate) async fn restore(&self, plugin: &PluginCell, state: Captured) -> Result<()> {
+        let life = plugin.generation.load_full().and_then(|generation| generation.life());
+        let Some(life) = life else { return Err(plugin.not_ready()) };
+        let (id, runtime) = (plugin.id().to_owned(), self.services.runtime.clone());
+        let restore = move |_: &Waiting| runtime.block_on(life.restore_state(state));
+        let limit = self.limits.start();
+        match self.threads.run(&id, format!("start-{id}"), "restore_state", limit, restore, drop).await? {
+            Some(()) => Ok(()),
+            None => Err(Error::new(Code::EXECUTION_TIMEOUT, format!("did not take the state over within {}", shown(limit)))),
+        }
+    }
+
+    /// What the configuration and the user say of how a plugin is run.
+    pub(crate) fn settle_terms(&self, _plugin: &PluginCell) {}
 
     /// Lets a generation that was replaced run out: its open streams go on until they end or the limit passes.
     pub(crate) fn retire(self: &Arc<Self>, generation: Arc<Generation>, withdrawn: Withdrawn) {

@@ -1,59 +1,311 @@
-//! One plugin at a time, while everything runs: adding it, taking it out, letting another take its place, calling it by hand.
+//! One plugin at a time, while everything runs: adding it, taking it out, other values for it, another in its place. What a whole
+//! new configuration does is `reload`.
 
-use bespoke_plugin_api::{CallCx, Error, Result};
-use serde_json::Value;
+use std::{collections::BTreeMap, sync::Arc};
 
-use crate::{Candidate, Host};
+use bespoke_manifest::Swap;
+use bespoke_plugin_api::{Code, Error, Result};
+use serde_json::{Value, json};
+
+use crate::{
+    Candidate, Host, ReloadOutcome, Selection,
+    lifecycle::Inner,
+    needs::{claim, refuse_cycles, refuse_unmet},
+    plugin::{PluginCell, State},
+    reload::Replacing,
+    slot::drop_caught,
+};
 
 impl Host {
-    /// Adds a plugin and starts it. `config` stands for its table in the configuration, as if it had been written there.
+    /// Adds a plugin and starts it. `config` stands for its table in the configuration, as if it had been written there. One of
+    /// this id that never could run, such as one that is missing, gives way.
+    ///
+    /// Dropping the future stops the waiting, not the loading.
     ///
     /// # Errors
-    /// `ALREADY_LOADED` when there is one of this id; why it does not start, and then it is not there.
-    pub async fn load(&self, _candidate: Candidate, _config: Option<Value>) -> Result<()> {
-        Err(Error::unsupported("load"))
+    /// `ALREADY_LOADED` when there is one of this id, or one of its names is taken; `INVALID_PARAMS` when the configuration does
+    /// not fit; `PERMISSION_DENIED` when it lacks the user's consent; why it does not start. Then it is not there.
+    pub async fn load(&self, candidate: Candidate, config: Option<Value>) -> Result<()> {
+        let host = self.clone();
+        self.apart(async move { host.load_now(candidate, config).await }).await
     }
 
-    /// Stops a plugin, drained, and takes it out.
+    async fn load_now(&self, candidate: Candidate, config: Option<Value>) -> Result<()> {
+        let inner = self.inner();
+        let _alone = inner.reloading.lock().await;
+        refuse_closing(inner)?;
+        let id = candidate.id.clone();
+        if let Some(known) = self.inner().services.plugin(&id).filter(|known| known.unfit().is_none()) {
+            let message = format!("the plugin `{id}` is loaded already: it is {}", known.state().name());
+            return Err(Error::new(Code::ALREADY_LOADED, message).with_help(format!("bespoke plugin reload {id}")).with_plugin(&id));
+        }
+        let before = self.config();
+        if let Some(config) = config {
+            inner.services.set_config(Arc::new(before.with_plugin(&id, table(&id, config)?)));
+        }
+        let added = self.add(candidate);
+        let started = match added {
+            Ok(()) => {
+                self.start(Selection::Ids(std::slice::from_ref(&id))).await;
+                self.known(&id).and_then(|plugin| serves(&plugin))
+            }
+            Err(error) => Err(error),
+        };
+        if started.is_err() {
+            self.remove(&id);
+            inner.services.set_config(before);
+        }
+        started.map_err(|error| error.with_plugin(&id))?;
+        inner.services.events.emit("plugin.loaded", None, json!({ "plugin": id }));
+        Ok(())
+    }
+
+    /// Gives a plugin its place, if nothing is against it that is known before it runs.
+    fn add(&self, candidate: Candidate) -> Result<()> {
+        let inner = self.inner();
+        let limit = self.config().plugin_defaults().map_or(crate::PluginDefaults::default().call_timeout_ms, |d| d.call_timeout_ms);
+        let cell = Arc::new(PluginCell::new(candidate, limit, &inner.threads));
+        cell.watch.belongs_to(Arc::downgrade(inner));
+        let known = self.plugins();
+        let others = || known.iter().filter(|p| p.id() != cell.id());
+        let mut names = BTreeMap::new();
+        for other in others().filter(|p| p.may_serve()) {
+            // Those of two that want one name were told so when they were found.
+            let _ = other.fit().and_then(|manifest| claim(&mut names, other.id(), manifest));
+        }
+        claim(&mut names, cell.id(), cell.fit()?)?;
+        inner.settle_terms(&cell);
+        let mut all: Vec<_> = others().cloned().chain([cell.clone()]).collect();
+        all.sort_by(|a, b| a.id().cmp(b.id()));
+        refuse_unmet(&all);
+        refuse_cycles(&all);
+        inner.redactor.learn_from(&crate::host::redactor(&self.config(), &all));
+        inner.services.plugins.store(Arc::new(all));
+        Ok(())
+    }
+
+    /// Forgets a plugin that does not run.
+    fn remove(&self, id: &str) {
+        let inner = self.inner();
+        drop_caught(inner.services.registry.forget(id));
+        let left: Vec<_> = self.plugins().iter().filter(|p| p.id() != id).cloned().collect();
+        inner.services.plugins.store(Arc::new(left));
+        inner.services.hooks.update(&inner.services.registry);
+    }
+
+    /// Stops a plugin, drained, and takes it out: from now on nobody knows it.
+    ///
+    /// Dropping the future stops the waiting, not the unloading.
     ///
     /// # Errors
-    /// `PLUGIN_NOT_FOUND`; `DEPENDENCY_MISSING` when others that run need it, naming them.
-    pub async fn unload(&self, _id: &str) -> Result<()> {
-        Err(Error::unsupported("unload"))
+    /// `PLUGIN_NOT_FOUND`; `DEPENDENCY_MISSING` when others that run need it, naming them; `SHUTDOWN_FAILED` when it did not end
+    /// well, and then it is out all the same.
+    pub async fn unload(&self, id: &str) -> Result<()> {
+        let (host, id) = (self.clone(), id.to_owned());
+        self.apart(async move { host.unload_now(&id).await }).await
+    }
+
+    async fn unload_now(&self, id: &str) -> Result<()> {
+        let inner = self.inner();
+        let _alone = inner.reloading.lock().await;
+        let plugin = self.known(id)?;
+        plugin.started().await;
+        let known = self.plugins();
+        let needing = known.iter().filter(|p| matches!(p.state(), State::Ready | State::Starting) && required_by(p, id));
+        let needing: Vec<&str> = needing.map(|p| p.id()).collect();
+        if !needing.is_empty() {
+            let message = format!("{} cannot do without `{id}`", needing.join(", "));
+            let error = Error::new(Code::DEPENDENCY_MISSING, message).with_plugin(id);
+            return Err(error.with_help(format!("bespoke plugin unload {}", needing[0])));
+        }
+        let _turn = plugin.turn.lock().await;
+        plugin.watch.rest(false);
+        inner.stop_in_turn(&plugin).await;
+        let ended = match plugin.status() {
+            status if status.state == State::Failed && status.code == Some(Code::SHUTDOWN_FAILED) => Err(plugin.why()),
+            _ => Ok(()),
+        };
+        plugin.set(State::Stopped, "was unloaded", None);
+        self.remove(id);
+        inner.services.events.emit("plugin.unloaded", None, json!({ "plugin": id }));
+        ended
     }
 
     /// Gives a running plugin another table of its configuration than the file has, applied live or by a new instance, as its
     /// schema says.
     ///
+    /// Dropping the future stops the waiting, not the change.
+    ///
     /// # Errors
     /// `PLUGIN_NOT_FOUND`; `INVALID_PARAMS` before the plugin sees what does not fit; as [`restart`](Self::restart).
-    pub async fn configure(&self, _id: &str, _config: Value) -> Result<()> {
-        Err(Error::unsupported("configure"))
+    pub async fn configure(&self, id: &str, config: Value) -> Result<ReloadOutcome> {
+        let (host, id) = (self.clone(), id.to_owned());
+        self.apart(async move { host.configure_now(&id, config).await }).await
     }
 
-    /// Lets another plugin take the place of one that runs: `new` is started beside it, takes over its state where both have
-    /// one, and answers under its names of the same kinds from then on; `old` is drained and stopped. Callers that hold slots
-    /// of `old` go on with `new`. `old` stays known, switched off until it is started again.
+    async fn configure_now(&self, id: &str, config: Value) -> Result<ReloadOutcome> {
+        let plugin = self.known(id)?;
+        let new = self.config().with_plugin(id, table(id, config)?);
+        // Refused here, nothing has changed.
+        self.inner().config_of(&new, &plugin).map_err(|fault| Error::from(fault).with_plugin(id))?;
+        let report = self.reload(new).await;
+        let Some(done) = report.plugins.into_iter().find(|done| done.plugin == id) else {
+            // Nothing is different, or it does not run: its next start takes it.
+            return if plugin.state() == State::Ready { Ok(ReloadOutcome::Applied) } else { serves(&plugin).map(|()| ReloadOutcome::Applied) };
+        };
+        let code = match done.outcome {
+            ReloadOutcome::Rejected => Code::INVALID_PARAMS,
+            ReloadOutcome::Kept => Code::HOTSWAP_FAILED,
+            ReloadOutcome::Failed => Code::INITIALIZE_FAILED,
+            outcome => return Ok(outcome),
+        };
+        let error = Error::new(code, done.reason.unwrap_or_else(|| "its configuration was not taken".into())).with_plugin(id);
+        Err(done.fix.map_or(error.clone(), |fix| error.with_help(fix)))
+    }
+
+    /// Lets another plugin take the place of one that runs: `new` is started beside it, takes over its state where its manifest
+    /// says `swap = "exclusive"`, and answers under the names of `old` of the same kinds from then on; `old` is drained and
+    /// stopped. Callers that hold slots of `old` go on with `new`. `old` stays known, and can take its place back.
+    ///
+    /// Dropping the future stops the waiting, not the swap.
     ///
     /// # Errors
-    /// `PLUGIN_NOT_FOUND`; `CONTRACT_MISMATCH` when `new` offers nothing of a kind that `old` serves; `HOTSWAP_FAILED` when `old`
-    /// goes on; `HOTSWAP_ROLLBACK_FAILED` when neither does.
-    pub async fn swap(&self, _old: &str, _new: &str) -> Result<()> {
-        Err(Error::unsupported("swap"))
+    /// `PLUGIN_NOT_FOUND`; `NOT_READY` when `old` does not run; `CONTRACT_MISMATCH` when `new` offers nothing of a kind that `old`
+    /// serves; `HOTSWAP_FAILED` when `old` goes on.
+    pub async fn swap(&self, old: &str, new: &str) -> Result<()> {
+        let (host, old, new) = (self.clone(), old.to_owned(), new.to_owned());
+        self.apart(async move { host.swap_now(&old, &new).await }).await
     }
 
-    /// Calls a method of a plugin by name, whatever its tier: one that the plugin itself has by that name, the name of a tool, or a
-    /// method of a contract, alone (`synthesize`) or with the kind before it (`tts.synthesize`, `tts/synthesize`). Bytes travel as
-    /// `{ "base64": "…" }`. Needs the plugin to run.
-    ///
-    /// # Errors
-    /// `PLUGIN_NOT_FOUND`; `NOT_READY`; `METHOD_NOT_FOUND`, naming the methods that there are; what the call says.
-    pub async fn invoke(&self, _cx: &CallCx, _id: &str, method: &str, _args: Value) -> Result<Value> {
-        Err(Error::unsupported(method))
+    async fn swap_now(&self, old: &str, new: &str) -> Result<()> {
+        let inner = self.inner();
+        let _alone = inner.reloading.lock().await;
+        refuse_closing(inner)?;
+        let (old, new) = (self.known(old)?, self.known(new)?);
+        if old.id() == new.id() {
+            return Err(Error::invalid_params(format!("`{}` cannot take its own place", old.id()))
+                .with_help(format!("bespoke plugin reload {}", old.id())));
+        }
+        if old.state() != State::Ready {
+            return Err(old.not_ready());
+        }
+        let offered = new.fit()?.kinds();
+        if let Some(kind) = old.fit()?.kinds().into_iter().find(|kind| !offered.contains(kind)) {
+            let message = format!("`{}` offers no {kind}, as `{}` does", new.id(), old.id());
+            return Err(Error::new(Code::CONTRACT_MISMATCH, message).with_plugin(new.id()));
+        }
+        let was_running = new.state() == State::Ready;
+        if !was_running {
+            self.restart_now(new.id()).await.map_err(|error| goes_on(&old, &error))?;
+        }
+        let result = inner.hand_over(&old, &new).await;
+        if result.is_err() && !was_running {
+            inner.clone().stop(new.clone()).await;
+        }
+        result.map_err(|error| goes_on(&old, &inner.clean(&error)))?;
+        inner.services.events.emit("plugin.swapped", None, json!({ "plugin": new.id(), "instead_of": old.id() }));
+        Ok(())
     }
 
-    /// The methods that [`invoke`](Self::invoke) takes for a plugin, beside those of its own.
-    pub fn methods(&self, _id: &str) -> Vec<String> {
-        Vec::new()
+    /// Runs to its end, whoever waits.
+    async fn apart<T: Send + 'static>(&self, work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+        let work = self.inner().services.runtime.spawn(work);
+        work.await.unwrap_or_else(|error| Err(Error::internal(format!("it broke: {error}"))))
     }
+}
+
+impl Inner {
+    /// Both run. When this fails, `old` serves as before.
+    async fn hand_over(self: &Arc<Self>, old: &Arc<PluginCell>, new: &Arc<PluginCell>) -> Result<()> {
+        let _turn = old.turn.lock().await;
+        let Some(generation) = old.generation.load_full() else { return Err(old.not_ready()) };
+        let exclusive = old.manifest.as_ref().is_some_and(|m| m.swap == Swap::Exclusive);
+        if !exclusive {
+            let withdrawn = self.services.registry.hand_over(old, new)?;
+            old.generation.store(None);
+            old.apply(None);
+            generation.footing.retire();
+            self.services.hooks.update(&self.services.registry);
+            old.set(State::Stopped, format!("`{}` took its place", new.id()), Some(format!("bespoke plugin swap {} {}", new.id(), old.id())));
+            self.retire(generation, withdrawn);
+            return Ok(());
+        }
+        // New calls wait from here on, and go to the new one.
+        old.set_replacing(true);
+        let _shown = Replacing(old);
+        old.change(State::Ready, State::Starting);
+        let withdrawn = self.take_out(old, &generation);
+        if !generation.drain(self.limits.stop()).await {
+            tracing::warn!(plugin = old.id(), left = generation.in_flight(), "calls are still running; it is replaced all the same");
+        }
+        let moved = async {
+            if let Some(state) = self.capture(&generation).await? {
+                self.restore(new, state).await?;
+            }
+            self.services.registry.hand_over(old, new)
+        };
+        match moved.await {
+            Ok(more) => {
+                old.generation.store(None);
+                old.apply(None);
+                self.services.hooks.update(&self.services.registry);
+                drop_caught(more);
+                if let Err(error) = self.shut(generation, withdrawn).await {
+                    tracing::warn!(plugin = old.id(), %error, "did not end well when another took its place");
+                }
+                let back = format!("bespoke plugin swap {} {}", new.id(), old.id());
+                old.set(State::Stopped, format!("`{}` took its place", new.id()), Some(back));
+                Ok(())
+            }
+            Err(error) => {
+                generation.resume();
+                generation.footing.serves(&generation);
+                withdrawn.put_back();
+                old.change(State::Starting, State::Ready);
+                Err(error)
+            }
+        }
+    }
+}
+
+/// The table of a plugin, as a caller gives it.
+fn table(id: &str, config: Value) -> Result<serde_json::Map<String, Value>> {
+    match config {
+        Value::Object(table) => Ok(table),
+        Value::Null => Ok(serde_json::Map::new()),
+        other => Err(Error::invalid_params(format!("the configuration is {}, not an object", kind_of(&other))).with_plugin(id)),
+    }
+}
+
+fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+fn required_by(plugin: &PluginCell, id: &str) -> bool {
+    plugin.manifest.iter().flat_map(|m| &m.requires).any(|r| !r.optional && r.plugin == id)
+}
+
+/// Whether a plugin serves, or would at its first call.
+fn serves(plugin: &PluginCell) -> Result<()> {
+    match plugin.state() {
+        State::Ready => Ok(()),
+        State::Unloaded if plugin.watch.is_resting() => Ok(()),
+        _ => Err(plugin.why()),
+    }
+}
+
+fn goes_on(old: &PluginCell, error: &Error) -> Error {
+    let told = Error::new(Code::HOTSWAP_FAILED, format!("`{}` goes on: {}", old.id(), error.message())).with_plugin(old.id());
+    error.help().map_or(told.clone(), |help| told.with_help(help))
+}
+
+fn refuse_closing(inner: &Inner) -> Result<()> {
+    if inner.closing.is_cancelled() { Err(Error::new(Code::NOT_READY, "the host is being shut down")) } else { Ok(()) }
 }

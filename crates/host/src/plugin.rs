@@ -12,11 +12,11 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use bespoke_manifest::{Inherited, Manifest};
+use bespoke_manifest::{Inherited, Manifest, Permissions};
 use bespoke_plugin_api::{
     BoxFuture, Code, Contribution, Descriptor, Error, Facts, Health, Instance, Kind, Life, PluginContext, Result, Spec,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::{
     runtime::Handle,
@@ -25,7 +25,7 @@ use tokio::{
 };
 
 use crate::{
-    HttpAllowed,
+    HttpAllowed, Used,
     metrics::Metrics,
     supervise::Watch,
     thread::{Late, Seats, Threads},
@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// How a plugin ships.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Tier {
@@ -278,6 +278,8 @@ pub(crate) struct Footing {
     stage: Mutex<Stage>,
     /// Of the configuration that it runs with, which is not always the newest.
     pub(crate) http: ArcSwapOption<HttpAllowed>,
+    /// What the user granted of what the manifest asks for. Until it is set, all of it.
+    pub(crate) granted: ArcSwapOption<Permissions>,
 }
 
 #[derive(Default)]
@@ -399,6 +401,8 @@ pub(crate) struct PluginCell {
     status: Mutex<Status>,
     settled: watch::Sender<State>,
     metrics: Arc<Metrics>,
+    /// What its generations made use of.
+    pub(crate) used: Used,
     /// Milliseconds.
     call_limit: AtomicU64,
     runtime: Handle,
@@ -450,6 +454,7 @@ impl PluginCell {
             status: Mutex::new(status),
             settled: watch::Sender::new(State::Unloaded),
             metrics: Arc::default(),
+            used: Used::default(),
             call_limit: AtomicU64::new(call_limit_ms),
             runtime: Handle::current(),
             late: threads.late().clone(),
@@ -494,7 +499,9 @@ impl PluginCell {
 
     /// Lets a generation of its ask whom a configuration names.
     pub(crate) fn permit(&self, footing: &Footing, applied: &Applied) {
-        let asked = self.manifest.as_ref().map_or(&[][..], |m| &m.permissions.http);
+        let granted = footing.granted.load();
+        let granted = granted.as_deref().or_else(|| self.manifest.as_ref().map(|m| &m.permissions));
+        let asked = granted.map_or(&[][..], |granted| &granted.network_access);
         let allowed = HttpAllowed::of(&self.id, asked, &applied.filled, &applied.written, &self.schema);
         footing.http.store(Some(Arc::new(allowed)));
     }
@@ -720,6 +727,14 @@ impl PluginCell {
             Some(fix) => error.with_help(fix),
             None => error,
         }
+    }
+
+    /// Why it does not serve, as the error that it failed with.
+    pub(crate) fn why(&self) -> Error {
+        let status = self.status();
+        let Some(code) = status.code else { return self.not_ready() };
+        let error = Error::new(code, status.reason.unwrap_or_default()).with_plugin(&self.id);
+        status.fix.map_or(error.clone(), |fix| error.with_help(fix))
     }
 
     /// The error of a contribution that a plugin which serves does not publish: it says itself why, or its configuration does.

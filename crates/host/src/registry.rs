@@ -29,6 +29,10 @@ struct Entry {
     spec: Arc<Spec>,
     /// Published at run time, not declared.
     dynamic: bool,
+    /// It was another plugin's; it serves what its plugin has under this name of the same kind.
+    stands_for: Option<String>,
+    /// The entry of the plugin whose name it was, while that runs beside the one that has it now.
+    shadowed: Option<Box<Entry>>,
     slot: Arc<dyn ErasedSlot>,
 }
 
@@ -60,7 +64,7 @@ macro_rules! by_kind {
 impl Entry {
     fn new(plugin: &Arc<PluginCell>, spec: &Spec, dynamic: bool) -> Result<Self> {
         let slot: Arc<dyn ErasedSlot> = by_kind!(spec.kind(), T => empty_slot::<T>(plugin, spec))?;
-        Ok(Entry { plugin: plugin.id().into(), spec: Arc::new(spec.clone()), dynamic, slot })
+        Ok(Entry { plugin: plugin.id().into(), spec: Arc::new(spec.clone()), dynamic, stands_for: None, shadowed: None, slot })
     }
 
     /// Whether it is a hook whose silence is a no.
@@ -222,7 +226,7 @@ impl Registry {
             (before, gone) = (Vec::new(), Vec::new());
             for of_kind in table.values_mut() {
                 of_kind.retain(|_, old| {
-                    if &*old.plugin != plugin.id() {
+                    if &*old.plugin != plugin.id() || old.stands_for.is_some() {
                         return true;
                     }
                     match wanted.iter().position(|(new, _)| (new.kind(), new.name()) == (old.kind(), old.name())) {
@@ -246,7 +250,76 @@ impl Registry {
             });
         }
         served.extend(gone.iter().filter_map(|entry| entry.slot.withdraw()));
+        let table = self.table.load();
+        for entry in entries(&table).filter(|e| &*e.plugin == plugin.id()) {
+            let own = entry.stands_for.as_ref().and_then(|name| table.get(&entry.kind())?.get(name));
+            served.extend(own.and_then(|own| entry.slot.follow(&*own.slot)));
+        }
         Ok(Withdrawn(served))
+    }
+
+    /// Lets a running plugin serve under all names of another, too. Where it has the same name itself, or none that fits, its
+    /// first of the kind stands for it. Whoever holds a slot of the other goes on with the new one. What served before comes back.
+    ///
+    /// # Errors
+    /// `CONTRACT_MISMATCH` when it has nothing of a kind. Then nothing has changed.
+    pub(crate) fn hand_over(&self, old: &Arc<PluginCell>, new: &Arc<PluginCell>) -> Result<Withdrawn> {
+        let mut moved: Vec<(Entry, Entry)> = Vec::new();
+        self.change(|table| {
+            moved.clear();
+            for (kind, of_kind) in table.iter_mut() {
+                let own = of_kind.values().flat_map(with_shadow).filter(|e| &*e.plugin == new.id() && e.stands_for.is_none());
+                let own: Vec<Entry> = own.cloned().collect();
+                for entry in of_kind.values_mut().filter(|e| &*e.plugin == old.id()) {
+                    let after = match entry.shadowed.take_if(|shadowed| &*shadowed.plugin == new.id()) {
+                        // The name goes back to whose it was.
+                        Some(shadowed) => *shadowed,
+                        None => {
+                            let target = own.iter().find(|e| e.name() == entry.name()).or_else(|| own.first());
+                            let Some(target) = target else {
+                                return Err(mismatch(format!("offers no {kind} that could stand for `{}`", entry.name())));
+                            };
+                            let mut after = Entry::new(new, &entry.spec, entry.dynamic)?;
+                            after.stands_for = Some(target.name().to_owned());
+                            after.shadowed = entry.shadowed.take();
+                            after.slot.follow(&*target.slot);
+                            after
+                        }
+                    };
+                    moved.push((entry.clone(), after.clone()));
+                    *entry = after;
+                }
+            }
+            Ok(())
+        })?;
+        let mut withdrawn = Withdrawn::default();
+        for (before, after) in moved {
+            withdrawn.0.extend(before.slot.withdraw());
+            before.slot.forward_to(&*after.slot);
+        }
+        Ok(withdrawn)
+    }
+
+    /// Removes all slots of a plugin, those of its guards too: nobody knows it any more.
+    pub(crate) fn forget(&self, plugin: &str) -> Withdrawn {
+        let withdrawn = self.withdraw(plugin);
+        // Removing refuses nothing.
+        let _ = self.change(|table| {
+            for of_kind in table.values_mut() {
+                for entry in of_kind.values_mut() {
+                    entry.shadowed.take_if(|shadowed| &*shadowed.plugin == plugin);
+                    // Whose name it was has it again.
+                    if &*entry.plugin == plugin
+                        && let Some(shadowed) = entry.shadowed.take()
+                    {
+                        *entry = *shadowed;
+                    }
+                }
+                of_kind.retain(|_, entry| &*entry.plugin != plugin);
+            }
+            Ok(())
+        });
+        withdrawn
     }
 
     /// Makes a changed copy of the table and puts it in place, unless `change` refuses. `change` may run more than once.
@@ -277,7 +350,7 @@ impl Registry {
     /// Empties the slots of a plugin; they stay, and say why they do not serve.
     pub(crate) fn withdraw(&self, plugin: &str) -> Withdrawn {
         let table = self.table.load();
-        Withdrawn(table.values().flat_map(BTreeMap::values).filter(|e| &*e.plugin == plugin).filter_map(|e| e.slot.withdraw()).collect())
+        Withdrawn(entries(&table).filter(|e| &*e.plugin == plugin).filter_map(|e| e.slot.withdraw()).collect())
     }
 
     /// Removes the slots of a plugin that did not come up, but not those of hooks that fail closed: they still say no.
@@ -314,10 +387,23 @@ impl Drop for Withdrawn {
     }
 }
 
+/// All entries, those in the shadow of others too.
+fn entries(table: &Table) -> impl Iterator<Item = &Entry> {
+    table.values().flat_map(BTreeMap::values).flat_map(with_shadow)
+}
+
+fn with_shadow(entry: &Entry) -> impl Iterator<Item = &Entry> {
+    std::iter::successors(Some(entry), |entry| entry.shadowed.as_deref())
+}
+
 fn put(table: &mut Table, plugin: &str, entry: Entry) -> Result<()> {
     let (kind, name) = (entry.kind(), entry.name().to_owned());
     let of_kind = table.entry(kind).or_default();
-    match of_kind.get(&name) {
+    match of_kind.get_mut(&name) {
+        Some(other) if other.plugin != entry.plugin && other.stands_for.is_some() => {
+            other.shadowed = Some(Box::new(entry));
+            Ok(())
+        }
         Some(other) if other.plugin != entry.plugin => Err(taken(kind, &name, &other.plugin, plugin)),
         // Whoever holds its slot goes on with it.
         Some(other) if (&other.spec, other.dynamic) == (&entry.spec, entry.dynamic) => Ok(()),
@@ -348,6 +434,10 @@ trait ErasedSlot: Send + Sync {
     /// Serves from now on; what served before comes back.
     fn serve(&self, contribution: &Contribution, generation: &Arc<Generation>) -> Option<Taken>;
     fn withdraw(&self) -> Option<Taken>;
+    /// Serves what another slot of the same contract serves; what served before comes back.
+    fn follow(&self, other: &dyn ErasedSlot) -> Option<Taken>;
+    /// Sends those who hold this slot to another of the same contract.
+    fn forward_to(&self, other: &dyn ErasedSlot);
 }
 
 impl<T: Contract + ?Sized + 'static> ErasedSlot for Slot<T> {
@@ -364,6 +454,18 @@ impl<T: Contract + ?Sized + 'static> ErasedSlot for Slot<T> {
     fn withdraw(&self) -> Option<Taken> {
         Some(taken_out(self, self.place.serving.swap(None)?))
     }
+
+    fn follow(&self, other: &dyn ErasedSlot) -> Option<Taken> {
+        let other = other.as_any().downcast_ref::<Self>()?;
+        let before = self.place.serving.swap(other.place.serving.load_full());
+        Some(taken_out(self, before?))
+    }
+
+    fn forward_to(&self, other: &dyn ErasedSlot) {
+        if let Some(other) = other.as_any().downcast_ref::<Self>() {
+            self.place.moved.store(Some(other.place.clone()));
+        }
+    }
 }
 
 fn taken_out<T: Contract + ?Sized + 'static>(slot: &Slot<T>, serving: Arc<Serving<T>>) -> Taken {
@@ -374,6 +476,6 @@ fn taken_out<T: Contract + ?Sized + 'static>(slot: &Slot<T>, serving: Arc<Servin
 fn empty_slot<T: Contract + ?Sized + 'static>(plugin: &Arc<PluginCell>, spec: &Spec) -> Result<Arc<dyn ErasedSlot>> {
     let typed =
         T::spec_of(spec).ok_or_else(|| Error::internal(format!("{} `{}` has the spec of another kind", spec.kind(), spec.name())))?;
-    let place = Place::<T> { spec: typed.clone(), name: spec.name().to_owned(), plugin: plugin.clone(), serving: ArcSwapOption::empty() };
+    let place = Place::<T> { spec: typed.clone(), name: spec.name().to_owned(), plugin: plugin.clone(), serving: ArcSwapOption::empty(), moved: ArcSwapOption::empty() };
     Ok(Arc::new(Slot { place: Arc::new(place) }))
 }

@@ -240,7 +240,7 @@ impl Host {
         restart.await.unwrap_or_else(|error| Err(Error::internal(format!("the restart broke: {error}"))))
     }
 
-    async fn restart_now(&self, id: &str) -> Result<()> {
+    pub(crate) async fn restart_now(&self, id: &str) -> Result<()> {
         let inner = self.inner();
         let plugin = self.known(id)?;
         let _turn = plugin.turn.lock().await;
@@ -583,7 +583,7 @@ enum Settled {
 }
 
 /// Calls of a plugin wait for its next generation, as long as this lives.
-struct Replacing<'p>(&'p PluginCell);
+pub(crate) struct Replacing<'p>(pub(crate) &'p PluginCell);
 
 impl Drop for Replacing<'_> {
     fn drop(&mut self) {

@@ -44,6 +44,8 @@ pub(crate) struct Place<T: Contract + ?Sized> {
     pub(crate) name: String,
     pub(crate) plugin: Arc<PluginCell>,
     pub(crate) serving: ArcSwapOption<Serving<T>>,
+    /// Where its name is served now that another plugin has it.
+    pub(crate) moved: ArcSwapOption<Place<T>>,
 }
 
 /// What a slot serves at the moment: an object and the generation that it belongs to.
@@ -70,7 +72,18 @@ impl<T: Contract + ?Sized> Slot<T> {
 
     /// Whether it would serve now. One that rests would: its call starts it.
     pub fn is_ready(&self) -> bool {
-        self.place.serving.load().is_some() || self.place.plugin.watch.is_resting()
+        self.place.serving.load().is_some() || self.place.plugin.watch.is_resting() || self.moved().is_some_and(|slot| slot.is_ready())
+    }
+
+    /// The slot that its name has now, if another plugin took it over.
+    fn moved(&self) -> Option<Slot<T>> {
+        let mut place = self.place.moved.load_full()?;
+        // As often as plugins took each other's places. The next look takes one step.
+        while let Some(next) = place.moved.load_full() {
+            self.place.moved.store(Some(next.clone()));
+            place = next;
+        }
+        Some(Slot { place })
     }
 
     pub(crate) fn cell(&self) -> &Arc<PluginCell> {
@@ -98,7 +111,7 @@ impl<T: Contract + ?Sized> Slot<T> {
                     }
                     serving = now;
                 }
-                None => return Err(self.refusal()),
+                None => return self.moved().map_or_else(|| Err(self.refusal()), |slot| slot.lease()),
             }
         }
     }
@@ -121,6 +134,9 @@ impl<T: Contract + ?Sized> Slot<T> {
     pub async fn lease_ready(&self, cx: &CallCx) -> Result<Lease<T>> {
         if let Ok(lease) = self.lease() {
             return Ok(lease);
+        }
+        if let Some(moved) = self.moved() {
+            return Box::pin(moved.lease_ready(cx)).await;
         }
         let limit = cx.deadline().map_or(self.place.plugin.call_limit(), |at| clock::now().until(at));
         let plugin = &self.place.plugin;
@@ -221,7 +237,9 @@ impl<T: Contract + ?Sized> Slot<T> {
         }
         let cancel = CancelOnDrop(cx.cancel_token().child());
         let (object, inner_cx) = (lease.object(), given(cx, limit, cancel.0.clone()));
-        let begun = plugin.metrics().begin();
+        // Whose call it is: another plugin may have taken this one's place.
+        let generation = lease.generation.clone();
+        let begun = generation.metrics().begin();
         let work = async move {
             // The lease goes with the code, not with the caller: what hangs is still in there.
             let _lease = lease;
@@ -233,8 +251,8 @@ impl<T: Contract + ?Sized> Slot<T> {
         let (task, ended) = plugin.spawn(work)?;
         let result = Apart { task: Some(task), ended, plugin: &plugin }.wait(limit).await;
         drop(cancel);
-        plugin.metrics().end(begun, result.is_err());
-        result.map_err(|e| e.with_plugin(plugin.id()))
+        generation.metrics().end(begun, result.is_err());
+        result.map_err(|e| e.with_plugin(generation.plugin()))
     }
 
     /// A lease, and how long the call may take.
@@ -258,19 +276,18 @@ impl<T: Contract + ?Sized> Slot<T> {
         F: Future<Output = Result<R>> + Send,
     {
         let (lease, limit) = self.admitted(limit, cx).await?;
-        let plugin = &self.place.plugin;
         // A token of its own: a call that is late is cancelled alone, its siblings go on.
         let cancel = CancelOnDrop(cx.cancel_token().child());
         let object = lease.object();
-        let begun = plugin.metrics().begin();
+        let begun = lease.generation.metrics().begin();
         let result = match catch_unwind(AssertUnwindSafe(|| request(object, given(cx, limit, cancel.0.clone())))) {
             Ok(future) => in_time(future, limit).await,
             Err(panic) => Err(panicked("the call", &*panic)),
         };
-        plugin.metrics().end(begun, result.is_err());
+        lease.generation.metrics().end(begun, result.is_err());
         match result {
             Ok(value) => Ok(Leased { value: Held(Some(value)), _cancel: Some(cancel), lease }),
-            Err(e) => Err(e.with_plugin(plugin.id())),
+            Err(e) => Err(e.with_plugin(lease.generation.plugin())),
         }
     }
 
@@ -280,11 +297,14 @@ impl<T: Contract + ?Sized> Slot<T> {
     /// As [`call`](Self::call), without a time-out: nothing can stop code that does not return.
     pub fn enter<R>(&self, method: impl FnOnce(&T) -> Result<R>) -> Result<Leased<T, R>> {
         let lease = self.lease()?;
-        let plugin = &self.place.plugin;
-        let begun = plugin.metrics().begin();
+        let metrics = lease.generation.metrics();
+        let begun = metrics.begin();
         let result = catch_unwind(AssertUnwindSafe(|| method(&lease))).unwrap_or_else(|panic| Err(panicked("the call", &*panic)));
-        plugin.metrics().end(begun, result.is_err());
-        result.map(|value| Leased { value: Held(Some(value)), _cancel: None, lease }).map_err(|e| e.with_plugin(plugin.id()))
+        metrics.end(begun, result.is_err());
+        match result {
+            Ok(value) => Ok(Leased { value: Held(Some(value)), _cancel: None, lease }),
+            Err(e) => Err(e.with_plugin(lease.generation.plugin())),
+        }
     }
 }
 

@@ -132,8 +132,9 @@ impl Config {
 
     /// With another table of a plugin than the one that is written. Its keys that are the host's stay as they are.
     #[must_use]
-    pub fn with_plugin(mut self, id: &str, table: Map<String, Value>) -> Self {
-        let plugins = self.written.root.entry("plugins").or_insert_with(|| Value::Object(Map::new()));
+    pub fn with_plugin(&self, id: &str, table: Map<String, Value>) -> Self {
+        let mut config = self.clone();
+        let plugins = config.written.root.entry("plugins").or_insert_with(|| Value::Object(Map::new()));
         if let Value::Object(plugins) = plugins {
             let own = plugins.entry(id).or_insert_with(|| Value::Object(Map::new()));
             let mut new = table;
@@ -143,8 +144,8 @@ impl Config {
             *own = Value::Object(new);
         }
         let within = format!("plugins.{id}.");
-        self.written.places.retain(|key, _| !key.starts_with(&within));
-        self.fresh()
+        config.written.places.retain(|key, _| !key.starts_with(&within));
+        config.fresh()
     }
 
     /// With these variables instead of the process's own.
