@@ -29,7 +29,7 @@ impl LastLines {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn keep(&self, line: &str) {
+    pub(crate) fn keep(&self, line: &str) {
         let mut lines = self.lock();
         if lines.len() == KEPT_LINES {
             lines.pop_front();
@@ -85,8 +85,8 @@ impl Log {
     }
 
     /// A line on the standard output that is no message.
-    pub(crate) fn stray(&mut self, line: &str, now: Instant) {
-        self.put(Level::Warn, &format!("wrote a line to stdout that is no message: {}", plain(line.as_bytes(), 0)), now);
+    pub(crate) fn stray(&mut self, line: &[u8], now: Instant) {
+        self.put(Level::Warn, &format!("wrote a line to stdout that is no message: {}", plain(line, 0)), now);
     }
 
     /// What the tier itself has to say of the plugin.

@@ -1,0 +1,254 @@
+//! A plugin in a folder, as the host sees it: what it contributes, whether a configuration fits, and a process for each start.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use bespoke_host::{Artifact, Grounds, PluginFolder, Sandbox, Terms};
+use bespoke_plugin_api::{
+    BoxFuture, Code, Error, HostApi, Instance, Level, PluginContext, Result, Spec, Timestamp,
+    serde_json::{self, Value},
+};
+use bespoke_plugin_proxy::StartOptions;
+
+use crate::{
+    child::Launch,
+    declared,
+    life::ProcessLife,
+    program::Program,
+    pump::{self, Handle},
+    schema::Schema,
+    watch::Patience,
+};
+
+/// How long a start may take where nobody says otherwise, and how long a plugin has to say what it contributes.
+const START: Duration = Duration::from_secs(10);
+/// How long a child that failed has to go before its failure is told.
+const GONE: Duration = Duration::from_secs(1);
+
+/// A plugin that runs in a process of its own.
+#[derive(Debug, Clone)]
+pub struct ProcessPlugin(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    folder: PluginFolder,
+    grounds: Grounds,
+    patience: Patience,
+    schema: OnceLock<Result<Option<Schema>>>,
+}
+
+impl ProcessPlugin {
+    /// The plugin in a folder. Looks at nothing yet.
+    pub fn new(folder: &PluginFolder, grounds: &Grounds) -> Self {
+        Self::with_patience(folder, grounds, Patience::default())
+    }
+
+    /// The same, with another idea of how long is too long.
+    pub fn with_patience(folder: &PluginFolder, grounds: &Grounds, patience: Patience) -> Self {
+        let schema = OnceLock::new();
+        ProcessPlugin(Arc::new(Inner { folder: folder.clone(), grounds: grounds.clone(), patience, schema }))
+    }
+
+    /// Makes what the plugin needs before it can start, and is not there: for Python, an environment with its packages. May take minutes.
+    ///
+    /// # Errors
+    /// `DEPENDENCY_MISSING`.
+    pub fn prepare(&self) -> Result<()> {
+        let grounds = self.0.grounds.clone().install_dependencies(true);
+        Program::find(&self.0.folder, &grounds).map(drop)
+    }
+}
+
+impl Artifact for ProcessPlugin {
+    /// From what it said before, as long as nothing in its folder has changed. Otherwise a process is started and asked, behind a wall
+    /// that grants nothing, because nobody has said yet on which terms the plugin runs; it ends when it has answered.
+    fn declare(&self) -> Result<Vec<Spec>> {
+        let inner = self.0.clone();
+        let program = Program::find(&inner.folder, &inner.grounds)?;
+        let id = inner.id();
+        let place = declared::place(&inner.grounds.cache, id, &inner.folder.path, program.path());
+        if let Some(specs) = place.as_deref().and_then(declared::read) {
+            return Ok(specs);
+        }
+        let launch = program.launch(&inner.folder, &inner.grounds, None, &[], &inner.unasked())?;
+        let asking = inner.clone();
+        // On a thread of its own: the caller's may belong to a runtime, which does not wait inside itself.
+        let asked = std::thread::Builder::new().name(format!("ask-{id}")).spawn(move || asking.ask(launch));
+        let asked = asked.map_err(|e| Error::new(Code::RESOURCE_EXHAUSTED, format!("no thread to ask the plugin: {e}")))?;
+        let specs = asked.join().unwrap_or_else(|_| Err(Error::internal("the thread that asked the plugin panicked")))?;
+        if let Some(place) = place {
+            declared::keep(&place, &specs);
+        }
+        Ok(specs)
+    }
+
+    fn check(&self, config: &Value) -> Result<()> {
+        match self.0.schema.get_or_init(|| self.0.read_schema()) {
+            Ok(Some(schema)) => schema.check(config),
+            Ok(None) => Ok(()),
+            Err(e) => Err(e.clone()),
+        }
+    }
+
+    fn start(&self, cx: PluginContext, config: Value, terms: Terms) -> BoxFuture<'static, Result<Instance>> {
+        let inner = self.0.clone();
+        Box::pin(async move { inner.start(cx, config, terms).await })
+    }
+}
+
+impl Inner {
+    fn id(&self) -> &str {
+        &self.folder.manifest.id
+    }
+
+    /// The terms of a plugin about which nobody has been asked: it may have nothing, and use what its manifest says.
+    fn unasked(&self) -> Terms {
+        let mut terms = Terms::default();
+        terms.limits = self.folder.manifest.resources;
+        terms
+    }
+
+    /// That of the manifest, else that of the file beside it.
+    fn read_schema(&self) -> Result<Option<Schema>> {
+        let manifest = &self.folder.manifest;
+        if let Some(schema) = &manifest.config_schema {
+            return Schema::new(schema).map(Some);
+        }
+        let path = self.folder.path.join("config.schema.json");
+        match std::fs::read(&path) {
+            Ok(text) => {
+                let wrong = |e| Error::new(Code::MANIFEST_INVALID, format!("{}: this is no JSON: {e}", path.display()));
+                Schema::new(&serde_json::from_slice(&text).map_err(wrong)?).map(Some)
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(Error::new(Code::MANIFEST_INVALID, format!("{}: {e}", path.display()))),
+        }
+    }
+
+    /// Starts a process only to ask what the plugin contributes.
+    fn ask(&self, launch: Launch) -> Result<Vec<Spec>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        let runtime = runtime.map_err(|e| Error::new(Code::RESOURCE_EXHAUSTED, format!("no runtime to ask the plugin: {e}")))?;
+        runtime.block_on(async {
+            let host: Arc<dyn HostApi> = Arc::new(Asker(self.id().to_owned()));
+            let (proxy, handle) = pump::start(self.id(), launch, host, self.patience).await?;
+            let limit = self.limit(&self.unasked());
+            let hello = match tokio::time::timeout(limit, proxy.describe(self.id())).await {
+                Ok(hello) => hello,
+                Err(_) => Err(too_slow("did not say hello", limit, &handle)),
+            };
+            handle.outbox.kill();
+            handle.gone(GONE).await;
+            Ok(hello.map_err(|e| not_up(e, Code::LOAD_FAILED))?.specs)
+        })
+    }
+
+    /// How long a start may take. A little less than the host waits, so that it is this that ends it, and says why.
+    fn limit(&self, terms: &Terms) -> Duration {
+        let limit = terms.limits.start_timeout_ms.map_or(START, |ms| Duration::from_millis(ms.into()));
+        limit - (limit / 10).min(Duration::from_millis(500))
+    }
+
+    async fn start(self: Arc<Self>, cx: PluginContext, config: Value, terms: Terms) -> Result<Instance> {
+        let manifest = &self.folder.manifest;
+        let program = Program::find(&self.folder, &self.grounds)?;
+        let files: Vec<String> = manifest.models.iter().map(|model| model.file.clone()).collect();
+        // Those that are missing are told to the plugin, which may do without.
+        let models: Vec<PathBuf> = files.iter().filter_map(|file| cx.model(file).ok()).collect();
+        let data = cx.data_dir().cloned();
+        let launch = program.launch(&self.folder, &self.grounds, data.as_deref(), &models, &terms)?;
+        let wall = wall(&launch, &terms);
+        let (proxy, handle) = pump::start(self.id(), launch, cx.host().clone(), self.patience).await?;
+        // Also when nobody waits for the start any more.
+        let mut unless_up = Kills(Some(handle.clone()));
+        let options = StartOptions::new(self.id(), config).data_dir(data).cpu_budget(cx.cpu_budget()).models(files);
+        let limit = self.limit(&terms);
+        let started = match tokio::time::timeout(limit, proxy.start(options)).await {
+            Ok(started) => started,
+            Err(_) => Err(too_slow("did not start", limit, &handle)),
+        };
+        match started {
+            Ok(Instance { contributions, life }) => {
+                unless_up.0 = None;
+                let life = Arc::new(ProcessLife { plugin: life, handle, wall, patience: self.patience });
+                Ok(Instance { contributions, life })
+            }
+            Err(error) => {
+                drop(unless_up);
+                handle.gone(GONE).await;
+                Err(not_up(error, Code::INITIALIZE_FAILED))
+            }
+        }
+    }
+}
+
+/// Ends a process whose start came to nothing.
+struct Kills(Option<Handle>);
+
+impl Drop for Kills {
+    fn drop(&mut self) {
+        if let Some(handle) = self.0.take() {
+            handle.outbox.kill();
+        }
+    }
+}
+
+/// A plugin that ends before it serves has not crashed: it does not start.
+fn not_up(error: Error, code: Code) -> Error {
+    if error.code() != Code::PLUGIN_CRASHED {
+        return error;
+    }
+    let told = Error::new(code, error.message());
+    error.data().cloned().map_or(told.clone(), |data| told.with_data(data))
+}
+
+fn too_slow(what: &str, limit: Duration, handle: &Handle) -> Error {
+    let said = handle.last.last().map_or(String::new(), |line| format!("; it last said: {line}"));
+    let message = format!("{what} within {:.1} s, and was ended{said}", limit.as_secs_f64());
+    Error::new(Code::INITIALIZE_FAILED, message).with_help("raise start_timeout_ms under [resources] in its manifest, or plugins.start_timeout_ms")
+}
+
+/// What is around a process, in words.
+fn wall(launch: &Launch, terms: &Terms) -> String {
+    match (&launch.wall, terms.sandbox) {
+        (None, _) => "none: its process is not supervised".to_owned(),
+        (Some(_), Sandbox::Off) => "off, as it is configured; supervised".to_owned(),
+        (Some((_, policy)), _) => {
+            let missing: Vec<_> = bespoke_sandbox::missing(policy).into_iter().map(|part| part.part.name()).collect();
+            if missing.is_empty() { "enforced".to_owned() } else { format!("in part; this machine lacks {}", missing.join(", ")) }
+        }
+    }
+}
+
+/// The host of a plugin that is only asked: it takes its log, and does nothing for it.
+struct Asker(String);
+
+impl HostApi for Asker {
+    fn log(&self, level: Level, line: &str) {
+        let plugin = &*self.0;
+        match level {
+            Level::Debug => tracing::debug!(target: "plugin", plugin, "{line}"),
+            Level::Info => tracing::info!(target: "plugin", plugin, "{line}"),
+            Level::Warn => tracing::warn!(target: "plugin", plugin, "{line}"),
+            _ => tracing::error!(target: "plugin", plugin, "{line}"),
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Timestamp(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+    }
+
+    fn sleep(&self, _: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::pending())
+    }
+
+    fn blocking(&self, _: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    fn spawn(&self, _: BoxFuture<'static, ()>) {}
+}

@@ -1,0 +1,276 @@
+//! A child process and the only hold on it: its pipes, how it is ended, how it did end. Behind its wall it has a supervisor, which sees to
+//! it that nothing is left behind; without one it has a process group. What it is told and what it says is the pump's.
+
+use std::{
+    ffi::OsString,
+    fs::File,
+    io,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::process::{CommandExt as _, ExitStatusExt as _},
+    },
+    path::PathBuf,
+    process::{Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use bespoke_plugin_api::{Code, Error, Result};
+use bespoke_sandbox::{Policy, Report, Spawn};
+use rustix::{
+    fs::{OFlags, fcntl_getfl, fcntl_setfl},
+    process::{Pid, Signal, kill_process_group},
+};
+
+use crate::{ending::Exit, outbox::Waker};
+
+/// What is started.
+#[derive(Debug, Clone)]
+pub(crate) struct Launch {
+    /// The program; absolute.
+    pub(crate) program: PathBuf,
+    pub(crate) args: Vec<OsString>,
+    /// All of its environment.
+    pub(crate) env: Vec<(OsString, OsString)>,
+    pub(crate) folder: PathBuf,
+    /// The wall around it, and the program that becomes its supervisor. `None` where there is no such program.
+    pub(crate) wall: Option<(PathBuf, Policy)>,
+    /// A folder that is there as long as the child is.
+    pub(crate) scratch: Option<Arc<tempfile::TempDir>>,
+}
+
+/// A child that was started. Dropping it ends it and all that it has started.
+pub(crate) struct Child {
+    pub(crate) stdout: File,
+    pub(crate) stderr: File,
+    stdin: Option<OwnedFd>,
+    hold: Hold,
+    exit: Option<Exit>,
+    _scratch: Option<Arc<tempfile::TempDir>>,
+}
+
+enum Hold {
+    Walled { child: bespoke_sandbox::Child, news: Arc<News> },
+    Bare { process: std::process::Child, ended: Option<OwnedFd> },
+}
+
+/// What the supervisor has told and nobody has read yet.
+#[derive(Default)]
+struct News(Mutex<(Vec<Report>, bool)>);
+
+impl News {
+    fn lock(&self) -> MutexGuard<'_, (Vec<Report>, bool)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Most reports that wait to be read; the supervisor itself tells the same thing only once a while.
+const MOST_NEWS: usize = 1024;
+
+impl Child {
+    /// Starts it. The waker is told when there is something to [read](Self::reports).
+    ///
+    /// # Errors
+    /// `LOAD_FAILED`, naming the program; `RESOURCE_EXHAUSTED`.
+    pub(crate) fn start(launch: &Launch, waker: &Arc<Waker>) -> Result<Self> {
+        let failed = |e: io::Error| {
+            let exhausted = matches!(e.kind(), io::ErrorKind::OutOfMemory | io::ErrorKind::WouldBlock | io::ErrorKind::QuotaExceeded);
+            let code = if exhausted { Code::RESOURCE_EXHAUSTED } else { Code::LOAD_FAILED };
+            Error::new(code, format!("{} could not be started: {e}", launch.program.display()))
+        };
+        let mut child = match &launch.wall {
+            Some((supervisor, policy)) => Self::walled(launch, supervisor, policy, waker),
+            None => Self::bare(launch),
+        }
+        .map_err(failed)?;
+        child.do_not_wait().map_err(failed)?;
+        Ok(child)
+    }
+
+    fn walled(launch: &Launch, supervisor: &std::path::Path, policy: &Policy, waker: &Arc<Waker>) -> io::Result<Self> {
+        let spawn = Spawn {
+            program: supervisor.to_owned(),
+            // The second word is for people who look at a list of processes.
+            verb: vec![EXEC.into(), launch.program.clone().into()],
+            policy: policy.clone(),
+            command: std::iter::once(launch.program.clone().into()).chain(launch.args.iter().cloned()).collect(),
+            env: launch.env.clone(),
+            cwd: launch.folder.clone(),
+        };
+        let mut child = bespoke_sandbox::spawn(spawn)?;
+        let lacking = || io::Error::other("a child without the pipes that were asked for");
+        let stdin = child.stdin.take().map(OwnedFd::from).ok_or_else(lacking)?;
+        let stdout = child.stdout.take().map(OwnedFd::from).ok_or_else(lacking)?;
+        let stderr = child.stderr.take().map(OwnedFd::from).ok_or_else(lacking)?;
+        let reports = child.reports.take().ok_or_else(lacking)?;
+        let news = Arc::new(News::default());
+        let (told, waker) = (news.clone(), waker.clone());
+        std::thread::Builder::new().name("plugin-wall".into()).stack_size(128 << 10).spawn(move || {
+            for report in reports {
+                // A line that cannot be read is one that is longer than it may be.
+                let Ok(report) = report else { continue };
+                let mut news = told.lock();
+                let last = matches!(report, Report::Ended { .. } | Report::Failed { .. });
+                if news.0.len() < MOST_NEWS || last {
+                    news.0.push(report);
+                }
+                drop(news);
+                waker.wake();
+            }
+            told.lock().1 = true;
+            waker.wake();
+        })?;
+        let hold = Hold::Walled { child, news };
+        Ok(Child { stdout: stdout.into(), stderr: stderr.into(), stdin: Some(stdin), hold, exit: None, _scratch: launch.scratch.clone() })
+    }
+
+    fn bare(launch: &Launch) -> io::Result<Self> {
+        let mut process = Command::new(&launch.program)
+            .args(&launch.args)
+            .env_clear()
+            .envs(launch.env.iter().map(|(name, value)| (name, value)))
+            .current_dir(&launch.folder)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()?;
+        let lacking = || io::Error::other("a child without the pipes that were asked for");
+        let stdin = process.stdin.take().map(OwnedFd::from).ok_or_else(lacking)?;
+        let stdout = process.stdout.take().map(OwnedFd::from).ok_or_else(lacking)?;
+        let stderr = process.stderr.take().map(OwnedFd::from).ok_or_else(lacking)?;
+        let ended = ended(&process);
+        let hold = Hold::Bare { process, ended };
+        Ok(Child { stdout: stdout.into(), stderr: stderr.into(), stdin: Some(stdin), hold, exit: None, _scratch: launch.scratch.clone() })
+    }
+
+    /// Only this side: the child has ends of its own, whose reads and writes wait as ever.
+    fn do_not_wait(&mut self) -> io::Result<()> {
+        for fd in [self.stdout.as_fd(), self.stderr.as_fd()].into_iter().chain(self.stdin.as_ref().map(AsFd::as_fd)) {
+            fcntl_setfl(fd, fcntl_getfl(fd)? | OFlags::NONBLOCK)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn take_stdin(&mut self) -> Option<OwnedFd> {
+        self.stdin.take()
+    }
+
+    /// Its process, where that is known without being told.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        match &self.hold {
+            Hold::Walled { .. } => None,
+            Hold::Bare { process, .. } => Some(process.id()),
+        }
+    }
+
+    /// Readable when the process has ended.
+    pub(crate) fn ended(&self) -> Option<BorrowedFd<'_>> {
+        match &self.hold {
+            Hold::Bare { ended, .. } => ended.as_ref().map(AsFd::as_fd),
+            Hold::Walled { .. } => None,
+        }
+    }
+
+    /// Whether its end has to be looked for, because nothing tells of it.
+    pub(crate) fn must_look(&self) -> bool {
+        matches!(&self.hold, Hold::Bare { ended: None, .. })
+    }
+
+    /// What its supervisor has told since.
+    pub(crate) fn reports(&mut self) -> Vec<Report> {
+        let Hold::Walled { news, .. } = &self.hold else { return Vec::new() };
+        std::mem::take(&mut news.lock().0)
+    }
+
+    /// It ended so, its supervisor says.
+    pub(crate) fn has_ended(&mut self, exit: Exit) {
+        self.exit.get_or_insert(exit);
+        // What it has started does not outlive it.
+        self.kill_all();
+    }
+
+    /// How it ended, once nothing is left of it.
+    pub(crate) fn gone(&mut self) -> Option<Exit> {
+        match &mut self.hold {
+            Hold::Walled { child, news } => {
+                if !news.lock().1 {
+                    return None;
+                }
+                let status = child.try_wait();
+                let exit = self.exit.get_or_insert_with(|| match status {
+                    // It is the supervisor that was killed, and the child with it.
+                    Ok(Some(status)) => Exit::Unknown(format!("its supervisor ended ({status})")),
+                    Ok(None) => Exit::Unknown("its supervisor says no more".into()),
+                    Err(e) => Exit::Unknown(e.to_string()),
+                });
+                Some(exit.clone())
+            }
+            Hold::Bare { process, .. } => {
+                if self.exit.is_none() {
+                    self.exit = match process.try_wait() {
+                        Ok(None) => None,
+                        Ok(Some(status)) => Some(exit(status)),
+                        Err(e) => Some(Exit::Unknown(e.to_string())),
+                    };
+                    if self.exit.is_some() {
+                        // The group exists as long as one of its processes does, so its number is not somebody else's yet.
+                        self.kill_all();
+                    }
+                }
+                self.exit.clone()
+            }
+        }
+    }
+
+    /// Ends it and all that it has started.
+    pub(crate) fn kill(&mut self) {
+        if self.exit.is_none() {
+            self.kill_all();
+        }
+    }
+
+    fn kill_all(&self) {
+        match &self.hold {
+            Hold::Walled { child, .. } => child.kill(),
+            Hold::Bare { process, .. } => {
+                if let Some(group) = pid(process) {
+                    // An error says that nobody is left in it.
+                    let _ = kill_process_group(group, Signal::KILL);
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if self.gone().is_none() {
+            self.kill();
+            if let Hold::Bare { process, .. } = &mut self.hold {
+                // A process that was killed ends; this is what takes it out of the table.
+                let _ = process.wait();
+            }
+        }
+    }
+}
+
+/// The inner verb that becomes a supervisor.
+pub(crate) const EXEC: &str = "__exec";
+
+fn exit(status: ExitStatus) -> Exit {
+    status.code().map(Exit::Code).or(status.signal().map(Exit::Signal)).unwrap_or_else(|| Exit::Unknown(status.to_string()))
+}
+
+fn pid(process: &std::process::Child) -> Option<Pid> {
+    i32::try_from(process.id()).ok().and_then(Pid::from_raw)
+}
+
+#[cfg(target_os = "linux")]
+fn ended(process: &std::process::Child) -> Option<OwnedFd> {
+    rustix::process::pidfd_open(pid(process)?, rustix::process::PidfdFlags::empty()).ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn ended(_: &std::process::Child) -> Option<OwnedFd> {
+    None
+}

@@ -1,0 +1,153 @@
+//! What a plugin said that it contributes, kept by the digest of all that its answer depends on, so that it is asked once and not at each
+//! start of the program. Asking is the artifact's.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use bespoke_plugin_api::{Spec, serde_json};
+use bespoke_protocol::PROTOCOL;
+use sha2::{Digest as _, Sha256};
+
+use crate::python;
+
+/// Folders that hold no code that a plugin was written with.
+const NOT_CODE: [&str; 6] = ["__pycache__", "node_modules", "target", "venv", "env", "dist"];
+/// A file up to this size counts by its bytes, a longer one by its size and date: models are not code.
+const READ_UP_TO: u64 = 1 << 20;
+/// A folder with more is not looked at any further: its plugin is asked each time.
+const MOST_FILES: usize = 4096;
+
+/// The place of an answer; `None` when it cannot be known whether it still holds.
+pub(crate) fn place(cache: &Path, id: &str, folder: &Path, program: &Path) -> Option<PathBuf> {
+    let mut files = Vec::new();
+    collect(folder, Path::new(""), &mut files)?;
+    files.sort_unstable();
+    let mut hash = Sha256::new();
+    let mut add = |bytes: &[u8]| {
+        hash.update(bytes.len().to_le_bytes());
+        hash.update(bytes);
+    };
+    // Another version of this program may ask otherwise, and read other answers.
+    add(env!("CARGO_PKG_VERSION").as_bytes());
+    add(&PROTOCOL.to_le_bytes());
+    add(python::sdk_digest().as_bytes());
+    add(program.as_os_str().as_encoded_bytes());
+    add(&stamp(program)?);
+    for file in files {
+        add(file.as_os_str().as_encoded_bytes());
+        let path = folder.join(&file);
+        if fs::metadata(&path).ok()?.len() <= READ_UP_TO {
+            add(&fs::read(&path).ok()?);
+        } else {
+            add(&stamp(&path)?);
+        }
+    }
+    Some(cache.join("declared").join(format!("{id}-{}.json", python::short(hash))))
+}
+
+/// The answer that lies there.
+pub(crate) fn read(place: &Path) -> Option<Vec<Spec>> {
+    serde_json::from_slice(&fs::read(place).ok()?).ok()
+}
+
+/// Keeps an answer. Without it, the plugin is asked again.
+pub(crate) fn keep(place: &Path, specs: &[Spec]) {
+    let Some(folder) = place.parent() else { return };
+    let kept = fs::create_dir_all(folder).and_then(|()| {
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        serde_json::to_writer(&mut file, specs)?;
+        file.persist(place)?;
+        Ok(())
+    });
+    if let Err(e) = kept {
+        tracing::debug!(place = %place.display(), error = %e, "what a plugin contributes could not be kept");
+    }
+    forget_others(folder, place);
+}
+
+/// Answers of the same plugin to other versions of its code.
+fn forget_others(folder: &Path, place: &Path) {
+    let name = |path: &Path| Some(path.file_stem()?.to_str()?.rsplit_once('-')?.0.to_owned());
+    let own = name(place);
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path != place && own.is_some() && name(&path) == own {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+fn collect(root: &Path, below: &Path, files: &mut Vec<PathBuf>) -> Option<()> {
+    for entry in fs::read_dir(root.join(below)).ok()? {
+        let entry = entry.ok()?;
+        let name = entry.file_name();
+        let shown = name.to_string_lossy();
+        if shown.starts_with('.') || shown.ends_with(".pyc") {
+            continue;
+        }
+        let path = below.join(&name);
+        // What a link leads to counts as a file; a folder behind one could lead in a circle.
+        let kind = entry.file_type().ok()?;
+        if kind.is_dir() {
+            if !NOT_CODE.contains(&&*shown) {
+                collect(root, &path, files)?;
+            }
+        } else if fs::metadata(root.join(&path)).is_ok_and(|meta| meta.is_file()) {
+            if files.len() == MOST_FILES {
+                return None;
+            }
+            files.push(path);
+        }
+    }
+    Some(())
+}
+
+fn stamp(path: &Path) -> Option<Vec<u8>> {
+    let meta = fs::metadata(path).ok()?;
+    let since = meta.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+    Some([meta.len().to_le_bytes().as_slice(), &since.as_nanos().to_le_bytes()].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bespoke_plugin_api::ToolSpec;
+
+    #[test]
+    fn an_answer_holds_until_a_file_changes() {
+        let (cache, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let program = std::env::current_exe().unwrap();
+        let place_of = || place(cache.path(), "a", folder.path(), &program).unwrap();
+        fs::write(folder.path().join("plugin.py"), "1").unwrap();
+        let first = place_of();
+        assert_eq!(read(&first), None);
+        let specs = vec![Spec::Tool(ToolSpec::new("a", "b"))];
+        keep(&first, &specs);
+        assert_eq!(read(&first), Some(specs.clone()));
+
+        // What is no code changes nothing.
+        fs::create_dir(folder.path().join("__pycache__")).unwrap();
+        fs::write(folder.path().join("__pycache__/x.pyc"), "x").unwrap();
+        fs::write(folder.path().join(".hidden"), "x").unwrap();
+        assert_eq!(place_of(), first);
+
+        fs::write(folder.path().join("plugin.py"), "2").unwrap();
+        let second = place_of();
+        assert_ne!(second, first);
+        keep(&second, &specs);
+        assert!(!first.exists() && second.exists(), "only the newest is kept");
+
+        fs::write(&second, "not json").unwrap();
+        assert_eq!(read(&second), None);
+    }
+
+    #[test]
+    fn a_link_in_a_circle_ends() {
+        let (cache, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        std::os::unix::fs::symlink(folder.path(), folder.path().join("self")).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", folder.path().join("endless")).unwrap();
+        assert!(place(cache.path(), "a", folder.path(), &std::env::current_exe().unwrap()).is_some());
+    }
+}

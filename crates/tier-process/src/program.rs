@@ -1,0 +1,210 @@
+//! From a plugin's folder to what is started: the program, its arguments, its environment, its wall. It starts nothing.
+
+use std::{
+    env,
+    ffi::{OsStr, OsString},
+    fs, io,
+    path::{Component, Path, PathBuf},
+    sync::Arc,
+};
+
+use bespoke_host::{Grounds, PluginFolder, Sandbox, Terms};
+use bespoke_manifest::Run;
+use bespoke_plugin_api::{Code, Error, Result};
+use bespoke_sandbox::{Disk, Policy};
+
+use crate::{child::Launch, python};
+
+/// Processes and threads of a plugin, all together, where nothing else is said: enough for any library that computes, and the end of
+/// a loop that forks.
+const MOST_PROCESSES: u32 = 512;
+
+/// What a plugin is started with.
+#[derive(Debug)]
+pub(crate) struct Program {
+    path: PathBuf,
+    args: Vec<OsString>,
+    env: Vec<(OsString, OsString)>,
+    /// Beside its own folder, what it has to read to start at all.
+    reads: Vec<PathBuf>,
+    interpreter: Option<PathBuf>,
+}
+
+impl Program {
+    /// Finds the program of a plugin, and makes what it needs.
+    ///
+    /// # Errors
+    /// `LOAD_FAILED` when there is none; `DEPENDENCY_MISSING`.
+    pub(crate) fn find(folder: &PluginFolder, grounds: &Grounds) -> Result<Self> {
+        let manifest = &folder.manifest;
+        let Some(process) = &manifest.process else {
+            let message = format!("{}: it does not say how it is started in a process of its own", manifest.path);
+            return Err(Error::new(Code::LOAD_FAILED, message).with_help("add [process] with command = [\"…\"] or python = \"…\""));
+        };
+        match &process.run {
+            Run::Command(command) => Self::of_command(folder, command),
+            Run::Python(_) => {
+                let base = python::interpreter()?;
+                let requirements = python::requirements(&folder.path, &process.requirements)?;
+                let install = grounds.install_dependencies;
+                let interpreter = python::with_packages(&base, &requirements, &manifest.id, &grounds.cache, install)?;
+                let sdk = python::sdk(&grounds.cache, &base)?;
+                Ok(Program {
+                    args: ["-m", "bespoke_sdk.guest", "--plugin-dir"].map(OsString::from).into_iter().chain([folder.path.clone().into()]).collect(),
+                    env: [
+                        // The SDK before the plugin's folder, which the guest adds itself: a `json.py` in there is its own affair.
+                        ("PYTHONPATH", sdk.as_os_str()),
+                        ("PYTHONSAFEPATH", OsStr::new("1")),
+                        ("PYTHONNOUSERSITE", OsStr::new("1")),
+                        ("PYTHONDONTWRITEBYTECODE", OsStr::new("1")),
+                        ("PYTHONUTF8", OsStr::new("1")),
+                    ]
+                    .map(|(name, value)| (name.into(), value.into()))
+                    .to_vec(),
+                    reads: vec![sdk],
+                    path: interpreter.clone(),
+                    interpreter: Some(interpreter),
+                })
+            }
+            other => Err(Error::new(Code::LOAD_FAILED, format!("{}: this program cannot run {other:?}", manifest.path))),
+        }
+    }
+
+    fn of_command(folder: &PluginFolder, command: &[String]) -> Result<Self> {
+        let [name, args @ ..] = command else {
+            return Err(Error::new(Code::LOAD_FAILED, format!("{}: its command is empty", folder.manifest.path)));
+        };
+        let path = locate(&folder.path, Path::new(name)).ok_or_else(|| {
+            let message = format!("{}: `{name}` is no program in its folder and none on PATH", folder.manifest.path);
+            Error::new(Code::LOAD_FAILED, message).with_help(format!("install {name}, or mend command under [process]"))
+        })?;
+        let is_python = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("python"));
+        Ok(Program {
+            interpreter: is_python.then(|| path.clone()),
+            path,
+            args: args.iter().map(OsString::from).collect(),
+            env: Vec::new(),
+            reads: Vec::new(),
+        })
+    }
+
+    /// The program itself.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What is started, in a folder of its own where it has one, on these terms.
+    ///
+    /// # Errors
+    /// `RESOURCE_EXHAUSTED` when a folder cannot be made; `PERMISSION_DENIED` when it must have a wall that this machine does not have.
+    pub(crate) fn launch(&self, folder: &PluginFolder, grounds: &Grounds, data: Option<&Path>, models: &[PathBuf], terms: &Terms) -> Result<Launch> {
+        let failed = |e: io::Error| Error::new(Code::RESOURCE_EXHAUSTED, format!("no folder for its data: {e}"));
+        let scratch = match data {
+            Some(_) => None,
+            None => {
+                fs::create_dir_all(&grounds.cache).map_err(failed)?;
+                Some(Arc::new(tempfile::Builder::new().prefix(".run-").tempdir_in(&grounds.cache).map_err(failed)?))
+            }
+        };
+        let home = match (&scratch, data) {
+            (_, Some(data)) => data.to_owned(),
+            (Some(scratch), None) => scratch.path().to_owned(),
+            (None, None) => return Err(Error::internal("a plugin without a folder")),
+        };
+        let temporary = home.join("tmp");
+        fs::create_dir_all(&temporary).map_err(failed)?;
+
+        let policy = self.policy(folder, &home, models, terms);
+        let missing = bespoke_sandbox::missing(&policy);
+        if terms.sandbox == Sandbox::Required && (grounds.program.is_none() || !missing.is_empty()) {
+            let what: Vec<_> = missing.iter().map(|part| format!("{} ({})", part.part.name(), part.detail)).collect();
+            let what = if what.is_empty() { "there is no program to supervise it".to_owned() } else { what.join(", ") };
+            let message = format!("its sandbox is required, and this machine does not enforce all of it: {what}");
+            return Err(Error::new(Code::PERMISSION_DENIED, message).with_help("bespoke doctor"));
+        }
+        Ok(Launch {
+            program: self.path.clone(),
+            args: self.args.clone(),
+            env: self.environment(&folder.manifest.id, &home, &temporary, terms),
+            folder: folder.path.clone(),
+            wall: grounds.program.clone().map(|program| (program, policy)),
+            scratch,
+        })
+    }
+
+    /// All that it sees of the environment. Nothing of this program's own but what every program needs and what was granted.
+    fn environment(&self, id: &str, home: &Path, temporary: &Path, terms: &Terms) -> Vec<(OsString, OsString)> {
+        let mut all: Vec<(OsString, OsString)> = env::vars_os()
+            .filter(|(name, _)| {
+                let name = name.to_string_lossy();
+                matches!(&*name, "PATH" | "LANG" | "TZ") || name.starts_with("LC_") || terms.granted.env.iter().any(|granted| *granted == name)
+            })
+            .collect();
+        let own = [("HOME", home.as_os_str()), ("TMPDIR", temporary.as_os_str()), ("BESPOKE_PLUGIN_ID", OsStr::new(id))];
+        for (name, value) in own.map(|(name, value)| (OsString::from(name), value.to_owned())).into_iter().chain(self.env.iter().cloned()) {
+            all.retain(|(known, _)| *known != name);
+            all.push((name, value));
+        }
+        all
+    }
+
+    fn policy(&self, folder: &PluginFolder, home: &Path, models: &[PathBuf], terms: &Terms) -> Policy {
+        let mut policy = if terms.sandbox == Sandbox::Off { Policy::open() } else { Policy::closed() };
+        policy = policy.read([folder.path.clone()]).read(self.reads.clone()).read(models.to_vec()).write([home.to_owned()]);
+        if let Some(interpreter) = &self.interpreter {
+            policy = policy.python(interpreter);
+        }
+        let granted = &terms.granted;
+        policy = policy.read(granted.read_files.iter().map(|path| expanded(path))).write(granted.write_files.iter().map(|path| expanded(path)));
+        for program in &granted.system_access {
+            policy = if program == "*" { policy.any_program() } else { policy.execute(on_path(Path::new(program))) };
+        }
+        if granted.direct_network {
+            policy = policy.network();
+        }
+        let (mib, asked) = (|mb: u32| u64::from(mb) << 20, &terms.limits);
+        policy.limits.memory = asked.memory_mb.map(mib);
+        policy.limits.cpu_percent = asked.cpu_percent;
+        policy.limits.open_files = asked.open_files.map(u64::from);
+        policy.limits.file_size = asked.file_mb.map(mib);
+        policy.limits.threads = Some(asked.processes.unwrap_or(MOST_PROCESSES));
+        policy.limits.disk = asked.disk_mb.map(|mb| Disk { folder: home.to_owned(), bytes: mib(mb) });
+        policy
+    }
+}
+
+/// A program by name: absolute, in the plugin's folder, or where a shell would find it.
+fn locate(folder: &Path, name: &Path) -> Option<PathBuf> {
+    if name.is_absolute() {
+        return is_program(name).then(|| name.to_owned());
+    }
+    if name.components().any(|part| part == Component::ParentDir) {
+        return None;
+    }
+    let own = folder.join(name);
+    if is_program(&own) { Some(own) } else { on_path(name) }
+}
+
+/// A program where a shell would find it.
+pub(crate) fn on_path(name: &Path) -> Option<PathBuf> {
+    if name.is_absolute() {
+        return is_program(name).then(|| name.to_owned());
+    }
+    if name.components().count() != 1 {
+        return None;
+    }
+    env::split_paths(&env::var_os("PATH")?).filter(|folder| folder.is_absolute()).map(|folder| folder.join(name)).find(|path| is_program(path))
+}
+
+fn is_program(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+}
+
+/// A path of a manifest, whose `~` is the user's.
+fn expanded(path: &str) -> PathBuf {
+    match (path.strip_prefix("~/"), env::home_dir()) {
+        (Some(rest), Some(home)) => home.join(rest),
+        _ => PathBuf::from(path),
+    }
+}
