@@ -1,10 +1,6 @@
 //! Adding, taking out, replacing and calling one plugin while the others run.
 
-use std::{
-    collections::BTreeMap,
-    sync::atomic::Ordering,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
 
 use bespoke_host::{Config, Host, Selection, State};
 use bespoke_plugin_api::{
@@ -36,12 +32,12 @@ async fn a_plugin_is_added_with_its_configuration_and_taken_out_again() {
     let held = slot.call(&CallCx::new(), |t, cx| async move { t.call(&cx, ToolRequest::new(json!({}))).await }).await.unwrap_err();
     let unknown = within(host.unload("second")).await.unwrap_err();
     expect_test::expect![[r#"
-        already_loaded the plugin `second` is loaded already: it is ready
+        ALREADY_LOADED second: the plugin `second` is loaded already: it is ready
             help: bespoke plugin reload second
-        plugin_not_found no tool named `second`; there is first
+        PLUGIN_NOT_FOUND no tool named `second`; there is first
             help: bespoke plugin list
-        not_ready is stopped: was unloaded
-        plugin_not_found no plugin `second`
+        NOT_READY second: is stopped: was unloaded
+        PLUGIN_NOT_FOUND no plugin `second`
             help: bespoke plugin list
     "#]]
     .assert_eq(&[again, gone, held, unknown].iter().map(told).collect::<String>());
@@ -65,7 +61,17 @@ async fn what_cannot_be_added_is_not_there() {
         within(host.load(broken.candidate(), Some(json!({ "greeting": 3 })))).await.unwrap_err(),
         within(host.load(broken.candidate(), Some(json!([1])))).await.unwrap_err(),
     ];
-    expect_test::expect![[r#""#]].assert_eq(&errors.iter().map(told).collect::<String>());
+    expect_test::expect![[r#"
+        ALREADY_LOADED other: tool `first` is provided by both `first` and `other`; that of `first` counts
+            help: bespoke config set plugins.first.enabled false
+        INITIALIZE_FAILED broken: the disk is full
+        DEPENDENCY_MISSING needy: needs `nobody`, which is not in this program
+            help: build with the feature `nobody`
+        INVALID_PARAMS broken: (no bespoke.toml): plugins.broken.greeting: must be a string, is 3
+            help: bespoke config check
+        INVALID_PARAMS broken: the configuration is an array, not an object
+    "#]]
+    .assert_eq(&errors.iter().map(told).collect::<String>());
     assert_eq!(host.rows().iter().map(|row| row.id.as_str()).collect::<Vec<_>>(), ["first"]);
     assert_eq!(broken.instances().0, 1, "what does not fit never reaches the plugin");
     // The host is none the worse for it.
@@ -80,7 +86,7 @@ async fn what_others_need_is_not_taken_out() {
     let (base, user) = (Mortal::new("base"), Mortal::with("user", &["user"], "[[requires]]\nplugin = \"base\"\n"));
     let host = host(&[&base, &user]).await;
     let error = within(host.unload("base")).await.unwrap_err();
-    assert_eq!(told(&error), "dependency_missing user cannot do without `base`\n    help: bespoke plugin unload user\n");
+    assert_eq!(told(&error), "DEPENDENCY_MISSING base: user cannot do without `base`\n    help: bespoke plugin unload user\n");
     within(host.unload("user")).await.unwrap();
     within(host.unload("base")).await.unwrap();
     assert!(host.rows().is_empty());
@@ -140,7 +146,8 @@ async fn another_plugin_takes_the_place_and_gives_it_back() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_swap_that_fails_leaves_the_old_one_as_it_was() {
     let exclusive = "swap = \"exclusive\"\n";
-    let (old, new, other) = (Mortal::with("old", &["old"], exclusive), Mortal::with("new", &["new"], exclusive), Mortal::with("other", &[], ""));
+    let (old, new, other) =
+        (Mortal::with("old", &["old"], exclusive), Mortal::with("new", &["new"], exclusive), Mortal::with("other", &[], ""));
     let host = host(&[&old, &new, &other]).await;
     new.stubborn.store(true, Ordering::SeqCst);
     assert_eq!(call(&host, "old").await.unwrap(), "hello old #1 old 0");
@@ -151,7 +158,17 @@ async fn a_swap_that_fails_leaves_the_old_one_as_it_was() {
         within(host.swap("old", "nobody")).await.unwrap_err(),
         within(host.swap("nobody", "old")).await.unwrap_err(),
     ];
-    expect_test::expect![[r#""#]].assert_eq(&errors.iter().map(told).collect::<String>());
+    expect_test::expect![[r#"
+        HOTSWAP_FAILED old: `old` goes on: this state is not mine
+        CONTRACT_MISMATCH other: `other` offers no tool, as `old` does
+        INVALID_PARAMS `old` cannot take its own place
+            help: bespoke plugin reload old
+        PLUGIN_NOT_FOUND no plugin `nobody`
+            help: bespoke plugin list
+        PLUGIN_NOT_FOUND no plugin `nobody`
+            help: bespoke plugin list
+    "#]]
+    .assert_eq(&errors.iter().map(told).collect::<String>());
     assert_eq!(call(&host, "old").await.unwrap(), "hello old #1 old 1");
     assert_eq!(call(&host, "new").await.unwrap(), "hello new #1 new 0");
     host.shutdown().await;
@@ -171,7 +188,8 @@ async fn no_call_is_lost_while_two_plugins_take_each_others_place() {
             let slot = host.registry().find::<dyn Tool>("a").unwrap();
             let mut counts = Vec::new();
             for _ in 0..400 {
-                let answer = slot.call(&CallCx::new(), |t, cx| async move { t.call(&cx, ToolRequest::new(json!({}))).await }).await.unwrap();
+                let answer =
+                    slot.call(&CallCx::new(), |t, cx| async move { t.call(&cx, ToolRequest::new(json!({}))).await }).await.unwrap();
                 counts.push(answer.to_text().rsplit(' ').next().unwrap().parse::<u64>().unwrap());
             }
             assert!(counts.windows(2).all(|w| w[0] < w[1]), "the order of a caller is kept");
@@ -209,7 +227,13 @@ async fn methods_are_called_by_name() {
         within(host.invoke(&cx, "a", "tts.synthesize", json!({}))).await.unwrap_err(),
         within(host.invoke(&cx, "b", "x", json!({}))).await.unwrap_err(),
     ];
-    expect_test::expect![[r#""#]].assert_eq(&errors.iter().map(told).collect::<String>());
+    expect_test::expect![[r#"
+        METHOD_NOT_FOUND a: no method `tts.synthesize`; there is a
+            help: bespoke plugin info a
+        PLUGIN_NOT_FOUND no plugin `b`
+            help: bespoke plugin list
+    "#]]
+    .assert_eq(&errors.iter().map(told).collect::<String>());
     host.shutdown().await;
     let stopped = within(host.invoke(&cx, "a", "a", json!({}))).await.unwrap_err();
     assert_eq!(stopped.code(), Code::NOT_READY, "{stopped}");

@@ -106,7 +106,12 @@ async fn a_plugin_that_ends_too_often_is_left_alone_until_a_person_reloads_it() 
     assert_eq!(call(&host, "frail").await.unwrap(), "hello frail #6 frail 0");
     // What was before does not count any more.
     frail.dies();
-    within(async { while frail.instances().0 < 7 { tokio::time::sleep(Duration::from_millis(1)).await } }).await;
+    within(async {
+        while frail.instances().0 < 7 {
+            tokio::time::sleep(Duration::from_millis(1)).await
+        }
+    })
+    .await;
     host.shutdown().await;
 }
 
@@ -131,7 +136,12 @@ async fn a_shutdown_waits_for_nobody_who_is_being_brought_back() {
     let patient = Supervision { pause: Duration::from_secs(3600), longest: Duration::from_secs(3600), ..Supervision::default() };
     let host = host("", &[&frail], patient).await;
     frail.dies();
-    within(async { while frail.instances().0 < 2 { tokio::time::sleep(Duration::from_millis(1)).await } }).await;
+    within(async {
+        while frail.instances().0 < 2 {
+            tokio::time::sleep(Duration::from_millis(1)).await
+        }
+    })
+    .await;
     becomes(&host, "frail", State::Ready).await;
     frail.dies();
     becomes(&host, "frail", State::Failed).await;
@@ -155,7 +165,12 @@ async fn a_lazy_plugin_starts_with_its_first_call_and_rests_with_its_state() {
     assert!(slot.is_ready(), "it is offered all the same");
     assert_eq!(call(&host, "late").await.unwrap(), "hello late #1 late 0");
     assert_eq!(call(&host, "late").await.unwrap(), "hello late #1 late 1");
-    within(async { while row(&host, "late").state != State::Unloaded { tokio::time::sleep(Duration::from_millis(2)).await } }).await;
+    within(async {
+        while row(&host, "late").state != State::Unloaded {
+            tokio::time::sleep(Duration::from_millis(2)).await
+        }
+    })
+    .await;
     assert_eq!(late.instances(), (1, 1));
     assert!(row(&host, "late").reason.unwrap().contains("nobody called it for 20 ms"));
     // It goes on where it was.
