@@ -1,7 +1,7 @@
 //! The JSON Schema of the whole bespoke.toml, put together from those of its sections and plugins, which their config structs made.
 //! It checks nothing: the host does, where the values are read.
 
-use bespoke_host::{CONFIG_VERSION, Host, PluginDefaults};
+use bespoke_host::{CONFIG_VERSION, Host, PluginDefaults, PluginSettings};
 use serde_json::{Map, Value, json};
 
 use crate::exit::{Failure, Result};
@@ -43,7 +43,7 @@ pub(crate) fn of_key<'s>(schema: &'s Value, key: &str) -> Option<&'s Value> {
 fn add_keys_of_host(schema: &mut Value, secrets: &[String]) {
     let Some(schema) = schema.as_object_mut() else { return };
     let Some(properties) = schema.entry("properties").or_insert_with(|| json!({})).as_object_mut() else { return };
-    properties.insert("enabled".into(), json!({ "type": "boolean", "default": true, "description": "Whether the plugin is started." }));
+    properties.extend(PluginSettings::schemas());
     if !secrets.is_empty() {
         let secret = json!({ "type": "string", "x-secret": true });
         let secrets: Map<_, _> = secrets.iter().map(|name| (name.clone(), secret.clone())).collect();

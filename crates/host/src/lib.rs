@@ -54,7 +54,10 @@ mod tools;
 
 pub use api::ModelStore;
 pub use clock::now;
-pub use config::{CONFIG_VERSION, Config, ConfigError, ConfigFile, MIGRATIONS, Migration, Origin, PluginDefaults, Problem, SecretSource};
+pub use config::{
+    CONFIG_VERSION, Config, ConfigError, ConfigFile, Limits, MIGRATIONS, Migration, NoTerms, Origin, PluginDefaults, PluginSettings, Problem,
+    SecretSource, Start,
+};
 pub use events::{Events, Subscription};
 pub use grants::{Asked, Asks, Blocked, Consent, Grant, Grants, Use, Used, ask};
 pub use hooks::{Hooks, Outcome};

@@ -137,6 +137,7 @@ impl Ability {
 
 /// How much of a wall a plugin must have around it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Sandbox {
@@ -147,6 +148,20 @@ pub enum Sandbox {
     Required,
     /// None, but for what keeps processes from being left behind: for plugins that are being written, and trusted.
     Off,
+}
+
+impl Sandbox {
+    /// All of them.
+    pub const ALL: &[Sandbox] = &[Sandbox::Auto, Sandbox::Required, Sandbox::Off];
+
+    /// The name in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Sandbox::Auto => "auto",
+            Sandbox::Required => "required",
+            Sandbox::Off => "off",
+        }
+    }
 }
 
 /// What an instance may have and use.

@@ -9,6 +9,7 @@ mod overrides;
 mod read;
 mod references;
 mod sections;
+mod settings;
 
 use std::{
     collections::BTreeMap,
@@ -30,6 +31,7 @@ pub use self::{
     migrate::{CONFIG_VERSION, MIGRATIONS, Migration},
     references::SecretSource,
     sections::PluginDefaults,
+    settings::{Limits, NoTerms, PluginSettings, Start},
 };
 
 /// A configuration as it stands in a file, or the empty one, with the variables of the environment above it.
@@ -138,7 +140,7 @@ impl Config {
         if let Value::Object(plugins) = plugins {
             let own = plugins.entry(id).or_insert_with(|| Value::Object(Map::new()));
             let mut new = table;
-            for (key, value) in own.as_object().into_iter().flatten().filter(|(key, _)| sections::OF_HOST.contains(&key.as_str())) {
+            for (key, value) in own.as_object().into_iter().flatten().filter(|(key, _)| bespoke_manifest::HOST_KEYS.contains(&key.as_str())) {
                 new.entry(key).or_insert_with(|| value.clone());
             }
             *own = Value::Object(new);

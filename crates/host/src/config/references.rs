@@ -354,7 +354,7 @@ impl Config {
     }
 
     /// A file beside the configuration, or below the home folder, or as it is written.
-    fn path_of(&self, written: &str) -> Option<PathBuf> {
+    pub(super) fn path_of(&self, written: &str) -> Option<PathBuf> {
         if written.is_empty() {
             return None;
         }

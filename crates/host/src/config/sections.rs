@@ -1,18 +1,17 @@
 //! Sections and tables as types: what their owners ask for, and what is wrong with it.
 
+use bespoke_manifest::{HOST_KEYS, PLUGIN_SETTINGS};
 use bespoke_plugin_api::Error;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 
-use super::{Config, ConfigError, Problem, join};
-
-/// Keys in the table of a plugin that are the host's.
-pub(super) const OF_HOST: &[&str] = &["enabled", "secrets"];
+use super::{Config, ConfigError, Limits, Problem, join};
+use crate::Sandbox;
 
 /// The longest limit that can be configured. Far more could not be added to a clock.
-const LONGEST_MS: u64 = 24 * 60 * 60 * 1000;
+pub(super) const LONGEST_MS: u64 = 24 * 60 * 60 * 1000;
 
-/// The scalars of `[plugins]`, which hold for all plugins.
+/// The keys of `[plugins]` that hold for all plugins.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(test, derive(schemars::JsonSchema, serde::Serialize))]
@@ -35,6 +34,14 @@ pub struct PluginDefaults {
     /// Threads that one request of a plugin may use, at least 1.
     #[cfg_attr(test, schemars(range(min = 1)))]
     pub cpu_budget: u16,
+    /// A folder with more plugins, each in a folder of its own. `~/` is the home folder; other relative paths begin at the folder of the
+    /// configuration.
+    pub dir: Option<String>,
+    /// How much of a wall a plugin must have that is not compiled in, unless its own table says otherwise.
+    pub sandbox: Sandbox,
+    /// What a plugin may use at most, whatever its manifest says.
+    #[cfg_attr(test, schemars(schema_with = "limits_schema"), serde(skip_serializing))]
+    pub limits: Limits,
 }
 
 impl Default for PluginDefaults {
@@ -46,6 +53,9 @@ impl Default for PluginDefaults {
             shutdown_timeout_ms: 30_000,
             call_timeout_ms: 120_000,
             cpu_budget: 1,
+            dir: None,
+            sandbox: Sandbox::Auto,
+            limits: Limits::default(),
         }
     }
 }
@@ -119,12 +129,20 @@ impl Config {
                 self.problem(&format!("plugins.{id}"), "must be a table, not an array", Some(fix))
             })
             .collect();
-        let scalars: Map<_, _> =
-            self.plugins().filter(|(_, v)| !v.is_object() && !v.is_array()).map(|(k, v)| (k.clone(), v.clone())).collect();
+        let settings = self.plugins().filter(|(k, v)| if v.is_object() { is_setting(k) } else { !v.is_array() });
+        let settings: Map<_, _> = settings.map(|(k, v)| (k.clone(), v.clone())).collect();
         // Each key alone, so that one that is wrong does not hide the next.
         let mut right = Map::new();
-        for (key, value) in scalars {
+        for (key, value) in settings {
             let value = self.filled(value, &format!("plugins.{key}"), &mut problems);
+            if key == "limits" {
+                let before = problems.len();
+                let vague = self.add_faults("plugins.limits", &Limits::schema(false), &value, &mut problems);
+                problems.extend(vague);
+                if problems.len() > before {
+                    continue;
+                }
+            }
             match PluginDefaults::deserialize(json!({ key.as_str(): value })) {
                 Ok(_) => _ = right.insert(key, value),
                 // serde_path_to_error cannot see into one field of several; the path is the key.
@@ -150,12 +168,12 @@ impl Config {
         ConfigError::unless_empty(problems, defaults)
     }
 
-    /// The same without the scalars of `[plugins]`, for a program that goes on although they are wrong.
+    /// The same without the settings of all plugins, for a program that goes on although they are wrong.
     #[must_use]
     pub fn without_plugin_defaults(&self) -> Self {
         let mut new = self.clone();
         match new.root.get_mut("plugins") {
-            Some(Value::Object(plugins)) => plugins.retain(|_, value| value.is_object()),
+            Some(Value::Object(plugins)) => plugins.retain(|key, value| value.is_object() && !is_setting(key)),
             Some(other) => *other = json!({}),
             None => {}
         }
@@ -164,7 +182,7 @@ impl Config {
 
     /// Ids of the plugins that have a table, in the order of the file.
     pub fn plugin_ids(&self) -> Vec<String> {
-        self.plugins().filter(|(_, v)| v.is_object()).map(|(k, _)| k.clone()).collect()
+        self.plugins().filter(|(k, v)| v.is_object() && !is_setting(k)).map(|(k, _)| k.clone()).collect()
     }
 
     /// Whether a plugin is switched on. It is, unless its table says `enabled = false`.
@@ -178,10 +196,10 @@ impl Config {
     /// When references cannot be filled in.
     pub fn plugin(&self, id: &str) -> Result<Value, ConfigError> {
         let mut own = self.plugin_table(id).cloned().unwrap_or_default();
-        own.retain(|key, _| !OF_HOST.contains(&key.as_str()));
+        own.retain(|key, _| !HOST_KEYS.contains(&key.as_str()));
         let mut problems = Vec::new();
-        if self.plugin_table(id).and_then(|table| table.get("enabled")).is_some_and(|enabled| !enabled.is_boolean()) {
-            problems.push(self.problem(&format!("plugins.{id}.enabled"), "must be true or false", None));
+        if let Err(error) = self.plugin_settings(id) {
+            problems.extend(error.problems);
         }
         let value = self.filled(Value::Object(own), &format!("plugins.{id}"), &mut problems);
         ConfigError::unless_empty(problems, value)
@@ -230,7 +248,7 @@ impl Config {
     }
 
     /// Adds what a schema finds in a table. What it can only call unfit is handed back: whoever reads the value says more.
-    fn add_faults(&self, table: &str, schema: &Value, value: &Value, problems: &mut Vec<Problem>) -> Vec<Problem> {
+    pub(super) fn add_faults(&self, table: &str, schema: &Value, value: &Value, problems: &mut Vec<Problem>) -> Vec<Problem> {
         let mut vague = Vec::new();
         if schema.is_object() {
             for fault in bespoke_schema::check(schema, value) {
@@ -262,9 +280,19 @@ impl Config {
         self.root.get("plugins").and_then(Value::as_object).into_iter().flatten()
     }
 
-    fn plugin_table(&self, id: &str) -> Option<&Map<String, Value>> {
+    pub(super) fn plugin_table(&self, id: &str) -> Option<&Map<String, Value>> {
         self.root.get("plugins")?.get(id)?.as_object()
     }
+}
+
+/// Whether a key of `[plugins]` is a setting of all plugins, and so the id of none.
+fn is_setting(key: &str) -> bool {
+    PLUGIN_SETTINGS.contains(&key)
+}
+
+#[cfg(test)]
+fn limits_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::Schema::try_from(Limits::schema(false)).unwrap()
 }
 
 /// Adds a problem unless its key has one already: the first says it best.

@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 
 use crate::kit::{BEFORE, Journal, Plug, before_run, hook, row, says, table, tool, within};
 
-/// What the plugin of these tests reads. `start`, `live` and `state` say how it misbehaves.
+/// What the plugin of these tests reads. `begin`, `live` and `state` say how it misbehaves.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Settings {
@@ -29,7 +29,7 @@ struct Settings {
     size: i64,
     port: i64,
     secret: String,
-    start: String,
+    begin: String,
     live: String,
     state: String,
     publish: Vec<String>,
@@ -131,7 +131,7 @@ impl Artifact for Twin {
         Box::pin(async move {
             let settings: Settings = serde_json::from_value(config).unwrap();
             let n = of.made.fetch_add(1, Ordering::SeqCst) + 1;
-            match settings.start.as_str() {
+            match settings.begin.as_str() {
                 "fails" => return Err(Error::internal("no disk").with_help("mount it")),
                 "panics" => panic!("on purpose"),
                 "hangs" => std::future::pending().await,
@@ -257,15 +257,15 @@ async fn each_change_has_its_consequence_and_no_other() {
         ("an unknown key", Twin::new("a"), "value = 1", "vlaue = 2", 0),
         ("a variable that is not set", Twin::new("a"), "secret = '${TOKEN}'", "secret = '${TOKEN_2}'", 0),
         ("a reference instead of a value", Twin::new("a"), "secret = 'plain'", "secret = '${TOKEN}'", 0),
-        ("the new one fails", Twin::new("a"), "size = 1", "size = 2\nstart = 'fails'", 0),
-        ("the new one panics", Twin::new("a"), "size = 1", "size = 2\nstart = 'panics'", 0),
-        ("the new one hangs", Twin::new("a"), "size = 1", "size = 2\nstart = 'hangs'", 0),
+        ("the new one fails", Twin::new("a"), "size = 1", "size = 2\nbegin = 'fails'", 0),
+        ("the new one panics", Twin::new("a"), "size = 1", "size = 2\nbegin = 'panics'", 0),
+        ("the new one hangs", Twin::new("a"), "size = 1", "size = 2\nbegin = 'hangs'", 0),
         ("the new one publishes a name that is taken", Twin::new("a"), "size = 1", "size = 2\npublish = ['b']", 1),
         ("exclusive", Twin::new("a").exclusive(), "size = 1", "size = 2", 1),
         ("exclusive, no state", Twin::new("a").exclusive(), "size = 1\nstate = 'none'", "size = 2", 1),
         ("exclusive, the state cannot be had", Twin::new("a").exclusive(), "size = 1\nstate = 'locked'", "size = 2", 0),
         ("exclusive, the state is not known", Twin::new("a").exclusive(), "size = 1", "size = 2\nstate = 'newer'", 2),
-        ("exclusive, the new one fails", Twin::new("a").exclusive(), "size = 1", "size = 2\nstart = 'fails'", 1),
+        ("exclusive, the new one fails", Twin::new("a").exclusive(), "size = 1", "size = 2\nbegin = 'fails'", 1),
     ] {
         let b = Twin::new("b");
         // Short only where somebody hangs: everything else must not depend on how busy the machine is.
@@ -340,18 +340,18 @@ async fn each_change_has_its_consequence_and_no_other() {
           a Applied
           → #1 value 0 size 0 counted 1 [+1 =1] a ready b ready
         the new one fails
+          plugins.a.begin – → "fails" Restart
           plugins.a.size 1 → 2 Restart
-          plugins.a.start – → "fails" Restart
           a Kept: the old instance goes on: no disk; mount it
           → #1 value 0 size 1 counted 1 [+1] a ready b ready
         the new one panics
+          plugins.a.begin – → "panics" Restart
           plugins.a.size 1 → 2 Restart
-          plugins.a.start – → "panics" Restart
           a Kept: the old instance goes on: start panicked: on purpose
           → #1 value 0 size 1 counted 1 [+1] a ready b ready
         the new one hangs
+          plugins.a.begin – → "hangs" Restart
           plugins.a.size 1 → 2 Restart
-          plugins.a.start – → "hangs" Restart
           a Kept: the old instance goes on: did not start within 300 ms; its thread was left behind; raise plugins.start_timeout_ms, or switch the plugin off
           → #1 value 0 size 1 counted 1 [+1] a ready b ready
         the new one publishes a name that is taken
@@ -379,8 +379,8 @@ async fn each_change_has_its_consequence_and_no_other() {
           a Kept: it was started again as it was: could not go on from the state before: version 1 of the state is not known
           → #3 value 0 size 1 counted 1 [+1 -1 +2 -2 +3] a ready b ready
         exclusive, the new one fails
+          plugins.a.begin – → "fails" Restart
           plugins.a.size 1 → 2 Restart
-          plugins.a.start – → "fails" Restart
           a Kept: it was started again as it was: no disk; mount it
           → #3 value 0 size 1 counted 1 [+1 -1 +3] a ready b ready
     "#]].assert_eq(&said);
@@ -468,12 +468,12 @@ async fn plugins_are_switched_off_and_on_with_those_that_need_them() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plugin_that_failed_is_started_again_when_its_configuration_changes() {
     let twin = Twin::new("a");
-    let host = running("[plugins.a]\nstart = 'fails'\n", std::slice::from_ref(&twin)).await;
+    let host = running("[plugins.a]\nbegin = 'fails'\n", std::slice::from_ref(&twin)).await;
     assert_eq!(table(&host), "a failed: no disk\n    fix: mount it\n");
-    let report = within(host.reload(read("[plugins.a]\nstart = 'fails'\n"))).await;
+    let report = within(host.reload(read("[plugins.a]\nbegin = 'fails'\n"))).await;
     assert_eq!(report, ReloadReport::default(), "nothing has changed, so nothing is tried");
     let report = within(host.reload(read(""))).await;
-    assert_eq!(shown(&report), "  plugins.a.start \"fails\" → – Restart\n  a Started\n");
+    assert_eq!(shown(&report), "  plugins.a.begin \"fails\" → – Restart\n  a Started\n");
     assert_eq!(ask(&host, "a").await, "#2 value 0 size 0 counted 0");
 }
 
@@ -537,7 +537,7 @@ async fn what_failed_is_started_again_after_what_it_needs() {
     let twin = Twin::new("b");
     let needs = Plug::new("a").provides(says("x", "here")).needs("b", "");
     let config = |b: &str, a: &str| read(&format!("[plugins.b]\n{b}\n[plugins.a]\n{a}\n"));
-    let host = Host::builder().config(config("start = 'fails'", "")).plugins([needs]).plugins([twin.candidate()]).build().unwrap();
+    let host = Host::builder().config(config("begin = 'fails'", "")).plugins([needs]).plugins([twin.candidate()]).build().unwrap();
     within(host.start(Selection::All)).await;
     assert_eq!((row(&host, "a").state, row(&host, "b").state), (State::Failed, State::Failed));
     let report = within(host.reload(config("", "value = 1"))).await;
@@ -713,7 +713,7 @@ async fn a_shutdown_does_not_wait_for_a_reload_and_leaves_nothing_running() {
         let host = running("[plugins]\nstart_timeout_ms = 20000\n[plugins.a]\nsize = 0\n", std::slice::from_ref(&twin)).await;
         let reloading = tokio::spawn({
             let host = host.clone();
-            async move { host.reload(read("[plugins]\nstart_timeout_ms = 20000\n[plugins.a]\nsize = 1\nstart = 'hangs'\n")).await }
+            async move { host.reload(read("[plugins]\nstart_timeout_ms = 20000\n[plugins.a]\nsize = 1\nbegin = 'hangs'\n")).await }
         });
         within(async {
             while twin.made.load(Ordering::SeqCst) < 2 {
