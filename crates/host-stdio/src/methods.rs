@@ -7,6 +7,7 @@ use std::{
 };
 
 use bespoke_host::{Candidate, Host, Row, State};
+use bespoke_manifest::Dialect;
 use bespoke_plugin_api::{BoxFuture, CallCx, Code, Error, Kind, Result};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
@@ -252,9 +253,13 @@ fn addressed(mut params: Value) -> Result<(Option<String>, Value)> {
 
 /// App Factory's names of contracts, where they are not ours.
 const CONTRACTS: &[(&str, Kind)] = &[("llm", Kind::Provider), ("embedding", Kind::Embedder), ("mcp", Kind::Tool)];
+/// Contracts of App Factory that are none of ours: a plugin of theirs has methods, and contributes nothing.
+const OTHERS: &[&str] = &["debug", "vision"];
 
-fn kind_of(contract: &str) -> Option<Kind> {
-    Kind::from_name(contract).or_else(|| CONTRACTS.iter().find(|(name, _)| *name == contract).map(|(_, kind)| *kind))
+/// The kind that a contract is, none for one of [`OTHERS`]; nothing for a word that is no contract.
+fn kind_of(contract: &str) -> Option<Option<Kind>> {
+    let kind = Kind::from_name(contract).or_else(|| CONTRACTS.iter().find(|(name, _)| *name == contract).map(|(_, kind)| *kind));
+    kind.map(Some).or_else(|| OTHERS.contains(&contract).then_some(None))
 }
 
 fn contract_of(row: &Row) -> Option<&str> {
@@ -275,11 +280,13 @@ struct Known {
     candidate: Option<Candidate>,
     /// Whether the host has it.
     is_here: bool,
+    /// It was loaded, and starts with its next call.
+    rests: bool,
 }
 
 impl Known {
     fn is_loaded(&self) -> bool {
-        self.is_here && matches!(self.row.state, State::Ready | State::Starting | State::Draining)
+        self.rests || self.is_here && matches!(self.row.state, State::Ready | State::Starting | State::Draining)
     }
 }
 
@@ -309,8 +316,10 @@ impl Session {
         let loaded = lock(&self.loaded).clone();
         let mut methods: Vec<String> = METHODS.iter().map(|method| (*method).to_owned()).collect();
         for id in &loaded {
-            let of_plugin = self.host.methods(id).into_iter().filter(|method| method.contains(['.', '/']));
-            methods.extend(of_plugin.map(|method| method.replace('.', "/")));
+            methods.extend(self.host.methods(id).into_iter().map(|(method, _)| {
+                // A tool is a method by its name.
+                if method.contains('.') { method.replacen('.', "/", 1) } else { format!("{}/{method}", Kind::Tool) }
+            }));
         }
         methods.sort();
         methods.dedup();
@@ -338,9 +347,18 @@ impl Session {
         for row in rows {
             let at = candidates.iter().position(|candidate| candidate.id == row.id);
             let candidate = at.map(|at| candidates.swap_remove(at));
-            known.push(Known { row, candidate, is_here: true });
+            known.push(Known { row, candidate, is_here: true, rests: false });
         }
-        known.extend(candidates.into_iter().map(|candidate| Known { row: row_of(&candidate), candidate: Some(candidate), is_here: false }));
+        known.extend(candidates.into_iter().map(|candidate| Known {
+            row: row_of(&candidate),
+            candidate: Some(candidate),
+            is_here: false,
+            rests: false,
+        }));
+        let loaded = lock(&self.loaded).clone();
+        for known in &mut known {
+            known.rests = known.is_here && known.row.state == State::Unloaded && loaded.contains(&known.row.id);
+        }
         for known in known.iter_mut().filter(|known| !known.is_here) {
             if let Some(error) = lock(&self.failures).get(&known.row.id) {
                 known.row.state = State::Failed;
@@ -428,7 +446,9 @@ impl Session {
                 let error = Error::new(Code::ALREADY_LOADED, "is loaded already").with_plugin(&id);
                 return Err(error.with_help("send `config` to change its configuration, or plugin/unload first"));
             }
-            (true, Some(config)) => self.host.configure(&id, config).await.map_err(|error| named_after(error, &id))?,
+            (true, Some(config)) => {
+                self.host.configure(&id, config).await.map_err(|error| named_after(error, &id))?;
+            }
             (false, config) => {
                 if known.row.state == State::Disabled {
                     let reason = known.row.reason.unwrap_or_else(|| "it is switched off".into());
@@ -478,8 +498,8 @@ impl Session {
         let candidate = opened.unwrap_or_else(|error| Err(Error::internal(format!("the folder could not be read: {error}"))))?;
         let here = self.host.rows().into_iter().find(|row| row.id == candidate.id);
         Ok(match here {
-            Some(row) => Known { row, candidate: Some(candidate), is_here: true },
-            None => Known { row: row_of(&candidate), candidate: Some(candidate), is_here: false },
+            Some(row) => Known { row, candidate: Some(candidate), is_here: true, rests: false },
+            None => Known { row: row_of(&candidate), candidate: Some(candidate), is_here: false, rests: false },
         })
     }
 
@@ -524,16 +544,38 @@ impl Session {
         }
     }
 
+    /// The new one may be here or not, and may get other values.
     async fn swap_now(&self, old: &str, new: Known, config: Option<Value>) -> Result<()> {
-        let _ = config;
-        self.host.swap(old, &new.row.id).await
+        let id = new.row.id.clone();
+        let was_loaded = new.is_loaded();
+        let added = !was_loaded && (!new.is_here || config.is_some());
+        if added {
+            let Some(candidate) = new.candidate else {
+                return Err(Error::new(Code::LOAD_FAILED, "is here, but not among those that can be loaded"));
+            };
+            if new.is_here {
+                self.host.unload(&id).await?;
+            }
+            // It stands beside the old one, which serves meanwhile.
+            self.host.load(candidate, config).await.map_err(|error| still_serves(old, &error))?;
+        } else if let Some(config) = config {
+            self.host.configure(&id, config).await.map_err(|error| still_serves(old, &error))?;
+        }
+        let swapped = self.host.swap(old, &id).await;
+        if swapped.is_err()
+            && added
+            && let Err(error) = self.host.unload(&id).await
+        {
+            tracing::warn!(plugin = id, %error, "did not end well after a swap that failed");
+        }
+        swapped
     }
 
     /// A call of `<contract>/<method>`.
     async fn contract(
         &self,
         cx: &CallCx,
-        (contract, kind): (&str, Kind),
+        (contract, kind): (&str, Option<Kind>),
         method: &str,
         plugin: Option<&str>,
         args: Value,
@@ -542,27 +584,34 @@ impl Session {
             Some(plugin) => self.loaded_plugin(plugin).await?,
             None => self.serving(contract, kind, method).await?,
         };
-        // A plugin of several kinds may have a method of that name in each of them.
-        let full = format!("{}.{method}", kind.name());
-        let methods = self.host.methods(&id);
-        let method = if methods.iter().any(|known| *known == full || known.replace('/', ".") == full) { &full } else { method };
-        self.host.invoke(cx, &id, method, args).await
+        // A plugin of several kinds may have a method of that name in each of them; a tool has its name to itself.
+        let full = match kind {
+            Some(kind) if kind != Kind::Tool => format!("{}.{method}", kind.name()),
+            _ => method.to_owned(),
+        };
+        self.host.invoke(cx, &id, &full, args).await
     }
 
     /// Whoever serves a contract: of tools the one that has this tool, else the one that was loaded first.
-    async fn serving(&self, contract: &str, kind: Kind, method: &str) -> Result<String> {
-        if kind == Kind::Tool
+    async fn serving(&self, contract: &str, kind: Option<Kind>, method: &str) -> Result<String> {
+        if let Some(kind @ Kind::Tool) = kind
             && let Some(id) = self.host.provider_of(kind, method)
         {
             return Ok(id);
         }
         let loaded = lock(&self.loaded).clone();
-        let serves = |id: &&String| self.host.manifest(id).is_some_and(|manifest| manifest.kinds().contains(&kind));
+        let serves = |id: &&String| {
+            self.host.manifest(id).is_some_and(|manifest| match kind {
+                Some(kind) => manifest.kinds().contains(&kind),
+                None => manifest.dialect == Dialect::AppFactory && manifest.provides.is_empty(),
+            })
+        };
         if let Some(id) = loaded.iter().find(serves) {
             return Ok(id.clone());
         }
         let rows = self.host.rows();
-        let ready = rows.iter().find(|row| row.state == State::Ready && row.kinds.iter().any(|of| of == kind.name()));
+        let ready =
+            rows.iter().find(|row| row.state == State::Ready && kind.is_some_and(|kind| row.kinds.iter().any(|of| of == kind.name())));
         ready.map(|row| row.id.clone()).ok_or_else(|| {
             let error = Error::new(Code::NOT_READY, format!("no plugin that is loaded serves `{contract}`"));
             error.with_help("plugin/list says which ones could be loaded")
@@ -574,6 +623,15 @@ async fn row(host: &Host, id: &str) -> Result<Row> {
     let (host, id) = (host.clone(), id.to_owned());
     let row = tokio::task::spawn_blocking(move || host.rows().into_iter().find(|row| row.id == id)).await;
     row.ok().flatten().ok_or_else(|| Error::internal("the plugin is gone"))
+}
+
+/// A swap that failed before it began: nothing happened to the old one. What the caller got wrong stays his.
+fn still_serves(old: &str, error: &Error) -> Error {
+    if [Code::INVALID_PARAMS, Code::PERMISSION_DENIED, Code::MANIFEST_INVALID].contains(&error.code()) {
+        return error.clone();
+    }
+    let told = Error::new(Code::HOTSWAP_FAILED, format!("`{old}` goes on: {}", error.message()));
+    error.help().map_or(told.clone(), |help| told.with_help(help))
 }
 
 /// An error that says whose it is.
