@@ -150,7 +150,7 @@ impl Policy {
 }
 
 /// Libraries and facts that programs read when they start. No home, no configuration of services, no list of users.
-const EVERY_PROGRAM: [&str; 24] = [
+const EVERY_PROGRAM: [&str; 26] = [
     "/lib",
     "/lib64",
     "/lib32",
@@ -168,6 +168,8 @@ const EVERY_PROGRAM: [&str; 24] = [
     "/etc/localtime",
     "/etc/locale.alias",
     "/etc/mime.types",
+    "/etc/nsswitch.conf",
+    "/etc/ssl/openssl.cnf",
     "/proc/cpuinfo",
     "/proc/meminfo",
     "/proc/self",
@@ -181,14 +183,16 @@ const EVERY_PROGRAM: [&str; 24] = [
 const EVERY_DEVICE: [&str; 5] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"];
 
 /// How names and certificates are looked up.
-const FOR_NETWORK: [&str; 9] = [
+const FOR_NETWORK: [&str; 10] = [
     "/etc/resolv.conf",
     "/etc/hosts",
     "/etc/host.conf",
-    "/etc/nsswitch.conf",
     "/etc/gai.conf",
-    "/etc/ssl",
-    "/etc/pki",
+    "/etc/services",
+    // Not the folders above, which may hold private keys.
+    "/etc/ssl/certs",
+    "/etc/pki/tls/certs",
+    "/etc/pki/ca-trust/extracted",
     "/etc/ca-certificates",
     "/usr/share/ca-certificates",
 ];

@@ -1,0 +1,5 @@
+//! Commands behind walls, as a host starts them.
+#![cfg(target_os = "linux")]
+
+mod kit;
+mod life;
