@@ -1,0 +1,1 @@
+"""The contracts that a plugin implements, one module each, under the names of the plugin development guide."""

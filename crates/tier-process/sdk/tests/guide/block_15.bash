@@ -1,0 +1,1 @@
+python -m plugins._host --auto-install-deps
