@@ -275,7 +275,7 @@ mod tests {
     #[test]
     fn a_traceback_is_one_error() {
         let now = Instant::now();
-        let host = Arc::new(TestHost::new());
+        let host = TestHost::new();
         let mut log = Log::new(host, Arc::default(), now);
         let text = "Traceback (most recent call last):\n  File \"x.py\", line 1\n    boom\nValueError: no\nafter";
         let levels: Vec<_> = text.lines().map(|line| log.level(line)).collect();
