@@ -17,7 +17,7 @@ use crate::{
     api::Services,
     lifecycle::{ConfigFault, Inner, Limits},
     needs::{claim, closure, refuse_cycles, refuse_unmet, requires},
-    plugin::{Candidate, PluginCell, State},
+    plugin::{Candidate, PluginCell, State, Tier},
     slot::shown,
     thread::Threads,
 };
@@ -84,7 +84,10 @@ impl HostBuilder {
     pub fn build(self) -> std::result::Result<Host, ConfigError> {
         let defaults = self.config.plugin_defaults()?;
         let mut candidates = self.candidates;
-        candidates.sort_by(|a, b| (&a.id, &a.origin).cmp(&(&b.id, &b.origin)));
+        // Of two with one id, the one in the program counts, else the one that was found first. Those in the program come in no order.
+        let outside = |c: &Candidate| c.tier != Tier::Compiled;
+        let order = |c: &Candidate| (c.id.clone(), outside(c), if outside(c) { String::new() } else { c.origin.clone() });
+        candidates.sort_by_cached_key(order);
         let threads = Threads::default();
 
         let mut plugins: Vec<Arc<PluginCell>> = Vec::new();
@@ -95,7 +98,7 @@ impl HostBuilder {
             if let Some(first) = plugins.iter().find(|p| p.id() == id) {
                 let (a, b) = (&first.candidate.origin, &cell.candidate.origin);
                 let message = format!("the id `{id}` is taken: both {a} and {b} claim it; that of {a} counts");
-                cell.fail(Error::new(Code::ALREADY_LOADED, message).with_help("build with one of the two"));
+                cell.fail(Error::new(Code::ALREADY_LOADED, message).with_help(if outside(&cell.candidate) { "take one of the two away" } else { "build with one of the two" }));
             } else if !self.config.is_enabled(&id) {
                 let fix = format!("bespoke config set plugins.{id}.enabled true");
                 cell.set(State::Disabled, "switched off in the configuration", Some(fix));

@@ -30,6 +30,7 @@ mod api;
 mod breaker;
 mod clock;
 mod config;
+mod discover;
 mod events;
 mod grants;
 mod hooks;
@@ -58,6 +59,7 @@ pub use config::{
     CONFIG_VERSION, Config, ConfigError, ConfigFile, Limits, MIGRATIONS, Migration, NoTerms, Origin, PluginDefaults, PluginSettings, Problem,
     SecretSource, Start,
 };
+pub use discover::{discover, find, open_folder};
 pub use events::{Events, Subscription};
 pub use grants::{Asked, Asks, Blocked, Consent, Grant, Grants, Use, Used, ask};
 pub use hooks::{Hooks, Outcome};

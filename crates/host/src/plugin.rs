@@ -115,6 +115,11 @@ impl State {
 /// What a tier hands to the host: a plugin that could be started. Everything that runs plugin code is called by the host on a
 /// thread it can do without.
 pub trait Artifact: Send + Sync {
+    /// Why nothing of it can ever run in this program, and the state that says so: `Missing` where another build of the program could run
+    /// it, else `Failed`. Such a plugin is listed with its manifest, and never asked or started.
+    fn refusal(&self) -> Option<(State, Error)> {
+        None
+    }
     /// What it says it contributes. May ask the plugin itself, in its own process or store.
     ///
     /// # Errors
@@ -435,7 +440,7 @@ pub(crate) struct Status {
 impl PluginCell {
     pub(crate) fn new(candidate: Candidate, call_limit_ms: u64, threads: &Threads) -> Self {
         let manifest = fitting(&candidate);
-        let unfit = manifest.as_ref().err().cloned();
+        let unfit = manifest.as_ref().err().cloned().or_else(|| candidate.artifact.refusal().map(|(_, error)| error));
         let status = Status { state: State::Unloaded, reported: Health::Unknown, reason: None, fix: None, code: None, started_in: None };
         PluginCell {
             id: candidate.id.as_str().into(),
@@ -465,7 +470,7 @@ impl PluginCell {
     /// Whether its names are its own: it is not switched off, and no other plugin has them.
     pub(crate) fn may_serve(&self) -> bool {
         let status = self.status();
-        status.state != State::Disabled && status.code != Some(Code::ALREADY_LOADED)
+        self.unfit.is_none() && status.state != State::Disabled && status.code != Some(Code::ALREADY_LOADED)
     }
 
     /// Whether it is switched on.
@@ -642,7 +647,8 @@ impl PluginCell {
 
     pub(crate) fn fail(&self, error: Error) {
         let (reason, fix) = (error.message().to_owned(), error.help().map(str::to_owned));
-        self.enter(State::Failed, |status| (status.reason, status.fix, status.code) = (Some(reason), fix, Some(error.code())));
+        let state = self.candidate.artifact.refusal().map_or(State::Failed, |(state, _)| state);
+        self.enter(state, |status| (status.reason, status.fix, status.code) = (Some(reason), fix, Some(error.code())));
     }
 
     pub(crate) fn ready(&self, started_in: Duration) {

@@ -93,12 +93,14 @@ pub struct Grounds {
     pub program: Option<PathBuf>,
     /// Whether dependencies of a plugin may be installed without a question.
     pub install_dependencies: bool,
+    /// The command that builds the program with more features; its words are for the user.
+    pub rebuild: Option<fn(&[&str]) -> String>,
 }
 
 impl Grounds {
     /// A place for caches; nothing else.
     pub fn new(cache: PathBuf) -> Self {
-        Grounds { cache, program: None, install_dependencies: false }
+        Grounds { cache, program: None, install_dependencies: false, rebuild: None }
     }
 
     /// With the program that has the inner verbs.
@@ -106,6 +108,19 @@ impl Grounds {
     pub fn program(mut self, program: PathBuf) -> Self {
         self.program = Some(program);
         self
+    }
+
+    /// With the command that builds the program with more features.
+    #[must_use]
+    pub fn rebuild(mut self, rebuild: fn(&[&str]) -> String) -> Self {
+        self.rebuild = Some(rebuild);
+        self
+    }
+
+    /// What a user does to get more features.
+    pub(crate) fn build_with(&self, features: &[&str]) -> String {
+        let plain = || format!("build the program again with the feature `{}`", features.join("`, `"));
+        self.rebuild.map_or_else(plain, |rebuild| rebuild(features))
     }
 
     /// With dependencies that are installed when they are missing.
