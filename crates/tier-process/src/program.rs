@@ -79,6 +79,7 @@ impl Program {
             Error::new(Code::LOAD_FAILED, message).with_help(format!("install {name}, or mend command under [process]"))
         })?;
         let is_python = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("python"));
+        let path = if is_python && !path.starts_with(&folder.path) { python::itself(&path) } else { path };
         Ok(Program {
             interpreter: is_python.then(|| path.clone()),
             path,

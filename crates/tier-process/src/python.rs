@@ -2,10 +2,11 @@
 //! The interpreter's own packages are never touched.
 
 use std::{
+    collections::BTreeMap,
     env, fs, io,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::OnceLock,
+    sync::{Mutex, OnceLock, PoisonError},
 };
 
 use bespoke_plugin_api::{Code, Error, Result};
@@ -44,13 +45,27 @@ const FOR_PIP: [&str; 14] = [
 pub(crate) fn interpreter() -> Result<PathBuf> {
     let named = env::var_os("BESPOKE_PYTHON").filter(|name| !name.is_empty());
     let name = named.clone().unwrap_or_else(|| "python3".into());
-    on_path(Path::new(&name)).ok_or_else(|| {
+    on_path(Path::new(&name)).map(|path| itself(&path)).ok_or_else(|| {
         let name = name.to_string_lossy();
         let message = match named {
             Some(_) => format!("BESPOKE_PYTHON names `{name}`, which is no program"),
             None => "it is written in Python, and there is no python3 here".to_owned(),
         };
         Error::new(Code::DEPENDENCY_MISSING, message).with_help("install Python 3.10 or later, or name one in BESPOKE_PYTHON")
+    })
+}
+
+/// The interpreter itself: what is found on PATH may be a script that looks for it, again at each start, and behind a wall in vain.
+pub(crate) fn itself(found: &Path) -> PathBuf {
+    static KNOWN: Mutex<BTreeMap<PathBuf, PathBuf>> = Mutex::new(BTreeMap::new());
+    let known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner).get(found).cloned();
+    known.unwrap_or_else(|| {
+        let asked = Command::new(found).args(["-I", "-S", "-c", "import sys; print(sys.executable)"]).stdin(Stdio::null()).output();
+        let said = asked.ok().filter(|output| output.status.success()).and_then(|output| String::from_utf8(output.stdout).ok());
+        let real = said.map(|path| PathBuf::from(path.trim())).filter(|path| path.is_absolute() && path.is_file());
+        let real = real.unwrap_or_else(|| found.to_owned());
+        KNOWN.lock().unwrap_or_else(PoisonError::into_inner).insert(found.to_owned(), real.clone());
+        real
     })
 }
 

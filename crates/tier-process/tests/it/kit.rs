@@ -22,11 +22,12 @@ pub(crate) const LONG: Duration = Duration::from_secs(40);
 pub(crate) struct World {
     dir: tempfile::TempDir,
     patience: Patience,
+    supervised: bool,
 }
 
 impl World {
     pub(crate) fn new() -> Self {
-        World { dir: tempfile::tempdir().unwrap(), patience: Patience::default() }
+        World { dir: tempfile::tempdir().unwrap(), patience: Patience::default(), supervised: true }
     }
 
     pub(crate) fn patience(mut self, patience: Patience) -> Self {
@@ -38,12 +39,15 @@ impl World {
         self.dir.path()
     }
 
+    /// With plugins that have no supervisor.
+    pub(crate) fn bare(mut self) -> Self {
+        self.supervised = false;
+        self
+    }
+
     pub(crate) fn grounds(&self) -> Grounds {
         let grounds = Grounds::new(self.path().join("cache"));
-        match supervisor() {
-            Some(program) => grounds.program(program),
-            None => grounds,
-        }
+        if self.supervised { grounds.program(env!("CARGO_BIN_EXE_bespoke_process").into()) } else { grounds }
     }
 
     /// A plugin that is the guest in that mode; its tool has its name.
@@ -92,11 +96,6 @@ impl World {
         within(host.start(Selection::All)).await;
         host
     }
-}
-
-/// The program that becomes a supervisor, once there is one that works.
-fn supervisor() -> Option<PathBuf> {
-    None
 }
 
 /// Fails instead of hanging.
