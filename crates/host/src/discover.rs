@@ -68,14 +68,14 @@ pub fn find(config: &Config, folders: &[PathBuf], grounds: &Grounds) -> Vec<Cand
 fn named(id: &str, path: &Path, of: &dyn Fn(&str) -> Grounds) -> Candidate {
     let help = format!("bespoke config unset plugins.{id}.path");
     if !path.is_dir() {
-        let message = format!("plugins.{id}.path: {} is no folder", path.display());
+        let message = format!("plugins.{id}.path: {} is no folder", shown(path));
         return refused(id, path, Error::new(Code::MANIFEST_MISSING, message).with_help(help));
     }
     let mut candidate = open(path, of).unwrap_or_else(|| lacks_manifest(path));
     if candidate.id != id {
         let error = match &candidate.manifest {
             Ok(manifest) => {
-                let message = format!("plugins.{id}.path: {} holds the plugin `{}`", path.display(), manifest.id);
+                let message = format!("plugins.{id}.path: {} holds the plugin `{}`", shown(path), manifest.id);
                 Error::new(Code::MANIFEST_INVALID, message).with_help(help)
             }
             Err(error) => error.clone(),
@@ -122,7 +122,7 @@ fn open(path: &Path, of: &dyn Fn(&str) -> Grounds) -> Option<Candidate> {
         match fs::metadata(&file) {
             Ok(metadata) if metadata.is_file() => return Some(opened(&path, &file, of)),
             Ok(_) => {
-                let message = format!("{}: it is no file", file.display());
+                let message = format!("{}: it is no file", shown(&file));
                 return Some(refused(&name_of(&path), &path, Error::new(Code::MANIFEST_INVALID, message).with_help("write a manifest")));
             }
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
@@ -131,13 +131,13 @@ fn open(path: &Path, of: &dyn Fn(&str) -> Grounds) -> Option<Candidate> {
     }
     let yaml = path.join("plugin.yaml");
     yaml.is_file().then(|| {
-        let message = format!("{}: manifests in YAML are not read", yaml.display());
+        let message = format!("{}: manifests in YAML are not read", shown(&yaml));
         refused(&name_of(&path), &path, Error::new(Code::MANIFEST_INVALID, message).with_help("write the same as plugin.toml"))
     })
 }
 
 fn opened(path: &Path, file: &Path, of: &dyn Fn(&str) -> Grounds) -> Candidate {
-    let read = text(file).and_then(|text| Ok(Manifest::read(&file.display().to_string(), &text)?));
+    let read = text(file).and_then(|text| Ok(Manifest::read(&shown(file), &text)?));
     let manifest = match read.and_then(|manifest| fits_folder(manifest, path)) {
         Ok(manifest) => Arc::new(manifest),
         Err(error) => return refused(&name_of(path), path, error),
@@ -145,7 +145,7 @@ fn opened(path: &Path, file: &Path, of: &dyn Fn(&str) -> Grounds) -> Candidate {
     let mut candidate = Candidate {
         id: manifest.id.clone(),
         tier: tier_of(&manifest),
-        origin: path.display().to_string(),
+        origin: shown(path),
         manifest: Ok(manifest.clone()),
         config_schema: String::new(),
         artifact: Arc::new(Refused { state: State::Missing, error: Error::internal("nothing opened it") }),
@@ -216,9 +216,7 @@ fn fits_folder(manifest: Manifest, path: &Path) -> Result<Manifest> {
 fn schema(manifest: &Manifest, path: &Path) -> Result<String> {
     let file = path.join(SCHEMA);
     let beside = fs::metadata(&file).is_ok_and(|metadata| metadata.is_file());
-    let invalid = |why: String, fix: String| {
-        Error::new(Code::MANIFEST_INVALID, format!("{}: {why}", file.display())).with_help(fix)
-    };
+    let invalid = |why: String, fix: String| Error::new(Code::MANIFEST_INVALID, format!("{}: {why}", shown(&file))).with_help(fix);
     match (&manifest.config_schema, beside) {
         (Some(_), true) => Err(invalid("the manifest holds a schema, too".into(), "keep one of them".into())),
         (Some(schema), false) => Ok(schema.to_string()),
@@ -233,10 +231,10 @@ fn schema(manifest: &Manifest, path: &Path) -> Result<String> {
 }
 
 fn text(file: &Path) -> Result<String> {
-    let invalid = |why: String| Error::new(Code::MANIFEST_INVALID, format!("{}: {why}", file.display()));
+    let invalid = |why: String| Error::new(Code::MANIFEST_INVALID, format!("{}: {why}", shown(file)));
     let mut bytes = Vec::new();
     let read = File::open(file).and_then(|open| open.take(MOST_BYTES + 1).read_to_end(&mut bytes));
-    read.map_err(|e| invalid(format!("it cannot be read: {e}")).with_help(format!("ls -l {}", file.display())))?;
+    read.map_err(|e| invalid(format!("it cannot be read: {e}")).with_help(format!("ls -l {}", shown(file))))?;
     if bytes.len() as u64 > MOST_BYTES {
         return Err(invalid(format!("it has more than {MOST_BYTES} bytes")).with_help("write less"));
     }
@@ -247,13 +245,13 @@ fn text(file: &Path) -> Result<String> {
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Candidate {
-    let shown = path.display();
-    let error = Error::new(Code::MANIFEST_MISSING, format!("{shown}: it cannot be read: {error}")).with_help(format!("ls -ld {shown}"));
+    let name = shown(path);
+    let error = Error::new(Code::MANIFEST_MISSING, format!("{name}: it cannot be read: {error}")).with_help(format!("ls -ld {name}"));
     refused(&name_of(path), path, error)
 }
 
 fn lacks_manifest(path: &Path) -> Candidate {
-    let message = format!("{}: there is no manifest in it", path.display());
+    let message = format!("{}: there is no manifest in it", shown(path));
     let error = Error::new(Code::MANIFEST_MISSING, message).with_help(format!("write one of {}", Manifest::FILES.join(", ")));
     refused(&name_of(path), path, error)
 }
@@ -263,7 +261,7 @@ fn refused(id: &str, path: &Path, error: Error) -> Candidate {
     Candidate {
         id: id.to_owned(),
         tier: Tier::None,
-        origin: path.display().to_string(),
+        origin: shown(path),
         manifest: Err(error.clone()),
         config_schema: String::new(),
         artifact: Arc::new(Refused { state: State::Failed, error }),
@@ -272,8 +270,12 @@ fn refused(id: &str, path: &Path, error: Error) -> Candidate {
 
 /// The name of a folder, as far as it can be shown.
 fn name_of(path: &Path) -> String {
-    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
-    name.chars().take(64).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    shown(path.file_name().map_or(path, Path::new)).chars().take(64).collect()
+}
+
+/// A path in a message: a name may hold anything but what a terminal acts on.
+fn shown(path: &Path) -> String {
+    path.to_string_lossy().chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 /// What stands in the place of a plugin that cannot run here.

@@ -196,16 +196,20 @@ impl Grants {
         let (grant, why) = match grant {
             Some(grant) if grant.tier != tier => {
                 let why = format!("what was granted was for the tier {}", grant.tier.name());
-                (Some(Grant { granted: BTreeSet::new(), ..grant }), Some(why))
+                (Some(Grant { granted: BTreeSet::new(), refused: BTreeSet::new(), ..grant }), Some(why))
             }
             Some(grant) if grant.digest != digest(grant.tier, &grant.granted, &grant.refused) => {
-                (Some(Grant { granted: BTreeSet::new(), ..grant }), Some("its entry among the grants was changed by hand".to_owned()))
+                let why = "its entry among the grants was changed by hand".to_owned();
+                (Some(Grant { granted: BTreeSet::new(), refused: BTreeSet::new(), ..grant }), Some(why))
             }
             grant => (grant, why),
         };
-        let granted = grant.as_ref().map(|grant| &grant.granted);
-        let has = |permission, item: &str| granted.is_some_and(|granted| granted.contains(&entry(permission, item)));
-        let new = asked(manifest, |permission, item| !has(permission, item));
+        let has = |permission, item: &str| grant.as_ref().is_some_and(|grant| grant.granted.contains(&entry(permission, item)));
+        // What was left out before is not new, as long as it can be left out.
+        let left_out = |permission: Permission, item: &str| {
+            manifest.optional.contains(&permission) && grant.as_ref().is_some_and(|grant| grant.refused.contains(&entry(permission, item)))
+        };
+        let new = asked(manifest, |permission, item| !has(permission, item) && !left_out(permission, item));
         if new.required.is_empty() {
             return Consent::Granted(manifest.permissions.filtered(has));
         }

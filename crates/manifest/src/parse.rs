@@ -354,7 +354,7 @@ fn places(fields: &mut Fields<'_, '_>, key: &'static str) -> Vec<String> {
 
 pub(crate) fn is_place(path: &str) -> bool {
     let rooted = path.starts_with('/') || path.starts_with("~/") || path.as_bytes().get(1) == Some(&b':');
-    rooted && !path.contains('\0') && !path.split(['/', '\\']).any(|part| part == "..")
+    rooted && !path.contains(char::is_control) && !path.split(['/', '\\']).any(|part| part == "..")
 }
 
 /// One entry of `network_access`.

@@ -3,6 +3,8 @@
 mod calls;
 mod config;
 mod discovery;
+mod discovery_folders;
+mod grants;
 mod hooks;
 mod http;
 mod kit;
