@@ -6,8 +6,17 @@ use std::fmt;
 pub const MAX_NAME: usize = 64;
 
 /// Keys of `[plugins]` that are settings of the host for all plugins, and so name none. The host's own struct has the same.
-pub const PLUGIN_SETTINGS: &[&str] =
-    &["auto_install", "start_timeout_ms", "stop_timeout_ms", "shutdown_timeout_ms", "call_timeout_ms", "cpu_budget", "dir", "sandbox", "limits"];
+pub const PLUGIN_SETTINGS: &[&str] = &[
+    "auto_install",
+    "start_timeout_ms",
+    "stop_timeout_ms",
+    "shutdown_timeout_ms",
+    "call_timeout_ms",
+    "cpu_budget",
+    "dir",
+    "sandbox",
+    "limits",
+];
 
 /// Keys in the table of a plugin that are settings of the host, and so none of the plugin's own. The host's own struct has the same.
 pub const HOST_KEYS: &[&str] = &["enabled", "secrets", "path", "sandbox", "start", "idle_stop_ms", "limits", "auto_install_deps"];

@@ -45,6 +45,20 @@ impl<'i> Report<'i> {
         self.found.borrow_mut().problems.push(problem);
     }
 
+    fn a_type(&self, value: &Value) -> &'static str {
+        match value {
+            Value::Null => "null",
+            Value::Boolean(_) => "a boolean",
+            Value::Integer(..) => "an integer",
+            Value::Float(_) => "a float",
+            Value::String(_) => "a string",
+            Value::Datetime(_) => "a datetime",
+            Value::Array(_) => "an array",
+            Value::Table(_) if self.is_json => "an object",
+            Value::Table(_) => "a table",
+        }
+    }
+
     fn mark(&self, key: &str, at: Position) {
         self.found.borrow_mut().positions.insert(key.to_owned(), at);
     }
@@ -77,7 +91,7 @@ impl<'r, 'i> Node<'r, 'i> {
         match &self.value {
             Value::String(text) => Some(text.clone()),
             other => {
-                self.refuse(format!("it is {}", a_type(other)), "write a string in quotes");
+                self.refuse(format!("it is {}", self.report.a_type(other)), "write a string in quotes");
                 None
             }
         }
@@ -91,7 +105,7 @@ impl<'r, 'i> Node<'r, 'i> {
         match &self.value {
             Value::Boolean(value) => Some(*value),
             other => {
-                self.refuse(format!("it is {}", a_type(other)), "write true or false");
+                self.refuse(format!("it is {}", self.report.a_type(other)), "write true or false");
                 None
             }
         }
@@ -101,7 +115,7 @@ impl<'r, 'i> Node<'r, 'i> {
     pub(crate) fn number(&self, least: u64, most: u64) -> Option<u64> {
         let fix = format!("write a whole number from {least} to {most}");
         let Value::Integer(written, number) = &self.value else {
-            self.refuse(format!("it is {}", a_type(&self.value)), fix);
+            self.refuse(format!("it is {}", self.report.a_type(&self.value)), fix);
             return None;
         };
         let value = number.and_then(|n| u64::try_from(n).ok()).filter(|n| (least..=most).contains(n));
@@ -167,7 +181,7 @@ impl<'r, 'i> Node<'r, 'i> {
                 None
             }
             other => {
-                report.add(at, &path, format!("it is {}", a_type(&other)), "write a list");
+                report.add(at, &path, format!("it is {}", report.a_type(&other)), "write a list");
                 None
             }
         }
@@ -179,7 +193,7 @@ impl<'r, 'i> Node<'r, 'i> {
             Value::Table(table) => Some(Fields { report, path, at, table, known: Vec::new() }),
             other => {
                 let fix = if report.is_json { "write an object" } else { "write a table of keys and values" };
-                report.add(at, &path, format!("it is {}", a_type(&other)), fix);
+                report.add(at, &path, format!("it is {}", report.a_type(&other)), fix);
                 None
             }
         }
@@ -288,17 +302,4 @@ fn to_json(value: &Value) -> Option<serde_json::Value> {
             serde_json::Value::Object(fields.collect::<Option<_>>()?)
         }
     })
-}
-
-fn a_type(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Boolean(_) => "a boolean",
-        Value::Integer(..) => "an integer",
-        Value::Float(_) => "a float",
-        Value::String(_) => "a string",
-        Value::Datetime(_) => "a datetime",
-        Value::Array(_) => "an array",
-        Value::Table(_) => "a table",
-    }
 }

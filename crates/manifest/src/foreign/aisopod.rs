@@ -2,9 +2,9 @@
 
 use bespoke_plugin_api::Kind;
 
-use super::{Identity, name_of};
+use super::{Identity, offer};
 use crate::{
-    Dialect, Manifest, Provides, Tier,
+    Dialect, Manifest, Tier,
     name::shown,
     parse::config_schema,
     reader::{Fields, Node},
@@ -33,8 +33,7 @@ pub(crate) fn aisopod(fields: &mut Fields<'_, '_>, path: &str) -> Option<Manifes
         ];
         for (key, kind) in kinds {
             let names = offered.take(key).and_then(Node::items).unwrap_or_default();
-            let one = |node: &Node<'_, '_>| Some(Provides { kind, name: Some(name_of(node)?), dynamic: false });
-            provides.extend(names.iter().filter_map(one));
+            names.iter().for_each(|node| offer(&mut provides, kind, node));
         }
         offered.finish();
     }

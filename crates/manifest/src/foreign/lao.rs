@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use bespoke_plugin_api::Kind;
 use semver::VersionReq;
 
-use super::{Identity, NO_LICENSE, name_of};
+use super::{Identity, NO_LICENSE, name_of, offer};
 use crate::{
-    Communication, Dialect, HttpAccess, HttpHosts, Limit, Manifest, Permission, Permissions, Provides, Requires, Resources, Tier,
+    Communication, Dialect, HttpAccess, HttpHosts, Limit, Manifest, Permission, Permissions, Requires, Resources, Tier,
     name::{kebab, shown},
     parse::{address, config_schema, is_place, line, range, words},
     reader::{Fields, Node},
@@ -28,7 +28,15 @@ pub(crate) fn lao(fields: &mut Fields<'_, '_>, path: &str) -> Option<Manifest> {
     own.skip(&["homepage", "min_lao_version"]);
     own.finish();
     let requires = fields.tables("dependencies").into_iter().filter_map(dependency).collect();
-    let provides = fields.tables("capabilities").into_iter().filter_map(capability).collect();
+    let mut provides = Vec::new();
+    for mut entry in fields.tables("capabilities") {
+        // What a capability takes and gives is text or a file in the end: a tool.
+        if let Some(node) = entry.need("name", "name the capability") {
+            offer(&mut provides, Kind::Tool, &node);
+        }
+        entry.skip(&["description", "input_type", "output_type"]);
+        entry.finish();
+    }
     let asked = fields.take("permissions").and_then(Node::fields).map(asked).unwrap_or_default();
     let machine = fields.take("resources").and_then(Node::fields).map(machine).unwrap_or_default();
     let config_schema = fields.take("config_schema").and_then(|node| config_schema(&node));
@@ -54,14 +62,6 @@ fn dependency(mut entry: Fields<'_, '_>) -> Option<Requires> {
     let optional = entry.take("optional").and_then(|node| node.boolean()).unwrap_or(false);
     entry.finish();
     Some(Requires { plugin: plugin?, version, optional })
-}
-
-/// What a capability takes and gives is text or a file in the end: a tool.
-fn capability(mut entry: Fields<'_, '_>) -> Option<Provides> {
-    let name = entry.need("name", "name the capability").and_then(|node| name_of(&node));
-    entry.skip(&["description", "input_type", "output_type"]);
-    entry.finish();
-    Some(Provides { kind: Kind::Tool, name: Some(name?), dynamic: false })
 }
 
 #[derive(Default)]

@@ -7,10 +7,11 @@ mod lao;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bespoke_plugin_api::Kind;
 use semver::{Version, VersionReq};
 
 use crate::{
-    Dialect, Manifest, Permissions, Resources, Swap, Tier,
+    Dialect, Manifest, Permissions, Provides, Resources, Swap, Tier,
     name::{check_id, kebab},
     parse,
     reader::{Fields, Node},
@@ -86,6 +87,17 @@ impl Identity {
             positions: BTreeMap::new(),
         })
     }
+}
+
+/// Adds a contribution under the name that a value holds, unless it is there already.
+fn offer(provides: &mut Vec<Provides>, kind: Kind, node: &Node<'_, '_>) {
+    let Some(name) = name_of(node) else { return };
+    let one = Provides { kind, name: Some(name), dynamic: false };
+    if provides.contains(&one) {
+        node.refuse(format!("the {kind} `{}` stands here twice", one.name.as_deref().unwrap_or_default()), "remove one of them");
+        return;
+    }
+    provides.push(one);
 }
 
 /// A name that is written as another system writes it, in capitals perhaps.

@@ -2,6 +2,7 @@
 
 mod agreement;
 mod any_text;
+mod dialects;
 mod problems;
 mod reading;
 
