@@ -13,7 +13,7 @@ use bespoke_plugin_api::{CallCx, CancelToken, Code, Contract, Error, Kind, Resul
 use tokio::{runtime::Handle, task::JoinSet};
 
 use crate::{
-    Config, ConfigError, Events, Hooks, HttpClient, KeyValue, ModelStore, Problem, Redactor, Registry, Row, Slot, Supervision,
+    Config, ConfigError, Events, Grants, Hooks, HttpClient, KeyValue, ModelStore, Problem, Redactor, Registry, Row, Slot, Supervision,
     api::Services,
     lifecycle::{ConfigFault, Inner, Limits},
     needs::{claim, closure, refuse_cycles, refuse_unmet, requires},
@@ -32,6 +32,7 @@ pub struct HostBuilder {
     http: Option<Arc<dyn HttpClient>>,
     data_dir: Option<PathBuf>,
     supervision: Supervision,
+    grants: Grants,
 }
 
 impl HostBuilder {
@@ -68,6 +69,12 @@ impl HostBuilder {
     /// With a folder under which each plugin has one of its own.
     pub fn data_dir(mut self, dir: PathBuf) -> Self {
         self.data_dir = Some(dir);
+        self
+    }
+
+    /// With what the user has granted plugins that are no part of the program; without, those that ask for something wait.
+    pub fn grants(mut self, grants: Grants) -> Self {
+        self.grants = grants;
         self
     }
 
@@ -130,11 +137,15 @@ impl HostBuilder {
             limits: Limits::new(&defaults),
             threads,
             supervision: self.supervision,
+            grants: self.grants,
             closing: CancelToken::new(),
             reloading: tokio::sync::Mutex::default(),
             retiring: Mutex::default(),
         });
-        inner.services.plugins.load().iter().for_each(|plugin| plugin.watch.belongs_to(Arc::downgrade(&inner)));
+        for plugin in inner.services.plugins.load().iter() {
+            plugin.watch.belongs_to(Arc::downgrade(&inner));
+            inner.settle_terms(plugin);
+        }
         Ok(Host { inner })
     }
 }
@@ -171,6 +182,7 @@ impl Host {
             http: None,
             data_dir: None,
             supervision: Supervision::default(),
+            grants: Grants::none(),
         }
     }
 
@@ -204,6 +216,11 @@ impl Host {
     /// The event bus.
     pub fn events(&self) -> &Events {
         &self.inner.services.events
+    }
+
+    /// What the user has granted.
+    pub fn grants(&self) -> &Grants {
+        &self.inner.grants
     }
 
     /// The configuration as it was read last. A plugin that refused its part of it runs with the one before.
@@ -346,6 +363,8 @@ impl Host {
             Selection::All => known.iter().map(|p| p.id().to_owned()).collect(),
             Selection::Ids(ids) => closure(&known, ids.iter().cloned().collect()),
         };
+        // What was granted since they were looked at counts.
+        known.iter().filter(|p| chosen.contains(p.id()) && p.state() == State::Blocked).for_each(|p| inner.settle_terms(p));
         // All are `Starting` before the first one runs: a call or a dependent waits instead of failing.
         let starting: Vec<_> = known
             .iter()

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use crate::{
-    Config, ConfigError, PluginDefaults, Redactor, Supervision,
+    Config, ConfigError, Grants, NoTerms, PluginDefaults, Redactor, Supervision,
     api::{PluginHost, Services},
     needs,
     plugin::{Applied, Footing, Generation, PluginCell, State},
@@ -34,6 +34,7 @@ pub(crate) struct Inner {
     pub(crate) limits: Limits,
     pub(crate) threads: Threads,
     pub(crate) supervision: Supervision,
+    pub(crate) grants: Grants,
     /// Cancelled by `shutdown`: nothing starts any more.
     pub(crate) closing: CancelToken,
     /// Held by a reload: one after the other. Shutdown does not ask for it.
@@ -321,6 +322,11 @@ impl Inner {
             Some(applied) => applied,
             None => self.config_of(config, plugin)?,
         };
+        let terms = match plugin.manifest.as_deref() {
+            Some(manifest) => config.terms(manifest, plugin.candidate.tier, &self.grants).map_err(|no| no.error(plugin.id()))?,
+            None => Terms::default(),
+        };
+        footing.granted.store(Some(Arc::new(terms.granted.clone())));
         plugin.permit(&footing, &applied);
         let host = PluginHost {
             services: self.services.clone(),
@@ -328,12 +334,11 @@ impl Inner {
             id: plugin.id().into(),
             footing: footing.clone(),
         };
-        let threads = self.limits.threads(plugin.manifest.as_ref().and_then(|m| m.resources.threads));
+        let threads = self.limits.threads(terms.limits.threads);
         let mut cx = PluginContext::new(plugin.id(), Arc::new(host)).with_cpu_budget(threads);
         if let Some(dir) = &self.data_dir {
             cx = cx.with_data_dir(dir.join(plugin.id()));
         }
-        let terms = Terms::of(plugin.manifest.as_deref());
         let runtime = &self.services.runtime;
         let instance = runtime.block_on(artifact.start(cx, applied.filled.clone(), terms))?;
         if let Some(state) = how.state {
@@ -449,8 +454,23 @@ impl Inner {
         }
     }
 
-    /// What the configuration and the user say of how a plugin is run.
-    pub(crate) fn settle_terms(&self, _plugin: &PluginCell) {}
+    /// Takes over what the configuration and the user say of how a plugin is run, and holds back one that waits for consent. One that
+    /// has it by now is as if it had never been held back.
+    pub(crate) fn settle_terms(&self, plugin: &PluginCell) {
+        let Some(manifest) = plugin.manifest.as_deref().filter(|_| plugin.unfit().is_none()) else { return };
+        let config = self.services.config();
+        // What is wrong with the settings is told by the start, which asks for the terms again.
+        let settings = config.plugin_settings(plugin.id()).unwrap_or_default();
+        plugin.watch.configure(settings.is_lazy(), settings.idle_stop());
+        match config.terms(manifest, plugin.candidate.tier, &self.grants) {
+            Err(NoTerms::Blocked(blocked)) if plugin.change(State::Unloaded, State::Blocked) => {
+                let error = blocked.error(plugin.id());
+                plugin.set(State::Blocked, error.message(), error.help().map(str::to_owned));
+            }
+            Err(_) => {}
+            Ok(_) => _ = plugin.change(State::Blocked, State::Unloaded),
+        }
+    }
 
     /// Lets a generation that was replaced run out: its open streams go on until they end or the limit passes.
     pub(crate) fn retire(self: &Arc<Self>, generation: Arc<Generation>, withdrawn: Withdrawn) {

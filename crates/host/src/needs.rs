@@ -35,7 +35,7 @@ pub(crate) async fn ready(plugins: &[Arc<PluginCell>], plugin: &PluginCell) -> R
     for required in plugin.manifest.iter().flat_map(|m| &m.requires) {
         // Here only an optional one is not there at all.
         let Some(needed) = plugins.iter().find(|p| p.id() == required.plugin) else { continue };
-        let state = needed.settled().await;
+        let state = needed.up().await;
         if state != State::Ready && !required.optional {
             let status = needed.status();
             let why = status.reason.map_or(String::new(), |reason| format!(": {reason}"));

@@ -467,10 +467,15 @@ impl PluginCell {
         }
     }
 
-    /// Whether its names are its own: it is not switched off, and no other plugin has them.
+    /// Whether its names are its own, and it could serve under them.
     pub(crate) fn may_serve(&self) -> bool {
+        self.unfit.is_none() && self.has_its_names()
+    }
+
+    /// Whether its names are its own: it is not switched off, and no other plugin has them.
+    pub(crate) fn has_its_names(&self) -> bool {
         let status = self.status();
-        self.unfit.is_none() && status.state != State::Disabled && status.code != Some(Code::ALREADY_LOADED)
+        status.state != State::Disabled && status.code != Some(Code::ALREADY_LOADED)
     }
 
     /// Whether it is switched on.
@@ -757,12 +762,18 @@ impl PluginCell {
         let _ = self.settled.subscribe().wait_for(|state| *state != State::Starting).await;
     }
 
-    /// Completes when the plugin is in a state that does not change by itself.
-    pub(crate) async fn settled(&self) -> State {
+    /// Completes when the plugin is in a state that does not change by itself. One that rests is started: somebody needs it.
+    pub(crate) async fn up(self: &Arc<Self>) -> State {
         let mut watch = self.settled.subscribe();
-        let settled = watch.wait_for(|state| state.is_settled()).await.map(|state| *state);
-        // The sender is part of this cell, so it is never gone while we look.
-        settled.unwrap_or(State::Failed)
+        loop {
+            let rests = |state: State| state == State::Unloaded && self.watch.is_resting();
+            let settled = watch.wait_for(|state| state.is_settled() || rests(*state)).await.map(|state| *state);
+            // The sender is part of this cell, so it is never gone while we look.
+            match settled.unwrap_or(State::Failed) {
+                State::Unloaded => self.wake(),
+                state => return state,
+            }
+        }
     }
 }
 

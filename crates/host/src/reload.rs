@@ -200,6 +200,7 @@ impl Host {
             }
         }
         inner.services.set_config(new.clone());
+        self.plugins().iter().for_each(|plugin| inner.settle_terms(plugin));
 
         let stopped = self.disable(&new).await;
         let known = self.plugins();
@@ -247,6 +248,12 @@ impl Host {
         match plugin.state() {
             State::Ready => return inner.replace(&plugin, &self.config()).await,
             State::Failed | State::Quarantined | State::Stopped | State::Unloaded => {}
+            State::Blocked => {
+                inner.settle_terms(&plugin);
+                if plugin.state() == State::Blocked {
+                    return Err(plugin.not_ready());
+                }
+            }
             _ => return Err(plugin.not_ready()),
         }
         // One that does not run is started, whatever became of it before.
@@ -265,7 +272,7 @@ impl Host {
     /// Stops what the configuration switches off, and before it what cannot do without.
     async fn disable(&self, new: &Config) -> Vec<PluginReload> {
         let inner = self.inner();
-        let off: Vec<_> = self.plugins().iter().filter(|p| p.is_enabled() && p.may_serve() && !new.is_enabled(p.id())).cloned().collect();
+        let off: Vec<_> = self.plugins().iter().filter(|p| p.is_enabled() && p.has_its_names() && !new.is_enabled(p.id())).cloned().collect();
         if off.is_empty() {
             return Vec::new();
         }
@@ -286,7 +293,7 @@ impl Host {
         let running = self.plugins().iter().filter(|p| stopping.contains(p.id()) && p.state() == State::Ready).cloned().collect();
         inner.stop_in_order(running).await;
         let mut done = Vec::new();
-        for plugin in self.plugins().iter().filter(|p| stopping.contains(p.id()) && p.may_serve()) {
+        for plugin in self.plugins().iter().filter(|p| stopping.contains(p.id()) && p.has_its_names()) {
             plugin.apply(None);
             if ids.contains(plugin.id()) {
                 let fix = format!("bespoke config set plugins.{}.enabled true", plugin.id());
@@ -357,7 +364,7 @@ impl Host {
 impl Inner {
     async fn reload_one(self: &Arc<Self>, plugin: &Arc<PluginCell>, new: &Arc<Config>, changes: &[Change]) -> Option<Settled> {
         let worst = changes.iter().map(|c| c.class).max()?;
-        if !plugin.is_enabled() || !plugin.may_serve() || !new.is_enabled(plugin.id()) {
+        if !plugin.is_enabled() || !plugin.has_its_names() || !new.is_enabled(plugin.id()) {
             return None;
         }
         plugin.started().await;

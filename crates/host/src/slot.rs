@@ -146,6 +146,8 @@ impl<T: Contract + ?Sized> Slot<T> {
                 plugin.started().await;
                 let swaps = plugin.swaps();
                 match self.lease() {
+                    // Another took its name meanwhile, and may be starting itself.
+                    Err(_) if let Some(moved) = self.moved() => return Box::pin(moved.lease_ready(cx)).await,
                     // It is being replaced again, or was between our looks: the next instance is not far.
                     Err(_)
                         if self.is_ready() || plugin.watch.is_resting() || plugin.state() == State::Starting || plugin.swaps() != swaps =>
