@@ -160,6 +160,11 @@ impl Core {
         self.shared.has_work()
     }
 
+    /// A handle for lines of the log that are no plugin's: the driver's, and what the process says by other ways.
+    pub fn logger(&self) -> Logger {
+        Logger(self.shared.clone())
+    }
+
     /// Calls, streams and tasks that are under way.
     pub fn active(&self) -> usize {
         self.tasks.len()
@@ -389,6 +394,24 @@ impl Core {
         if let Err(e) = caught(|| drop(task)) {
             self.shared.outbox().log(Level::Error, &format!("dropping a call or stream {}", e.message()));
         }
+    }
+}
+
+/// Writes to the host's log. Lines beyond what the host takes are dropped and counted.
+#[derive(Clone)]
+pub struct Logger(Arc<Shared>);
+
+impl Logger {
+    /// Adds a line.
+    pub fn log(&self, level: Level, line: &str) {
+        self.0.outbox().log(level, line);
+        self.0.platform.wake();
+    }
+}
+
+impl std::fmt::Debug for Logger {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Logger")
     }
 }
 

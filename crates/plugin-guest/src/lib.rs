@@ -22,4 +22,7 @@ mod platform;
 mod shared;
 mod source;
 
-pub use crate::{core::Core, platform::Platform};
+pub use crate::{
+    core::{Core, Logger},
+    platform::Platform,
+};

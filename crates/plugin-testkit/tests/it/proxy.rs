@@ -231,7 +231,8 @@ fn a_call_that_was_answered_is_not_cancelled() {
 
 #[test]
 fn answers_of_the_wrong_type_twice_or_for_nobody_touch_no_other_call() {
-    let answers: &[(&str, fn(u32, &mut Vec<u8>))] = &[
+    type Answer = fn(u32, &mut Vec<u8>);
+    let answers: &[(&str, Answer)] = &[
         ("twice", |id, out| {
             put_reply(out, Kind::REPLY, id, &Ok(ToolOutput::text("right")));
             put_reply(out, Kind::REPLY, id, &Ok(ToolOutput::text("again")));
