@@ -11,14 +11,15 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::{policy::Files, report::What};
 
-/// How many answers are remembered.
+/// How many paths are remembered.
 const REMEMBERED: usize = 4096;
 
 pub(super) struct Paths {
     read: Vec<PathBuf>,
     write: Vec<PathBuf>,
     execute: Vec<PathBuf>,
-    allowed: HashSet<(What, PathBuf)>,
+    /// Paths that may be read, without links.
+    plain: HashSet<PathBuf>,
 }
 
 impl Paths {
@@ -37,7 +38,7 @@ impl Paths {
         execute.extend(real(programs));
         let mut read = real(&files.read);
         read.extend(real(programs));
-        Paths { read, write: real(&files.write), execute, allowed: HashSet::new() }
+        Paths { read, write: real(&files.write), execute, plain: HashSet::new() }
     }
 
     /// Whether the policy allows it for a path without links.
@@ -52,8 +53,7 @@ impl Paths {
 
     /// The path behind the links where it is refused; none where it is allowed, or where there is nothing to refuse.
     pub(super) fn refused(&mut self, what: What, path: &Path, follow: bool, create: bool) -> Option<PathBuf> {
-        let key = (what, path.to_path_buf());
-        if self.allowed.contains(&key) {
+        if what == What::Read && self.plain.contains(path) {
             return None;
         }
         let real = match locate(path, follow) {
@@ -69,17 +69,20 @@ impl Paths {
             // This process may not look either; the path must speak for itself.
             Err(_) => path.to_path_buf(),
         };
-        // Pipes and sockets have no place, and this process's own descriptors are nobody's.
-        if !real.is_absolute() || real.starts_with(format!("/proc/{}", std::process::id())) {
+        // Pipes and sockets have no place, and these names lead to this process's own descriptors, which are nobody's.
+        if !real.is_absolute() || path.starts_with("/dev/fd") || path.starts_with("/dev/stdin") {
             return None;
         }
         if !self.allows(what, &real) {
             return Some(real);
         }
-        if self.allowed.len() >= REMEMBERED {
-            self.allowed.clear();
+        // Only what nobody behind the wall can change: a link there may lead elsewhere the next time.
+        if what == What::Read && real == path && !self.allows(What::Write, &real) {
+            if self.plain.len() >= REMEMBERED {
+                self.plain.clear();
+            }
+            self.plain.insert(real);
         }
-        self.allowed.insert(key);
         None
     }
 }
@@ -121,6 +124,7 @@ mod tests {
             ("inside/new", What::Write, true, true, None),
             ("inside/link", What::Read, true, false, Some("outside/secret")),
             ("inside/link", What::Write, false, false, None),
+            ("inside/link", What::Write, true, true, Some("outside/secret")),
             ("inside/../outside/secret", What::Read, true, false, Some("outside/secret")),
             ("outside/new", What::Write, true, true, Some("outside/new")),
             ("outside/none", What::Read, true, false, None),
