@@ -53,6 +53,9 @@ macro_rules! codes {
         impl Code {
             $($(#[$doc])* pub const $name: Code = Code($value);)+
 
+            /// All of the table.
+            pub const ALL: &'static [Code] = &[$(Code($value)),+];
+
             /// The name of the code, or `UNKNOWN` for a number that is not in the table.
             pub const fn name(self) -> &'static str {
                 match self.0 {

@@ -21,6 +21,9 @@ macro_rules! kinds {
         impl Kind {
             $($(#[$doc])* pub const $name: Kind = Kind($value);)+
 
+            /// All that this side knows.
+            pub const ALL: &'static [Kind] = &[$(Kind($value)),+];
+
             /// The name, or `UNKNOWN`.
             pub const fn name(self) -> &'static str {
                 match self.0 { $($value => stringify!($name),)+ _ => "UNKNOWN" }
