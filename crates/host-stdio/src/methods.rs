@@ -366,9 +366,6 @@ impl Session {
                 (known.row.reason, known.row.fix) = (Some(error.message().to_owned()), error.help().map(str::to_owned));
             }
         }
-        for known in known.iter_mut().filter(|known| !known.is_loaded() && self.turns.is_changing(&key(&known.row.id))) {
-            known.row.state = State::Starting;
-        }
         known.sort_by(|a, b| a.row.id.cmp(&b.row.id));
         known
     }
@@ -402,8 +399,17 @@ impl Session {
         Err(error.with_help(known.row.fix.unwrap_or_else(|| format!("plugin/load {{\"name\":\"{}\"}}", known.row.id))))
     }
 
+    /// As [`known`](Self::known), for who looks: what is being loaded starts.
+    async fn shown(&self) -> Vec<Known> {
+        let mut all = self.known().await;
+        for known in all.iter_mut().filter(|known| !known.is_loaded() && self.turns.is_changing(&key(&known.row.id))) {
+            known.row.state = State::Starting;
+        }
+        all
+    }
+
     async fn list(&self) -> Result<Value> {
-        let rows = self.known().await.into_iter().map(|known| {
+        let rows = self.shown().await.into_iter().map(|known| {
             let invalid = known.candidate.as_ref().and_then(|candidate| candidate.manifest.as_ref().err().map(|e| e.message().to_owned()));
             let failed =
                 matches!(known.row.state, State::Failed | State::Quarantined | State::Blocked).then(|| known.row.reason.clone()).flatten();
@@ -422,8 +428,12 @@ impl Session {
 
     async fn health(&self, name: Option<&str>) -> Result<Value> {
         match name {
-            Some(name) => Ok(health(&self.named(name).await?)),
-            None => Ok(Value::Object(self.known().await.iter().map(|known| (known.row.id.clone(), health(known))).collect())),
+            Some(name) => {
+                let id = self.named(name).await?.row.id;
+                let shown = self.shown().await.into_iter().find(|known| known.row.id == id);
+                shown.map(|known| health(&known)).ok_or_else(|| Error::new(Code::PLUGIN_NOT_FOUND, format!("`{id}` is gone")))
+            }
+            None => Ok(Value::Object(self.shown().await.iter().map(|known| (known.row.id.clone(), health(known))).collect())),
         }
     }
 

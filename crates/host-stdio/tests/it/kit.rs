@@ -41,7 +41,7 @@ impl Client {
     }
 
     pub(crate) fn with(config: &str, change: impl FnOnce(&mut Options)) -> Self {
-        let host = Host::builder().config(Config::parse("bespoke.toml", config).unwrap()).build().unwrap();
+        let host = Host::builder().config(Config::parse("bespoke.toml", config).unwrap()).plugins([&EAR2]).build().unwrap();
         let mut options = Options::new("1.2.3", Arc::new(Shelf));
         change(&mut options);
         let stop = options.stop.clone();
