@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import json
 from collections.abc import Callable
@@ -13,10 +14,16 @@ from bespoke_sdk.run import collect, run
 from bespoke_sdk.serve.base import Bulk, Served
 from contracts.base import PluginBase, PluginStatus
 
-__all__ = ["capture", "initialize", "invoke", "reconfigure", "restore", "shutdown", "vitals"]
+__all__ = ["UNKNOWN", "capture", "initialize", "invoke", "reconfigure", "restore", "shutdown", "vitals"]
 
 #: The host's to call, at their time.
 _LIFE = ("initialize", "shutdown", "capture_state", "restore_state", "reconfigure")
+#: It is to look, not to work.
+_HEALTH_SECONDS = 2.0
+
+
+#: Nobody knows how the plugin does.
+UNKNOWN: Dict[str, Any] = {"health": {"status": "unknown"}, "facts": {}}
 
 
 async def initialize(plugin: PluginBase, config: Dict[str, Any]) -> None:
@@ -38,10 +45,16 @@ async def initialize(plugin: PluginBase, config: Dict[str, Any]) -> None:
 
 
 async def vitals(plugin: PluginBase) -> Dict[str, Any]:
-    """Health, and the facts of a health check as texts."""
+    """Health, and the facts of a health check as texts.
+
+    Raises ``HEALTH_CHECK_TIMEOUT``.
+    """
     try:
-        checked = await run(plugin.health_check)
+        checked = await asyncio.wait_for(run(plugin.health_check), _HEALTH_SECONDS)
         report = checked if isinstance(checked, dict) else to_json(checked, "health_check")
+    except asyncio.TimeoutError:
+        message = f"health_check did not answer within {_HEALTH_SECONDS:g} s"
+        raise PluginError(ErrorCodes.HEALTH_CHECK_TIMEOUT, message, retryable=True) from None
     except Exception as e:
         return {"health": {"status": "failed", "reason": f"health_check failed: {error_of(e).message}"}, "facts": {}}
     report = report if isinstance(report, dict) else {}

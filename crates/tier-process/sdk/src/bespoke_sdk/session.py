@@ -33,10 +33,11 @@ _log = logging.getLogger("bespoke_sdk")
 class _Running:
     """A call or stream under way. It is answered once, by whoever comes first."""
 
-    def __init__(self, call: Call, stream: Optional[Stream]) -> None:
+    def __init__(self, call: Call, streams: bool) -> None:
         self.call = call
-        #: Of a stream, or of a call whose answer is one.
-        self.stream = stream
+        #: Whether it is a stream, or a call whose answer is one; and the stream, once it has begun.
+        self.streams = streams
+        self.stream: Optional[Stream] = None
         self.task: Optional[asyncio.Task[None]] = None
         self._lock = threading.Lock()
         self._answered = False
@@ -110,7 +111,7 @@ class Session:
             return
         cx = params.get("cx")
         call = Call(id, method, cx if isinstance(cx, dict) else {}, lambda value: self._progress(id, value))
-        running = _Running(call, Stream(id, self._tell) if opened or method in serve.CHATS else None)
+        running = _Running(call, opened or method in serve.CHATS)
         self._running[id] = running
         self._loop.call_soon_threadsafe(self._begin, running, params, blob, opened)
 
@@ -120,7 +121,7 @@ class Session:
             return
         running.call.cancel()
         # Answered before the plugin is asked, which may hold the loop, or a thread that cannot be stopped.
-        if (running.stream is None or abandoned) and running.answer_once() and not abandoned:
+        if (abandoned or not running.streams) and running.answer_once() and not abandoned:
             if running.call.method == "channel.run":
                 self._send({"id": id, "result": None})
             else:
@@ -211,6 +212,8 @@ class Session:
     def _begin(self, running: _Running, params: Dict[str, Any], blob: bytes, opened: bool) -> None:
         context = contextvars.copy_context()
         context.run(enter, running.call)
+        if running.streams:
+            running.stream = Stream(running.call.id, self._tell)
         name, args = params.get("name") or "", params.get("args")
         work = self._stream(running, name, args, opened) if running.stream else self._call(running, name, args, blob)
         running.task = context.run(self._loop.create_task, work)
@@ -332,7 +335,11 @@ class Session:
         plugin.data_dir = Path(setup["data_dir"]) if setup.get("data_dir") else None
         await life.initialize(plugin, config)
         self._served = Served(self._loaded, plugin, config, self._host, self._tell)
-        return await life.vitals(plugin)
+        try:
+            return await life.vitals(plugin)
+        except PluginError as e:
+            _log.warning("%s", e.message)
+            return life.UNKNOWN
 
     def _ready(self) -> Served:
         if self._served is None:

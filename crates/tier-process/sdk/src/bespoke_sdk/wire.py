@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, Dict, Iterator, Optional, Union
 
 from bespoke_sdk.errors import ErrorCodes, PluginError
 
-__all__ = ["BadLine", "EVENT_WINDOW", "INPUT_WINDOW", "MAX_PAYLOAD", "Message", "TooLong", "Writer", "encode", "read", "read_head"]
+__all__ = ["BadLine", "EVENT_WINDOW", "INPUT_WINDOW", "MAX_PAYLOAD", "Message", "TooLong", "Writer", "encode", "lines", "read", "read_head"]
 
 #: The longest message, line and blob together, when nothing else was said.
 MAX_PAYLOAD = 64 << 20
@@ -56,25 +56,33 @@ class TooLong:
         self.is_answer = b'"method"' not in prefix
 
 
-def read(source: BinaryIO, limit: int = MAX_PAYLOAD) -> Iterator[Union[Message, BadLine, TooLong]]:
-    """Messages until the end of input. Memory is bounded by ``limit``, whatever comes."""
+def lines(source: BinaryIO, limit: int = MAX_PAYLOAD) -> Iterator[Union[bytes, BadLine, TooLong]]:
+    """Lines until the end of input, none longer than the limit; a longer one is skipped without being kept."""
     while True:
         line = source.readline(limit + 1)
         if not line:
             return
-        if not line.endswith(b"\n"):
-            if len(line) <= limit:
-                yield BadLine("the input ended within a line")
-                return
-            length, prefix = len(line), line[:_PREFIX]
-            while not line.endswith(b"\n"):
-                line = source.readline(1 << 20)
-                if not line:
-                    return
-                length += len(line)
-            yield TooLong(length, prefix)
+        if line.endswith(b"\n"):
+            if line.strip():
+                yield line
             continue
-        if not line.strip():
+        if len(line) <= limit:
+            yield BadLine("the input ended within a line")
+            return
+        length, prefix = len(line), line[:_PREFIX]
+        while not line.endswith(b"\n"):
+            line = source.readline(1 << 20)
+            if not line:
+                return
+            length += len(line)
+        yield TooLong(length, prefix)
+
+
+def read(source: BinaryIO, limit: int = MAX_PAYLOAD) -> Iterator[Union[Message, BadLine, TooLong]]:
+    """Messages until the end of input. Memory is bounded by ``limit``, whatever comes."""
+    for line in lines(source, limit):
+        if not isinstance(line, bytes):
+            yield line
             continue
         head = read_head(line)
         if isinstance(head, BadLine):
