@@ -1,6 +1,7 @@
 //! The wire, pinned: a change of these texts is a change of the protocol.
 
 mod line;
+mod page;
 
 use bespoke_plugin_api::{
     Audio, AudioChunk, CallCx, CancelToken, ChatDelta, ChatRequest, Code, Embeddings, Error, FinishReason, Hook, HookEvent, HookReply,
