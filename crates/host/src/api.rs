@@ -18,6 +18,7 @@ use tokio::runtime::Handle;
 
 use crate::{
     Config, Events, Hooks, HttpClient, KeyValue, Registry, Slot, clock, grants,
+    http::host_of,
     plugin::{Footing, PluginCell},
     registry::Withdrawn,
     slot::drop_caught,
@@ -120,10 +121,25 @@ impl PluginHost {
             return Ok(());
         }
         Err(match asked.filter(|asked| allows(asked)) {
-            Some(_) => Error::new(Code::PERMISSION_DENIED, format!("{what} were not granted")).with_help(grants::command(&self.id)),
+            Some(_) => Error::new(Code::PERMISSION_DENIED, format!("the user has not granted {what}")).with_help(grants::command(&self.id)),
             None => Error::new(Code::PERMISSION_DENIED, format!("plugin.toml does not ask for {what}"))
                 .with_help(format!("add \"{item}\" to {permission} under [permissions] in plugin.toml")),
         })
+    }
+}
+
+/// Counts a request when it is over, whoever ends it.
+struct Counted {
+    plugin: Weak<PluginCell>,
+    host: String,
+    allowed: bool,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        if let Some(plugin) = self.plugin.upgrade() {
+            plugin.used.count(Permission::NetworkAccess, &self.host, self.allowed);
+        }
     }
 }
 
@@ -204,8 +220,19 @@ impl HostApi for PluginHost {
             let allowed = self.footing.http.load_full().ok_or_else(|| Error::new(Code::NOT_READY, "the plugin has not started"))?;
             Ok((client, allowed))
         };
-        match allowed() {
-            Ok((client, allowed)) => client.send((*allowed).clone(), request),
+        let ready_to_send = allowed().and_then(|ready| self.footing.rate.take(&self.id, tokio::time::Instant::now()).map(|()| ready));
+        match ready_to_send {
+            Ok((client, allowed)) => {
+                let counted = Counted { plugin: self.plugin.clone(), host: host_of(&request.url).to_owned(), allowed: true };
+                let reply = client.send((*allowed).clone(), request);
+                Box::pin(async move {
+                    // As a whole: a part of it would not be dropped with the request.
+                    let mut counted = counted;
+                    let reply = reply.await;
+                    counted.allowed = !matches!(&reply, Err(error) if error.code() == Code::PERMISSION_DENIED);
+                    reply
+                })
+            }
             Err(error) => Box::pin(ready(Err(error))),
         }
     }

@@ -13,7 +13,7 @@ use bespoke_plugin_api::{CallCx, CancelToken, Code, Contract, Error, Kind, Resul
 use tokio::{runtime::Handle, task::JoinSet};
 
 use crate::{
-    Config, ConfigError, Events, Grants, Hooks, HttpClient, KeyValue, ModelStore, Problem, Redactor, Registry, Row, Slot, Supervision,
+    Config, ConfigError, Consent, Events, Grants, Hooks, HttpClient, KeyValue, ModelStore, Problem, Redactor, Registry, Row, Slot, Supervision, Use,
     api::Services,
     lifecycle::{ConfigFault, Inner, Limits},
     needs::{claim, closure, refuse_cycles, refuse_unmet, requires},
@@ -221,6 +221,17 @@ impl Host {
     /// What the user has granted.
     pub fn grants(&self) -> &Grants {
         &self.inner.grants
+    }
+
+    /// How far a plugin may go, by what the user has granted until now; `None` for one whose manifest cannot be read.
+    pub fn consent(&self, id: &str) -> Option<Consent> {
+        let plugin = self.inner.services.plugin(id)?;
+        Some(self.inner.grants.consent(plugin.manifest.as_deref()?, plugin.candidate.tier))
+    }
+
+    /// Which of its permissions a plugin made use of so far, as far as the host is asked for them, and what it was refused.
+    pub fn used(&self, id: &str) -> Vec<Use> {
+        self.inner.services.plugin(id).map(|plugin| plugin.used.list()).unwrap_or_default()
     }
 
     /// The configuration as it was read last. A plugin that refused its part of it runs with the one before.

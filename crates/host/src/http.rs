@@ -1,11 +1,16 @@
 //! Requests of plugins to servers: which hosts a plugin may reach, by its manifest and the user's configuration. Making the
 //! request, and holding every address against this list, is an [`HttpClient`]'s; the host has none of its own.
 
-use std::fmt;
+use std::{
+    fmt,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use bespoke_manifest::{HttpAccess, HttpHosts};
-use bespoke_plugin_api::{BoxFuture, HttpReply, HttpRequest, Result};
+use bespoke_plugin_api::{BoxFuture, Code, Error, HttpReply, HttpRequest, Result};
 use serde_json::Value;
+use tokio::time::Instant;
 
 /// Makes the requests of plugins.
 pub trait HttpClient: Send + Sync {
@@ -121,6 +126,60 @@ impl fmt::Debug for HostsKey {
     }
 }
 
+/// How many requests a plugin may make in one second: so many at once, and then as many as a second brings.
+#[derive(Default)]
+pub(crate) struct Rate(Mutex<Bucket>);
+
+#[derive(Default)]
+struct Bucket {
+    per_s: Option<u32>,
+    /// Requests that may be made now, in thousandths, and since when.
+    left: u64,
+    at: Option<Instant>,
+}
+
+impl Rate {
+    pub(crate) fn limit(&self, per_s: Option<u32>) {
+        *self.lock() = Bucket { per_s, left: per_s.map_or(0, |n| u64::from(n) * 1000), at: None };
+    }
+
+    /// Takes one request off.
+    ///
+    /// # Errors
+    /// `RESOURCE_EXHAUSTED`, which may be tried again.
+    pub(crate) fn take(&self, plugin: &str, now: Instant) -> Result<()> {
+        let mut bucket = self.lock();
+        let Some(per_s) = bucket.per_s else { return Ok(()) };
+        let most = u64::from(per_s) * 1000;
+        let passed = bucket.at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        // Thousandths of a request in a millisecond are requests in a second.
+        let ms = u64::try_from(passed.as_millis()).unwrap_or(u64::MAX);
+        let brought = ms.saturating_mul(u64::from(per_s));
+        if bucket.at.is_none() || brought > 0 {
+            bucket.at = Some(now);
+        }
+        bucket.left = bucket.left.saturating_add(brought).min(most);
+        if bucket.left < 1000 {
+            let message = format!("makes more than {per_s} requests in a second");
+            let help = format!("raise plugins.{plugin}.limits.network_per_s; above what the plugin asks for, with widen = true beside it");
+            return Err(Error::new(Code::RESOURCE_EXHAUSTED, message).retryable().with_help(help));
+        }
+        bucket.left -= 1000;
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Bucket> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The host of a URL as far as it can be shown: what stands before an `@` may be a password.
+pub(crate) fn host_of(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#', '\\']).next().unwrap_or_default();
+    authority.rsplit('@').next().unwrap_or_default()
+}
+
 /// Whether a key of a configuration takes a list, by its schema.
 fn takes_list(schema: &Value, key: &str) -> bool {
     schema["properties"][key]["type"] == "array"
@@ -144,5 +203,42 @@ fn at(value: &Value, key: &str, found: &mut Vec<String>) -> bool {
             fields.get(first).is_some_and(|value| at(value, rest, found))
         }
         _ => key.is_empty(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_lets_so_many_through_and_then_as_many_as_a_second_brings() {
+        let (rate, start) = (Rate::default(), Instant::now());
+        let through = |ms: u64, tries: usize| {
+            let now = start + Duration::from_millis(ms);
+            (0..tries).filter(|_| rate.take("web", now).is_ok()).count()
+        };
+        assert_eq!(through(0, 1000), 1000, "there is no limit");
+        rate.limit(Some(4));
+        assert_eq!(through(0, 10), 4);
+        assert_eq!((through(249, 1), through(250, 10)), (0, 1), "what came in between is not lost");
+        assert_eq!(through(600, 10), 1);
+        assert_eq!(through(3_600_000, 100), 4, "nothing is saved up beyond a second");
+        let error = rate.take("web", start).unwrap_err();
+        assert_eq!((error.kind(), error.is_retryable()), ("RESOURCE_EXHAUSTED", true));
+        assert!(error.help().is_some_and(|help| help.contains("plugins.web.limits.network_per_s")));
+    }
+
+    #[test]
+    fn a_host_is_shown_without_what_may_be_secret() {
+        for (url, host) in [
+            ("https://api.example.com/v1?key=secret", "api.example.com"),
+            ("http://user:secret@a.example:8080/", "a.example:8080"),
+            ("http://[::1]:80", "[::1]:80"),
+            ("a.example?secret", "a.example"),
+            ("http:///secret", ""),
+            ("https://a.example\\@secret", "a.example"),
+        ] {
+            assert_eq!(host_of(url), host);
+        }
     }
 }

@@ -327,6 +327,7 @@ impl Inner {
             None => Terms::default(),
         };
         footing.granted.store(Some(Arc::new(terms.granted.clone())));
+        footing.rate.limit(terms.limits.network_per_s);
         plugin.permit(&footing, &applied);
         let host = PluginHost {
             services: self.services.clone(),

@@ -26,6 +26,7 @@ use tokio::{
 
 use crate::{
     HttpAllowed, Used,
+    http::Rate,
     metrics::Metrics,
     supervise::Watch,
     thread::{Late, Seats, Threads},
@@ -285,6 +286,8 @@ pub(crate) struct Footing {
     pub(crate) http: ArcSwapOption<HttpAllowed>,
     /// What the user granted of what the manifest asks for. Until it is set, all of it.
     pub(crate) granted: ArcSwapOption<Permissions>,
+    /// How many requests it may make.
+    pub(crate) rate: Rate,
 }
 
 #[derive(Default)]

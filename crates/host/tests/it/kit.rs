@@ -55,6 +55,11 @@ impl Plug {
         self
     }
 
+    pub(crate) fn tier(mut self, tier: Tier) -> Self {
+        self.tier = tier;
+        self
+    }
+
     /// Lines at the end of its manifest.
     pub(crate) fn extra(mut self, lines: &str) -> Self {
         self.extra = lines.into();
