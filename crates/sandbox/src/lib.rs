@@ -12,8 +12,7 @@
 //!
 //! * **Nothing is left behind.** The socket ends when the host does, however it does. The supervisor then asks the command to end, waits
 //!   for the policy's grace, refuses further forks, and kills all that descends from it; what was re-parented comes to it, as it is
-//!   their subreaper. A command whose supervisor is killed dies with it (`PDEATHSIG`); what the command had started does not, and
-//!   [`Child::wait`] looks for it.
+//!   their subreaper. The supervisor is a pair of processes, so that when either is killed the other cleans up.
 //! * **The wall** is no-new-privileges, no capabilities, Landlock (files, TCP, abstract sockets, signals) and a seccomp filter. The
 //!   filter is made here and not by a library, as none of those for Rust can ask a supervisor, which is how refusals are reported.
 //! * **Refusals are reported.** Calls that are always refused are answered by the supervisor. Calls on paths are let through to Landlock,

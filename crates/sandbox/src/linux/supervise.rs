@@ -57,17 +57,65 @@ const QUESTIONS: usize = 64;
 /// Becomes the supervisor of one command, and returns when nothing is left of it. To be called before a program does anything else: it
 /// must have one thread. The arguments are only for people to see.
 pub fn supervise(_arguments: &[OsString]) -> ExitCode {
-    match start() {
-        Ok(mut supervisor) => {
-            supervisor.run();
-            ExitCode::SUCCESS
-        }
+    match guard() {
+        Ok(code) => code,
         Err(error) => {
             // Somebody called the verb by hand, or the host is gone already.
             let _ = writeln!(io::stderr(), "this is how the program starts plugins, not a command for people: {error}");
             ExitCode::from(2)
         }
     }
+}
+
+/// Two processes watch over each other, as either may be killed. The first does nothing but wait: when the second is killed, what it
+/// supervised comes to the first, which kills it; when the first is killed, the second is told and ends.
+fn guard() -> io::Result<ExitCode> {
+    // A session of its own: what a terminal sends to the host does not end the supervisor before it could clean up.
+    let _ = rustix::process::setsid();
+    rustix::process::set_child_subreaper(rustix::process::getpid().into())?;
+    let first = std::process::id();
+    // SAFETY: this process has one thread, so that the fork may run anything.
+    let second = match unsafe { libc::fork() } {
+        -1 => return Err(io::Error::last_os_error()),
+        0 => {
+            rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
+            if rustix::process::getppid().is_none_or(|parent| parent.as_raw_pid().unsigned_abs() != first) {
+                return Err(io::Error::other("the first supervisor has gone"));
+            }
+            start()?.run();
+            return Ok(ExitCode::SUCCESS);
+        }
+        pid => pid,
+    };
+    let_go_of_pipes()?;
+    wall::close_inherited(&-1)?;
+    let mut code = ExitCode::FAILURE;
+    let until = loop {
+        match rustix::process::wait(WaitOptions::empty()) {
+            Ok(Some((pid, status))) if pid.as_raw_pid() == second => {
+                if status.exit_status() == Some(0) {
+                    code = ExitCode::SUCCESS;
+                } else if status.exit_status() == Some(2) {
+                    code = ExitCode::from(2);
+                }
+                break Instant::now() + KILLING;
+            }
+            Err(rustix::io::Errno::INTR) | Ok(_) => {}
+            Err(error) => return Err(error.into()),
+        }
+    };
+    // Nobody is left, unless the second was killed.
+    while Instant::now() < until {
+        match rustix::process::wait(WaitOptions::NOHANG) {
+            Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
+            Ok(None) => {
+                kill_descendants();
+                std::thread::sleep(ENDING);
+            }
+            Err(_) => return Ok(code),
+        }
+    }
+    Ok(ExitCode::FAILURE)
 }
 
 struct Supervisor {
@@ -111,8 +159,6 @@ fn start() -> io::Result<Supervisor> {
     wall::close_inherited(&control)?;
     let (mut host, orders, stdin) = Host::greet(control)?;
 
-    // A session of its own: what a terminal sends to the host does not end the supervisor before it could clean up.
-    let _ = rustix::process::setsid();
     rustix::process::set_child_subreaper(rustix::process::getpid().into())?;
     let signals = block_signals()?;
 
@@ -232,6 +278,14 @@ fn greet_command(link: &mut UnixStream) -> io::Result<Option<OwnedFd>> {
     });
     link.set_nonblocking(true)?;
     Ok(listener)
+}
+
+fn kill_descendants() {
+    for process in family::descendants(std::process::id()) {
+        if !process.zombie {
+            family::signal(&process, Signal::KILL);
+        }
+    }
 }
 
 impl Supervisor {
@@ -439,10 +493,10 @@ impl Supervisor {
                 // From here on nobody is added, so that all can be found.
                 self.crowd.close();
                 self.ending = Ending::Killing(now + KILLING);
-                self.kill();
+                kill_descendants();
             }
             Ending::Killing(until) => {
-                self.kill();
+                kill_descendants();
                 if now >= until {
                     let pids = family::descendants(std::process::id()).iter().map(|process| process.pid).collect();
                     self.host.tell(&Report::Left { pids });
@@ -450,14 +504,6 @@ impl Supervisor {
                 }
             }
             _ => {}
-        }
-    }
-
-    fn kill(&self) {
-        for process in family::descendants(std::process::id()) {
-            if !process.zombie {
-                family::signal(&process, Signal::KILL);
-            }
         }
     }
 

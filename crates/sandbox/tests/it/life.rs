@@ -115,7 +115,7 @@ fn stubborn(mark: &str, wall: bool, place: &Path) -> Spawn {
 }
 
 /// Those that carry a mark in their environment or their arguments, the dead not counted.
-fn marked(mark: &str) -> Vec<String> {
+pub(crate) fn marked(mark: &str) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         let read = |name: &str| fs::read(entry.path().join(name)).unwrap_or_default();
@@ -170,29 +170,35 @@ fn what_a_command_leaves_behind_ends_with_it() {
     assert_eq!(marked(&mark), Vec::<String>::new());
 }
 
+/// Either of the two, by any signal that would end a program.
 #[test]
-fn a_supervisor_that_is_killed_takes_its_command_with_it() {
+fn a_supervisor_that_is_killed_leaves_nobody() {
     let place = Place::new();
-    let mark = mark();
-    let mut child = spawn(stubborn(&mark, true, &place.0)).unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-    eventually("all are there", || marked(&mark).len() >= 6);
-    Command::new("kill").args(["-9", &child.supervisor().to_string()]).status().unwrap();
-    child.wait().unwrap();
-    eventually("nobody is left", || marked(&mark).is_empty());
+    for (second, signal) in [(false, "-9"), (true, "-9"), (false, "-15"), (true, "-15"), (true, "-1")] {
+        let mark = mark();
+        let mut child = spawn(stubborn(&mark, true, &place.0)).unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        eventually("all are there", || marked(&mark).len() >= 6);
+        let mut victim = child.supervisor();
+        if second {
+            victim = only_child_of(victim);
+        }
+        Command::new("kill").args([signal, &victim.to_string()]).status().unwrap();
+        child.wait().unwrap();
+        eventually("nobody is left", || marked(&mark).is_empty());
+    }
 }
 
-#[test]
-fn a_supervisor_that_is_asked_to_end_cleans_up() {
-    let place = Place::new();
-    let mark = mark();
-    let mut child = spawn(stubborn(&mark, true, &place.0)).unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-    Command::new("kill").args(["-15", &child.supervisor().to_string()]).status().unwrap();
-    child.wait().unwrap();
-    assert_eq!(marked(&mark), Vec::<String>::new());
+fn only_child_of(pid: u32) -> u32 {
+    let children = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
+        let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
+        let parent: u32 = stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()?;
+        (parent == pid).then(|| entry.file_name().to_str()?.parse().ok())?
+    });
+    let children: Vec<u32> = children.collect();
+    assert_eq!(children.len(), 1);
+    children[0]
 }
 
 const HOST: &str = "SANDBOX_TEST_HOST";

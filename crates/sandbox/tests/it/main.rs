@@ -4,3 +4,4 @@
 mod escapes;
 mod kit;
 mod life;
+mod limits;
