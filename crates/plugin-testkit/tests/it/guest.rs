@@ -5,8 +5,9 @@ use std::sync::Arc;
 use bespoke_plugin_api::{Code, Error, Timestamp, ToolRequest, VadOptions};
 use bespoke_plugin_guest::{Core, Platform};
 use bespoke_protocol::{
-    BODY_WINDOW, CxHead, DEFAULT_PAYLOAD, Frame, GuestHello, HostHello, HttpHead, Kind, Nothing, Setup, flag, method, parse, put_answer,
-    put_body, put_call, put_json, put_plain, put_reply, put_samples_frame, read_body, read_end, read_reply,
+    BODY_WINDOW, CxHead, DEFAULT_PAYLOAD, Frame, GoodbyeHead, GuestHello, HostHello, HttpHead, InvokeArgs, Kind, Nothing, Setup, flag,
+    line::Side, method, parse, put_answer, put_body, put_call, put_json, put_plain, put_reply, put_samples_frame, read_body, read_end,
+    read_reply,
 };
 use bytes::Bytes;
 use serde_json::json;
@@ -249,4 +250,68 @@ fn bytes_may_be_cut_anywhere_and_garbage_ends_the_link() {
     assert_eq!(said.len(), 1);
     assert_eq!(host.bytes(b"Traceback (most recent call last):").unwrap_err().code(), Code::PARSE_ERROR);
     assert!(host.bytes(&bytes).is_err());
+}
+
+#[test]
+fn a_ping_is_answered_while_tasks_are_busy_and_a_goodbye_is_kept_for_the_driver() {
+    let mut host = Host::started();
+    let busy = host.say(|out| {
+        let wait = ToolRequest::new(json!({ "sleep": 1_000_000 }));
+        put_call(out, Kind::CALL, 5, method::TOOL_CALL, "world", &CxHead::default(), &wait).unwrap();
+        put_plain(out, Kind::PING, 0, 41);
+    });
+    assert!(busy.iter().any(|f| (f.0, f.1) == (Kind::PONG, 41)), "{busy:?}");
+    assert!(!busy.iter().any(|f| f.0 == Kind::REPLY), "{busy:?}");
+    assert_eq!(host.0.goodbye(), None);
+    host.say(|out| put_json(out, Kind::GOODBYE, 0, &GoodbyeHead { reason: "enough".into() }).unwrap());
+    assert_eq!(host.0.goodbye(), Some("enough"));
+}
+
+#[test]
+fn a_method_that_the_plugin_does_not_know_is_not_found() {
+    let args = InvokeArgs { method: "get_voices".into(), args: json!({}) };
+    let said = Host::started().say(|out| put_call(out, Kind::CALL, 5, method::INVOKE, "", &CxHead::default(), &args).unwrap());
+    let refused = read_reply::<serde_json::Value>(&seen(&said[0])).unwrap_err();
+    assert_eq!((refused.code(), refused.message()), (Code::METHOD_NOT_FOUND, "get_voices is not supported"));
+}
+
+/// What did not travel is told at both ends: here, to whom the guest would have answered, and to what waits inside it.
+#[test]
+fn what_could_not_be_delivered_is_told() {
+    let error = || Error::new(Code::RESOURCE_EXHAUSTED, "too long");
+    let mut host = Host::started();
+    let told = |host: &mut Host, side, kind, id| {
+        host.0.undelivered(side, kind, id, &error());
+        host.bytes(&[]).unwrap()
+    };
+    let table = [
+        (Side::Guest, Kind::REPLY, Some(Kind::REPLY)),
+        (Side::Guest, Kind::EVENT, Some(Kind::END)),
+        (Side::Host, Kind::CALL, Some(Kind::REPLY)),
+        (Side::Host, Kind::OPEN, Some(Kind::END)),
+        (Side::Host, Kind::DATA, Some(Kind::END)),
+        (Side::Guest, Kind::LOG, None),
+        (Side::Guest, Kind::HOST_CALL, None),
+        (Side::Host, Kind::CREDIT, None),
+    ];
+    for (side, kind, answer) in table {
+        let said = told(&mut host, side, kind, 77);
+        assert_eq!(
+            said.iter().map(|f| (f.0, f.1)).collect::<Vec<_>>(),
+            answer.map(|k| (k, 77)).into_iter().collect::<Vec<_>>(),
+            "{kind:?}"
+        );
+        if let Some(first) = said.first() {
+            assert_eq!(self::error(first), Code::RESOURCE_EXHAUSTED);
+        }
+    }
+    // A host call of the plugin: its future ends, so the tool answers.
+    let asked = host.say(|out| {
+        let load = ToolRequest::new(json!({ "secret": "key" }));
+        put_call(out, Kind::CALL, 5, method::TOOL_CALL, "world", &CxHead::default(), &load).unwrap();
+    });
+    let (kind, id) = (asked[0].0, asked[0].1);
+    assert_eq!(kind, Kind::HOST_CALL);
+    let said = told(&mut host, Side::Guest, Kind::HOST_CALL, id);
+    assert!(said.iter().any(|f| (f.0, f.1) == (Kind::REPLY, 5)), "{said:?}");
 }
