@@ -274,8 +274,9 @@ impl Inner {
     ) -> Result<(Instance, Vec<Spec>, Applied)> {
         let wanted = plugin.manifest.as_ref().and_then(|m| m.resources.start_timeout_ms).map(|ms| Duration::from_millis(ms.into()));
         let limit = wanted.unwrap_or(self.limits.start());
+        let begun = Instant::now();
         let (inner, cell, config, of_plugin) = (self.clone(), plugin.clone(), config.clone(), footing.clone());
-        let start = move |waiting: &Waiting| inner.start_here(&cell, &config, of_plugin, how, waiting);
+        let start = move |waiting: &Waiting| inner.start_here(&cell, &config, of_plugin, how, (begun, limit), waiting);
         let (runtime, of_plugin) = (self.services.runtime.clone(), footing.clone());
         let take_down = move |(instance, ..): (Instance, Vec<Spec>, Applied)| {
             let _after = Aborts(of_plugin);
@@ -301,6 +302,7 @@ impl Inner {
         config: &Config,
         footing: Arc<Footing>,
         how: Launch,
+        (begun, limit): (Instant, Duration),
         waiting: &Waiting,
     ) -> Result<(Instance, Vec<Spec>, Applied)> {
         let artifact = &plugin.candidate.artifact;
@@ -322,10 +324,13 @@ impl Inner {
             Some(applied) => applied,
             None => self.config_of(config, plugin)?,
         };
-        let terms = match plugin.manifest.as_deref() {
+        let mut terms = match plugin.manifest.as_deref() {
             Some(manifest) => config.terms(manifest, plugin.candidate.tier, &self.grants).map_err(|no| no.error(plugin.id()))?,
             None => Terms::default(),
         };
+        // What is left of it, so that a tier that can end a start ends it before it is left behind here.
+        let left = limit.saturating_sub(begun.elapsed());
+        terms.limits.start_timeout_ms = Some(u32::try_from(left.as_millis()).unwrap_or(u32::MAX));
         footing.granted.store(Some(Arc::new(terms.granted.clone())));
         footing.rate.limit(terms.limits.network_per_s);
         plugin.permit(&footing, &applied);
