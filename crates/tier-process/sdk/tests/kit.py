@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -95,7 +96,7 @@ class Guest:
         for item in read(self.process.stdout):
             if isinstance(item, Message):
                 head = item.head
-                key = ("request", head["method"]) if "method" in head and "id" in head else None
+                key = ("request", head["id"]) if "method" in head and "id" in head else None
                 key = key or (("answer", head["id"]) if "method" not in head else (head["method"], head["params"].get("id")))
                 self.of(*key).put(item)
             else:
@@ -182,10 +183,8 @@ class Guest:
     def close(self) -> None:
         """Ends the guest by ending its input."""
         if self.process.stdin and not self.process.stdin.closed:
-            try:
+            with contextlib.suppress(OSError):
                 self.process.stdin.close()
-            except OSError:
-                pass
         try:
             self.process.wait(LIMIT)
         except subprocess.TimeoutExpired:

@@ -7,9 +7,8 @@ import unittest
 from array import array
 from typing import Any, List
 
-from tests.kit import Folder, PluginError
-
 from bespoke_sdk import audio
+from tests.kit import Folder, PluginError
 
 TTS = """
     import asyncio
@@ -405,7 +404,14 @@ class Contracts(Folder):
                     return {**event, "input": event["input"].upper()}
         """
         guest = self.guest(self.plugin("h", code, "hook"))
-        spec = {"name": "h", "hook": "before_agent_run", "priority": 5, "timeout_ms": 5000, "on_failure": "closed", "observer": False}
+        spec = {
+            "name": "h",
+            "hook": "before_agent_run",
+            "priority": 5,
+            "timeout_ms": 5000,
+            "on_failure": "closed",
+            "observer": False,
+        }
         self.assertEqual(self.spec(guest), ("hook", spec))
         event = {"hook": "before_agent_run", "session": "s", "input": "hi"}
         replaced = {"reply": "replace", "event": {**event, "input": "HI"}}

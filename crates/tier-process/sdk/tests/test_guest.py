@@ -184,7 +184,14 @@ class Calls(Folder):
         self.fails(-32602, "sized", audio={"base64": "?"})
 
     def test_codes_go_by_type_not_by_words(self) -> None:
-        for how, code in (("plugin", 1002), ("value", -32602), ("type", -32602), ("key", -32061), ("time", -32060), ("later", -32601)):
+        for how, code in (
+            ("plugin", 1002),
+            ("value", -32602),
+            ("type", -32602),
+            ("key", -32061),
+            ("time", -32060),
+            ("later", -32601),
+        ):
             self.fails(code, "fail", how=how)
         self.assertIn("KeyError: 'k'", self.echo.log())
 
@@ -267,7 +274,16 @@ class Calls(Folder):
         self.assertEqual(small.invoke("big", n=2), "xx")
 
     def test_lines_that_are_no_messages_are_passed_over(self) -> None:
-        for line in (b"garbage\n", b"42\n", b"[1]\n", b"\xff\xfe\n", b"\n", b'{"id":"x"}\n', b'{"blob":-1}\n', b"[" * 100_000 + b"\n"):
+        for line in (
+            b"garbage\n",
+            b"42\n",
+            b"[1]\n",
+            b"\xff\xfe\n",
+            b"\n",
+            b'{"id":"x"}\n',
+            b'{"blob":-1}\n',
+            b"[" * 100_000 + b"\n",
+        ):
             self.echo.write(line)
         self.assertEqual(self.echo.invoke("sync", text="a"), "A")
         self.assertIn("no message", self.echo.take("$/log", None).head["params"]["line"])
@@ -516,7 +532,7 @@ class Lives(Folder):
         except OSError:
             return 0
         state, count = stat.rpartition(")")[2].split()[0], int(stat.rpartition(")")[2].split()[17])
-        return 0 if state == "Z" or count < 3 and not (self.root / "ready").exists() else count
+        return 0 if state == "Z" or (count < 3 and not (self.root / "ready").exists()) else count
 
 
 if __name__ == "__main__":

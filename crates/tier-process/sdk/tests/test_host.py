@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -127,10 +128,8 @@ class Host:
     def close(self) -> int:
         assert self.process.stdin
         if not self.process.stdin.closed:
-            try:
+            with contextlib.suppress(OSError):
                 self.process.stdin.close()
-            except OSError:
-                pass
         try:
             code = self.process.wait(LIMIT)
         except subprocess.TimeoutExpired:
@@ -433,7 +432,13 @@ class Guide(Folder):
         for number in (15, 23):
             command = block(number).strip()
             done = subprocess.run(
-                ["sh", "-c", command], cwd=self.root, env=env, stdin=subprocess.DEVNULL, capture_output=True, timeout=LIMIT, check=False
+                ["sh", "-c", command],
+                cwd=self.root,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=LIMIT,
+                check=False,
             )
             self.assertEqual(done.returncode, 4, done.stderr)
         self.assertTrue((self.root / "logs" / "plugins.log").exists())

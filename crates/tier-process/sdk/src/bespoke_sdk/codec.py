@@ -31,7 +31,7 @@ def to_json(value: Any, path: str = "result", depth: int = 0) -> Any:
 
     Raises ``PLUGIN_EXCEPTION``, naming the place, for what has no form in JSON.
     """
-    if value is None or isinstance(value, (bool, str)) and not isinstance(value, enum.Enum):
+    if value is None or (isinstance(value, (bool, str)) and not isinstance(value, enum.Enum)):
         return value
     if depth > _DEEPEST:
         raise _unfit(f"{path[:80]} is nested deeper than {_DEEPEST}: does it contain itself?")
@@ -120,7 +120,7 @@ def _wants_bytes(method: Callable[..., Any]) -> List[str]:
     try:
         hints = typing.get_type_hints(function)
     except Exception:  # an annotation that names what is not imported says nothing of bytes
-        hints = {name: hint for name, hint in getattr(function, "__annotations__", {}).items()}
+        hints = dict(getattr(function, "__annotations__", {}))
     return [name for name, hint in hints.items() if name != "return" and _is_bytes(hint)]
 
 

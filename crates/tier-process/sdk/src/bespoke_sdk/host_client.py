@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Iterable
 from pathlib import Path
 from typing import Any, Deque, Dict, List, Optional, Protocol, Tuple, TypeVar, Union
-from collections import deque
 
 from bespoke_sdk.call import current_call
 from bespoke_sdk.codec import to_json

@@ -97,7 +97,7 @@ class Manifest:
             if key not in _TYPES:
                 close = difflib.get_close_matches(key, _TYPES, 1)
                 wrong.append(f"`{key}` is no key of a manifest" + (f"; did you mean `{close[0]}`?" if close else ""))
-            elif not isinstance(value, _TYPES[key]) or isinstance(value, bool) and _TYPES[key] is not bool:
+            elif not isinstance(value, _TYPES[key]) or (isinstance(value, bool) and _TYPES[key] is not bool):
                 wrong.append(f"`{key}` is of the wrong type")
         if wrong:
             raise _invalid(path, wrong)

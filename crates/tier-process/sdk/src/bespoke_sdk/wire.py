@@ -12,7 +12,19 @@ from typing import Any, BinaryIO, Dict, Iterator, Optional, Union
 
 from bespoke_sdk.errors import ErrorCodes, PluginError
 
-__all__ = ["BadLine", "EVENT_WINDOW", "INPUT_WINDOW", "MAX_PAYLOAD", "Message", "TooLong", "Writer", "encode", "lines", "read", "read_head"]
+__all__ = [
+    "EVENT_WINDOW",
+    "INPUT_WINDOW",
+    "MAX_PAYLOAD",
+    "BadLine",
+    "Message",
+    "TooLong",
+    "Writer",
+    "encode",
+    "lines",
+    "read",
+    "read_head",
+]
 
 #: The longest message, line and blob together, when nothing else was said.
 MAX_PAYLOAD = 64 << 20

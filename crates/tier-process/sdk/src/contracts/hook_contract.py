@@ -37,5 +37,5 @@ class HookContract(ReadyPlugin):
     observer: bool = False
 
     @abstractmethod
-    async def on(self, event: Dict[str, Any]) -> Union[None, Dict[str, Any], Veto]:
+    async def on(self, event: Dict[str, Any]) -> Union[Dict[str, Any], Veto, None]:
         """Called at the hook. ``None`` lets the event be, a dict replaces it, a :class:`Veto` stops it."""

@@ -29,9 +29,7 @@ class LLMContract(PluginBase):
         """Generate text completion."""
         raise NotImplementedError("complete is not supported by this plugin")
 
-    async def chat(
-        self, messages: List[Dict[str, Any]], max_tokens: int = 1024, temperature: float = 0.7
-    ) -> Union[str, Dict[str, Any]]:
+    async def chat(self, messages: List[Dict[str, Any]], max_tokens: int = 1024, temperature: float = 0.7) -> Union[str, Dict[str, Any]]:
         """Generate chat response: a text, or a dict with ``content`` and perhaps ``tool_calls``, ``finish_reason``, ``usage``."""
         raise NotImplementedError("chat is not supported by this plugin")
 

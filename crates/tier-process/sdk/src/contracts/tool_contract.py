@@ -48,9 +48,7 @@ class ToolContract(ReadyPlugin):
         raise NotImplementedError("call is not supported by this plugin")
 
 
-def tool(
-    name: Optional[str] = None, description: Optional[str] = None, input_schema: Optional[Dict[str, Any]] = None
-) -> Callable[[F], F]:
+def tool(name: Optional[str] = None, description: Optional[str] = None, input_schema: Optional[Dict[str, Any]] = None) -> Callable[[F], F]:
     """Marks a method as a tool of its own: ``@tool()``, with what shall differ from what the code says."""
 
     def mark(function: F) -> F:

@@ -51,7 +51,5 @@ class TTSContract(PluginBase):
 
     def _generate_audio(self, text: str, voice: str) -> bytes:
         """Stands in until the author writes it: a soft tone as long as the text would take. WAV, 24 kHz."""
-        logging.getLogger(__name__).warning(
-            "%s has no _generate_audio of its own: a tone stands in for speech", type(self).__name__
-        )
+        logging.getLogger(__name__).warning("%s has no _generate_audio of its own: a tone stands in for speech", type(self).__name__)
         return tone(seconds=max(0.2, 0.06 * len(text)))

@@ -158,9 +158,7 @@ class Child:
             self._log.log(_LEVELS.get(params.get("level"), logging.INFO), "%s", params.get("line"))
         elif id is not None and method == "host.sleep":
             seconds = head["params"]["args"]["us"] / 1_000_000
-            asyncio.get_running_loop().call_later(
-                seconds, lambda: asyncio.ensure_future(self._send({"id": id, "result": None}))
-            )
+            asyncio.get_running_loop().call_later(seconds, lambda: asyncio.ensure_future(self._send({"id": id, "result": None})))
         elif id is not None:
             error = PluginError(ErrorCodes.METHOD_NOT_FOUND, f"this host has no {method}: run the plugin with bespoke")
             await self._send({"id": id, "error": error.to_wire()})

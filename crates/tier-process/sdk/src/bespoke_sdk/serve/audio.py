@@ -21,8 +21,8 @@ from contracts.tts_contract import TTSContract
 _LIVE_RATE = 16000
 #: Samples of one event.
 _PIECE = 1 << 16
-#: The end of a sentence: its mark, and what separates it from the next one.
-_SENTENCE = re.compile(r"(?<=[.!?…。！？])[\"'”’)\]]*\s+|\n+")
+#: Between two sentences: space behind a mark, or behind a mark and a closing quote; nothing at all where no spaces are written.
+_SENTENCE = re.compile(r"""(?<=[.!?\u2026])\s+|(?<=[.!?\u2026]["')\]\u201d\u2019])\s+|(?<=[\u3002\uff01\uff1f])|\n+""")
 
 
 async def voices(served: Served, call: Any, name: str, args: Any, blob: bytes) -> List[Dict[str, Any]]:
