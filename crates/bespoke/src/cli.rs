@@ -28,7 +28,7 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// How much is told on stderr
-    #[arg(long, global = true, value_enum, default_value_t = LogLevel::Error, value_name = "LEVEL")]
+    #[arg(long, global = true, value_enum, ignore_case = true, default_value_t = LogLevel::Error, value_name = "LEVEL")]
     pub(crate) log_level: LogLevel,
     /// Print data as JSON
     #[arg(long, global = true)]
@@ -41,7 +41,9 @@ pub(crate) struct Global {
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum LogLevel {
     Off,
+    #[value(alias = "critical")]
     Error,
+    #[value(alias = "warning")]
     Warn,
     Info,
     Debug,
@@ -92,9 +94,17 @@ pub(crate) enum Verb {
     /// Speak a text into a WAV file
     #[command(after_help = "Examples:\n  bespoke speak \"Hello there.\" --out hello.wav\n  echo Hello | bespoke speak --out hello.wav")]
     Speak(Speak),
-    /// Plugins: what there is, how it does, what it needs
+    /// Plugins: what there is, how it does, what it needs; add, try, configure, switch off
     #[command(subcommand)]
     Plugin(Plugin),
+    /// Serve plugins to another program: JSON-RPC 2.0, a line each way, on stdin and stdout
+    ///
+    /// The program loads, calls, swaps and unloads plugins; what it can ask is in docs/host.md. stdout carries the protocol and
+    /// nothing else. Exit codes of this verb: 0 asked to end, 1 failed, 2 interrupted, 3 terminated, 4 end of the input.
+    #[command(
+        after_help = "Examples:\n  bespoke host --stdio\n  bespoke host --stdio --plugins-dir ./plugins --auto-load --log-level DEBUG\n  echo '{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"plugin/list\"}' | bespoke host --stdio"
+    )]
+    Host(HostArgs),
     /// Conversations that are kept: look at them, take them along, delete them
     #[command(subcommand)]
     Sessions(Sessions),
@@ -330,19 +340,170 @@ pub(crate) struct Speak {
     pub(crate) fetching: Fetching,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct HostArgs {
+    /// Speak over stdin and stdout; there is no other way yet
+    #[arg(long, required = true)]
+    pub(crate) stdio: bool,
+    /// A folder of plugin folders, beside those of the configuration; may be repeated
+    #[arg(long, value_name = "DIR")]
+    pub(crate) plugins_dir: Vec<PathBuf>,
+    /// Load every plugin that is found
+    #[arg(long)]
+    pub(crate) auto_load: bool,
+    /// Install what a plugin depends on, into an environment of its own, when it is loaded
+    #[arg(long)]
+    pub(crate) auto_install_deps: bool,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Plugin {
-    /// All plugins: in this binary, and configured but missing
+    /// All plugins: in this binary, in plugin folders, and configured but missing
+    ///
+    /// Plugins of this binary are started, to see how they do. Others are not run to be listed: what is known of them without
+    /// that is shown.
     #[command(
-        after_help = "Examples:\n  bespoke plugin list\n  bespoke plugin list vad\n  bespoke plugin list --json | jq '.[] | select(.state != \"ready\")'"
+        after_help = "Examples:\n  bespoke plugin list\n  bespoke plugin list vad\n  bespoke plugin list --start\n  bespoke plugin list --json | jq '.[] | select(.state != \"ready\")'"
     )]
     List {
         /// Only those that provide this kind
         kind: Option<String>,
+        /// Start all of them, to see how they do
+        #[arg(long)]
+        start: bool,
     },
-    /// One plugin in detail
+    /// One plugin in detail: what it is, what it may, how it does
     #[command(after_help = "Example:\n  bespoke plugin info silero")]
     Info {
+        /// Its id
+        id: String,
+    },
+    /// Call a method of a plugin, and print what it returns
+    #[command(
+        after_help = "Examples:\n  bespoke plugin call clock now\n  bespoke plugin call my-tts synthesize '{\"text\":\"Hello\"}'\n  bespoke plugin call files read_file @args.json\n  echo '{\"text\":\"Hello\"}' | bespoke plugin call my-tts synthesize -"
+    )]
+    Call {
+        /// Its id
+        id: String,
+        /// A method that it has, a tool of its, or a method of a contract such as synthesize; plugin info lists them
+        method: String,
+        /// The arguments: JSON, @FILE that holds it, or - for stdin
+        #[arg(default_value = "{}", hide_default_value = true)]
+        args: String,
+        /// Give up after so many milliseconds
+        #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=86_400_000))]
+        timeout_ms: Option<u64>,
+    },
+    /// Add a plugin from a folder: shows what it asks for, tries it, and keeps it
+    ///
+    /// Its folder goes into the configuration unless it lies where plugins are searched. With an id, a plugin that is found but
+    /// waits for consent is let in. It is started once, to see that it works; programs that run already take it in on /reload.
+    #[command(
+        after_help = "Examples:\n  bespoke plugin load ./my_tts_plugin\n  bespoke plugin load ./my_tts_plugin --yes\n  bespoke plugin load my-tts"
+    )]
+    Load {
+        /// The folder, or the id of a plugin that was found
+        #[arg(value_name = "DIR|ID")]
+        what: String,
+        /// Grant what it asks for without a question
+        #[arg(long, short = 'y')]
+        yes: bool,
+        /// Install what it depends on, into an environment of its own
+        #[arg(long)]
+        auto_install_deps: bool,
+    },
+    /// Forget a plugin that was added from a folder; nothing is deleted
+    #[command(after_help = "Example:\n  bespoke plugin unload my-tts")]
+    Unload {
+        /// Its id
+        id: String,
+    },
+    /// Switch a plugin on
+    #[command(after_help = "Example:\n  bespoke plugin enable clock")]
+    Enable {
+        /// Its id
+        id: String,
+    },
+    /// Switch a plugin off: it never runs until it is switched on
+    #[command(after_help = "Example:\n  bespoke plugin disable clock")]
+    Disable {
+        /// Its id
+        id: String,
+    },
+    /// Switch a plugin on or off
+    #[command(after_help = "Examples:\n  bespoke plugin toggle clock false\n  bespoke plugin toggle clock true")]
+    Toggle {
+        /// Its id
+        id: String,
+        /// true or false
+        #[arg(action = clap::ArgAction::Set)]
+        on: bool,
+    },
+    /// The configuration of a plugin: all of it, one value, or a new value
+    #[command(
+        after_help = "Examples:\n  bespoke plugin config silero\n  bespoke plugin config silero activation_threshold\n  bespoke plugin config silero activation_threshold 0.6"
+    )]
+    Config {
+        /// Its id
+        id: String,
+        /// Dotted key below plugins.ID
+        key: Option<String>,
+        /// The new value: TOML; a bare word is taken as text
+        #[arg(allow_hyphen_values = true)]
+        value: Option<String>,
+        /// Only print the file as it would be
+        #[arg(long, requires = "value")]
+        dry_run: bool,
+    },
+    /// How plugins do: starts them and asks. Exit code 1 when one does not do well
+    #[command(after_help = "Examples:\n  bespoke plugin health\n  bespoke plugin health my-tts --json")]
+    Health {
+        /// Its id; all when absent
+        id: Option<String>,
+    },
+    /// Let one plugin take the place of another: tried here first, then kept
+    ///
+    /// OLD is started, NEW beside it, and NEW takes over; when that fails, OLD goes on and nothing is changed. When it works, the
+    /// configuration switches OLD off and NEW on. A chat that runs does the same to itself with /swap.
+    #[command(after_help = "Examples:\n  bespoke plugin swap my-tts my-tts-2\n  bespoke plugin swap my-tts my-tts-2 --dry-run")]
+    Swap {
+        /// The one that serves now
+        old: String,
+        /// The one that is to serve
+        new: String,
+        /// Only try it
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Replace a running plugin by a new instance of itself; with --watch, whenever its files change
+    ///
+    /// Without --watch this tries whether it can be reloaded: the plugin runs in this program only. A chat that runs does it to
+    /// itself with /reload ID.
+    #[command(after_help = "Examples:\n  bespoke plugin reload my-tts\n  bespoke plugin reload my-tts --watch     while you write it")]
+    Reload {
+        /// Its id
+        id: String,
+        /// Stay, and reload it when its files or its configuration change, until Ctrl-C
+        #[arg(long)]
+        watch: bool,
+    },
+    /// Grant a plugin what it asks for
+    #[command(
+        after_help = "Examples:\n  bespoke plugin grant my-tts              all that it asks for\n  bespoke plugin grant my-tts network_access"
+    )]
+    Grant {
+        /// Its id
+        id: String,
+        /// Only these of the permissions that it asks for
+        #[arg(value_name = "PERMISSION")]
+        permissions: Vec<String>,
+        /// Without a question
+        #[arg(long, short = 'y')]
+        yes: bool,
+    },
+    /// Take back what a plugin was granted: it asks again before it runs
+    #[command(after_help = "Example:\n  bespoke plugin revoke my-tts")]
+    Revoke {
         /// Its id
         id: String,
     },

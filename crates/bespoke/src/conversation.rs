@@ -74,6 +74,10 @@ impl<'s> Conversation<'s> {
         self.setup.out
     }
 
+    pub(crate) fn setup(&self) -> &'s Setup {
+        self.setup
+    }
+
     /// The id under which it is kept; `None` when it is not.
     pub(crate) fn id(&self) -> Option<&str> {
         self.kept.as_ref().map(|_| self.session.id())

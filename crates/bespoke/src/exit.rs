@@ -7,24 +7,45 @@ use bespoke_plugin_api::{Code, Error};
 
 /// Exit codes, the same for every verb.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
 #[cfg_attr(not(feature = "models"), expect(dead_code, reason = "only a fetch verifies and uses the network"))]
 pub(crate) enum Exit {
-    Ok = 0,
-    Failed = 1,
-    Usage = 2,
-    NotFound = 3,
-    Consent = 4,
-    Conflict = 5,
-    Verification = 6,
-    Network = 7,
-    Differences = 10,
-    Interrupted = 130,
+    Ok,
+    Failed,
+    Usage,
+    NotFound,
+    Consent,
+    Conflict,
+    Verification,
+    Network,
+    Differences,
+    Interrupted,
+    /// How `host --stdio` ended, by the codes of its own.
+    #[cfg_attr(not(feature = "process"), expect(dead_code, reason = "nothing is served"))]
+    Served(u8),
+}
+
+impl Exit {
+    /// The number that the program returns.
+    pub(crate) const fn code(self) -> u8 {
+        match self {
+            Exit::Ok => 0,
+            Exit::Failed => 1,
+            Exit::Usage => 2,
+            Exit::NotFound => 3,
+            Exit::Consent => 4,
+            Exit::Conflict => 5,
+            Exit::Verification => 6,
+            Exit::Network => 7,
+            Exit::Differences => 10,
+            Exit::Interrupted => 130,
+            Exit::Served(code) => code,
+        }
+    }
 }
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        ExitCode::from(exit as u8)
+        ExitCode::from(exit.code())
     }
 }
 
@@ -67,7 +88,12 @@ impl fmt::Display for Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let exit = match error.code() {
-            Code::PLUGIN_NOT_FOUND | Code::MODEL_NOT_FOUND | Code::LLM_MODEL_NOT_AVAILABLE | Code::TTS_VOICE_NOT_FOUND => Exit::NotFound,
+            Code::PLUGIN_NOT_FOUND
+            | Code::METHOD_NOT_FOUND
+            | Code::MANIFEST_MISSING
+            | Code::MODEL_NOT_FOUND
+            | Code::LLM_MODEL_NOT_AVAILABLE
+            | Code::TTS_VOICE_NOT_FOUND => Exit::NotFound,
             Code::INVALID_PARAMS | Code::CONTRACT_NOT_FOUND => Exit::Usage,
             Code::PERMISSION_DENIED => Exit::Consent,
             Code::ALREADY_LOADED | Code::CONFLICT => Exit::Conflict,

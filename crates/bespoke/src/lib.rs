@@ -38,6 +38,7 @@ mod plugins;
 mod schema;
 mod secrets;
 mod setup;
+mod shelf;
 #[cfg(feature = "state")]
 mod state;
 #[cfg(not(feature = "state"))]

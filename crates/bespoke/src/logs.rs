@@ -1,10 +1,11 @@
-//! Logs: `logs/bespoke.log`, set aside when it is full, and on stderr what `--log-level` asks for; without secrets in both.
+//! Logs: `logs/bespoke.log`, what plugins say once more in `logs/plugins.log`, each set aside when it is full, and on stderr what
+//! `--log-level` asks for; without secrets in all of them.
 
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
     borrow::Cow,
     fs::File,
-    io::{self, Write},
+    io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
@@ -18,9 +19,16 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-/// A log file is set aside when it reaches this size, and [`KEPT`] older ones stay: at most 40 MB in all.
+/// A log file is set aside when it reaches this size, and [`KEPT`] older ones stay: at most 40 MB of each log.
 const ROTATE_AT: u64 = 8 << 20;
 const KEPT: usize = 4;
+
+/// Everything that the program says.
+const ALL: &str = "bespoke.log";
+/// What plugins say.
+const PLUGINS: &str = "plugins.log";
+/// The target of what a plugin says: its own lines, and what strays onto its standard output and error.
+const OF_PLUGINS: &str = "plugin";
 
 /// What is taken out of every line: what the configuration refers to, and from then on what plugins may ask for, too.
 static REDACTOR: RwLock<Option<Redactor>> = RwLock::new(None);
@@ -46,15 +54,21 @@ pub(crate) fn start(level: &str, folder: Option<&Path>) {
         .without_time()
         .with_target(false)
         .with_filter(levels(level, &[]));
-    let opened = folder.map(Rotating::open);
+    let opened = folder.map(|folder| Ok::<_, io::Error>((Rotating::open(folder, ALL)?, Rotating::open(folder, PLUGINS)?)));
     let problem = opened.as_ref().and_then(|opened| Some(opened.as_ref().err()?.to_string()));
-    let file = opened.and_then(Result::ok).map(|writer| {
-        let level = if matches!(level, "debug" | "trace") { level } else { "info" };
-        let filter = levels(level, &["rustls", "ureq"]);
-        tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(false).with_filter(filter)
-    });
+    let in_file = if matches!(level, "debug" | "trace") { level } else { "info" };
+    let (file, plugins) = opened
+        .and_then(Result::ok)
+        .map(|(all, plugins)| {
+            let of_plugins = Targets::new().with_target(OF_PLUGINS, in_file.parse().unwrap_or(LevelFilter::INFO));
+            (
+                tracing_subscriber::fmt::layer().with_writer(all).with_ansi(false).with_filter(levels(in_file, &["rustls", "ureq"])),
+                tracing_subscriber::fmt::layer().with_writer(plugins).with_ansi(false).with_target(false).with_filter(of_plugins),
+            )
+        })
+        .unzip();
     // An error means that logging was started before, as in tests of this crate.
-    let _ = tracing_subscriber::registry().with(stderr).with(file).try_init();
+    let _ = tracing_subscriber::registry().with(stderr).with(file).with(plugins).try_init();
     if let (Some(error), Some(folder)) = (problem, folder) {
         tracing::warn!("no log file in {}: {error}", folder.display());
     }
@@ -77,9 +91,9 @@ struct LogFile {
 }
 
 impl Rotating {
-    fn open(folder: &Path) -> io::Result<Self> {
+    fn open(folder: &Path, name: &str) -> io::Result<Self> {
         std::fs::create_dir_all(folder)?;
-        let path = folder.join("bespoke.log");
+        let path = folder.join(name);
         let file = append(&path)?;
         let size = file.metadata()?.len();
         Ok(Rotating(Arc::new(Mutex::new(LogFile { path, file, size }))))
@@ -137,6 +151,26 @@ impl<W: Write> Write for Redacting<W> {
     }
 }
 
+/// The last lines that a plugin said, in any program of this user, the oldest first.
+pub(crate) fn last_of(folder: &Path, plugin: &str, most: usize) -> Vec<String> {
+    const TAIL: u64 = 256 << 10;
+    let read = || -> io::Result<String> {
+        let mut file = File::open(folder.join(PLUGINS))?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))?;
+        let mut bytes = Vec::new();
+        file.take(TAIL).read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    // Without a file, nothing was said.
+    let text = read().unwrap_or_default();
+    let of_plugin = format!(" plugin=\"{plugin}\"");
+    let own = text.lines().filter_map(|line| line.strip_suffix(&of_plugin)).map(str::to_owned);
+    let mut own: Vec<String> = own.collect();
+    own.drain(..own.len().saturating_sub(most));
+    own
+}
+
 /// A text without secrets. A formatted line arrives in one write, so a secret is never cut in two.
 pub(crate) fn clean(text: &str) -> Cow<'_, str> {
     let redactor = REDACTOR.read().unwrap_or_else(PoisonError::into_inner);
@@ -170,7 +204,7 @@ mod tests {
     #[test]
     fn a_full_file_is_set_aside_and_the_oldest_goes() {
         let folder = tempfile::tempdir().unwrap();
-        let mut log = Rotating::open(folder.path()).unwrap();
+        let mut log = Rotating::open(folder.path(), ALL).unwrap();
         let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).ok();
         for n in 0..7 {
             log.write_all(format!("line {n}\n").as_bytes()).unwrap();
@@ -187,7 +221,7 @@ mod tests {
     fn the_size_of_a_file_that_is_there_counts() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("bespoke.log"), vec![b'x'; usize::try_from(ROTATE_AT).unwrap()]).unwrap();
-        Rotating::open(folder.path()).unwrap().write_all(b"new\n").unwrap();
+        Rotating::open(folder.path(), ALL).unwrap().write_all(b"new\n").unwrap();
         assert_eq!(std::fs::read(folder.path().join("bespoke.log")).unwrap(), b"new\n");
     }
 }

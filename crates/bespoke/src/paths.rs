@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use bespoke_host::Grants;
+
 use crate::exit::{Exit, Failure, Result};
 
 /// The files of a user: `BESPOKE_HOME`, and the configuration in use.
@@ -55,6 +57,21 @@ impl Paths {
         self.home.join("models")
     }
 
+    /// Where plugins lie that were put there.
+    pub(crate) fn plugins(&self) -> PathBuf {
+        self.home.join("plugins")
+    }
+
+    /// What can be made again.
+    pub(crate) fn cache(&self) -> PathBuf {
+        self.home.join("cache")
+    }
+
+    /// What the user granted plugins.
+    pub(crate) fn granted(&self) -> Grants {
+        Grants::at(self.home.join("grants.toml"))
+    }
+
     pub(crate) fn data(&self) -> PathBuf {
         self.home.join("data")
     }
@@ -70,6 +87,15 @@ impl Paths {
 
     /// More folders with models: `BESPOKE_MODEL_PATH`, separated as `PATH` is.
     pub(crate) fn model_path() -> Vec<PathBuf> {
-        env::var_os("BESPOKE_MODEL_PATH").map(|v| env::split_paths(&v).filter(|p| !p.as_os_str().is_empty()).collect()).unwrap_or_default()
+        list("BESPOKE_MODEL_PATH")
     }
+
+    /// More folders of plugin folders: `BESPOKE_PLUGIN_PATH`, separated as `PATH` is.
+    pub(crate) fn plugin_path() -> Vec<PathBuf> {
+        list("BESPOKE_PLUGIN_PATH").into_iter().map(|path| std::path::absolute(&path).unwrap_or(path)).collect()
+    }
+}
+
+fn list(variable: &str) -> Vec<PathBuf> {
+    env::var_os(variable).map(|v| env::split_paths(&v).filter(|p| !p.as_os_str().is_empty()).collect()).unwrap_or_default()
 }

@@ -1,9 +1,12 @@
 //! What every verb begins with: configuration, plugins, models, and the plugins that the verb needs started.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use bespoke_agent::{Agent, AgentConfig};
-use bespoke_host::{Config, ConfigError, Host, Problem, Row, Selection, State};
+use bespoke_host::{Candidate, Config, ConfigError, Host, Problem, Row, Selection, State};
 use bespoke_plugin_api::{Error, Kind};
 use bespoke_voice::{Voice, VoiceConfig};
 
@@ -15,7 +18,9 @@ use crate::{
     models::{Consent, Models},
     output::Out,
     paths::Paths,
-    secrets, state,
+    secrets,
+    shelf::Shelf,
+    state,
 };
 
 /// The sections of bespoke.toml beside `plugins`.
@@ -28,6 +33,7 @@ const FILE: &str = "";
 pub(crate) struct Setup {
     pub(crate) out: Out,
     pub(crate) paths: Paths,
+    pub(crate) shelf: Shelf,
     pub(crate) host: Host,
     pub(crate) models: Models,
     /// As it was read, whatever is wrong with it.
@@ -41,19 +47,37 @@ pub(crate) struct Setup {
     overrides: Vec<(&'static str, String)>,
 }
 
+/// Plugins beside those of the configuration.
+#[derive(Debug, Default)]
+pub(crate) struct Also {
+    /// Folders of plugin folders.
+    pub(crate) folders: Vec<PathBuf>,
+    /// Plugins that were found already.
+    pub(crate) plugins: Vec<Candidate>,
+    /// Whether what plugins depend on is installed without a question.
+    pub(crate) install_dependencies: bool,
+}
+
 impl Setup {
     pub(crate) fn new(global: &Global, overrides: Vec<(&'static str, String)>) -> Result<Self> {
         let paths = Paths::find(global.config.as_deref())?;
         let logs = paths.logs();
-        Self::of(global, paths, overrides, Some(&logs))
+        Self::of(global, paths, overrides, Some(&logs), Also::default())
+    }
+
+    /// With more plugins than the configuration and this binary have.
+    pub(crate) fn also(global: &Global, also: Also) -> Result<Self> {
+        let paths = Paths::find(global.config.as_deref())?;
+        let logs = paths.logs();
+        Self::of(global, paths, Vec::new(), Some(&logs), also)
     }
 
     /// For somebody who only looks: there is no log file.
     pub(crate) fn looking(global: &Global) -> Result<Self> {
-        Self::of(global, Paths::find(global.config.as_deref())?, Vec::new(), None)
+        Self::of(global, Paths::find(global.config.as_deref())?, Vec::new(), None, Also::default())
     }
 
-    fn of(global: &Global, paths: Paths, overrides: Vec<(&'static str, String)>, logs_in: Option<&Path>) -> Result<Self> {
+    fn of(global: &Global, paths: Paths, overrides: Vec<(&'static str, String)>, logs_in: Option<&Path>, also: Also) -> Result<Self> {
         let out = Out::with(global.json, global.quiet);
         let config = read(&paths, &overrides)?;
         logs::redact(config.redactor());
@@ -61,16 +85,18 @@ impl Setup {
         config.notices().iter().for_each(|notice| out.note(notice));
         let (agent, voice, faults) = sections(&config);
         let models = Models::new(&paths);
+        let shelf = Shelf::of(&paths, &config, &also.folders, also.install_dependencies).with(also.plugins);
         let host = state::give(http::give(Host::builder()), &paths)
             .config(if faults.of("plugins").is_some() { config.without_plugin_defaults() } else { config.clone() })
-            .plugins(bespoke_plugin_api::compiled_in())
+            .plugins(shelf.all())
+            .grants(paths.granted())
             .models(Arc::new(models.clone()))
             .data_dir(paths.data())
             .build()?;
         // It knows more secrets than the configuration: those that manifests ask for.
         logs::redact(host.redactor().clone());
         let providers = agent.provider_names();
-        Ok(Setup { out, paths, host, models, config, agent, providers, voice, faults, overrides })
+        Ok(Setup { out, paths, shelf, host, models, config, agent, providers, voice, faults, overrides })
     }
 
     /// Refuses to go on with sections that are wrong, if the verb works with them; without any, only tells of them. A section

@@ -669,7 +669,8 @@ fn health(known: &Known) -> Value {
         "message": message,
         "details": row.facts,
         "latency_ms": number("latency_ms"),
-        "memory_mb": number("memory_mb"),
+        // A plugin says its own number, and a process is measured.
+        "memory_mb": number("memory_mb").or_else(|| number("memory").map(|mib| mib * 1.048_576)),
         "state": row.state,
         "health": row.health,
         "in_flight": row.in_flight,

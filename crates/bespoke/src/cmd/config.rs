@@ -19,6 +19,7 @@ use crate::{
     paths::Paths,
     schema, secrets,
     setup::{Setup, missing_keys, sections},
+    shelf::Shelf,
 };
 
 pub(crate) async fn run(setup: &Setup, verb: ConfigVerb) -> Result<()> {
@@ -154,8 +155,18 @@ fn origin_row(origin: &Origin) -> Value {
     }
 }
 
-/// Sets or removes a key, only if the result is a configuration that works. The file is this program's alone meanwhile.
+/// One change of the file: a dotted key, and its new value; none removes it.
+pub(super) type Edit = (String, Option<String>);
+
 async fn edit_key(global: &Global, key: &str, value: Option<&str>, how: Change) -> Result<()> {
+    let (_, told) = edit_keys(global, &[(key.to_owned(), value.map(str::to_owned))], how).await?;
+    told.iter().for_each(|told| Out::with(global.json, global.quiet).note(told));
+    Ok(())
+}
+
+/// Sets or removes keys, only if the result is a configuration that works. The file is this program's alone meanwhile. The new
+/// configuration, and what is to be said of it; with `dry_run` the file is printed instead.
+pub(super) async fn edit_keys(global: &Global, edits: &[Edit], how: Change) -> Result<(Config, Vec<String>)> {
     let out = Out::new(global.json);
     let path = file(global)?;
     let unwritable = |e: io::Error| {
@@ -171,11 +182,15 @@ async fn edit_key(global: &Global, key: &str, value: Option<&str>, how: Change) 
     };
     let old = secrets::sources().into_iter().fold(old, Config::with_source);
     logs::redact(old.redactor());
-    let text = match value {
-        Some(value) => old.set(key, value)?,
-        None => old.unset(key)?,
-    };
     let origin = path.display().to_string();
+    let mut text = old.text().to_owned();
+    for (key, value) in edits {
+        let config = Config::parse_beside(&path, &text)?;
+        text = match value {
+            Some(value) => config.set(key, value)?,
+            None => config.unset(key)?,
+        };
+    }
     let text = Config::parse(&origin, &text)?.with_version(CONFIG_VERSION)?;
     let new = secrets::sources().into_iter().fold(Config::parse_beside(&path, &text)?, Config::with_source);
     new.redactor().learn_from(&old.redactor());
@@ -186,16 +201,20 @@ async fn edit_key(global: &Global, key: &str, value: Option<&str>, how: Change) 
     } else {
         refuse_new_problems(&new, &old).await?;
     }
-    let Some(locked) = locked else { return out.text(&text) };
+    let Some(locked) = locked else {
+        out.text(&text)?;
+        return Ok((new, Vec::new()));
+    };
     locked.write(&text).map_err(unwritable)?;
-    match (new.origin(key), value) {
+    let told = edits.iter().map(|(key, value)| match (new.origin(key), value) {
         (Origin::Environment(name), Some(_)) => {
-            out.note(format!("{key} is set in {origin}, but {name} is set in the environment and goes before the file"));
+            format!("{key} is set in {origin}, but {name} is set in the environment and goes before the file")
         }
-        (_, Some(_)) => out.note(format!("{key} is set in {origin}")),
-        (_, None) => out.note(format!("{key} is removed from {origin}")),
-    }
-    Ok(())
+        (_, Some(_)) => format!("{key} is set in {origin}"),
+        (_, None) => format!("{key} is removed from {origin}"),
+    });
+    let told = told.collect();
+    Ok((new, told))
 }
 
 /// Keeps a secret where only its owner reads it, and writes the reference into the configuration.
@@ -333,7 +352,9 @@ async fn refuse_new_problems(new: &Config, old: &Config) -> Result<()> {
 
 fn of_config(config: &Config) -> Result<Host> {
     let config = if config.plugin_defaults().is_err() { config.without_plugin_defaults() } else { config.clone() };
-    Ok(Host::builder().config(config).plugins(bespoke_plugin_api::compiled_in()).build()?)
+    let paths = Paths { home: Paths::home()?, config: config.path().map(Path::to_owned) };
+    let found = Shelf::of(&paths, &config, &[], false).all();
+    Ok(Host::builder().config(config).plugins(found).build()?)
 }
 
 /// All that is wrong with a configuration, in the order of the file.

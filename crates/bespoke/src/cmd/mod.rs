@@ -4,6 +4,11 @@ mod chat;
 mod config;
 mod demo;
 mod doctor;
+#[cfg(feature = "process")]
+mod host;
+#[cfg(not(feature = "process"))]
+#[path = "host_disabled.rs"]
+mod host;
 mod init;
 mod plugin;
 #[cfg(feature = "state")]
@@ -42,6 +47,7 @@ pub(crate) async fn run(cli: Cli) -> Result<()> {
         Verb::Config(verb) if verb.changes() => return config::change(global, verb).await,
         Verb::Doctor(args) => return doctor::run(global, &args).await,
         Verb::Init(args) => return init::run(global, args).await,
+        Verb::Host(args) => return host::run(global, args).await,
         _ => {}
     }
     let setup = Setup::new(global, overrides(&cli.verb))?;
@@ -57,11 +63,13 @@ pub(crate) async fn run(cli: Cli) -> Result<()> {
         Verb::Vad(args) => vad::run(&setup, args).await,
         Verb::Transcribe(args) => speech::transcribe(&setup, args).await,
         Verb::Speak(args) => speech::speak(&setup, args).await,
-        Verb::Plugin(verb) => plugin::run(&setup, verb).await,
+        Verb::Plugin(verb) => plugin::run(&setup, global, verb).await,
         Verb::Sessions(verb) => sessions::run(&setup, verb),
         Verb::Models => plugin::models(&setup).await,
         Verb::Config(verb) => config::run(&setup, verb).await,
-        Verb::Init(_) | Verb::Doctor(_) | Verb::Completions { .. } => Err(Failure::failed("this verb is done before the set-up")),
+        Verb::Init(_) | Verb::Doctor(_) | Verb::Host(_) | Verb::Completions { .. } => {
+            Err(Failure::failed("this verb is done before the set-up"))
+        }
     };
     // However it ended: plugins are stopped in order.
     setup.host.shutdown().await;
@@ -80,6 +88,7 @@ fn sections_of(verb: &Verb) -> &'static [&'static str] {
         | Verb::Config(_)
         | Verb::Init(_)
         | Verb::Doctor(_)
+        | Verb::Host(_)
         | Verb::Completions { .. } => &[],
     }
 }
@@ -244,7 +253,7 @@ pub(crate) fn interruptible() -> CallCx {
             token.cancel();
         }
         if tokio::signal::ctrl_c().await.is_ok() {
-            std::process::exit(Exit::Interrupted as i32);
+            std::process::exit(Exit::Interrupted.code().into());
         }
     });
     cx

@@ -1,35 +1,90 @@
 //! `plugin` and `models`: what there is, how it does, what it needs.
 
-use bespoke_host::{Row, Selection, State};
+use bespoke_host::{Ability, Row, Selection, State, Tier, ask};
+use bespoke_manifest::Manifest;
 use bespoke_plugin_api::Kind;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use crate::{
-    cli::{Fetching, Plugin},
+    cli::{Fetching, Global, Plugin},
     exit::{Exit, Failure, Result},
+    logs,
     models::{self, Consent, Listed},
     output::{self, Style},
     setup::{Setup, build_with},
 };
 
+pub(crate) mod add;
+mod call;
+mod change;
+mod health;
 mod permissions;
+mod switch;
+#[cfg(feature = "process")]
+mod watch;
+#[cfg(not(feature = "process"))]
+#[path = "plugin/watch_disabled.rs"]
+mod watch;
 
-pub(crate) async fn run(setup: &Setup, verb: Plugin) -> Result<()> {
+pub(crate) async fn run(setup: &Setup, global: &Global, verb: Plugin) -> Result<()> {
     match verb {
-        Plugin::List { kind } => list(setup, kind.as_deref()).await,
+        Plugin::List { kind, start } => list(setup, kind.as_deref(), start).await,
         Plugin::Info { id } => info(setup, &id).await,
+        Plugin::Call { id, method, args, timeout_ms } => call::run(setup, &id, &method, &args, timeout_ms).await,
+        Plugin::Load { what, yes, auto_install_deps } => add::load(setup, global, &what, yes, auto_install_deps).await,
+        Plugin::Unload { id } => add::unload(setup, global, &id).await,
+        Plugin::Enable { id } => switch::turn(setup, global, &id, true).await,
+        Plugin::Disable { id } => switch::turn(setup, global, &id, false).await,
+        Plugin::Toggle { id, on } => switch::turn(setup, global, &id, on).await,
+        Plugin::Config { id, key, value, dry_run } => switch::config(setup, global, &id, key.as_deref(), value.as_deref(), dry_run).await,
+        Plugin::Health { id } => health::run(setup, id.as_deref()).await,
+        Plugin::Swap { old, new, dry_run } => change::swap(setup, global, &old, &new, dry_run).await,
+        Plugin::Reload { id, watch } => change::reload(setup, &id, watch).await,
+        Plugin::Grant { id, permissions, yes } => add::grant(setup, &id, &permissions, yes),
+        Plugin::Revoke { id } => add::revoke(setup, &id),
         Plugin::DownloadFiles { ids, fetching, dry_run } => download_files(setup, &ids, &fetching, dry_run).await,
     }
 }
 
-async fn list(setup: &Setup, kind: Option<&str>) -> Result<()> {
+/// Starts one plugin, and what it needs. Its row when it serves, or would with its first call.
+async fn started(setup: &Setup, id: &str) -> Result<Row> {
+    let find = || setup.rows().into_iter().find(|row| row.id == id);
+    if find().is_none() {
+        return Err(setup.no_plugin(id));
+    }
+    setup.host.start(Selection::Ids(&[id.to_owned()])).await;
+    let row = find().ok_or_else(|| setup.no_plugin(id))?;
+    let exit = match row.state {
+        State::Ready | State::Unloaded => return Ok(row),
+        State::Missing => Exit::NotFound,
+        State::Blocked => Exit::Consent,
+        State::Disabled => Exit::Conflict,
+        _ => Exit::Failed,
+    };
+    let why = row.reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
+    let failure = Failure::new(exit, format!("{id} is {}{why}", row.state.name()));
+    Err(failure.help(row.fix.unwrap_or_else(|| format!("bespoke plugin info {id}"))))
+}
+
+/// The methods that `plugin call` takes for a plugin.
+fn methods_of(setup: &Setup, id: &str) -> Vec<String> {
+    setup.host.methods(id).into_iter().map(|(method, _)| method).collect()
+}
+
+async fn list(setup: &Setup, kind: Option<&str>, start: bool) -> Result<()> {
     if let Some(kind) = kind
         && Kind::from_name(kind).is_none()
     {
         let kinds: Vec<_> = Kind::ALL.iter().map(|k| k.name()).collect();
         return Err(Failure::new(Exit::Usage, format!("`{kind}` is no kind of contribution; kinds: {}", kinds.join(", "))));
     }
-    setup.host.start(Selection::All).await;
+    if start {
+        setup.host.start(Selection::All).await;
+    } else {
+        // A process is not spawned to be listed, and nothing foreign runs because somebody looks.
+        let ours: Vec<String> = setup.host.rows().into_iter().filter(|row| row.tier == Tier::Compiled).map(|row| row.id).collect();
+        setup.host.start(Selection::Ids(&ours)).await;
+    }
     let mut rows = setup.rows();
     rows.retain(|row| kind.is_none_or(|kind| row.kinds.iter().any(|k| k == kind)));
     let out = setup.out;
@@ -99,6 +154,14 @@ async fn info(setup: &Setup, id: &str) -> Result<()> {
             map.insert("license".into(), json!(m.license));
             map.insert("models".into(), json!(models));
             map.insert("permissions".into(), permissions::value(m, &setup.config));
+            map.insert("asks".into(), json!(ask(m)));
+            map.insert("grant".into(), json!(setup.paths.granted().of(id)?));
+            map.insert("used".into(), json!(setup.host.used(id)));
+            map.insert("methods".into(), methods_value(setup, id));
+            map.insert("folder".into(), json!(setup.shelf.find(id).and_then(|candidate| setup.shelf.folder_of(&candidate))));
+            map.insert("last_said".into(), json!(logs::last_of(&setup.paths.logs(), id, LAST_LINES)));
+            map.insert("limits".into(), limits(m));
+            map.insert("wall".into(), json!(wall(row.tier)));
         }
         return out.json(&value, true);
     }
@@ -122,11 +185,70 @@ async fn info(setup: &Setup, id: &str) -> Result<()> {
         for (n, permission) in permissions::lines(&m, &setup.config).iter().enumerate() {
             line(if n == 0 { "permissions" } else { "" }, permission)?;
         }
+        outside(setup, &row, &m, &line)?;
         for model in &m.models {
             line("model", &format!("{} ({}, {})", model.file, output::bytes(model.size), model.license))?;
         }
     }
+    if matches!(row.state, State::Failed | State::Quarantined) {
+        for (n, said) in logs::last_of(&setup.paths.logs(), id, LAST_LINES).iter().enumerate() {
+            line(if n == 0 { "last said" } else { "" }, said)?;
+        }
+    }
+    for (n, (method, args)) in setup.host.methods(id).iter().enumerate() {
+        line(if n == 0 { "methods" } else { "" }, &format!("{method}  {args}"))?;
+    }
     Ok(())
+}
+
+/// Lines of a plugin that broke.
+const LAST_LINES: usize = 12;
+
+/// What there is to say of a plugin that is not part of this binary: where it lies, what it was granted and used, its limits, its wall.
+fn outside(setup: &Setup, row: &Row, manifest: &Manifest, line: &dyn Fn(&str, &str) -> Result<()>) -> Result<()> {
+    let uses = setup.host.used(&row.id);
+    for (n, used) in uses.iter().enumerate() {
+        let refused = if used.refused > 0 { format!(", refused {}", used.refused) } else { String::new() };
+        line(if n == 0 { "used" } else { "" }, &format!("{}: {} ({} times{refused})", used.permission, used.item, used.used))?;
+    }
+    if row.tier == Tier::Compiled {
+        return Ok(());
+    }
+    if let Some(folder) = setup.shelf.find(&row.id).and_then(|candidate| setup.shelf.folder_of(&candidate)) {
+        line("folder", &folder.display().to_string())?;
+    }
+    let granted = match setup.paths.granted().of(&row.id)? {
+        None if manifest.permissions.is_empty() => "nothing, as it asks for nothing".to_owned(),
+        None => "nothing".to_owned(),
+        Some(grant) => {
+            let granted: Vec<String> = grant.granted.into_iter().collect();
+            let refused: Vec<String> = grant.refused.into_iter().map(|entry| format!("not {entry}")).collect();
+            format!("{} (version {})", [granted, refused].concat().join("; "), grant.version)
+        }
+    };
+    line("granted", &granted)?;
+    if let Some(limits) = limits(manifest).as_object().filter(|limits| !limits.is_empty()) {
+        line("limits", &limits.iter().map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>().join(", "))?;
+    }
+    for (n, ability) in wall(row.tier).iter().enumerate() {
+        let holds = if ability.enforced { "enforced" } else { "not enforced here" };
+        line(if n == 0 { "wall" } else { "" }, &format!("{}: {holds}, {}", ability.name, ability.detail))?;
+    }
+    Ok(())
+}
+
+/// The limits that its manifest asks to live with.
+fn limits(manifest: &Manifest) -> Value {
+    manifest.resources.set().map(|(limit, value)| (limit.key.to_owned(), json!(value))).collect::<Map<_, _>>().into()
+}
+
+/// What of its wall this machine enforces.
+fn wall(tier: Tier) -> Vec<Ability> {
+    bespoke_host::tiers().into_iter().find(|driver| driver.tier == tier).map(|driver| (driver.abilities)()).unwrap_or_default()
+}
+
+fn methods_value(setup: &Setup, id: &str) -> Value {
+    setup.host.methods(id).into_iter().map(|(method, args)| json!({ "method": method, "args": args })).collect()
 }
 
 async fn download_files(setup: &Setup, ids: &[String], fetching: &Fetching, dry_run: bool) -> Result<()> {

@@ -4,6 +4,7 @@ use std::{io::ErrorKind, path::Path};
 
 use bespoke_plugin_api::Role;
 
+use super::plugins;
 use crate::{
     conversation::Conversation,
     exit::{Exit, Failure, Result},
@@ -32,7 +33,11 @@ const COMMANDS: &[Entry] = &[
     Entry { name: "model", argument: "[NAME[:MODEL]]", help: "who answers; or ask this provider from now on" },
     Entry { name: "system", argument: "[TEXT]", help: "the instructions; or new ones from now on" },
     Entry { name: "usage", argument: "", help: "tokens that this conversation has cost" },
-    Entry { name: "reload", argument: "", help: "read bespoke.toml again" },
+    Entry { name: "reload", argument: "[ID]", help: "read bespoke.toml again; or replace a plugin by a new instance of it" },
+    Entry { name: "plugins", argument: "", help: "plugins, and how they do" },
+    Entry { name: "load", argument: "DIR|ID", help: "add a plugin, until the end of this program" },
+    Entry { name: "unload", argument: "ID", help: "take a plugin out, until the end of this program" },
+    Entry { name: "swap", argument: "OLD NEW", help: "let a plugin take the place of another, until the end of this program" },
     Entry { name: "quit", argument: "", help: "end; Ctrl-D does, too" },
 ];
 
@@ -105,7 +110,15 @@ impl Command<'_> {
                 Ok("New instructions from now on.".into())
             }
             "usage" => Ok(usage(conversation)),
-            "reload" => conversation.reload().await,
+            "reload" if argument.is_empty() => conversation.reload().await,
+            "reload" => plugins::reload(conversation.setup(), argument).await,
+            "plugins" => Ok(plugins::list(conversation.setup())),
+            "load" => plugins::load(conversation.setup(), needed(argument, "load DIR or /load ID", "/load ./my_plugin")?).await,
+            "unload" => plugins::unload(conversation.setup(), needed(argument, "unload ID", "/plugins")?).await,
+            "swap" => match argument.split_whitespace().collect::<Vec<_>>()[..] {
+                [old, new] => plugins::swap(conversation.setup(), old, new).await,
+                _ => Err(Failure::new(Exit::Usage, "write /swap OLD NEW").help("/plugins")),
+            },
             other => {
                 let close = bespoke_manifest::closest(other, COMMANDS.iter().map(|c| c.name));
                 let meant = close.map_or(String::new(), |close| format!("; did you mean /{close}?"));

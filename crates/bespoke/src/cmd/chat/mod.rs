@@ -2,6 +2,7 @@
 
 mod commands;
 mod lines;
+mod plugins;
 mod reply;
 
 use std::{cell::RefCell, io::IsTerminal, pin::pin, sync::Arc};

@@ -20,6 +20,7 @@ mod plugins;
 mod program;
 mod report;
 mod terminal;
+mod tiers;
 
 use bespoke_host::Selection;
 
@@ -69,6 +70,7 @@ async fn of_setup(report: &mut Report, setup: &Setup, online: bool) {
     configuration::check(report, setup).await;
     setup.host.start(Selection::All).await;
     plugins::check(report, setup);
+    tiers::check(report, setup);
     models::check(report, setup);
     agent::check(report, setup, online).await;
 }
@@ -77,6 +79,7 @@ async fn of_setup(report: &mut Report, setup: &Setup, online: bool) {
 fn skip(report: &mut Report, why: &str) {
     for (group, names) in [
         ("Plugins", &["plugins", "guards", "start times", "threads"][..]),
+        ("Plugins outside of this binary", &["plugin folders", "wall", "consent"]),
         ("Models", &["model files"]),
         ("Agent", &["providers", "tool calls", "tools", "voice", "network"]),
     ] {

@@ -1,0 +1,211 @@
+//! `load`, `unload`, `grant`, `revoke`: plugins from outside of this binary, and what they may. Nothing is copied and nothing is
+//! deleted: a folder is remembered, or forgotten.
+
+use std::path::{Path, PathBuf};
+
+use bespoke_host::{Candidate, Consent, Grants, Tier, ask};
+use bespoke_manifest::{Manifest, Permission};
+use serde_json::json;
+
+use super::{methods_of, started};
+use crate::{
+    cli::{Change, Global},
+    cmd::config,
+    exit::{Exit, Failure, Result},
+    output::{self, Style},
+    setup::{Also, Setup},
+};
+
+/// `load`: what it asks for is shown, it is tried, and only then kept.
+pub(super) async fn load(setup: &Setup, global: &Global, what: &str, yes: bool, auto_install_deps: bool) -> Result<()> {
+    let known = setup.host.rows().into_iter().find(|row| row.id == what);
+    // A word without a separator is an id first: `./name` is a folder in any case.
+    let candidate = match known {
+        Some(row) if row.tier == Tier::Compiled => {
+            let failure = Failure::new(Exit::Conflict, format!("{what} is part of this program"));
+            return Err(failure.help(format!("bespoke plugin enable {what}")));
+        }
+        Some(_) => setup.shelf.find(what).ok_or_else(|| setup.no_plugin(what))?,
+        None if Path::new(what).is_dir() => setup.shelf.open_folder(&std::path::absolute(what)?)?,
+        None if what.contains(['/', '\\']) => return Err(Failure::new(Exit::NotFound, format!("{what} is no folder"))),
+        None => return Err(setup.no_plugin(what)),
+    };
+    let id = candidate.id.clone();
+    let manifest = candidate.manifest.clone()?;
+    let folder = setup.shelf.folder_of(&candidate);
+    if !setup.config.is_enabled(&id) {
+        return Err(Failure::new(Exit::Conflict, format!("{id} is switched off")).help(format!("bespoke plugin enable {id}")));
+    }
+    if let Some(row) = setup.host.rows().into_iter().find(|row| row.id == id)
+        && setup.shelf.find(&id).is_none_or(|other| other.origin != candidate.origin)
+    {
+        let failure = Failure::new(Exit::Conflict, format!("there is a plugin {id} already: a {} one", row.tier.name()));
+        return Err(failure.help(format!("bespoke plugin info {id}")));
+    }
+    let before = setup.paths.granted().of(&id).ok().flatten();
+    consent(setup, &manifest, candidate.tier, &optional_of(&manifest), yes, &format!("bespoke plugin load {what} --yes"))?;
+
+    // In a host that knows this folder, as the next program will.
+    let persists = folder.clone().filter(|folder| !setup.shelf.searches(folder));
+    let also = Also { plugins: vec![candidate.clone()], install_dependencies: auto_install_deps, ..Also::default() };
+    let trial = Setup::also(global, also)?;
+    let tried = started(&trial, &id).await;
+    let methods = methods_of(&trial, &id);
+    trial.host.shutdown().await;
+    if tried.is_err() && before.is_none() {
+        // It is not kept, so its grant is not either.
+        setup.paths.granted().revoke(&id)?;
+    }
+    let row = tried?;
+    let mut told = Vec::new();
+    if let Some(folder) = &persists {
+        let value = json!(folder).to_string();
+        let edit = (format!("plugins.{id}.path"), Some(value));
+        told = config::edit_keys(global, &[edit], Change { dry_run: false, force: false }).await?.1;
+    }
+    if setup.out.json {
+        let mut value = serde_json::to_value(&row).map_err(|e| Failure::failed(e.to_string()))?;
+        value["path"] = json!(folder);
+        value["methods"] = json!(methods);
+        return setup.out.json(&value, true);
+    }
+    told.iter().for_each(|told| setup.out.note(told));
+    let ms = row.started_ms.map(|ms| format!(" in {ms} ms")).unwrap_or_default();
+    setup.out.note(setup.out.paint(Style::Green, &format!("{id} {} starts{ms}, and is kept", row.version)));
+    if let Some(method) = methods.first() {
+        setup.out.note(format!("  try: bespoke plugin call {id} {method}"));
+    }
+    Ok(())
+}
+
+/// Asks the user for what a plugin asks for, unless it was granted before, and remembers the answer.
+fn consent(setup: &Setup, manifest: &Manifest, tier: Tier, optional: &[Permission], yes: bool, command: &str) -> Result<()> {
+    let grants = setup.paths.granted();
+    let Consent::Blocked(blocked) = grants.consent(manifest, tier) else { return Ok(()) };
+    show(setup, manifest, &blocked.new.lines(), blocked.before.as_deref());
+    agree(&manifest.id, yes, command)?;
+    grants.grant(manifest, tier, optional)?;
+    Ok(())
+}
+
+fn show(setup: &Setup, manifest: &Manifest, lines: &[String], before: Option<&str>) {
+    let by = if manifest.author.is_empty() { String::new() } else { format!(" by {}", manifest.author) };
+    let more = before.map_or(String::new(), |version| format!(" more than version {version} was granted"));
+    setup.out.note(format!("{} {}{by} asks for{more}:", manifest.id, manifest.version));
+    lines.iter().for_each(|line| setup.out.note(format!("  {line}")));
+}
+
+fn agree(id: &str, yes: bool, command: &str) -> Result<()> {
+    if yes {
+        return Ok(());
+    }
+    let refused = |message: String| Err(Failure::new(Exit::Consent, message).help(command));
+    if !output::can_ask() {
+        return refused(format!("{id} waits for your consent, and there is no terminal to ask on; with --yes it is given"));
+    }
+    if output::ask("Grant it?")? { Ok(()) } else { refused(format!("{id} is not granted what it asks for")) }
+}
+
+fn optional_of(manifest: &Manifest) -> Vec<Permission> {
+    manifest.optional.iter().copied().filter(|permission| manifest.permissions.has(*permission)).collect()
+}
+
+/// `unload`: the folder is forgotten, nothing is deleted.
+pub(super) async fn unload(setup: &Setup, global: &Global, id: &str) -> Result<()> {
+    let row = setup.host.rows().into_iter().find(|row| row.id == id);
+    let key = format!("plugins.{id}.path");
+    // Only an id that a plugin has, or a table of the file: no path is made of it.
+    let has_path = setup.config.plugin_ids().iter().any(|known| known == id) && setup.config.get(&key).is_some();
+    match (row, has_path) {
+        (_, true) => {
+            let (_, told) = config::edit_keys(global, &[(key, None)], Change { dry_run: false, force: true }).await?;
+            if setup.out.json {
+                return setup.out.json(&json!({ "id": id, "unloaded": true }), true);
+            }
+            told.iter().for_each(|told| setup.out.note(told));
+            setup.out.note(format!("{id} is forgotten; its folder stays, and what it was granted: bespoke plugin revoke {id}"));
+            Ok(())
+        }
+        (None, false) => Err(setup.no_plugin(id)),
+        (Some(row), false) if row.tier == Tier::Compiled => {
+            let failure = Failure::new(Exit::Conflict, format!("{id} is part of this program and cannot be taken out of it"));
+            Err(failure.help(format!("bespoke plugin disable {id}")))
+        }
+        (Some(_), false) => {
+            let folder = setup.shelf.find(id).and_then(|candidate| setup.shelf.folder_of(&candidate));
+            let place = folder.map_or(String::new(), |folder: PathBuf| format!(": {}", folder.display()));
+            let failure = Failure::new(
+                Exit::Conflict,
+                format!("{id} lies in a folder where plugins are searched{place}; move it away, or switch it off"),
+            );
+            Err(failure.help(format!("bespoke plugin disable {id}")))
+        }
+    }
+}
+
+/// What lies outside of this binary and asks for something.
+fn asking(setup: &Setup, id: &str) -> Result<(Candidate, std::sync::Arc<Manifest>)> {
+    let rows = setup.host.rows();
+    let row = rows.iter().find(|row| row.id == id).ok_or_else(|| setup.no_plugin(id))?;
+    if row.tier == Tier::Compiled {
+        let message = format!("{id} is part of this program: whoever built it chose it, and it has what it asks for");
+        return Err(Failure::new(Exit::Conflict, message).help(format!("bespoke plugin info {id}")));
+    }
+    let candidate = setup.shelf.find(id).ok_or_else(|| setup.no_plugin(id))?;
+    let manifest = candidate.manifest.clone()?;
+    Ok((candidate, manifest))
+}
+
+/// `grant`.
+pub(super) fn grant(setup: &Setup, id: &str, permissions: &[String], yes: bool) -> Result<()> {
+    let (candidate, manifest) = asking(setup, id)?;
+    let asked = ask(&manifest);
+    if asked.is_empty() {
+        setup.out.note(format!("{id} asks for nothing, and needs no grant"));
+        return Ok(());
+    }
+    let mut optional = if permissions.is_empty() { optional_of(&manifest) } else { Vec::new() };
+    for name in permissions {
+        let permission = Permission::ALL.iter().copied().find(|permission| permission.name() == name);
+        let permission = permission.filter(|permission| manifest.permissions.has(*permission)).ok_or_else(|| {
+            let names = Permission::ALL.iter().map(|permission| permission.name());
+            let close = bespoke_manifest::closest(name, names).filter(|close| close != name);
+            let meant = close.map_or(String::new(), |close| format!("; did you mean `{close}`?"));
+            Failure::new(Exit::Usage, format!("{id} does not ask for `{name}`{meant}")).help(format!("bespoke plugin info {id}"))
+        })?;
+        // What it requires is granted with all the rest that it requires, or not at all.
+        if manifest.optional.contains(&permission) {
+            optional.push(permission);
+        }
+    }
+    show(setup, &manifest, &asked.lines(), None);
+    agree(id, yes, &format!("bespoke plugin grant {id} --yes"))?;
+    setup.paths.granted().grant(&manifest, candidate.tier, &optional)?;
+    let grant = setup.paths.granted().of(id)?;
+    if setup.out.json {
+        return setup.out.json(&json!({ "id": id, "grant": grant }), true);
+    }
+    setup.out.note(setup.out.paint(Style::Green, &format!("{id} is granted what it asks for")));
+    if let Some(refused) = grant.map(|grant| grant.refused).filter(|refused| !refused.is_empty()) {
+        setup.out.note(format!("not granted: {}", refused.into_iter().collect::<Vec<_>>().join("; ")));
+    }
+    Ok(())
+}
+
+/// `revoke`. Also of a plugin that is gone.
+pub(super) fn revoke(setup: &Setup, id: &str) -> Result<()> {
+    let grants: Grants = setup.paths.granted();
+    if grants.of(id)?.is_none() {
+        if !setup.host.rows().iter().any(|row| row.id == id) {
+            return Err(setup.no_plugin(id));
+        }
+        setup.out.note(format!("{id} was granted nothing"));
+        return Ok(());
+    }
+    grants.revoke(id)?;
+    if setup.out.json {
+        return setup.out.json(&json!({ "id": id, "revoked": true }), true);
+    }
+    setup.out.note(format!("{id} is granted nothing any more; a program that runs it already goes on until it stops"));
+    Ok(())
+}

@@ -1,0 +1,56 @@
+//! `plugin call`: one method of one plugin, from the command line. What methods there are is the host's to know.
+
+use std::{fs::File, io::Read, time::Duration};
+
+use bespoke_host::now;
+use serde_json::Value;
+
+use super::started;
+use crate::{
+    cmd::interruptible,
+    exit::{Exit, Failure, Result},
+    setup::Setup,
+};
+
+/// Most bytes of arguments; a plugin in another process takes no longer message either.
+const LONGEST: u64 = 64 << 20;
+
+pub(super) async fn run(setup: &Setup, id: &str, method: &str, args: &str, timeout_ms: Option<u64>) -> Result<()> {
+    let args = arguments(args)?;
+    started(setup, id).await?;
+    let cx = match timeout_ms {
+        Some(ms) => interruptible().with_deadline(now().plus(Duration::from_millis(ms))),
+        None => interruptible(),
+    };
+    let value = setup.host.invoke(&cx, id, method, args).await?;
+    match &value {
+        Value::String(text) if !setup.out.json => setup.out.line(text),
+        value => setup.out.json(value, true),
+    }
+}
+
+/// What was typed, what a file holds, or what is piped in.
+fn arguments(typed: &str) -> Result<Value> {
+    let (place, text) = match typed.strip_prefix('@') {
+        Some(path) => {
+            let file = File::open(path).map_err(|e| Failure::new(Exit::NotFound, format!("{path} cannot be read: {e}")))?;
+            (path, read(file, path)?)
+        }
+        None if typed == "-" => ("stdin", read(std::io::stdin().lock(), "stdin")?),
+        None => ("the arguments", typed.to_owned()),
+    };
+    let text = if text.trim().is_empty() { "{}" } else { &text };
+    serde_json::from_str(text).map_err(|error| {
+        let failure = Failure::new(Exit::Usage, format!("{place}: no JSON: {error}"));
+        if place == "the arguments" { failure.help("write them as one word, such as '{\"text\":\"Hello\"}'") } else { failure }
+    })
+}
+
+fn read(from: impl Read, place: &str) -> Result<String> {
+    let mut bytes = Vec::new();
+    from.take(LONGEST + 1).read_to_end(&mut bytes).map_err(|e| Failure::failed(format!("{place}: {e}")))?;
+    if bytes.len() as u64 > LONGEST {
+        return Err(Failure::new(Exit::Usage, format!("{place}: longer than 64 MiB")));
+    }
+    String::from_utf8(bytes).map_err(|_| Failure::new(Exit::Usage, format!("{place}: no UTF-8")))
+}

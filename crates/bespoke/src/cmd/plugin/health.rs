@@ -1,0 +1,65 @@
+//! `plugin health`: how plugins do when they run.
+
+use bespoke_host::{Row, Selection, State};
+use serde_json::{Value, json};
+
+use crate::{
+    exit::{Exit, Failure, Result},
+    setup::Setup,
+};
+
+pub(super) async fn run(setup: &Setup, id: Option<&str>) -> Result<()> {
+    match id {
+        Some(id) if setup.rows().iter().any(|row| row.id == id) => setup.host.start(Selection::Ids(&[id.to_owned()])).await,
+        Some(id) => return Err(setup.no_plugin(id)),
+        None => setup.host.start(Selection::All).await,
+    }
+    let mut rows = setup.rows();
+    rows.retain(|row| id.is_none_or(|id| row.id == id));
+    let (out, bad) = (setup.out, rows.iter().filter(|row| !does_well(row)).count());
+    if out.json {
+        out.json(&rows.iter().map(value).collect::<Vec<_>>(), true)?;
+    } else {
+        let table = rows.iter().map(|row| {
+            let value = value(row);
+            let number = |name: &str, unit: &str| value[name].as_f64().map_or(String::new(), |n| format!("{n:.1} {unit}"));
+            let why = [row.reason.clone(), row.fix.as_ref().map(|fix| format!("→ {fix}"))];
+            let why: Vec<String> = why.into_iter().flatten().collect();
+            vec![
+                row.id.clone(),
+                row.state.name().into(),
+                row.health.clone(),
+                number("latency_ms", "ms"),
+                number("memory_mb", "MB"),
+                why.join("  "),
+            ]
+        });
+        out.table(&["ID", "STATE", "HEALTH", "LATENCY", "MEMORY", "WHY"], &table.collect::<Vec<_>>())?;
+    }
+    match bad {
+        0 => Ok(()),
+        _ if out.json => Err(Failure::new(Exit::Failed, "")),
+        1 => Err(Failure::failed("1 plugin does not do well")),
+        n => Err(Failure::failed(format!("{n} plugins do not do well"))),
+    }
+}
+
+/// One that is switched off is as it should be.
+fn does_well(row: &Row) -> bool {
+    match row.state {
+        State::Ready | State::Unloaded => row.health != "failed",
+        State::Disabled => true,
+        _ => false,
+    }
+}
+
+fn value(row: &Row) -> Value {
+    let number = |name: &str| row.facts.get(name).and_then(|value| value.split_whitespace().next()?.parse::<f64>().ok());
+    // A plugin says its own number, and a process is measured.
+    let memory = number("memory_mb").or_else(|| number("memory").map(|mib| mib * 1.048_576));
+    json!({
+        "id": row.id, "tier": row.tier, "state": row.state, "health": row.health, "reason": row.reason, "fix": row.fix,
+        "latency_ms": number("latency_ms"), "memory_mb": memory, "started_ms": row.started_ms,
+        "in_flight": row.in_flight, "calls": row.calls, "errors": row.errors, "facts": row.facts,
+    })
+}
