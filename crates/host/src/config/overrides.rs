@@ -1,7 +1,8 @@
 //! Variables of the environment that stand above the file: `BESPOKE_AGENT__MAX_TOKENS=100` is `agent.max_tokens = 100`.
 //!
 //! A variable is an override when two underscores stand in its name behind `BESPOKE_`; they part the key. Every part is the key
-//! in capitals. Only the id of a plugin may hold a `-`, and never a `_`: in its place, and nowhere else, `_` means `-`.
+//! in capitals. Only the id of a plugin may hold a `-`: in its place, and nowhere else, `_` means `-`, unless the file has a table of that id
+//! with `_`.
 
 use serde_json::{Map, Value};
 
@@ -50,8 +51,8 @@ pub(super) fn renamed(variable: &str, key: &str, name: &str) -> String {
 impl Config {
     /// Puts the variables above what the file says, in the order of their names.
     pub(super) fn override_from_environment(&mut self) {
-        let overrides: Vec<(String, Vec<String>, Value)> =
-            self.env.iter().filter_map(|(name, value)| Some((name.clone(), key_of(name)?, plain(&typed(value))))).collect();
+        let read = |(name, value): (&String, &String)| Some((name.clone(), self.of_file(key_of(name)?), plain(&typed(value))));
+        let overrides: Vec<(String, Vec<String>, Value)> = self.env.iter().filter_map(read).collect();
         for (name, parts, value) in overrides {
             if let Err((message, fix)) = self.lay_over(&name, &parts, value) {
                 self.faults.push(Problem {
@@ -63,6 +64,20 @@ impl Config {
                 });
             }
         }
+    }
+
+    /// The key with the id of a plugin as the file writes it: some have a `_`, which a variable cannot tell from a `-`.
+    fn of_file(&self, mut parts: Vec<String>) -> Vec<String> {
+        if let [plugins, id, _, ..] = &mut parts[..]
+            && plugins == "plugins"
+        {
+            let tables = self.root.get("plugins").and_then(Value::as_object);
+            let is_meant = |known: &&String| known.replace('_', "-") == *id;
+            if let Some(known) = tables.filter(|tables| !tables.contains_key(id)).and_then(|tables| tables.keys().find(is_meant)) {
+                id.clone_from(known);
+            }
+        }
+        parts
     }
 
     fn lay_over(&mut self, name: &str, parts: &[String], value: Value) -> Result<(), (String, String)> {
