@@ -56,9 +56,11 @@ impl Pipes {
     fn take() -> io::Result<Self> {
         let input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
         let output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-        // Neither is inherited by what the plugin starts. Its prints go to the log, and it has nothing to read.
+        // Neither is inherited by what the plugin starts. Its prints go to the log, and it has nothing to read: a pipe that nobody
+        // writes to, because there may be no /dev/null where it is walled in.
         rustix::stdio::dup2_stdout(io::stderr())?;
-        rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
+        let (nothing, _) = io::pipe()?;
+        rustix::stdio::dup2_stdin(nothing)?;
         // A host that reads slowly must not keep the plugin from hearing that a call is cancelled.
         fcntl_setfl(&output, fcntl_getfl(&output)? | OFlags::NONBLOCK)?;
         Ok(Pipes { input, output })

@@ -14,6 +14,11 @@ use bespoke_fake::BESPOKE_PLUGIN;
 use bespoke_plugin_api::{Channel, Contract, Duplex, Instance, Vad, VadEvent, VadOptions, try_next};
 use bespoke_plugin_proxy::StartOptions;
 use bespoke_plugin_testkit::{TestHost, block_on, loopback};
+use bespoke_protocol::{
+    MAX_FRAME,
+    line::{Incoming, LineReader, LineWriter, Side},
+    parse, put_samples_frame,
+};
 use serde_json::json;
 
 struct Counting;
@@ -98,6 +103,8 @@ fn frames_allocate_nothing() {
     assert!(pushing <= 32, "{pushing} allocations of the pushing thread for {FRAMES} frames");
     assert!(all <= 128, "{all} allocations of all threads for {FRAMES} frames");
 
+    lines();
+
     let mut stream = open(&wired);
     // With events each of them is JSON and costs a few.
     let mut taken = 0;
@@ -116,6 +123,30 @@ fn frames_allocate_nothing() {
     }
     let each = (ALLOCATIONS.load(Ordering::SeqCst) - before) as f64 / taken as f64;
     assert!(each < 12.0, "{each} allocations for each event");
+}
+
+/// The same frames as lines on a pipe, written and read, whole and cut.
+fn lines() {
+    let (writer, mut reader) = (LineWriter::new(Side::Host).blobs(true), LineReader::new(Side::Host, MAX_FRAME));
+    let (mut frame, mut line, mut seen) = (Vec::new(), Vec::new(), 0);
+    let mut frames = |count: u64| {
+        for n in 0..count {
+            frame.clear();
+            line.clear();
+            put_samples_frame(&mut frame, 7, &FRAME).unwrap();
+            let (frame, _) = parse(&frame).unwrap().unwrap();
+            writer.put(&frame, &mut line).unwrap();
+            let (a, b) = line.split_at(n as usize % line.len());
+            for piece in [a, b] {
+                reader.feed(piece, |incoming| seen += usize::from(matches!(incoming, Incoming::Frame(f) if f == frame)));
+            }
+        }
+    };
+    frames(3000);
+    let before = MINE.get();
+    frames(FRAMES);
+    assert_eq!(MINE.get() - before, 0, "as lines");
+    assert_eq!(seen as u64, FRAMES + 3000);
 }
 
 fn open(instance: &Instance) -> Box<dyn Duplex<[f32], VadEvent>> {
