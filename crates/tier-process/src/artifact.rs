@@ -23,7 +23,7 @@ use crate::{
     watch::Patience,
 };
 
-/// How long a start may take where nobody says otherwise, and how long a plugin has to say what it contributes.
+/// How long a start may take where the host does not say, and how long a plugin has to say what it contributes.
 const START: Duration = Duration::from_secs(10);
 /// How long a child that failed has to go before its failure is told.
 const GONE: Duration = Duration::from_secs(1);
@@ -146,7 +146,7 @@ impl Inner {
         })
     }
 
-    /// How long a start may take. A little less than the host waits, so that it is this that ends it, and says why.
+    /// How long a start may take: a little less than the host waits, so that it is this that ends it, and says why.
     fn limit(&self, terms: &Terms) -> Duration {
         let limit = terms.limits.start_timeout_ms.map_or(START, |ms| Duration::from_millis(ms.into()));
         limit - (limit / 10).min(Duration::from_millis(500))

@@ -4,3 +4,4 @@ mod faults;
 mod kit;
 mod limits;
 mod lives;
+mod python;
