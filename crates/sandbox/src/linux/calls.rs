@@ -27,6 +27,11 @@ const FILE_SETATTR: c_long = 469;
 const MFD_NOEXEC_SEAL: u32 = 8;
 const TIOCSTI: u32 = 0x5412;
 const TIOCLINUX: u32 = 0x541C;
+const FIOSETOWN: u32 = 0x8901;
+const SIOCSPGRP: u32 = 0x8902;
+const FS_IOC_SETFLAGS: u32 = 0x4008_6602;
+const FS_IOC_FSSETXATTR: u32 = 0x401C_5820;
+const F_SETOWN_EX: i32 = 15;
 
 macro_rules! call {
     ($name:ident) => {
@@ -55,7 +60,7 @@ mod numbers {
         swapoff = SYS_swapoff, personality = SYS_personality, acct = SYS_acct, quotactl = SYS_quotactl, syslog = SYS_syslog,
         settimeofday = SYS_settimeofday, clock_settime = SYS_clock_settime, clock_adjtime = SYS_clock_adjtime, adjtimex = SYS_adjtimex,
         sethostname = SYS_sethostname, setdomainname = SYS_setdomainname, vhangup = SYS_vhangup, fanotify_init = SYS_fanotify_init,
-        migrate_pages = SYS_migrate_pages, move_pages = SYS_move_pages, setrlimit = SYS_setrlimit, prlimit64 = SYS_prlimit64,
+        migrate_pages = SYS_migrate_pages, move_pages = SYS_move_pages, prlimit64 = SYS_prlimit64,
         socket = SYS_socket, socketpair = SYS_socketpair, memfd_create = SYS_memfd_create, memfd_secret = SYS_memfd_secret,
         ioctl = SYS_ioctl, openat = SYS_openat, openat2 = SYS_openat2, execve = SYS_execve, execveat = SYS_execveat,
         unlinkat = SYS_unlinkat, renameat2 = SYS_renameat2, linkat = SYS_linkat, symlinkat = SYS_symlinkat,
@@ -66,17 +71,25 @@ mod numbers {
         rt_tgsigqueueinfo = SYS_rt_tgsigqueueinfo, pidfd_open = SYS_pidfd_open, setpriority = SYS_setpriority,
         ioprio_set = SYS_ioprio_set, sched_setaffinity = SYS_sched_setaffinity, sched_setscheduler = SYS_sched_setscheduler,
         sched_setparam = SYS_sched_setparam, sched_setattr = SYS_sched_setattr, name_to_handle_at = SYS_name_to_handle_at,
+        shmget = SYS_shmget, shmat = SYS_shmat, shmctl = SYS_shmctl, semget = SYS_semget, semctl = SYS_semctl, semop = SYS_semop,
+        semtimedop = SYS_semtimedop, msgget = SYS_msgget, msgsnd = SYS_msgsnd, msgrcv = SYS_msgrcv, msgctl = SYS_msgctl,
+        mq_open = SYS_mq_open, mq_unlink = SYS_mq_unlink, fcntl = SYS_fcntl, inotify_add_watch = SYS_inotify_add_watch,
     }
     #[cfg(target_arch = "x86_64")]
     numbers! {
         iopl = SYS_iopl, ioperm = SYS_ioperm, open = SYS_open, creat = SYS_creat, fork = SYS_fork, vfork = SYS_vfork,
         unlink = SYS_unlink, rmdir = SYS_rmdir, rename = SYS_rename, link = SYS_link, symlink = SYS_symlink, mkdir = SYS_mkdir,
         mknod = SYS_mknod, chmod = SYS_chmod, utime = SYS_utime, utimes = SYS_utimes, futimesat = SYS_futimesat, chown = SYS_chown,
-        lchown = SYS_lchown, modify_ldt = SYS_modify_ldt, kexec_file_load = SYS_kexec_file_load, renameat = SYS_renameat,
+        lchown = SYS_lchown, modify_ldt = SYS_modify_ldt, kexec_file_load = SYS_kexec_file_load, renameat = SYS_renameat, setrlimit = SYS_setrlimit,
         lookup_dcookie = SYS_lookup_dcookie, uselib = SYS_uselib, ustat = SYS_ustat, sysfs = SYS_sysfs,
     }
     #[cfg(target_arch = "aarch64")]
-    numbers! { kexec_file_load = SYS_kexec_file_load, renameat = SYS_renameat }
+    numbers! { kexec_file_load = SYS_kexec_file_load }
+    // `libc` has no names for these two here.
+    #[cfg(target_arch = "aarch64")]
+    pub(super) const renameat: c_long = 38;
+    #[cfg(target_arch = "aarch64")]
+    pub(super) const setrlimit: c_long = 164;
 }
 
 /// The lines for a policy.
@@ -121,7 +134,7 @@ impl Table {
         self.add(call!(symlinkat), &[], names((Some(1), 2), None));
         self.add(call!(mkdirat), &[], names((Some(0), 1), None));
         self.add(call!(mknodat), &[], names((Some(0), 1), None));
-        // Older Landlock does not know of truncation; the supervisor decides, so that it need not.
+        // Landlock before version 3 does not know of it, and does not count as a wall for files.
         self.add(call!(truncate), &[], names((None, 0), None));
         let mode = |folder, path, mode, flags| Then::Ask(Ask::Mode { folder, path, mode, flags }, EPERM);
         self.add(call!(fchmod), &[], Then::Ask(Ask::ModeOfOpen, EPERM));
@@ -142,6 +155,11 @@ impl Table {
             self.add(call!(chmod), &[], mode(None, 0, 1, None));
             // Old ways to set times, which libraries have left behind.
             self.refuse(What::Write, &[call!(utime), call!(utimes), call!(futimesat), call!(chown), call!(lchown)]);
+        }
+        // Names of files that somebody else makes, and attributes that need only reading; neither is known to Landlock.
+        self.refuse(What::Read, &[call!(inotify_add_watch)]);
+        for command in [FS_IOC_SETFLAGS, FS_IOC_FSSETXATTR] {
+            self.add(call!(ioctl), &[When::is(1, command)], Then::Refuse(What::Write, EPERM));
         }
         self.refuse(
             What::Write,
@@ -184,6 +202,13 @@ impl Table {
         self.add(call!(ioprio_set), &[], Then::Refuse(What::Signal, EPERM));
         self.add(call!(prlimit64), &When::null(2), Then::Allow);
         self.add(call!(prlimit64), &[], Then::Ask(Ask::Limit { process: Some(0), resource: 1, new: 2 }, EPERM));
+        // Whose signals a descriptor sends.
+        for command in [libc::F_SETOWN, F_SETOWN_EX] {
+            self.add(call!(fcntl), &[When::is(1, command as u32)], Then::Refuse(What::Signal, EPERM));
+        }
+        for command in [FIOSETOWN, SIOCSPGRP] {
+            self.add(call!(ioctl), &[When::is(1, command)], Then::Refuse(What::Signal, EPERM));
+        }
         self.add(call!(setrlimit), &[], Then::Ask(Ask::Limit { process: None, resource: 0, new: 1 }, EPERM));
     }
 
@@ -285,6 +310,25 @@ impl Table {
         for call in [call!(io_uring_setup), call!(io_uring_enter), call!(io_uring_register)] {
             self.add(call, &[], Then::Refuse(What::Privilege, libc::ENOSYS));
         }
+        // Memory, semaphores and queues of the system have no path, so that Landlock does not see whose they are.
+        self.refuse(
+            What::Inspect,
+            &[
+                call!(shmget),
+                call!(shmat),
+                call!(shmctl),
+                call!(semget),
+                call!(semctl),
+                call!(semop),
+                call!(semtimedop),
+                call!(msgget),
+                call!(msgsnd),
+                call!(msgrcv),
+                call!(msgctl),
+                call!(mq_open),
+                call!(mq_unlink),
+            ],
+        );
         // Typing into a terminal.
         self.add(call!(ioctl), &[When::is(1, TIOCSTI)], Then::Refuse(What::Privilege, EPERM));
         self.add(call!(ioctl), &[When::is(1, TIOCLINUX)], Then::Refuse(What::Privilege, EPERM));

@@ -12,6 +12,8 @@ use crate::policy::Limits;
 const BUSY: Duration = Duration::from_millis(50);
 const BUSY_SHARE: Duration = Duration::from_millis(20);
 const IDLE: Duration = Duration::from_millis(200);
+/// How long it may take until a process that was allowed stands in `/proc`.
+const UNSEEN: Duration = Duration::from_millis(100);
 /// How long whoever has a share may use all of a core before it is held to it.
 const BURST: Duration = Duration::from_millis(500);
 /// How much of its share must have come together before a halted family goes on.
@@ -23,6 +25,8 @@ pub(super) struct Meter {
     page: u64,
     tick: Duration,
     known: Vec<Process>,
+    /// Somebody was added and may not be seen before then.
+    unseen: Option<Instant>,
     last: Option<(Instant, u64)>,
     next: Instant,
 }
@@ -47,6 +51,7 @@ impl Meter {
             page: rustix::param::page_size() as u64,
             tick: Duration::from_secs(1) / ticks,
             known: Vec::new(),
+            unseen: None,
             last: None,
             next: now,
         }
@@ -64,10 +69,16 @@ impl Meter {
 
     /// Looks, when it is time to. `grew` says that others may have come since.
     pub(super) fn look(&mut self, now: Instant, grew: bool) -> Option<Found> {
+        if grew {
+            self.unseen = Some(now + UNSEEN);
+        }
         if self.next().is_none_or(|next| now < next) {
             return None;
         }
-        self.known = if grew || self.known.is_empty() {
+        let anew = self.unseen.is_some() || self.known.is_empty();
+        // The first look after that time sees whoever was added before it.
+        self.unseen = self.unseen.filter(|until| now < *until);
+        self.known = if anew {
             family::descendants(std::process::id())
         } else {
             // Nobody was added, so that it is enough to look at those again. Only /proc knows who is whose child.

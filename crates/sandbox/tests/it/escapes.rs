@@ -54,7 +54,12 @@ const ATTEMPTS: &[Attempt] = &[
     attempt("read through ..", What::Read, Nothing, "open('../outside/secret').read()"),
     attempt("read through a link", What::Read, Nothing, "os.symlink(OUT + '/secret', 'link'); open('link').read()"),
     attempt("read through a link of a folder", What::Read, Nothing, "os.symlink(OUT, 'folder'); open('folder/secret').read()"),
-    attempt("read through a descriptor of a folder", What::Read, Nothing, "d = os.open(OUT, os.O_PATH); os.open('secret', os.O_RDONLY, dir_fd=d)"),
+    attempt(
+        "read through a descriptor of a folder",
+        What::Read,
+        Nothing,
+        "d = os.open(OUT, os.O_PATH); os.open('secret', os.O_RDONLY, dir_fd=d)",
+    ),
     attempt("read through /proc/self/root", What::Read, Nothing, "open('/proc/self/root' + OUT + '/secret').read()"),
     attempt("read through /proc/self/cwd", What::Read, Nothing, "open('/proc/self/cwd/../outside/secret').read()"),
     attempt("read through the root of the host", What::Read, Nothing, "open(f'/proc/{HOST}/root' + OUT + '/secret').read()"),
@@ -64,7 +69,12 @@ const ATTEMPTS: &[Attempt] = &[
     attempt("the environment of process 1", What::Read, Kernel, "assert open('/proc/1/environ').read() is not None"),
     attempt("the supervisor's environment", What::Read, Nothing, "open(f'/proc/{os.getppid()}/environ').read()"),
     attempt("the host's memory", What::Read, Nothing, "open(f'/proc/{HOST}/mem', 'rb')"),
-    attempt("the host's descriptors", What::Read, Nothing, "[open(f'/proc/{HOST}/fd/{n}', 'rb') for n in os.listdir(f'/proc/{HOST}/fd')[:1]]"),
+    attempt(
+        "the host's descriptors",
+        What::Read,
+        Nothing,
+        "[open(f'/proc/{HOST}/fd/{n}', 'rb') for n in os.listdir(f'/proc/{HOST}/fd')[:1]]",
+    ),
     attempt("write a new file", What::Write, Nothing, "open(OUT + '/new', 'w').write('x')"),
     attempt("write into a file", What::Write, Nothing, "open(OUT + '/secret', 'r+').write('x')"),
     attempt("append through a link", What::Write, Nothing, "os.symlink(OUT + '/secret', 'link'); open('link', 'a').write('x')"),
@@ -84,9 +94,19 @@ const ATTEMPTS: &[Attempt] = &[
     attempt("change attributes", What::Write, Kernel, "os.setxattr(OUT + '/secret', 'user.x', b'x')"),
     attempt("TCP", What::Network, Nothing, "socket.create_connection(('127.0.0.1', int(os.environ['TCP'])))"),
     attempt("listen", What::Network, Nothing, "socket.create_server(('127.0.0.1', 0))"),
-    attempt("UDP", What::Network, Nothing, "socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('127.0.0.1', int(os.environ['UDP'])))"),
+    attempt(
+        "UDP",
+        What::Network,
+        Nothing,
+        "socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('127.0.0.1', int(os.environ['UDP'])))",
+    ),
     attempt("a Unix socket by path", What::Network, Nothing, "socket.socket(socket.AF_UNIX).connect(OUT + '/stream')"),
-    attempt("a Unix socket without a path", What::Network, Nothing, "socket.socket(socket.AF_UNIX).connect('\\0' + os.environ['ABSTRACT'])"),
+    attempt(
+        "a Unix socket without a path",
+        What::Network,
+        Nothing,
+        "socket.socket(socket.AF_UNIX).connect('\\0' + os.environ['ABSTRACT'])",
+    ),
     attempt(
         "a Unix datagram from a pair",
         What::Network,
@@ -150,6 +170,10 @@ const ATTEMPTS: &[Attempt] = &[
         Kernel,
         "h = resource.getrlimit(resource.RLIMIT_NOFILE)[1]; resource.setrlimit(resource.RLIMIT_NOFILE, (h + 1, h + 1))",
     ),
+    attempt("memory of the system", What::Inspect, Kernel, "m = must(libc.shmget(0, 4096, 0o1600)); libc.shmctl(m, 0, None)"),
+    attempt("a queue of the system", What::Inspect, Kernel, "q = must(libc.msgget(0, 0o1600)); libc.msgctl(q, 0, None)"),
+    attempt("have the kernel signal the host", What::Signal, Nothing, "import fcntl; fcntl.fcntl(os.pipe()[0], 8, HOST)"),
+    attempt("watch a folder", What::Read, Nothing, "must(libc.inotify_add_watch(must(libc.inotify_init()), OUT.encode(), 0x100))"),
     attempt("a namespace of users", What::Privilege, Kernel, "must(libc.unshare(0x10000000))"),
     attempt("a namespace by clone", What::Privilege, Kernel, CLONE),
     attempt("mount", What::Privilege, Root, "must(libc.unshare(0x20000)); must(libc.mount(b'none', b'.', b'tmpfs', 0, None))"),
@@ -227,8 +251,9 @@ fn problems_of(attempt: &Attempt) -> Vec<String> {
     if possible && !free.stdout.contains("ESCAPED") {
         problems.push(format!("{}: it does not work without the wall, so that it tells nothing: {free:?}", attempt.name));
     } else if !free.stdout.contains("ESCAPED") {
+        // Not hidden, and no failure: the machine refuses it anyway.
         let last = free.stderr.lines().last().unwrap_or_default();
-        writeln!(std::io::stderr(), "{}: this machine refuses it anyway: {last}", attempt.name).unwrap();
+        std::io::stderr().write_all(format!("{}: refused without the wall, too: {last}\n", attempt.name).as_bytes()).unwrap();
     }
     problems
 }

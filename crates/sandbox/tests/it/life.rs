@@ -76,7 +76,8 @@ fn a_command_that_is_not_there_is_a_failure() {
 #[test]
 fn the_environment_is_what_was_given() {
     let place = Place::new();
-    let mut order = of_python(closed_for_python(), &place.0, "import os, sys; print(sorted(os.environ)); print(len(os.listdir('/proc/self/fd')))");
+    let mut order =
+        of_python(closed_for_python(), &place.0, "import os, sys; print(sorted(os.environ)); print(len(os.listdir('/proc/self/fd')))");
     order.env = vec![("LC_ALL".into(), "C.UTF-8".into()), ("LD_DEBUG".into(), "".into())];
     // Descriptors 0, 1, 2, and that of the list itself.
     assert_eq!(run(order).stdout, "['LC_ALL', 'LD_DEBUG']\n4\n");
@@ -213,7 +214,9 @@ fn a_host_to_be_killed() {
     let children: Vec<_> = (0..COMMANDS).map(|n| spawn(stubborn(&mark, n % 2 == 0, &place)).unwrap()).collect();
     for child in &children {
         let mut line = String::new();
-        BufReader::new(std::fs::File::from(child.stdout.as_ref().unwrap().as_fd().try_clone_to_owned().unwrap())).read_line(&mut line).unwrap();
+        BufReader::new(std::fs::File::from(child.stdout.as_ref().unwrap().as_fd().try_clone_to_owned().unwrap()))
+            .read_line(&mut line)
+            .unwrap();
         assert_eq!(line, "ready\n");
     }
     writeln!(std::io::stderr(), "all ready").unwrap();

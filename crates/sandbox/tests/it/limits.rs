@@ -20,7 +20,9 @@ fn limited(code: &str, set: impl Fn(&mut Limits, &Place)) -> Vec<Outcome> {
 
 fn killed_for(outcome: &Outcome, limit: Limit) {
     assert!(
-        outcome.reports.iter().any(|report| matches!(report, Report::Limited { limit: is, used, allowed, acted: Acted::Killed } if *is == limit && used > allowed)),
+        outcome.reports.iter().any(
+            |report| matches!(report, Report::Limited { limit: is, used, allowed, acted: Acted::Killed } if *is == limit && used > allowed)
+        ),
         "{outcome:?}"
     );
     assert!(matches!(outcome.reports.last(), Some(Report::Ended { signal: Some(9), limit: Some(is), .. }) if *is == limit), "{outcome:?}");
@@ -66,7 +68,8 @@ fn a_share_of_the_cpu() {
         // 0.2 s of work, a small part of which the burst gives; the rest takes 3.5 s. No upper bound: others work here, too.
         let took: f64 = outcome.stdout.trim().parse().unwrap();
         assert!(took > 1.8, "{outcome:?}");
-        let told = outcome.reports.iter().any(|report| matches!(report, Report::Limited { limit: Limit::CpuShare, acted: Acted::Throttled, .. }));
+        let told =
+            outcome.reports.iter().any(|report| matches!(report, Report::Limited { limit: Limit::CpuShare, acted: Acted::Throttled, .. }));
         assert!(told, "{outcome:?}");
         assert_eq!(outcome.code(), Some(0), "{outcome:?}");
     }
@@ -99,12 +102,12 @@ fn a_folder_that_fills() {
     let nameless = "import os, time\nfiles = []\nwhile True:\n    f = open('f', 'wb'); os.unlink('f'); f.write(bytes(1 << 18)); f.flush(); files.append(f); time.sleep(0.01)";
     let empty = "import os\nn = 0\nwhile True:\n    n += 1; os.mkdir(f'd{n}')\n    for m in range(100): open(f'd{n}/f{m}', 'w').close()";
     for code in [many, nameless, empty] {
-        for outcome in limited(code, |limits, place| limits.disk = Some(Disk { folder: place.0.clone(), bytes: 4 * MB })) {
+        for outcome in limited(code, |limits, place| limits.disk = Some(Disk { folder: place.0.clone(), bytes: MB })) {
             killed_for(&outcome, Limit::Disk);
         }
     }
-    let large = "open('f', 'wb').write(bytes(8 << 20))";
-    for outcome in limited(large, |limits, place| limits.disk = Some(Disk { folder: place.0.clone(), bytes: 4 * MB })) {
+    let large = "open('f', 'wb').write(bytes(2 << 20))";
+    for outcome in limited(large, |limits, place| limits.disk = Some(Disk { folder: place.0.clone(), bytes: MB })) {
         assert!(outcome.stderr.contains("File too large"), "{outcome:?}");
     }
 }
@@ -150,7 +153,8 @@ fn threads() {
         except RuntimeError: print('refused', threading.active_count() <= 20)";
     for outcome in limited(code, |limits, _| limits.threads = Some(20)) {
         assert_eq!(outcome.stdout, "refused True\n", "{outcome:?}");
-        let told = outcome.reports.iter().any(|report| matches!(report, Report::Limited { limit: Limit::Threads, acted: Acted::Refused, .. }));
+        let told =
+            outcome.reports.iter().any(|report| matches!(report, Report::Limited { limit: Limit::Threads, acted: Acted::Refused, .. }));
         assert!(told, "{outcome:?}");
     }
 }
