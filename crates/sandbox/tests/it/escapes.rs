@@ -276,6 +276,19 @@ fn every_attempt_is_refused_and_reported() {
     assert!(problems.is_empty(), "{}", problems.join("\n"));
 }
 
+/// With the network it is TCP and UDP that can be had, and nothing else.
+#[test]
+fn a_granted_network_opens_no_other_socket() {
+    let refused =
+        ["a Unix socket by path", "a Unix socket without a path", "a Unix datagram from a pair", "a raw socket", "a packet socket"];
+    for attempt in ATTEMPTS.iter().filter(|attempt| attempt.what == What::Network) {
+        let outcome = tried(attempt, closed_for_python().network());
+        let escaped = outcome.stdout.contains("ESCAPED");
+        assert_eq!(escaped, !refused.contains(&attempt.name), "{}: {outcome:?}", attempt.name);
+        assert!(escaped || !outcome.denied(What::Network).is_empty(), "{}: {outcome:?}", attempt.name);
+    }
+}
+
 /// The same once more as somebody without any rights, where the tests run as root.
 #[test]
 fn every_attempt_is_refused_to_a_user_without_rights() {
