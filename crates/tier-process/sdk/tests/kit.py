@@ -22,10 +22,8 @@ GUIDE = SDK / "tests" / "guide"
 #: Against hangs only.
 LIMIT = 60.0
 
-sys.path.insert(0, str(SRC))
-
-from bespoke_sdk.errors import PluginError  # noqa: E402
-from bespoke_sdk.wire import Message, encode, read  # noqa: E402
+from bespoke_sdk.errors import PluginError
+from bespoke_sdk.wire import Message, encode, read
 
 
 def block(number: int) -> str:

@@ -26,7 +26,7 @@ __all__ = [
     "read_head",
 ]
 
-#: The longest message, line and blob together, when nothing else was said.
+#: The longest message, line and blob together and without their line ends, when nothing else was said.
 MAX_PAYLOAD = 64 << 20
 #: Bytes of input that a stream may have on its way.
 INPUT_WINDOW = 4 << 20
@@ -104,7 +104,7 @@ def read(source: BinaryIO, limit: int = MAX_PAYLOAD) -> Iterator[Union[Message, 
         if isinstance(count, bool) or not isinstance(count, int) or count < 0:
             yield BadLine("`blob` is no count of bytes")
             continue
-        if len(line) + count > limit:
+        if len(line) - 1 + count > limit:
             left = count + 1
             while left:
                 skipped = len(source.read(min(left, 1 << 20)))
@@ -147,11 +147,11 @@ def encode(head: Dict[str, Any], blob: bytes, raw: bool, limit: int) -> bytes:
         text = json.dumps(head, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode("utf-8", "replace")
     except ValueError as e:
         raise PluginError(ErrorCodes.PLUGIN_EXCEPTION, f"the message cannot be written as JSON: {e}") from None
-    line = text + b"\n" + blob + b"\n" if blob and raw else text + b"\n"
-    if len(line) > limit:
-        message = f"a message of {len(line)} bytes is longer than the {limit} that the peer takes"
+    behind = blob if raw else b""
+    if len(text) + len(behind) > limit:
+        message = f"a message of {len(text) + len(behind)} bytes is longer than the {limit} that the peer takes"
         raise PluginError(ErrorCodes.RESOURCE_EXHAUSTED, message, help="send it in pieces")
-    return line
+    return b"".join((text, b"\n", behind, b"\n")) if behind else text + b"\n"
 
 
 class Writer:
