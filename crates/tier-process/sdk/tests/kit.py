@@ -16,14 +16,14 @@ import unittest
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
+from bespoke_sdk.errors import PluginError
+from bespoke_sdk.wire import Message, encode, read
+
 SDK = Path(__file__).resolve().parent.parent
 SRC = SDK / "src"
 GUIDE = SDK / "tests" / "guide"
 #: Against hangs only.
 LIMIT = 60.0
-
-from bespoke_sdk.errors import PluginError
-from bespoke_sdk.wire import Message, encode, read
 
 
 def block(number: int) -> str:

@@ -1,4 +1,4 @@
-"""Runs the guide's pytest file, as it stands, in an environment of its own. Needs a package index for pytest and pytest-asyncio.
+"""Runs the guide's pytest file, as it stands, and that of docs/python.md. Needs a package index for pytest and pytest-asyncio.
 
     python tests/with_pytest.py [FOLDER]
 
@@ -8,6 +8,8 @@ FOLDER keeps the environment for the next time. The exit code is pytest's.
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -35,15 +37,15 @@ def main() -> int:
 
 def copy(work: Path) -> str:
     """The SDK, where building it leaves nothing behind in the repository."""
-    import shutil
-
     target = work / "sdk"
     shutil.copytree(SDK, target, ignore=shutil.ignore_patterns("tests", "__pycache__", "*.egg-info", "build"))
     return str(target)
 
 
 def write(project: Path) -> None:
-    """The guide's quick start plugin under the name that its test file imports, and that file, each without a changed line."""
+    """The guide's quick start plugin under the name that its test file imports, and that file, each without a changed line. Of the page
+    for authors, the same.
+    """
     guide = SDK / "tests" / "guide"
     plugin = project / "plugins" / "my_plugin"
     plugin.mkdir(parents=True)
@@ -51,6 +53,11 @@ def write(project: Path) -> None:
     tests = project / "tests"
     tests.mkdir()
     (tests / "test_my_plugin.py").write_bytes((guide / "block_17.python").read_bytes())
+    page = (SDK.parent.parent.parent / "docs" / "python.md").read_text("utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S)
+    for word, path in (("class Beeper", project / "plugins" / "beeper.py"), ("import Beeper", tests / "test_beeper.py")):
+        (found,) = (body for body in blocks if word in body)
+        path.write_text(found, "utf-8")
 
 
 if __name__ == "__main__":
