@@ -208,7 +208,8 @@ fn not_up(error: Error, code: Code) -> Error {
 fn too_slow(what: &str, limit: Duration, handle: &Handle) -> Error {
     let said = handle.last.last().map_or(String::new(), |line| format!("; it last said: {line}"));
     let message = format!("{what} within {:.1} s, and was ended{said}", limit.as_secs_f64());
-    Error::new(Code::INITIALIZE_FAILED, message).with_help("raise start_timeout_ms under [resources] in its manifest, or plugins.start_timeout_ms")
+    Error::new(Code::INITIALIZE_FAILED, message)
+        .with_help("raise start_timeout_ms under [resources] in its manifest, or plugins.start_timeout_ms")
 }
 
 /// What is around a process, in words.

@@ -1,10 +1,6 @@
 //! Where this tier joins the program: the driver in the host's slice, and what the program can become for it.
 
-use std::{
-    ffi::OsString,
-    process::ExitCode,
-    sync::Arc,
-};
+use std::{ffi::OsString, process::ExitCode, sync::Arc};
 
 use bespoke_host::{Ability, Artifact, BESPOKE_INNER_VERBS_V1, BESPOKE_TIERS_V1, Grounds, InnerVerb, PluginFolder, Tier, TierDriver};
 use bespoke_plugin_api::{Result, compiled_in, linkme};

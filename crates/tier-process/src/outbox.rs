@@ -270,3 +270,122 @@ impl Drop for PipeLink {
         self.0.finish();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use bespoke_protocol::{
+        CxHead, Kind, Reassembler,
+        line::{Incoming, LineReader},
+        put_bytes_frame, put_call, put_plain, read_reply,
+    };
+    use rustix::{
+        fs::{OFlags, fcntl_setfl},
+        pipe::{PipeFlags, pipe_with},
+    };
+
+    use super::*;
+
+    /// A link, the other end of its pipe, and its pump's.
+    fn link() -> (PipeLink, File, File) {
+        let (child, stdin) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).unwrap();
+        let (wakes, waker) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).unwrap();
+        fcntl_setfl(&stdin, OFlags::NONBLOCK).unwrap();
+        (PipeLink(Outbox::new(stdin, Waker::new(waker))), child.into(), wakes.into())
+    }
+
+    fn call(id: u32, bytes: usize) -> Vec<u8> {
+        let mut frame = Vec::new();
+        put_call(&mut frame, Kind::CALL, id, "tool.call", "", &CxHead::default(), &"x".repeat(bytes)).unwrap();
+        frame
+    }
+
+    fn data(id: u32, bytes: usize) -> Vec<u8> {
+        let mut frame = Vec::new();
+        put_bytes_frame(&mut frame, id, &vec![b'x'; bytes]).unwrap();
+        frame
+    }
+
+    /// What a child reads while its pump writes.
+    fn read_all(link: &PipeLink, child: &mut File) -> Vec<(Kind, u32, usize)> {
+        let mut lines = LineReader::new(Side::Host, 128 << 20);
+        let (mut seen, mut piece) = (Vec::new(), vec![0; 1 << 16]);
+        loop {
+            link.0.flush();
+            match child.read(&mut piece) {
+                Ok(0) => return seen,
+                Ok(n) => lines.feed(&piece[..n], |incoming| match incoming {
+                    Incoming::Frame(frame) => seen.push((frame.kind, frame.id, frame.head.len().max(frame.blob.len()))),
+                    other => panic!("{other:?}"),
+                }),
+                Err(e) if e.kind() == ErrorKind::WouldBlock && link.0.full_pipe().is_none() => return seen,
+                Err(e) if e.kind() == ErrorKind::WouldBlock => {}
+                Err(e) => panic!("{e}"),
+            }
+        }
+    }
+
+    #[test]
+    fn control_overtakes_data_but_no_line_that_has_begun() {
+        let (link, mut child, _wakes) = link();
+        // More than a pipe holds: from here on, everything waits.
+        link.send(Lane::Data, &data(1, 300_000)).unwrap();
+        assert!(link.0.full_pipe().is_some());
+        link.send(Lane::Data, &data(2, 10)).unwrap();
+        link.send(Lane::Control, &call(3, 10)).unwrap();
+        link.send(Lane::Data, &data(4, 10)).unwrap();
+        link.send(Lane::Control, &call(5, 10)).unwrap();
+        let order: Vec<_> = read_all(&link, &mut child).into_iter().map(|(_, id, _)| id).collect();
+        assert_eq!(order, [1, 3, 5, 2, 4]);
+        assert_eq!(link.0.lock().waiting, 0);
+    }
+
+    #[test]
+    fn a_child_that_does_not_read_is_waited_for_by_nobody_and_costs_so_much_memory() {
+        let (link, _child, mut wakes) = link();
+        let one = call(1, 16 << 20);
+        for _ in 0..17 {
+            link.send(Lane::Control, &one).unwrap();
+        }
+        assert!(link.0.orders().overfull);
+        let state = link.0.lock();
+        assert!(state.waiting <= MOST_WAITING && state.control.is_empty());
+        drop(state);
+        assert_eq!(wakes.read(&mut [0; 8]).unwrap(), 1, "the pump is woken, once");
+    }
+
+    #[test]
+    fn what_is_too_long_for_the_child_is_answered_in_its_place() {
+        let (link, mut child, _wakes) = link();
+        link.0.lock().lines = LineWriter::new(Side::Host).limit(1000);
+        link.send(Lane::Control, &[call(7, 2000), call(8, 10)].concat()).unwrap();
+        let mut told = Vec::new();
+        Reassembler::new()
+            .feed(&link.0.take_returned(), |frame| told.push((frame.id, read_reply::<()>(&frame).unwrap_err().code())))
+            .unwrap();
+        assert_eq!(told, [(7, Code::RESOURCE_EXHAUSTED)]);
+        assert_eq!(read_all(&link, &mut child).len(), 1);
+    }
+
+    #[test]
+    fn the_pipe_is_closed_behind_the_last_line() {
+        let (link, mut child, _wakes) = link();
+        link.send(Lane::Data, &data(1, 300_000)).unwrap();
+        link.0.finish();
+        let mut late = Vec::new();
+        put_plain(&mut late, Kind::CANCEL, 0, 2);
+        assert!(link.send(Lane::Control, &late).is_err());
+        assert_eq!(read_all(&link, &mut child).len(), 1);
+        assert_eq!(child.read(&mut [0; 8]).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_child_that_has_closed_its_input_is_the_pumps_to_tell_of() {
+        let (link, child, mut wakes) = link();
+        drop(child);
+        assert!(link.send(Lane::Control, &call(1, 1)).is_ok(), "the pump knows better why");
+        assert!(link.0.orders().deaf);
+        assert_eq!(wakes.read(&mut [0; 8]).unwrap(), 1);
+    }
+}

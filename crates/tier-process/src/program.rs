@@ -50,7 +50,11 @@ impl Program {
                 let interpreter = python::with_packages(&base, &requirements, &manifest.id, &grounds.cache, install)?;
                 let sdk = python::sdk(&grounds.cache, &base)?;
                 Ok(Program {
-                    args: ["-m", "bespoke_sdk.guest", "--plugin-dir"].map(OsString::from).into_iter().chain([folder.path.clone().into()]).collect(),
+                    args: ["-m", "bespoke_sdk.guest", "--plugin-dir"]
+                        .map(OsString::from)
+                        .into_iter()
+                        .chain([folder.path.clone().into()])
+                        .collect(),
                     env: [
                         // The SDK before the plugin's folder, which the guest adds itself: a `json.py` in there is its own affair.
                         ("PYTHONPATH", sdk.as_os_str()),
@@ -98,7 +102,14 @@ impl Program {
     ///
     /// # Errors
     /// `RESOURCE_EXHAUSTED` when a folder cannot be made; `PERMISSION_DENIED` when it must have a wall that this machine does not have.
-    pub(crate) fn launch(&self, folder: &PluginFolder, grounds: &Grounds, data: Option<&Path>, models: &[PathBuf], terms: &Terms) -> Result<Launch> {
+    pub(crate) fn launch(
+        &self,
+        folder: &PluginFolder,
+        grounds: &Grounds,
+        data: Option<&Path>,
+        models: &[PathBuf],
+        terms: &Terms,
+    ) -> Result<Launch> {
         let failed = |e: io::Error| Error::new(Code::RESOURCE_EXHAUSTED, format!("no folder for its data: {e}"));
         let scratch = match data {
             Some(_) => None,
@@ -138,7 +149,9 @@ impl Program {
         let mut all: Vec<(OsString, OsString)> = env::vars_os()
             .filter(|(name, _)| {
                 let name = name.to_string_lossy();
-                matches!(&*name, "PATH" | "LANG" | "TZ") || name.starts_with("LC_") || terms.granted.env.iter().any(|granted| *granted == name)
+                matches!(&*name, "PATH" | "LANG" | "TZ")
+                    || name.starts_with("LC_")
+                    || terms.granted.env.iter().any(|granted| *granted == name)
             })
             .collect();
         let own = [("HOME", home.as_os_str()), ("TMPDIR", temporary.as_os_str()), ("BESPOKE_PLUGIN_ID", OsStr::new(id))];
@@ -156,7 +169,8 @@ impl Program {
             policy = policy.python(interpreter);
         }
         let granted = &terms.granted;
-        policy = policy.read(granted.read_files.iter().map(|path| expanded(path))).write(granted.write_files.iter().map(|path| expanded(path)));
+        policy =
+            policy.read(granted.read_files.iter().map(|path| expanded(path))).write(granted.write_files.iter().map(|path| expanded(path)));
         for program in &granted.system_access {
             policy = if program == "*" { policy.any_program() } else { policy.execute(on_path(Path::new(program))) };
         }
@@ -194,7 +208,10 @@ pub(crate) fn on_path(name: &Path) -> Option<PathBuf> {
     if name.components().count() != 1 {
         return None;
     }
-    env::split_paths(&env::var_os("PATH")?).filter(|folder| folder.is_absolute()).map(|folder| folder.join(name)).find(|path| is_program(path))
+    env::split_paths(&env::var_os("PATH")?)
+        .filter(|folder| folder.is_absolute())
+        .map(|folder| folder.join(name))
+        .find(|path| is_program(path))
 }
 
 fn is_program(path: &Path) -> bool {

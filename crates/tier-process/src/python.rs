@@ -78,7 +78,8 @@ pub(crate) fn sdk(cache: &Path, interpreter: &Path) -> Result<PathBuf> {
     if folder.is_dir() {
         return Ok(folder);
     }
-    let failed = |e: io::Error| Error::new(Code::LOAD_FAILED, format!("the Python SDK could not be unpacked into {}: {e}", cache.display()));
+    let failed =
+        |e: io::Error| Error::new(Code::LOAD_FAILED, format!("the Python SDK could not be unpacked into {}: {e}", cache.display()));
     fs::create_dir_all(cache).map_err(failed)?;
     // All of it or nothing: whoever sees the folder sees all files.
     let staged = tempfile::Builder::new().prefix(".sdk-").tempdir_in(cache).map_err(failed)?;

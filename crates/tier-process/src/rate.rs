@@ -52,7 +52,9 @@ impl Rate {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Pass {
     /// It may; so many before it did not.
-    Through { held_before: u64 },
+    Through {
+        held_before: u64,
+    },
     Held,
 }
 

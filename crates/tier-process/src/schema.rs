@@ -33,7 +33,9 @@ impl Schema {
     pub(crate) fn check(&self, config: &Value) -> Result<()> {
         let problems: Vec<_> = self.0.iter_errors(config).take(MOST).map(|e| (dotted(e.instance_path()), e.to_string())).collect();
         let Some((path, message)) = problems.first() else { return Ok(()) };
-        let rest = problems[1..].iter().map(|(path, message)| format!("; {}{message}", if path.is_empty() { path.clone() } else { format!("{path}: ") }));
+        let rest = problems[1..]
+            .iter()
+            .map(|(path, message)| format!("; {}{message}", if path.is_empty() { path.clone() } else { format!("{path}: ") }));
         let text = std::iter::once(message.clone()).chain(rest).collect::<String>();
         let all: Vec<_> = problems.iter().map(|(path, message)| json!({ "path": path, "message": message })).collect();
         Err(Error::invalid_params(text).with_data(json!({ "path": path, "problems": all })))

@@ -19,12 +19,7 @@ pub struct Patience {
 
 impl Default for Patience {
     fn default() -> Self {
-        Patience {
-            ping_every: Duration::from_secs(5),
-            pings: 6,
-            shutdown: Duration::from_secs(2),
-            goodbye: Duration::from_secs(1),
-        }
+        Patience { ping_every: Duration::from_secs(5), pings: 6, shutdown: Duration::from_secs(2), goodbye: Duration::from_secs(1) }
     }
 }
 

@@ -137,7 +137,14 @@ async fn a_stray_line_is_a_warning_with_its_text() {
     let world = World::new();
     let host = world.host([world.plugin("victim", "ok")]).await;
     act(&host, "victim", json!({ "do": "garbage" })).await.unwrap();
-    let lines = json!(["plain", "WARNING: careful", "Traceback (most recent call last):", "  File \"x\"", "ValueError: no", "\u{1b}[31mERROR\u{1b}[0m red"]);
+    let lines = json!([
+        "plain",
+        "WARNING: careful",
+        "Traceback (most recent call last):",
+        "  File \"x\"",
+        "ValueError: no",
+        "\u{1b}[31mERROR\u{1b}[0m red"
+    ]);
     act(&host, "victim", json!({ "do": "stderr lines", "lines": lines })).await.unwrap();
     until("all is logged", || logged().contains("red")).await;
     let log = logged();
@@ -185,7 +192,8 @@ async fn a_plugin_that_says_nothing_more_is_degraded_and_then_ended() {
         let e = within(waits).await.unwrap().unwrap_err();
         assert_eq!(e.code(), Code::PLUGIN_CRASHED, "{what}: {e}");
         assert!(e.message().contains("did not answer for"), "{what}: {e}");
-        until("it serves again", || row(&host, "victim").state == State::Ready && row(&host, "victim").facts.get("pid") != Some(&pid)).await;
+        until("it serves again", || row(&host, "victim").state == State::Ready && row(&host, "victim").facts.get("pid") != Some(&pid))
+            .await;
         assert!(!crate::kit::lives(&pid));
         assert_eq!(echo(&host, "victim").await.unwrap(), "1");
     }

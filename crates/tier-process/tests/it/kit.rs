@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bespoke_host::{Candidate, Config, Grounds, Host, PluginFolder, Row, Selection, Tier};
+use bespoke_host::{Candidate, Config, Grants, Grounds, Host, PluginFolder, Row, Selection, Tier};
 use bespoke_manifest::Manifest;
 use bespoke_plugin_api::{
     CallCx, Result, Tool, ToolRequest,
@@ -92,7 +92,13 @@ impl World {
 
     pub(crate) async fn host_with(&self, config: &str, plugins: impl IntoIterator<Item = Candidate>) -> Host {
         let config = Config::parse("bespoke.toml", config).unwrap();
-        let host = Host::builder().config(config).data_dir(self.path().join("data")).plugins(plugins).build().unwrap();
+        let plugins: Vec<_> = plugins.into_iter().collect();
+        // What they ask for is granted.
+        let grants = Grants::at(self.path().join("grants.json"));
+        for plugin in &plugins {
+            grants.grant(plugin.manifest.as_ref().unwrap(), plugin.tier, &[]).unwrap();
+        }
+        let host = Host::builder().config(config).grants(grants).data_dir(self.path().join("data")).plugins(plugins).build().unwrap();
         within(host.start(Selection::All)).await;
         host
     }

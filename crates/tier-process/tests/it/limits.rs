@@ -61,11 +61,19 @@ async fn a_child_sees_of_the_environment_what_every_program_needs_and_what_was_g
     // SAFETY: this test is alone in its process, and nothing else reads the environment yet.
     #[allow(unsafe_code, reason = "the environment is what is tested")]
     unsafe {
-        for (name, value) in [("BESPOKE_TEST_SECRET", "no"), ("BESPOKE_TEST_GRANTED", "yes"), ("LD_PRELOAD", ""), ("LC_TIME", "C"), ("HTTP_PROXY", "http://127.0.0.1:1")] {
+        for (name, value) in [
+            ("BESPOKE_TEST_SECRET", "no"),
+            ("BESPOKE_TEST_GRANTED", "yes"),
+            ("LD_PRELOAD", ""),
+            ("LC_TIME", "C"),
+            ("HTTP_PROXY", "http://127.0.0.1:1"),
+        ] {
             std::env::set_var(name, value);
         }
     }
-    let host = world.host([world.plugin_with("nosy", "ok", "[permissions]\nenv = [\"BESPOKE_TEST_GRANTED\"]\nreasons.env = \"it is nosy\"")]).await;
+    let host = world
+        .host([world.plugin_with("nosy", "ok", "[permissions]\nenv = [\"BESPOKE_TEST_GRANTED\"]\nreasons.env = \"it is nosy\"")])
+        .await;
     let seen: Value = serde_json::from_str(&act(&host, "nosy", json!({ "do": "env" })).await.unwrap()).unwrap();
     let env: BTreeMap<String, String> = serde_json::from_value(seen["env"].clone()).unwrap();
     let data = world.path().join("data/nosy").display().to_string();

@@ -29,7 +29,9 @@ async fn a_plugin_that_ignores_the_end_of_its_input_is_ended() {
 async fn what_a_plugin_has_started_ends_with_it() {
     for (supervised, crash) in [(true, false), (true, true), (false, false), (false, true)] {
         let world = if supervised { World::new() } else { World::new().bare() };
-        let host = world.host([world.plugin_with("parent", "ok", "[permissions]\nsystem_access = [\"sleep\"]\nreasons.system_access = \"it waits\"")]).await;
+        let host = world
+            .host([world.plugin_with("parent", "ok", "[permissions]\nsystem_access = [\"sleep\"]\nreasons.system_access = \"it waits\"")])
+            .await;
         let grandchild = act(&host, "parent", json!({ "do": "grandchild" })).await.unwrap();
         assert!(lives(&grandchild));
         if crash {
@@ -45,12 +47,12 @@ async fn what_a_plugin_has_started_ends_with_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn facts_say_where_it_runs_and_behind_what() {
     for world in [World::new(), World::new().bare()] {
-    let host = world.host([world.plugin("plain", "ok")]).await;
-    let facts = row(&host, "plain").facts;
-    assert_eq!((facts["tier"].as_str(), facts["engine"].as_str()), ("process", "test"));
-    assert!(lives(&facts["pid"]), "{facts:?}");
-    assert!(facts["memory"].ends_with(" MiB") && facts["running"].ends_with(" s") && !facts["sandbox"].is_empty(), "{facts:?}");
-    within(host.shutdown()).await;
+        let host = world.host([world.plugin("plain", "ok")]).await;
+        let facts = row(&host, "plain").facts;
+        assert_eq!((facts["tier"].as_str(), facts["engine"].as_str()), ("process", "test"));
+        assert!(lives(&facts["pid"]), "{facts:?}");
+        assert!(facts["memory"].ends_with(" MiB") && facts["running"].ends_with(" s") && !facts["sandbox"].is_empty(), "{facts:?}");
+        within(host.shutdown()).await;
     }
 }
 
