@@ -13,7 +13,8 @@ use bespoke_plugin_api::{CallCx, CancelToken, Code, Contract, Error, Kind, Resul
 use tokio::{runtime::Handle, task::JoinSet};
 
 use crate::{
-    Config, ConfigError, Consent, Events, Grants, Hooks, HttpClient, KeyValue, ModelStore, Problem, Redactor, Registry, Row, Slot, Supervision, Use,
+    Config, ConfigError, Consent, Events, Grants, Hooks, HttpClient, KeyValue, ModelStore, Problem, Redactor, Registry, Row, Slot,
+    Supervision, Use,
     api::Services,
     lifecycle::{ConfigFault, Inner, Limits},
     needs::{claim, closure, refuse_cycles, refuse_unmet, requires},
@@ -105,7 +106,11 @@ impl HostBuilder {
             if let Some(first) = plugins.iter().find(|p| p.id() == id) {
                 let (a, b) = (&first.candidate.origin, &cell.candidate.origin);
                 let message = format!("the id `{id}` is taken: both {a} and {b} claim it; that of {a} counts");
-                cell.fail(Error::new(Code::ALREADY_LOADED, message).with_help(if outside(&cell.candidate) { "take one of the two away" } else { "build with one of the two" }));
+                cell.fail(Error::new(Code::ALREADY_LOADED, message).with_help(if outside(&cell.candidate) {
+                    "take one of the two away"
+                } else {
+                    "build with one of the two"
+                }));
             } else if !self.config.is_enabled(&id) {
                 let fix = format!("bespoke config set plugins.{id}.enabled true");
                 cell.set(State::Disabled, "switched off in the configuration", Some(fix));
