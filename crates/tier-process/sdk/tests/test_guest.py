@@ -354,8 +354,8 @@ class Lives(Folder):
         good = '{"name":"m","version":"1.0.0","contract":"tool","entry_point":"main"'
         for text, code, word in (
             ("{", -32012, "line 1"),
-            (good + ',"verison":"1"}', -32012, "did you mean `version`"),
-            (good.replace('"m"', '"n"') + "}", -32012, "differs from the folder"),
+            (good.replace('"version"', '"verison"') + "}", -32012, "`version` is missing"),
+            (good.replace('"m"', '"M"') + "}", -32012, "beginning with a letter"),
             (good.replace('"tool"', '"oracle"') + "}", -32011, "oracle"),
             (good + "}", -32012, "main.py"),
             (good.replace("1.0.0", "one") + "}", -32012, "semantic"),
@@ -501,15 +501,17 @@ class Lives(Folder):
         kept, given = os.pipe()
         pid = os.fork()
         if pid == 0:
-            os.dup2(kept, 0)
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            args = [sys.executable, "-m", "bespoke_sdk.guest", "--plugin-dir", str(folder)]
-            child = os.spawnve(os.P_NOWAIT, sys.executable, args, {**os.environ, "PYTHONPATH": str(SRC)})
-            (self.root / "pid").write_text(str(child))
-            # Long enough for the guest to have seen who its parent is.
-            while "ready" not in os.listdir(self.root):
-                time.sleep(0.01)
-            os._exit(0)
+            try:
+                os.dup2(kept, 0)
+                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+                args = [sys.executable, "-m", "bespoke_sdk.guest", "--plugin-dir", str(folder)]
+                child = os.spawnve(os.P_NOWAIT, sys.executable, args, {**os.environ, "PYTHONPATH": str(SRC)})
+                (self.root / "pid").write_text(str(child))
+                # Long enough for the guest to have seen who its parent is.
+                while "ready" not in os.listdir(self.root):
+                    time.sleep(0.01)
+            finally:
+                os._exit(0)
         params = '"params":{"protocol":1,"oldest":1,"host":"t"}'
         os.write(given, f'{{"jsonrpc":"2.0","id":0,"method":"hello",{params}}}\n'.encode())
         until = time.monotonic() + LIMIT

@@ -239,6 +239,12 @@ class Hosts(Folder):
         self.assertEqual(error["code"], -32051)
         self.assertIn("nothing_of_this_name", error["message"])
         self.assertEqual(host.error("plugin/load", name="empty")["code"], -32013)
+        for number, (key, word) in enumerate((("verison", "did you mean `version`"), ("name", "differs from the folder"))):
+            path = self.plugin(f"wrong{number}", "", "tts") / "manifest.json"
+            path.write_text(json.dumps({**json.loads(path.read_text()), key: "other"}))
+            error = host.error("plugin/load", name=f"wrong{number}")
+            self.assertEqual(error["code"], -32012)
+            self.assertIn(word, error["message"])
         self.assertEqual(host.error("plugin/load", name="../speaker")["code"], -32000)
         self.assertEqual(host.error("plugin/load")["code"], -32602)
         error = host.error("plugin/load", name="speaker", config={"voice": "broken"})

@@ -76,7 +76,7 @@ def _import(manifest: Manifest) -> types.ModuleType:
     for path in (folder, folder.parent, folder.parent.parent):
         if str(path) not in sys.path:
             sys.path.append(str(path))
-    name = _package_name(folder)
+    name = _package_name(manifest.name, folder)
     try:
         package = _package(name, folder)
         if parts == ["__init__"]:
@@ -96,9 +96,9 @@ def _import(manifest: Manifest) -> types.ModuleType:
         raise PluginError(ErrorCodes.LOAD_FAILED, f"importing {manifest.name} failed: {type(e).__name__}: {reason}{_where(e)}") from e
 
 
-def _package_name(folder: Path) -> str:
-    """The folder's name, as the guide imports it; another one where a module of this name is there already."""
-    name = folder.name if folder.name.isidentifier() else "_" + "".join(c if c.isalnum() else "_" for c in folder.name)
+def _package_name(plugin: str, folder: Path) -> str:
+    """The plugin's name, as the guide imports it; another one where a module of this name is there already."""
+    name = "".join(c if c.isalnum() else "_" for c in plugin)
     spec = None
     with contextlib.suppress(ImportError, ValueError):
         spec = importlib.util.find_spec(name)

@@ -72,7 +72,7 @@ class Manifest:
 
     @classmethod
     def find(cls, folder: Path) -> Manifest:
-        """The manifest in a folder: plugin.toml, or else manifest.json.
+        """The manifest in a folder: plugin.toml, or else manifest.json. For a guest, whose host has read it in full.
 
         Raises ``MANIFEST_MISSING`` or ``MANIFEST_INVALID``.
         """
@@ -84,8 +84,10 @@ class Manifest:
         raise PluginError(ErrorCodes.MANIFEST_MISSING, message, help="add a manifest.json with name, version, contract and entry_point")
 
     @classmethod
-    def read_json(cls, path: Path) -> Manifest:
-        """A manifest.json; all that is wrong is reported at once."""
+    def read_json(cls, path: Path, strict: bool = False) -> Manifest:
+        """A manifest.json; all that is wrong is reported at once. ``strict`` also refuses keys that the guide does not have, and a
+        name that differs from the folder's.
+        """
         try:
             raw = json.loads(path.read_text("utf-8"))
         except (OSError, ValueError) as e:
@@ -95,8 +97,9 @@ class Manifest:
         wrong = [f"`{key}` is missing" for key in _REQUIRED if key not in raw]
         for key, value in raw.items():
             if key not in _TYPES:
-                close = difflib.get_close_matches(key, _TYPES, 1)
-                wrong.append(f"`{key}` is no key of a manifest" + (f"; did you mean `{close[0]}`?" if close else ""))
+                if strict:
+                    close = difflib.get_close_matches(key, _TYPES, 1)
+                    wrong.append(f"`{key}` is no key of a manifest" + (f"; did you mean `{close[0]}`?" if close else ""))
             elif not isinstance(value, _TYPES[key]) or (isinstance(value, bool) and _TYPES[key] is not bool):
                 wrong.append(f"`{key}` is of the wrong type")
         if wrong:
@@ -104,7 +107,7 @@ class Manifest:
         folder = path.parent.resolve().name
         if not _NAME.match(raw["name"]):
             wrong.append(f"the name `{raw['name']}` is not made of a-z, 0-9, _ and -, beginning with a letter")
-        elif raw["name"] != folder:
+        elif strict and raw["name"] != folder:
             wrong.append(f"the name `{raw['name']}` differs from the folder `{folder}`")
         if not _VERSION.match(raw["version"]):
             wrong.append(f'the version `{raw["version"]}` is not semantic, such as "1.0.0"')

@@ -116,7 +116,7 @@ class Plugins:
             row = {"name": folder.name, "version": None, "contract": None, "path": str(folder)}
             row.update(valid=True, loaded=folder.name in self._slots, errors=[])
             try:
-                manifest = Manifest.read_json(folder / "manifest.json")
+                manifest = Manifest.read_json(folder / "manifest.json", strict=True)
                 row.update(version=manifest.version, contract=manifest.contract)
             except PluginError as e:
                 row.update(valid=False, errors=[e.message])
@@ -127,7 +127,7 @@ class Plugins:
         """The manifest of a plugin. The name is compared with the folders that there are, never made part of a path."""
         folder = next((p for p in self.found() if p.name == name), None) if isinstance(name, str) else None
         if folder is not None:
-            return Manifest.read_json(folder / "manifest.json")
+            return Manifest.read_json(folder / "manifest.json", strict=True)
         for path in self._folder.iterdir():
             if path.name == name and path.is_dir():
                 raise PluginError(ErrorCodes.MANIFEST_MISSING, f"{path} has no manifest.json")
