@@ -182,7 +182,7 @@ async fn info(setup: &Setup, id: &str) -> Result<()> {
     if let Some(m) = manifest {
         line("author", &m.author)?;
         line("license", &m.license)?;
-        for (n, permission) in permissions::lines(&m, &setup.config).iter().enumerate() {
+        for (n, permission) in permissions::lines(&m, &setup.config, row.tier).iter().enumerate() {
             line(if n == 0 { "permissions" } else { "" }, permission)?;
         }
         outside(setup, &row, &m, &line)?;

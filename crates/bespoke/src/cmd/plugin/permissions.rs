@@ -1,17 +1,23 @@
 //! What a plugin asks for, in words and as JSON, with what is granted by whom. It grants nothing, and shows no value of a secret.
 
-use bespoke_host::Config;
+use bespoke_host::{Config, Tier};
 use bespoke_manifest::{Communication, HttpAccess, HttpHosts, Manifest, Permission, Permissions};
 use serde_json::{Value, json};
 
 /// What the host checks when a plugin asks it. One that is part of this program could open files and sockets without asking.
 const CHECKED: &[Permission] = &[Permission::NetworkAccess, Permission::PluginCommunication, Permission::Secrets];
 
-/// One line for each kind of permission that is asked for, and one that says how far they hold.
-pub(super) fn lines(manifest: &Manifest, config: &Config) -> Vec<String> {
+/// One line for each kind of permission that is asked for, and, of a plugin that is part of this program, one that says how far they hold.
+pub(super) fn lines(manifest: &Manifest, config: &Config, tier: Tier) -> Vec<String> {
     let all = Permission::ALL.iter().copied().map(|permission| (permission, items(manifest, config, permission)));
     let asked: Vec<(Permission, Vec<String>)> = all.filter(|(_, items)| !items.is_empty()).collect();
     let mut lines: Vec<String> = asked.iter().map(|(permission, items)| line(manifest, *permission, items)).collect();
+    if asked.is_empty() {
+        return vec!["asks for none".into()];
+    }
+    if tier != Tier::Compiled {
+        return lines;
+    }
     let (checked, shown): (Vec<Permission>, Vec<Permission>) =
         asked.iter().map(|(permission, _)| *permission).partition(|permission| CHECKED.contains(permission));
     let names = |permissions: &[Permission]| permissions.iter().map(|p| p.name()).collect::<Vec<_>>().join(", ");
@@ -22,10 +28,7 @@ pub(super) fn lines(manifest: &Manifest, config: &Config) -> Vec<String> {
     if !shown.is_empty() {
         holds.push(format!("shown only: {}", names(&shown)));
     }
-    lines.push(match holds.is_empty() {
-        true => "asks for none".into(),
-        false => format!("{}; nothing else holds a plugin of the tier `compiled`", holds.join("; ")),
-    });
+    lines.push(format!("{}; nothing else holds a plugin of the tier `compiled`", holds.join("; ")));
     lines
 }
 
@@ -114,14 +117,13 @@ mod tests {
 
     use super::*;
 
+    const HEAD: &str = "id = \"dice\"\nversion = \"1.0.0\"\nlicense = \"MIT\"\ndescription = \"x\"\nauthor = \"x\"\nprotocol = \"1\"\ntiers = [\"compiled\"]\n";
+
     fn shown(permissions: &str) -> (String, Value) {
-        let text = format!(
-            "id = \"dice\"\nversion = \"1.0.0\"\nlicense = \"MIT\"\ndescription = \"x\"\nauthor = \"x\"\nprotocol = \"1\"\n\
-             tiers = [\"compiled\"]\n{permissions}"
-        );
+        let text = format!("{HEAD}{permissions}");
         let manifest = Manifest::parse("plugin.toml", &text, None).unwrap();
         let config = Config::parse("bespoke.toml", "[plugins.dice.secrets]\nseed = \"42\"\n").unwrap();
-        (lines(&manifest, &config).join("\n"), value(&manifest, &config))
+        (lines(&manifest, &config, Tier::Compiled).join("\n"), value(&manifest, &config))
     }
 
     #[test]
@@ -139,7 +141,15 @@ optional = ["env"]
 reasons.env = "speaks your language"
 "#,
         );
-        expect![""].assert_eq(&text);
+        expect![[r#"
+            network_access: api.example.com; any host; localhost:8080 (private too); hosts in plugins.dice.allow, default a.test, b.test; hosts in plugins.dice.base_url (private too); sockets of its own, to any address
+            read_files: /usr/share/dice
+            write_files: ~/dice
+            system_access: any program
+            plugin_communication: tool:clock; embedder; event:*
+            env: LANG (optional) — speaks your language
+            secrets: seed (plugins.dice.secrets.seed: set); no-such-token (DICE_NO_SUCH_TOKEN: not set)
+            checked where it asks the host: network_access, plugin_communication, secrets; shown only: read_files, write_files, system_access, env; nothing else holds a plugin of the tier `compiled`"#]].assert_eq(&text);
         let asked = json!({
             "network_access": [
                 { "host": "api.example.com", "private": false },
@@ -165,5 +175,7 @@ reasons.env = "speaks your language"
         assert_eq!(value, asked);
         assert!(!text.contains("42") && !value.to_string().contains("42"), "a secret is shown");
         assert_eq!(shown("").0, "asks for none");
+        let outside = Manifest::parse("plugin.toml", &format!("{HEAD}[permissions]\nenv = [\"LANG\"]\n"), None).unwrap();
+        assert_eq!(lines(&outside, &Config::empty(), Tier::Process), ["env: LANG"]);
     }
 }
