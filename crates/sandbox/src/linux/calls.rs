@@ -92,12 +92,12 @@ mod numbers {
     pub(super) const setrlimit: c_long = 164;
 }
 
-/// The lines for a policy.
-pub(super) fn rules(policy: &Policy) -> Vec<Rule> {
+/// The lines for a policy. `signals` says that Landlock keeps signals inside, also where the supervisor cannot be asked.
+pub(super) fn rules(policy: &Policy, signals: bool) -> Vec<Rule> {
     let mut table = Table(Vec::new());
     if policy.wall {
         table.paths();
-        table.targets();
+        table.targets(signals);
         table.sockets(policy.network);
         table.programs(policy);
         table.privileges();
@@ -180,15 +180,16 @@ impl Table {
     }
 
     /// Signals, and changes of how another process runs, reach only descendants of the supervisor.
-    fn targets(&mut self) {
+    fn targets(&mut self, signals: bool) {
+        let signal = |process, group| Then::Ask(Ask::Target { process, group }, if signals { 0 } else { EPERM });
         let target = |process, group| Then::Ask(Ask::Target { process, group }, EPERM);
-        self.add(call!(kill), &[], target(0, true));
-        self.add(call!(tkill), &[], target(0, false));
-        self.add(call!(tgkill), &[], target(0, false));
-        self.add(call!(rt_sigqueueinfo), &[], target(0, false));
-        self.add(call!(rt_tgsigqueueinfo), &[], target(0, false));
+        self.add(call!(kill), &[], signal(0, true));
+        self.add(call!(tkill), &[], signal(0, false));
+        self.add(call!(tgkill), &[], signal(0, false));
+        self.add(call!(rt_sigqueueinfo), &[], signal(0, false));
+        self.add(call!(rt_tgsigqueueinfo), &[], signal(0, false));
         // Without it no signal can be sent through a descriptor of a process.
-        self.add(call!(pidfd_open), &[], target(0, false));
+        self.add(call!(pidfd_open), &[], signal(0, false));
         for call in [call!(sched_setaffinity), call!(sched_setscheduler), call!(sched_setparam), call!(sched_setattr)] {
             self.add(call, &[When::is(0, 0)], Then::Allow);
             self.add(call, &[], target(0, false));

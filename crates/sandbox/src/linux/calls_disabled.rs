@@ -4,6 +4,6 @@ use super::rule::Rule;
 use crate::policy::Policy;
 
 /// None.
-pub(super) fn rules(_policy: &Policy) -> Vec<Rule> {
+pub(super) fn rules(_policy: &Policy, _signals: bool) -> Vec<Rule> {
     Vec::new()
 }

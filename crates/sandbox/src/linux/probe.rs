@@ -11,7 +11,7 @@ const VERSION: u32 = 1;
 /// The first version of Landlock that knows of truncation, so that reading is all that readers can do.
 const FILES: i64 = 3;
 const TCP: i64 = 4;
-const SCOPES: i64 = 6;
+pub(super) const SCOPES: i64 = 6;
 
 /// The version of Landlock, 0 where there is none.
 pub(super) fn landlock() -> i64 {

@@ -48,6 +48,7 @@ impl Questions {
     /// Takes one question and answers it.
     pub(super) fn answer(&mut self, listener: &Listener, crowd: &mut Crowd, now: Instant) -> Vec<Told> {
         let Some(question) = listener.question() else { return Vec::new() };
+        crowd.heard_of(question.thread);
         let Some(rule) = self.rules.iter().find(|rule| rule.fits(question.call, &question.arguments)) else {
             listener.answer(&question, Answer::Error(libc::ENOSYS));
             return Vec::new();
@@ -59,7 +60,10 @@ impl Questions {
                 vec![Told::Denied(what, name, describe(name, &question))]
             }
             // The filter does not ask then.
-            Then::Allow => Vec::from_iter(self.let_through(listener, &question)),
+            Then::Allow => {
+                listener.answer(&question, Answer::Continue);
+                Vec::new()
+            }
             Then::Mute(error) => {
                 listener.answer(&question, Answer::Error(error));
                 Vec::new()
@@ -111,11 +115,6 @@ impl Questions {
             }
             Then::Ask(Ask::Limit { process, resource, new }, _) => limit(listener, &question, name, process, resource, new),
         }
-    }
-
-    fn let_through(&self, listener: &Listener, question: &Question) -> Option<Told> {
-        listener.answer(question, Answer::Continue);
-        None
     }
 
     fn open(
@@ -216,7 +215,7 @@ impl Questions {
 
 fn fork(listener: &Listener, question: &Question, crowd: &mut Crowd, now: Instant, name: &'static str) -> Vec<Told> {
     let thread = name == "clone" && argument(question, 0) & libc::CLONE_THREAD as u64 != 0;
-    match crowd.admit(now, !thread) {
+    match crowd.admit(now, question.thread, !thread) {
         Ok(()) => {
             listener.answer(question, Answer::Continue);
             Vec::new()

@@ -26,7 +26,7 @@ use super::{
     crowd::Crowd,
     denials::Denials,
     disk::Counter,
-    family, filter,
+    family,
     host::{Host, Wish},
     listener::Listener,
     meter::{Found, Meter},
@@ -38,7 +38,7 @@ use super::{
 };
 use crate::{
     Report,
-    ability::missing,
+    ability::{Part, missing},
     policy::Policy,
     report::{Acted, Limit},
 };
@@ -170,16 +170,15 @@ fn start() -> io::Result<Supervisor> {
     let path = env.iter().find(|(name, _)| name == "PATH").map(|(_, value)| value.as_os_str());
     let programs = programs::needed(&program, path);
 
-    let listen = probe::questions();
-    let rules = if needs_filter(&policy) && probe::filter() { calls::rules(&policy) } else { Vec::new() };
-    let filter = if rules.is_empty() { Vec::new() } else { filter::program(&rules, listen) };
+    let (listen, landlock) = (probe::questions(), probe::landlock());
+    let rules = if needs_filter(&policy) && probe::filter() { calls::rules(&policy, landlock >= probe::SCOPES) } else { Vec::new() };
     let (link, theirs) = UnixStream::pair()?;
     let plan = Plan {
         policy: &policy,
         shown: program.display().to_string(),
         command: command_line(&program, words, &env),
         programs: &programs,
-        filter: &filter,
+        rules: &rules,
         listen,
         stdin,
         supervisor: std::process::id(),
@@ -202,11 +201,10 @@ fn start() -> io::Result<Supervisor> {
 
     let mut link = link;
     let listener = greet_command(&mut link)?.map(Listener::new);
-    let landlock = probe::landlock();
     let now = Instant::now();
     let paths = Paths::new(&policy.files, &programs, command);
     Ok(Supervisor {
-        questions: Questions::new(rules, paths, landlock > 0 && policy.wall, landlock >= 6),
+        questions: Questions::new(rules, paths, landlock > 0 && policy.wall, landlock >= probe::SCOPES),
         crowd: Crowd::new(policy.limits.processes, policy.limits.threads),
         meter: Meter::new(&policy.limits, now),
         disk: policy.limits.disk.clone().map(|disk| Counter::new(disk, now)),
@@ -381,9 +379,19 @@ impl Supervisor {
         self.link = None;
         if self.failure.is_empty() {
             self.started = true;
-            let missing = missing(&self.policy).iter().map(|ability| ability.part.name().to_owned()).collect();
+            let missing = self.missing();
             self.host.tell(&Report::Started { pid: self.command, missing });
         }
+    }
+
+    /// What the policy needs and does not get; also where the machine could, and something around this program forbids it.
+    fn missing(&self) -> Vec<String> {
+        let mut missing: Vec<_> = missing(&self.policy).iter().map(|ability| ability.part).collect();
+        let limited = self.policy.limits.processes.is_some() || self.policy.limits.threads.is_some();
+        if self.listener.is_none() && limited && !missing.contains(&Part::Processes) {
+            missing.push(Part::Processes);
+        }
+        missing.iter().map(|part| part.name().to_owned()).collect()
     }
 
     fn take_signals(&mut self, now: Instant) {

@@ -14,7 +14,6 @@ use std::{
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, Scope, path_beneath_rules,
 };
-use libc::sock_filter;
 use rustix::{
     net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg},
     process::{Resource, Rlimit, Signal},
@@ -22,7 +21,7 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::listener;
+use super::{filter, listener, rule::Rule};
 use crate::policy::{Limits, Network, Policy};
 
 /// What is to become of the fork.
@@ -33,8 +32,9 @@ pub(super) struct Plan<'a> {
     pub(super) shown: String,
     /// The command and its interpreters.
     pub(super) programs: &'a [PathBuf],
-    pub(super) filter: &'a [sock_filter],
-    /// Whether the filter asks.
+    /// Which calls are refused or asked about.
+    pub(super) rules: &'a [Rule],
+    /// Whether the filter can ask.
     pub(super) listen: bool,
     pub(super) stdin: OwnedFd,
     pub(super) supervisor: u32,
@@ -91,15 +91,28 @@ fn prepare(plan: &Plan<'_>, link: &UnixStream) -> Result<(), (&'static str, io::
     if plan.policy.wall {
         drop_capabilities().map_err(at("give up capabilities"))?;
     }
-    if plan.policy.wall || !plan.filter.is_empty() {
+    if plan.policy.wall || !plan.rules.is_empty() {
         rustix::thread::set_no_new_privs(true).map_err(system("give up new privileges"))?;
     }
     if plan.policy.wall {
         landlock(plan.policy, plan.programs).map_err(|error| ("put up Landlock", io::Error::other(error)))?;
     }
-    let listener =
-        if plan.filter.is_empty() { None } else { listener::install(plan.filter, plan.listen).map_err(at("put up the filter"))? };
+    let listener = put_up_filter(plan).map_err(at("put up the filter"))?;
     hand_over(link, listener).map_err(at("hand over the filter"))
+}
+
+fn put_up_filter(plan: &Plan<'_>) -> io::Result<Option<OwnedFd>> {
+    if plan.rules.is_empty() {
+        return Ok(None);
+    }
+    if plan.listen {
+        match listener::install(&filter::program(plan.rules, true), true) {
+            // Somebody listens to a filter around this program already, as some containers do, and there can be one only.
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {}
+            done => return done,
+        }
+    }
+    listener::install(&filter::program(plan.rules, false), false)
 }
 
 /// One byte, with the listener beside it where there is one.

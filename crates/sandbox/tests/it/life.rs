@@ -202,6 +202,38 @@ fn only_child_of(pid: u32) -> u32 {
     children[0]
 }
 
+/// A host that is behind a filter with a listener, as in some containers: there can be no second one. The wall stands, and says less.
+#[test]
+fn a_wall_inside_another_one() {
+    let place = Place::new();
+    if std::env::var_os(HOST).is_none() {
+        let mut policy = Policy::open();
+        policy.limits.processes = Some(100);
+        let mut order = of_python(policy, &place.0, "");
+        let this = std::env::current_exe().unwrap();
+        order.command = vec![this.into(), "--exact".into(), "life::a_wall_inside_another_one".into(), "--nocapture".into()];
+        order.env.extend([(HOST.into(), "1".into())]);
+        let outcome = run(order);
+        assert!(outcome.stdout.contains("1 passed"), "{outcome:?}");
+        return;
+    }
+    let code = "import os, socket\n\
+        try: socket.socket(); print('socket')\n\
+        except PermissionError: pass\n\
+        try: os.listdir('/'); print('listed')\n\
+        except PermissionError: pass\n\
+        if os.fork() == 0: os._exit(0)\n\
+        os.wait(); os.kill(os.getpid(), 0); print('done')";
+    let mut policy = closed_for_python();
+    policy.limits.processes = Some(10);
+    let outcome = run(of_python(policy, &place.0, code));
+    assert_eq!(outcome.stdout, "done\n", "{outcome:?}");
+    assert!(
+        matches!(&outcome.reports[..], [Report::Started { missing, .. }, Report::Ended { .. }] if missing == &["processes"]),
+        "{outcome:?}"
+    );
+}
+
 const HOST: &str = "SANDBOX_TEST_HOST";
 const COMMANDS: usize = 20;
 const ROUNDS: usize = 50;
