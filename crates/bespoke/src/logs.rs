@@ -54,7 +54,7 @@ pub(crate) fn start(level: &str, folder: Option<&Path>) {
         .without_time()
         .with_target(false)
         .with_filter(levels(level, &[]));
-    let opened = folder.map(|folder| Ok::<_, io::Error>((Rotating::open(folder, ALL)?, Rotating::open(folder, PLUGINS)?)));
+    let opened = folder.map(|folder| Ok::<_, io::Error>((Rotating::open(folder, ALL)?, Rotating::later(folder, PLUGINS))));
     let problem = opened.as_ref().and_then(|opened| Some(opened.as_ref().err()?.to_string()));
     let in_file = if matches!(level, "debug" | "trace") { level } else { "info" };
     let (file, plugins) = opened
@@ -86,7 +86,8 @@ struct Rotating(Arc<Mutex<LogFile>>);
 
 struct LogFile {
     path: PathBuf,
-    file: File,
+    /// There when something was written, or is about to be.
+    file: Option<File>,
     size: u64,
 }
 
@@ -96,7 +97,14 @@ impl Rotating {
         let path = folder.join(name);
         let file = append(&path)?;
         let size = file.metadata()?.len();
-        Ok(Rotating(Arc::new(Mutex::new(LogFile { path, file, size }))))
+        Ok(Rotating(Arc::new(Mutex::new(LogFile { path, file: Some(file), size }))))
+    }
+
+    /// One that is made by its first line: most programs run no plugin that says anything.
+    fn later(folder: &Path, name: &str) -> Self {
+        let path = folder.join(name);
+        let size = std::fs::metadata(&path).map_or(0, |file| file.len());
+        Rotating(Arc::new(Mutex::new(LogFile { path, file: None, size })))
     }
 }
 
@@ -108,11 +116,15 @@ impl LogFile {
                 // A file that is not there has nothing to be set aside.
                 let _ = std::fs::rename(old, self.path.with_extension(format!("log.{}", n + 1)));
             }
-            self.file = append(&self.path)?;
+            self.file = None;
             self.size = 0;
         }
         self.size += line.len() as u64;
-        self.file.write_all(line)
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => none.insert(append(&self.path)?),
+        };
+        file.write_all(line)
     }
 }
 

@@ -309,7 +309,9 @@ pub(crate) fn missing(host: &Host, edit: &str) -> Vec<Row> {
 pub(crate) fn missing_keys(host: &Host, edit: &str) -> Vec<(String, Row)> {
     let here = host.rows();
     let config = host.config();
-    let tables = config.plugin_ids().into_iter().map(|id| (format!("plugins.{id}"), id, None));
+    // A table with nothing in it says nothing: it is what is left of one whose keys were removed.
+    let says = |id: &String| config.get(&format!("plugins.{id}")).is_some_and(|table| table.as_object().is_none_or(|t| !t.is_empty()));
+    let tables = config.plugin_ids().into_iter().filter(says).map(|id| (format!("plugins.{id}"), id, None));
     let mut named: Vec<(String, String, Option<Kind>)> = tables.collect();
     for (key, kind) in [
         ("agent.provider", Kind::Provider),
@@ -433,8 +435,12 @@ impl From<&Fetching> for Consent {
 }
 
 /// Features that are no plugin and that no plugin brings along, and whether this binary has them.
-const PARTS: &[(&str, bool)] =
-    &[("demo", cfg!(feature = "demo")), ("keyring", cfg!(feature = "keyring")), ("silero-bundled", cfg!(feature = "silero-bundled"))];
+const PARTS: &[(&str, bool)] = &[
+    ("demo", cfg!(feature = "demo")),
+    ("keyring", cfg!(feature = "keyring")),
+    ("process", cfg!(feature = "process")),
+    ("silero-bundled", cfg!(feature = "silero-bundled")),
+];
 
 /// The command that builds this binary with more features: those it has, and these.
 pub(crate) fn build_with(features: &[&str]) -> String {

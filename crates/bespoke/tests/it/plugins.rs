@@ -159,7 +159,8 @@ fn permissions_are_told_with_what_holds() {
     let user = User::new().configured("[plugins.fetch]\nallow = [\"example.com\"]\n");
     let told = |id: &str| -> String {
         let shown = user.run(["plugin", "info", id]).ok().out;
-        let lines: Vec<&str> = shown.lines().skip_while(|line| !line.starts_with("permissions ")).collect();
+        let lines: Vec<&str> =
+            shown.lines().skip_while(|line| !line.starts_with("permissions ")).take_while(|line| !line.starts_with("methods ")).collect();
         lines.iter().map(|line| format!("{line}\n")).collect()
     };
     let all: String = ["openai", "fetch", "files", "shell", "clock"].into_iter().map(|id| format!("{id}\n{}", told(id))).collect();
