@@ -23,8 +23,37 @@
 //! * **No namespaces.** A process namespace would make the command process 1, whose signals work differently; user namespaces are
 //!   switched off on many machines. What they would add is had by other means.
 //!
+//! Costs, with an optimised build on two cores of a virtual machine: 1.2 ms to start a command under a supervisor, 2 ms with the wall; 16 µs
+//! for each file that is opened, as the supervisor is asked, which makes 2 ms of the start of Python; 0.3 MB of memory of its own.
+//! The question is worth it: no other way tells an unprivileged program which path Landlock has refused.
+//!
 //! What this does not do: it hides no file's name, size or date (`stat` is not refused), it does not keep a program from executing code
-//! that it brought along, and it is no answer to a hole in the kernel.
+//! that it brought along, and it is no answer to a hole in the kernel. A supervisor looks at paths that are asked for, so that a
+//! network file system that hangs can hold it up.
+//!
+//! ```no_run
+//! use bespoke_sandbox::{Policy, Spawn, missing, spawn};
+//!
+//! let mut policy = Policy::closed().python("/usr/bin/python3".as_ref()).write(["/var/lib/plugin"]);
+//! policy.limits.memory = Some(256 << 20);
+//! for part in missing(&policy) {
+//!     // A caller that needs all of it does not start here.
+//!     assert!(!part.enforced, "{}", part.detail);
+//! }
+//! let mut child = spawn(Spawn {
+//!     program: std::env::current_exe()?,
+//!     verb: vec!["__exec".into()],
+//!     policy,
+//!     command: vec!["/usr/bin/python3".into(), "-c".into(), "print(1)".into()],
+//!     env: vec![("PATH".into(), "/usr/bin:/bin".into())],
+//!     cwd: "/var/lib/plugin".into(),
+//! })?;
+//! for report in child.reports.take().into_iter().flatten() {
+//!     drop(report?);
+//! }
+//! child.wait()?;
+//! # std::io::Result::Ok(())
+//! ```
 
 mod ability;
 mod policy;

@@ -181,7 +181,11 @@ impl Questions {
             listener.answer(question, Answer::Error(libc::EPERM));
             return vec![Told::Denied(What::Write, name, shown(&real))];
         }
-        listener.answer(question, act(&own(&handle)).map_or_else(Answer::Error, |()| Answer::Done));
+        let done = act(&own(&handle));
+        listener.answer(question, done.map_or_else(Answer::Error, |()| Answer::Done));
+        if done == Err(libc::EPERM) {
+            return vec![Told::Denied(What::Write, name, shown(&real))];
+        }
         Vec::new()
     }
 

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use bespoke_sandbox::{Policy, Report, Spawn, abilities, missing, spawn};
+use bespoke_sandbox::{Policy, Report, Spawn, What, abilities, missing, spawn};
 
 use crate::kit::{Place, closed_for_python, collect, eventually, of_python, python, run, unique};
 
@@ -56,6 +56,7 @@ fn a_setuid_bit_is_not_set() {
     let code = "import os; open('f', 'w').close(); os.chmod('f', 0o4755)";
     let outcome = run(of_python(closed_for_python().write([&place.0]), &place.0, code));
     assert!(outcome.stderr.contains("PermissionError"), "{outcome:?}");
+    assert_eq!(outcome.denied(What::Write), [place.0.join("f").to_str().unwrap()], "{outcome:?}");
 }
 
 #[test]
