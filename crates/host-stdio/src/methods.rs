@@ -36,10 +36,13 @@ pub(crate) const METHODS: &[&str] = &[
 /// Something to be done under a context.
 pub(crate) type Work = Box<dyn FnOnce(CallCx) -> BoxFuture<'static, Result<Value>> + Send>;
 
+/// Something that is done in a moment.
+type Moment = Box<dyn FnOnce(&Session) -> Result<Value> + Send>;
+
 /// What a request comes to.
 pub(crate) enum Planned {
     /// At once, whatever else goes on.
-    Now(Box<dyn FnOnce(&Session) -> Result<Value> + Send>),
+    Now(Moment),
     /// Beside others; given up when nobody waits any more.
     Call(Work),
     /// Beside others; goes on when nobody waits any more, because half of it is worse than all of it.

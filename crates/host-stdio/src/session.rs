@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use bespoke_host::Host;
+use bespoke_host::{Host, State};
 use bespoke_plugin_api::{CallCx, CancelToken, Code, Error, Result};
 use serde_json::{Value, json};
 use tokio::{
@@ -154,11 +154,12 @@ fn line_of(value: &Value, most: usize) -> Vec<u8> {
 
 impl Session {
     fn new(host: Host, options: Options) -> Self {
+        let running = host.rows().into_iter().filter(|row| row.state == State::Ready).map(|row| row.id);
         Session {
+            loaded: Mutex::new(running.collect()),
             host,
             options,
             turns: Turns::default(),
-            loaded: Mutex::default(),
             failures: Mutex::default(),
             began: Instant::now(),
             requests: AtomicU64::new(0),

@@ -188,6 +188,7 @@ fn the_host_ends_with_the_code_of_its_reason() {
     let rows = asked.ok("plugin/list", json!({}));
     let row = rows.as_array().unwrap().iter().find(|row| row["name"] == "my_plugin").unwrap();
     assert_eq!(json!([row["valid"], row["loaded"], row["errors"], row["contract"]]), json!([true, true, [], "tts"]), "{row}");
+    assert!(asked.ok("status", json!({}))["loaded"].as_array().unwrap().contains(&json!("my_plugin")));
     assert_eq!(asked.ok("shutdown", json!({ "reason": "done" }))["status"], "shutting_down");
     // Its input is still open.
     assert_eq!(asked.code(), 0);
