@@ -30,7 +30,10 @@ const METHODS: &[(Kind, &[(&str, &str)])] = &[
     (Kind::Embedder, &[("embed", r#"{"texts": ["…"]}"#)]),
     (Kind::Hook, &[("on", r#"{"event": {…}}"#)]),
     (Kind::Http, &[("handle", r#"{"method": "GET", "url": "/"}"#)]),
-    (Kind::Provider, &[("models", "{}"), ("chat", r#"{"messages": [{"role": "user", "content": "…"}]}"#), ("complete", r#"{"prompt": "…"}"#)]),
+    (
+        Kind::Provider,
+        &[("models", "{}"), ("chat", r#"{"messages": [{"role": "user", "content": "…"}]}"#), ("complete", r#"{"prompt": "…"}"#)],
+    ),
     (Kind::Stt, &[("transcribe", r#"{"audio": {"base64": "…"}, "format": "s16le", "sample_rate": 16000}"#)]),
     (Kind::Tool, &[("call", "the arguments of the tool")]),
     (Kind::Tts, &[("voices", "{}"), ("synthesize", r#"{"text": "…"}"#)]),
@@ -93,7 +96,8 @@ impl Host {
     /// What a plugin contributes now, or would.
     fn provided(&self, plugin: &PluginCell) -> Vec<(Kind, String)> {
         let served = Kind::ALL.iter().flat_map(|kind| self.registry().names(*kind).into_iter().map(|name| (*kind, name)));
-        let mut provided: Vec<_> = served.filter(|(kind, name)| self.inner().services.registry.owner(*kind, name).as_deref() == Some(plugin.id())).collect();
+        let mut provided: Vec<_> =
+            served.filter(|(kind, name)| self.inner().services.registry.owner(*kind, name).as_deref() == Some(plugin.id())).collect();
         if provided.is_empty() {
             let declared = plugin.manifest.iter().flat_map(|m| &m.provides);
             provided = declared.filter_map(|p| Some((p.kind, p.name.clone()?))).collect();
@@ -280,7 +284,9 @@ async fn inside(plugin: &Arc<PluginCell>) -> Result<Inside> {
         let swaps = plugin.swaps();
         match plugin.generation.load_full() {
             Some(generation) if generation.enter() => return Ok(Inside { generation }),
-            _ if plugin.state() == State::Starting || plugin.watch.is_resting() || plugin.swaps() != swaps => tokio::task::yield_now().await,
+            _ if plugin.state() == State::Starting || plugin.watch.is_resting() || plugin.swaps() != swaps => {
+                tokio::task::yield_now().await
+            }
             Some(_) if plugin.state() == State::Ready => tokio::task::yield_now().await,
             _ => return Err(plugin.not_ready()),
         }
@@ -365,7 +371,9 @@ fn said(samples: &[f32], rate: u32) -> Result<Value> {
     #[expect(clippy::cast_possible_truncation, reason = "clamped to the range of 16 bits")]
     let bytes: Vec<u8> = samples.iter().flat_map(|s| ((s * 32_768.0).round().clamp(-32_768.0, 32_767.0) as i16).to_le_bytes()).collect();
     let ms = if rate == 0 { 0 } else { samples.len() as u64 * 1000 / u64::from(rate) };
-    Ok(json!({ "audio": { "base64": BASE64_STANDARD.encode(bytes) }, "format": "s16le", "channels": 1, "sample_rate": rate, "duration_ms": ms }))
+    Ok(
+        json!({ "audio": { "base64": BASE64_STANDARD.encode(bytes) }, "format": "s16le", "channels": 1, "sample_rate": rate, "duration_ms": ms }),
+    )
 }
 
 /// All that a stream answers to an input. Waits where the stream has no room, and takes what it says meanwhile.

@@ -56,8 +56,8 @@ mod tools;
 pub use api::ModelStore;
 pub use clock::now;
 pub use config::{
-    CONFIG_VERSION, Config, ConfigError, ConfigFile, Limits, MIGRATIONS, Migration, NoTerms, Origin, PluginDefaults, PluginSettings, Problem,
-    SecretSource, Start,
+    CONFIG_VERSION, Config, ConfigError, ConfigFile, Limits, MIGRATIONS, Migration, NoTerms, Origin, PluginDefaults, PluginSettings,
+    Problem, SecretSource, Start,
 };
 pub use discover::{discover, find, open_folder};
 pub use events::{Events, Subscription};

@@ -272,7 +272,10 @@ impl Inner {
         footing: &Arc<Footing>,
         how: Launch,
     ) -> Result<(Instance, Vec<Spec>, Applied)> {
-        let wanted = plugin.manifest.as_ref().and_then(|m| m.resources.start_timeout_ms).map(|ms| Duration::from_millis(ms.into()));
+        let manifest = plugin.manifest.as_deref();
+        // Without terms it does not start, whatever its limit.
+        let terms = manifest.and_then(|m| config.terms(m, plugin.candidate.tier, &self.grants).ok());
+        let wanted = terms.and_then(|terms| terms.limits.start_timeout_ms).map(|ms| Duration::from_millis(ms.into()));
         let limit = wanted.unwrap_or(self.limits.start());
         let begun = Instant::now();
         let (inner, cell, config, of_plugin) = (self.clone(), plugin.clone(), config.clone(), footing.clone());
@@ -287,7 +290,9 @@ impl Inner {
             None => {
                 let message = format!("did not start within {}; its thread was left behind", shown(limit));
                 let help = match wanted {
-                    Some(_) => "raise start_timeout_ms under [resources] in its plugin.toml, or switch the plugin off",
+                    Some(_) => {
+                        "raise its start_timeout_ms, in its plugin.toml or among its limits in the configuration, or switch the plugin off"
+                    }
                     None => "raise plugins.start_timeout_ms, or switch the plugin off",
                 };
                 Err(Error::new(Code::INITIALIZE_FAILED, message).with_help(help))

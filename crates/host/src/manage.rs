@@ -151,7 +151,11 @@ impl Host {
         let report = self.reload(new).await;
         let Some(done) = report.plugins.into_iter().find(|done| done.plugin == id) else {
             // Nothing is different, or it does not run: its next start takes it.
-            return if plugin.state() == State::Ready { Ok(ReloadOutcome::Applied) } else { serves(&plugin).map(|()| ReloadOutcome::Applied) };
+            return if plugin.state() == State::Ready {
+                Ok(ReloadOutcome::Applied)
+            } else {
+                serves(&plugin).map(|()| ReloadOutcome::Applied)
+            };
         };
         let code = match done.outcome {
             ReloadOutcome::Rejected => Code::INVALID_PARAMS,
@@ -226,7 +230,11 @@ impl Inner {
             old.apply(None);
             generation.footing.retire();
             self.services.hooks.update(&self.services.registry);
-            old.set(State::Stopped, format!("`{}` took its place", new.id()), Some(format!("bespoke plugin swap {} {}", new.id(), old.id())));
+            old.set(
+                State::Stopped,
+                format!("`{}` took its place", new.id()),
+                Some(format!("bespoke plugin swap {} {}", new.id(), old.id())),
+            );
             self.retire(generation, withdrawn);
             return Ok(());
         }

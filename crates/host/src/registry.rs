@@ -476,6 +476,12 @@ fn taken_out<T: Contract + ?Sized + 'static>(slot: &Slot<T>, serving: Arc<Servin
 fn empty_slot<T: Contract + ?Sized + 'static>(plugin: &Arc<PluginCell>, spec: &Spec) -> Result<Arc<dyn ErasedSlot>> {
     let typed =
         T::spec_of(spec).ok_or_else(|| Error::internal(format!("{} `{}` has the spec of another kind", spec.kind(), spec.name())))?;
-    let place = Place::<T> { spec: typed.clone(), name: spec.name().to_owned(), plugin: plugin.clone(), serving: ArcSwapOption::empty(), moved: ArcSwapOption::empty() };
+    let place = Place::<T> {
+        spec: typed.clone(),
+        name: spec.name().to_owned(),
+        plugin: plugin.clone(),
+        serving: ArcSwapOption::empty(),
+        moved: ArcSwapOption::empty(),
+    };
     Ok(Arc::new(Slot { place: Arc::new(place) }))
 }

@@ -17,10 +17,20 @@ use crate::{
     host::redactor,
     lifecycle::{Inner, Launch},
     needs::{refuse_cycles, refuse_unmet},
-    plugin::{Applied, Generation, PluginCell, State},
+    plugin::{Applied, Generation, PluginCell, State, Tier},
     slot::{drop_caught, shown},
     thread::Waiting,
 };
+
+/// Keys of the host in the table of a plugin, beside the one that switches it on, and how they take a new value.
+const OF_HOST: &[(&str, ReloadClass)] = &[
+    ("auto_install_deps", ReloadClass::Live),
+    ("idle_stop_ms", ReloadClass::Live),
+    ("limits", ReloadClass::Restart),
+    ("path", ReloadClass::Fixed),
+    ("sandbox", ReloadClass::Restart),
+    ("start", ReloadClass::Live),
+];
 
 /// How a key of the configuration takes a new value; the schema says so in `x-reload`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -149,6 +159,12 @@ impl Host {
             Applied { written, filled }
         };
         let (before, now) = (plugin.applied().unwrap_or_else(|| read(old)), read(new));
+        changes.extend(OF_HOST.iter().filter_map(|(key, class)| {
+            let (old, new) = (before.written.get(key).cloned(), now.written.get(key).cloned());
+            // Part of the program, it has no wall to be changed.
+            let counts = old != new && (*class == ReloadClass::Live || plugin.candidate.tier != Tier::Compiled);
+            counts.then(|| Change { key: format!("{table}.{key}"), plugin: Some(id.to_owned()), old, new, class: *class })
+        }));
         let walk = Walk { schema: &plugin.schema, written: (&before.written, &now.written), plugin: Some(id), changes: &mut changes };
         walk.all(&table, ReloadClass::Restart, (&before.filled, &now.filled));
         changes
@@ -205,9 +221,12 @@ impl Host {
         let stopped = self.disable(&new).await;
         let known = self.plugins();
         let settled = known.iter().map(|plugin| {
-            // The host's own key. One of the same name further down is the plugin's.
-            let enabled = format!("plugins.{}.enabled", plugin.id());
-            let of_plugin = report.changes.iter().filter(|c| c.plugin.as_deref() == Some(plugin.id()) && c.key != enabled);
+            // What the host does itself. Keys of the same name further down are the plugin's.
+            let done = |key: &str| {
+                let key = key.strip_prefix("plugins.").and_then(|key| key.strip_prefix(plugin.id())).and_then(|key| key.strip_prefix('.'));
+                key.is_some_and(|key| OF_HOST.contains(&(key, ReloadClass::Live)) || key == "enabled")
+            };
+            let of_plugin = report.changes.iter().filter(|c| c.plugin.as_deref() == Some(plugin.id()) && !done(&c.key));
             let changes: Vec<Change> = of_plugin.cloned().collect();
             let (new, stopped) = (new.clone(), stopped.iter().any(|done| done.plugin == plugin.id()));
             async move { if stopped { None } else { inner.reload_one(plugin, &new, &changes).await } }
@@ -272,7 +291,8 @@ impl Host {
     /// Stops what the configuration switches off, and before it what cannot do without.
     async fn disable(&self, new: &Config) -> Vec<PluginReload> {
         let inner = self.inner();
-        let off: Vec<_> = self.plugins().iter().filter(|p| p.is_enabled() && p.has_its_names() && !new.is_enabled(p.id())).cloned().collect();
+        let off: Vec<_> =
+            self.plugins().iter().filter(|p| p.is_enabled() && p.has_its_names() && !new.is_enabled(p.id())).cloned().collect();
         if off.is_empty() {
             return Vec::new();
         }

@@ -140,7 +140,8 @@ impl Config {
         if let Value::Object(plugins) = plugins {
             let own = plugins.entry(id).or_insert_with(|| Value::Object(Map::new()));
             let mut new = table;
-            for (key, value) in own.as_object().into_iter().flatten().filter(|(key, _)| bespoke_manifest::HOST_KEYS.contains(&key.as_str())) {
+            for (key, value) in own.as_object().into_iter().flatten().filter(|(key, _)| bespoke_manifest::HOST_KEYS.contains(&key.as_str()))
+            {
                 new.entry(key).or_insert_with(|| value.clone());
             }
             *own = Value::Object(new);

@@ -416,10 +416,12 @@ async fn a_plugin_calls_only_what_its_manifest_asks_for_and_itself() {
     ] {
         let context: Arc<Mutex<Option<bespoke_plugin_api::PluginContext>>> = Arc::default();
         let given = context.clone();
-        let plug = Plug::new("a").provides(says("own", "mine")).extra(&format!("[permissions]\nplugin_communication = {calls}\n")).starts(move |cx, _| {
-            *given.lock().unwrap() = Some(cx);
-            async { Ok(()) }
-        });
+        let plug = Plug::new("a").provides(says("own", "mine")).extra(&format!("[permissions]\nplugin_communication = {calls}\n")).starts(
+            move |cx, _| {
+                *given.lock().unwrap() = Some(cx);
+                async { Ok(()) }
+            },
+        );
         let unit = Contribution::Embedder(EmbedderSpec::new("unit", 1), Arc::new(Unit));
         let host = started("", [plug, Plug::new("b").provides(says("echo", "ahoy")).provides(unit)]).await;
         let cx = context.lock().unwrap().take().unwrap();

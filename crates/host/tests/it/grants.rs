@@ -299,10 +299,9 @@ fn the_host_keeps_its_keys_from_the_plugin() {
     let config = Config::parse("bespoke.toml", "[plugins.limits]\nmemory_mb = 1\n[plugins.dice]\n").unwrap();
     assert_eq!(config.plugin_ids(), ["dice"], "limits are no plugin");
     let text = "[plugins.my_tts_plugin]\nvoice = 'a'\n";
-    let config = Config::parse("bespoke.toml", text).unwrap().with_env([
-        ("BESPOKE_PLUGINS__MY_TTS_PLUGIN__VOICE".into(), "b".into()),
-        ("BESPOKE_PLUGINS__NEW_ONE__VOICE".into(), "c".into()),
-    ]);
+    let config = Config::parse("bespoke.toml", text)
+        .unwrap()
+        .with_env([("BESPOKE_PLUGINS__MY_TTS_PLUGIN__VOICE".into(), "b".into()), ("BESPOKE_PLUGINS__NEW_ONE__VOICE".into(), "c".into())]);
     let voice = |id: &str| config.plugin(id).unwrap()["voice"].clone();
     assert_eq!((voice("my_tts_plugin"), voice("new-one")), ("b".into(), "c".into()));
     let config = Config::parse("bespoke.toml", "[plugins]\ndir = '~/x'\n").unwrap().with_env([("HOME".into(), "/here".into())]);

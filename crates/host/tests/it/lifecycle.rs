@@ -240,7 +240,7 @@ async fn a_manifest_may_ask_for_a_limit_of_its_own() {
     let host = started("", [never]).await;
     expect![[r#"
         never failed: did not start within 20 ms; its thread was left behind
-            fix: raise start_timeout_ms under [resources] in its plugin.toml, or switch the plugin off
+            fix: raise its start_timeout_ms, in its plugin.toml or among its limits in the configuration, or switch the plugin off
     "#]]
     .assert_eq(&table(&host));
 }

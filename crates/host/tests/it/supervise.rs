@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use bespoke_host::{Config, Host, Selection, State, Supervision};
+use bespoke_host::{Config, Host, ReloadClass, Selection, State, Supervision};
 use bespoke_plugin_api::{CallCx, Code};
 
 use crate::{
@@ -225,5 +225,22 @@ async fn what_a_running_plugin_needs_is_up() {
     tokio::time::sleep(Duration::from_millis(20)).await;
     assert_eq!((row(&host, "base").state, base.instances()), (State::Ready, (1, 0)), "it does not rest while it is needed");
     let _ = CallCx::new();
+    host.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn how_a_plugin_is_run_changes_while_it_runs() {
+    let late = Mortal::new("late");
+    let host = host("", &[&late], quick()).await;
+    assert_eq!(call(&host, "late").await.unwrap(), "hello late #1 late 0");
+    let changed = |config: &str| Config::parse("bespoke.toml", config).unwrap();
+    let report = within(host.reload(changed(LAZY))).await;
+    let said: Vec<_> = report.changes.iter().map(|c| format!("{} {:?}", c.key, c.class)).collect();
+    assert_eq!(said, ["plugins.late.idle_stop_ms Live", "plugins.late.start Live"]);
+    assert!(report.plugins.is_empty() && report.problems.is_empty(), "{report:?}");
+    becomes(&host, "late", State::Unloaded).await;
+    assert_eq!(call(&host, "late").await.unwrap(), "hello late #2 late 1", "it rests from now on, and goes on where it was");
+    let moved = within(host.reload(changed("[plugins.late]\npath = '/elsewhere'\nlimits = { memory_mb = 3 }\n"))).await;
+    assert!(moved.changes.iter().all(|c| c.class == ReloadClass::Live), "part of the program, it has no wall and no folder: {moved:?}");
     host.shutdown().await;
 }
