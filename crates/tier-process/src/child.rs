@@ -12,6 +12,7 @@ use std::{
     path::PathBuf,
     process::{Command, ExitStatus, Stdio},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use bespoke_plugin_api::{Code, Error, Result};
@@ -196,7 +197,7 @@ impl Child {
                 if !news.lock().1 {
                     return None;
                 }
-                let status = child.try_wait();
+                let status = ended_soon(child);
                 let exit = self.exit.get_or_insert_with(|| match status {
                     // It is the supervisor that was killed, and the child with it.
                     Ok(Some(status)) => Exit::Unknown(format!("its supervisor ended ({status})")),
@@ -256,6 +257,18 @@ impl Drop for Child {
 
 /// The inner verb that becomes a supervisor.
 pub(crate) const EXEC: &str = "__exec";
+
+/// A supervisor that says no more is about to end. Waited for, so that nothing of it is left when its end is told; not for ever, so that
+/// one that hangs in the kernel holds up nobody.
+fn ended_soon(supervisor: &mut bespoke_sandbox::Child) -> io::Result<Option<ExitStatus>> {
+    for _ in 0..200 {
+        match supervisor.try_wait() {
+            Ok(None) => std::thread::sleep(Duration::from_millis(1)),
+            known => return known,
+        }
+    }
+    Ok(None)
+}
 
 fn exit(status: ExitStatus) -> Exit {
     status.code().map(Exit::Code).or(status.signal().map(Exit::Signal)).unwrap_or_else(|| Exit::Unknown(status.to_string()))
