@@ -246,7 +246,7 @@ fn text(file: &Path) -> Result<String> {
 
 fn unreadable(path: &Path, error: &io::Error) -> Candidate {
     let name = shown(path);
-    let error = Error::new(Code::MANIFEST_MISSING, format!("{name}: it cannot be read: {error}")).with_help(format!("ls -ld {name}"));
+    let error = Error::new(Code::DISCOVERY_FAILED, format!("{name}: it cannot be read: {error}")).with_help(format!("ls -ld {name}"));
     refused(&name_of(path), path, error)
 }
 
@@ -289,7 +289,7 @@ impl Artifact for Refused {
         Some((self.state, self.error.clone()))
     }
 
-    fn declare(&self) -> Result<Vec<Spec>> {
+    fn declare(&self, _: &Terms) -> Result<Vec<Spec>> {
         Err(self.error.clone())
     }
 

@@ -194,8 +194,9 @@ impl Inner {
     async fn announce(self: &Arc<Self>, plugin: &Arc<PluginCell>) -> Result<()> {
         let (inner, cell, artifact) = (self.clone(), plugin.clone(), plugin.candidate.artifact.clone());
         let look = move |_: &Waiting| {
-            let specs = artifact.declare()?;
-            inner.config_of(&inner.services.config(), &cell)?;
+            let config = inner.services.config();
+            let specs = artifact.declare(&inner.terms_of(&config, &cell)?)?;
+            inner.config_of(&config, &cell)?;
             Ok(specs)
         };
         let limit = self.limits.start();
@@ -215,8 +216,8 @@ impl Inner {
         if !plugin.manifest.as_ref().is_some_and(|m| m.kinds().contains(&bespoke_plugin_api::Kind::Hook)) {
             return;
         }
-        let artifact = plugin.candidate.artifact.clone();
-        let declare = move |_: &Waiting| artifact.declare();
+        let (artifact, terms) = (plugin.candidate.artifact.clone(), self.terms_of(&self.services.config(), plugin));
+        let declare = move |_: &Waiting| artifact.declare(&terms?);
         let name = format!("start-{}", plugin.id());
         if let Ok(Some(specs)) = self.threads.run(plugin.id(), name, "register()", self.limits.start(), declare, drop).await {
             // A name that another has is not its to guard.
@@ -272,10 +273,9 @@ impl Inner {
         footing: &Arc<Footing>,
         how: Launch,
     ) -> Result<(Instance, Vec<Spec>, Applied)> {
-        let manifest = plugin.manifest.as_deref();
         // Without terms it does not start, whatever its limit.
-        let terms = manifest.and_then(|m| config.terms(m, plugin.candidate.tier, &self.grants).ok());
-        let wanted = terms.and_then(|terms| terms.limits.start_timeout_ms).map(|ms| Duration::from_millis(ms.into()));
+        let wanted =
+            self.terms_of(config, plugin).ok().and_then(|terms| terms.limits.start_timeout_ms).map(|ms| Duration::from_millis(ms.into()));
         let limit = wanted.unwrap_or(self.limits.start());
         let begun = Instant::now();
         let (inner, cell, config, of_plugin) = (self.clone(), plugin.clone(), config.clone(), footing.clone());
@@ -311,7 +311,8 @@ impl Inner {
         waiting: &Waiting,
     ) -> Result<(Instance, Vec<Spec>, Applied)> {
         let artifact = &plugin.candidate.artifact;
-        let specs = catch_unwind(AssertUnwindSafe(|| artifact.declare())).map_err(|panic| panicked("register()", &*panic))??;
+        let mut terms = self.terms_of(config, plugin)?;
+        let specs = catch_unwind(AssertUnwindSafe(|| artifact.declare(&terms))).map_err(|panic| panicked("register()", &*panic))??;
         if let Some(manifest) = &plugin.manifest {
             manifest.check_provides(&specs).map_err(|e| Error::new(Code::CONTRACT_MISMATCH, e.to_string()))?;
         }
@@ -328,10 +329,6 @@ impl Inner {
         let applied = match how.applied {
             Some(applied) => applied,
             None => self.config_of(config, plugin)?,
-        };
-        let mut terms = match plugin.manifest.as_deref() {
-            Some(manifest) => config.terms(manifest, plugin.candidate.tier, &self.grants).map_err(|no| no.error(plugin.id()))?,
-            None => Terms::default(),
         };
         // What is left of it, so that a tier that can end a start ends it before it is left behind here.
         let left = limit.saturating_sub(begun.elapsed());
@@ -361,6 +358,14 @@ impl Inner {
             }
         }
         Ok((instance, specs, applied))
+    }
+
+    /// On what terms a plugin is started, as the configuration and the user say.
+    fn terms_of(&self, config: &Config, plugin: &PluginCell) -> Result<Terms> {
+        let Some(manifest) = plugin.manifest.as_deref() else { return Ok(Terms::default()) };
+        let mut terms = config.terms(manifest, plugin.candidate.tier, &self.grants).map_err(|no| no.error(plugin.id()))?;
+        terms.used = plugin.used.clone();
+        Ok(terms)
     }
 
     /// The configuration of a plugin, checked by its schema and by itself.

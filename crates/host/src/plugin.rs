@@ -121,11 +121,11 @@ pub trait Artifact: Send + Sync {
     fn refusal(&self) -> Option<(State, Error)> {
         None
     }
-    /// What it says it contributes. May ask the plugin itself, in its own process or store.
+    /// What it says it contributes. May ask the plugin itself, in its own process or store, on these terms or stricter ones.
     ///
     /// # Errors
     /// `LOAD_FAILED` and whatever else keeps it from being asked.
-    fn declare(&self) -> Result<Vec<Spec>>;
+    fn declare(&self, terms: &Terms) -> Result<Vec<Spec>>;
     /// Whether a configuration fits; the error's `data.path` names the key.
     fn check(&self, config: &Value) -> Result<()>;
     /// Makes an instance, which may have and use what the terms say.
@@ -133,7 +133,7 @@ pub trait Artifact: Send + Sync {
 }
 
 impl Artifact for &'static Descriptor {
-    fn declare(&self) -> Result<Vec<Spec>> {
+    fn declare(&self, _: &Terms) -> Result<Vec<Spec>> {
         Ok(Descriptor::declare(self))
     }
 
@@ -410,7 +410,7 @@ pub(crate) struct PluginCell {
     settled: watch::Sender<State>,
     metrics: Arc<Metrics>,
     /// What its generations made use of.
-    pub(crate) used: Used,
+    pub(crate) used: Arc<Used>,
     /// Milliseconds.
     call_limit: AtomicU64,
     runtime: Handle,
@@ -462,7 +462,7 @@ impl PluginCell {
             status: Mutex::new(status),
             settled: watch::Sender::new(State::Unloaded),
             metrics: Arc::default(),
-            used: Used::default(),
+            used: Arc::default(),
             call_limit: AtomicU64::new(call_limit_ms),
             runtime: Handle::current(),
             late: threads.late().clone(),
@@ -798,7 +798,7 @@ mod tests {
     struct Nothing;
 
     impl Artifact for Nothing {
-        fn declare(&self) -> Result<Vec<Spec>> {
+        fn declare(&self, _: &Terms) -> Result<Vec<Spec>> {
             Ok(Vec::new())
         }
         fn check(&self, _: &Value) -> Result<()> {

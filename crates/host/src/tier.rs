@@ -7,7 +7,10 @@ use bespoke_manifest::{Manifest, Permissions, Resources};
 use bespoke_plugin_api::{Result, linkme};
 use serde::{Deserialize, Serialize};
 
-use crate::plugin::{Artifact, Tier};
+use crate::{
+    grants::Used,
+    plugin::{Artifact, Tier},
+};
 
 /// A tier that is linked into this program.
 #[derive(Debug)]
@@ -189,11 +192,6 @@ pub struct Terms {
     pub limits: Resources,
     /// How much of a wall it must have.
     pub sandbox: Sandbox,
-}
-
-impl Terms {
-    /// Those of a plugin that is granted what it asks for.
-    pub fn of(manifest: Option<&Manifest>) -> Self {
-        manifest.map_or_else(Terms::default, |m| Terms { granted: m.permissions.clone(), limits: m.resources, sandbox: Sandbox::Auto })
-    }
+    /// Where a tier counts what its wall refused.
+    pub used: Arc<Used>,
 }

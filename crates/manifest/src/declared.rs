@@ -21,7 +21,7 @@ pub struct Mismatch {
 }
 
 impl Manifest {
-    /// Holds `[[provides]]` against what `Plugin::register` contributed. Dynamic entries are met at run time, not here.
+    /// Holds `[[provides]]` against what `Plugin::register` contributed. Dynamic entries may be met here, or at run time, or never.
     ///
     /// # Errors
     /// [`Mismatch`], which names what each side has and the other lacks.
@@ -35,7 +35,7 @@ impl Manifest {
         }
         let mismatch = Mismatch {
             path: self.path.clone(),
-            undeclared: contributed.iter().filter(|c| !declared.contains(c)).cloned().collect(),
+            undeclared: contributed.iter().filter(|c| !declared.contains(c) && !self.may_publish(c.0, &c.1)).cloned().collect(),
             unregistered: declared.iter().filter(|d| !contributed.contains(d)).cloned().collect(),
             repeated,
         };

@@ -7,6 +7,7 @@ use std::{
 };
 
 use bespoke_host::{Artifact, Grounds, PluginFolder, Sandbox, Terms};
+use bespoke_manifest::Permissions;
 use bespoke_plugin_api::{
     BoxFuture, Code, Error, HostApi, Instance, Level, PluginContext, Result, Spec, Timestamp,
     serde_json::{self, Value},
@@ -64,8 +65,8 @@ impl ProcessPlugin {
 
 impl Artifact for ProcessPlugin {
     /// From what it said before, as long as nothing in its folder has changed. Otherwise a process is started and asked, behind a wall
-    /// that grants nothing, because nobody has said yet on which terms the plugin runs; it ends when it has answered.
-    fn declare(&self) -> Result<Vec<Spec>> {
+    /// that grants nothing: to say what it contributes it needs nothing. It ends when it has answered.
+    fn declare(&self, terms: &Terms) -> Result<Vec<Spec>> {
         let inner = self.0.clone();
         let program = Program::find(&inner.folder, &inner.grounds)?;
         let id = inner.id();
@@ -73,10 +74,11 @@ impl Artifact for ProcessPlugin {
         if let Some(specs) = place.as_deref().and_then(declared::read) {
             return Ok(specs);
         }
-        let launch = program.launch(&inner.folder, &inner.grounds, None, &[], &inner.unasked())?;
+        let launch = program.launch(&inner.folder, &inner.grounds, None, &[], &bare(terms))?;
+        let limit = inner.limit(terms);
         let asking = inner.clone();
         // On a thread of its own: the caller's may belong to a runtime, which does not wait inside itself.
-        let asked = std::thread::Builder::new().name(format!("ask-{id}")).spawn(move || asking.ask(launch));
+        let asked = std::thread::Builder::new().name(format!("ask-{id}")).spawn(move || asking.ask(launch, limit));
         let asked = asked.map_err(|e| Error::new(Code::RESOURCE_EXHAUSTED, format!("no thread to ask the plugin: {e}")))?;
         let specs = asked.join().unwrap_or_else(|_| Err(Error::internal("the thread that asked the plugin panicked")))?;
         if let Some(place) = place {
@@ -104,13 +106,6 @@ impl Inner {
         &self.folder.manifest.id
     }
 
-    /// The terms of a plugin about which nobody has been asked: it may have nothing, and use what its manifest says.
-    fn unasked(&self) -> Terms {
-        let mut terms = Terms::default();
-        terms.limits = self.folder.manifest.resources;
-        terms
-    }
-
     /// That of the manifest, else that of the file beside it.
     fn read_schema(&self) -> Result<Option<Schema>> {
         let manifest = &self.folder.manifest;
@@ -129,13 +124,12 @@ impl Inner {
     }
 
     /// Starts a process only to ask what the plugin contributes.
-    fn ask(&self, launch: Launch) -> Result<Vec<Spec>> {
+    fn ask(&self, launch: Launch, limit: Duration) -> Result<Vec<Spec>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         let runtime = runtime.map_err(|e| Error::new(Code::RESOURCE_EXHAUSTED, format!("no runtime to ask the plugin: {e}")))?;
         runtime.block_on(async {
             let host: Arc<dyn HostApi> = Arc::new(Asker(self.id().to_owned()));
             let (proxy, handle) = pump::start(self.id(), launch, host, self.patience).await?;
-            let limit = self.limit(&self.unasked());
             let hello = match tokio::time::timeout(limit, proxy.describe(self.id())).await {
                 Ok(hello) => hello,
                 Err(_) => Err(too_slow("did not say hello", limit, &handle)),
@@ -213,6 +207,13 @@ fn too_slow(what: &str, limit: Duration, handle: &Handle) -> Error {
 }
 
 /// What is around a process, in words.
+/// The same terms with nothing granted.
+fn bare(terms: &Terms) -> Terms {
+    let mut bare = terms.clone();
+    bare.granted = Permissions::default();
+    bare
+}
+
 fn wall(launch: &Launch, terms: &Terms) -> String {
     match (&launch.wall, terms.sandbox) {
         (None, _) => "none: its process is not supervised".to_owned(),

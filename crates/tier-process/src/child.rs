@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use bespoke_host::Used;
 use bespoke_plugin_api::{Code, Error, Result};
 use bespoke_sandbox::{Policy, Report, Spawn};
 use rustix::{
@@ -37,6 +38,8 @@ pub(crate) struct Launch {
     pub(crate) wall: Option<(PathBuf, Policy)>,
     /// A folder that is there as long as the child is.
     pub(crate) scratch: Option<Arc<tempfile::TempDir>>,
+    /// Where it is counted what the wall refuses.
+    pub(crate) used: Arc<Used>,
 }
 
 /// A child that was started. Dropping it ends it and all that it has started.

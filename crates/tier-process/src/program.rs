@@ -141,6 +141,7 @@ impl Program {
             folder: folder.path.clone(),
             wall: grounds.program.clone().map(|program| (program, policy)),
             scratch,
+            used: terms.used.clone(),
         })
     }
 

@@ -9,6 +9,8 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use bespoke_host::Used;
+use bespoke_manifest::Permission;
 use bespoke_plugin_api::{Code, Error, HostApi, Level, Result};
 use bespoke_plugin_proxy::{Proxy, Receiver};
 use bespoke_protocol::{
@@ -16,7 +18,7 @@ use bespoke_protocol::{
     line::{Incoming, LineReader, Side},
     put_plain,
 };
-use bespoke_sandbox::{Acted, Report};
+use bespoke_sandbox::{Acted, Report, What};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     pipe::{PipeFlags, pipe_with},
@@ -116,6 +118,7 @@ fn begin(launch: &Launch, host: Arc<dyn HostApi>, patience: Patience) -> Result<
         receiver,
         lines: LineReader::new(Side::Guest, MAX_FRAME),
         log: Log::new(host, last.clone(), now),
+        used: launch.used.clone(),
         last: last.clone(),
         watch: Watch::new(patience, now),
         patience,
@@ -139,6 +142,7 @@ struct Pump {
     receiver: Receiver,
     lines: LineReader,
     log: Log,
+    used: Arc<Used>,
     last: Arc<LastLines>,
     watch: Watch,
     patience: Patience,
@@ -260,6 +264,9 @@ impl Pump {
                 }
                 Report::Denied { what, call, argument, times } => {
                     let often = if times > 1 { format!(", {times} times") } else { String::new() };
+                    if let Some(permission) = permission(what) {
+                        self.used.count(permission, if argument.is_empty() { &call } else { &argument }, false);
+                    }
                     let of = if argument.is_empty() { call } else { format!("{call} {argument}") };
                     self.log.say(Level::Warn, &format!("was refused ({}): {of}{often}", what.name()), now);
                 }
@@ -484,5 +491,17 @@ fn wait_for<const N: usize>(fds: [(Option<BorrowedFd<'_>>, PollFlags); N], limit
         Ok(_) => Ok(at.map(|at| at.is_some_and(|at| !polled[at].revents().is_empty()))),
         Err(rustix::io::Errno::INTR) => Ok([false; N]),
         Err(e) => Err(e.into()),
+    }
+}
+
+/// The permission that would have allowed it.
+fn permission(what: What) -> Option<Permission> {
+    match what {
+        What::Read => Some(Permission::ReadFiles),
+        What::Write => Some(Permission::WriteFiles),
+        What::Execute => Some(Permission::SystemAccess),
+        What::Network => Some(Permission::NetworkAccess),
+        // Nothing allows these.
+        _ => None,
     }
 }

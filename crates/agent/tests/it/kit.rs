@@ -190,7 +190,7 @@ struct Plug {
 }
 
 impl Artifact for Plug {
-    fn declare(&self) -> Result<Vec<Spec>> {
+    fn declare(&self, _: &Terms) -> Result<Vec<Spec>> {
         Ok(self.contributions.iter().map(Contribution::spec).collect())
     }
 

@@ -243,7 +243,9 @@ impl Config {
         let defaults = self.plugin_defaults()?;
         let limits = self.limits(manifest, &settings.limits, &defaults.limits.resources)?;
         match grants.consent(manifest, tier) {
-            Consent::Granted(granted) => Ok(Terms { granted, limits, sandbox: settings.sandbox.unwrap_or(defaults.sandbox) }),
+            Consent::Granted(granted) => {
+                Ok(Terms { granted, limits, sandbox: settings.sandbox.unwrap_or(defaults.sandbox), ..Terms::default() })
+            }
             Consent::Blocked(blocked) => Err(NoTerms::Blocked(blocked)),
         }
     }

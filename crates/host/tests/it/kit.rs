@@ -156,7 +156,7 @@ impl From<Plug> for Candidate {
 }
 
 impl Artifact for Plug {
-    fn declare(&self) -> Result<Vec<Spec>> {
+    fn declare(&self, _: &Terms) -> Result<Vec<Spec>> {
         Ok((self.declare)(self.contributions.iter().map(Contribution::spec).collect()))
     }
 

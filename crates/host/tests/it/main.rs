@@ -2,6 +2,7 @@
 
 mod calls;
 mod config;
+mod cycles;
 mod discovery;
 mod discovery_folders;
 mod grants;

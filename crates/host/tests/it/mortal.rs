@@ -108,7 +108,7 @@ impl Mortal {
 }
 
 impl Artifact for Mortal {
-    fn declare(&self) -> Result<Vec<Spec>> {
+    fn declare(&self, _: &Terms) -> Result<Vec<Spec>> {
         let one = One { of: self.clone(), n: 0, greeting: String::new(), count: AtomicU64::new(0), gone: CancelToken::new() };
         Ok(self.contributions(&Arc::new(one)).iter().map(Contribution::spec).collect())
     }

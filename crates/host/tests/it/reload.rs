@@ -117,7 +117,7 @@ impl Twin {
 }
 
 impl Artifact for Twin {
-    fn declare(&self) -> Result<Vec<Spec>> {
+    fn declare(&self, _: &Terms) -> Result<Vec<Spec>> {
         let twins = Twins { n: 0, of: self.clone(), settings: Arc::default(), counted: Arc::default(), alive: Arc::default() };
         Ok(self.contributions(&Arc::new(twins)).iter().map(Contribution::spec).collect())
     }

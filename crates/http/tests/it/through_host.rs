@@ -20,7 +20,7 @@ use crate::kit::{told, within};
 struct Open(Arc<Mutex<Option<PluginContext>>>);
 
 impl Artifact for Open {
-    fn declare(&self) -> Result<Vec<Spec>> {
+    fn declare(&self, _: &Terms) -> Result<Vec<Spec>> {
         Ok(Vec::new())
     }
 

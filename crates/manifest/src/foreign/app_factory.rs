@@ -10,8 +10,24 @@ use crate::{
     reader::{Fields, Node},
 };
 
-/// The contracts that App Factory knows.
-const CONTRACTS: &[&str] = &["tts", "stt", "llm", "mcp", "embedding", "vision", "debug"];
+/// The contracts that App Factory knows, and those that the Python SDK has beside them, under the names of our kinds.
+const CONTRACTS: &[&str] = &[
+    "tts",
+    "stt",
+    "llm",
+    "mcp",
+    "embedding",
+    "vision",
+    "debug",
+    "tool",
+    "channel",
+    "vad",
+    "command",
+    "hook",
+    "http",
+    "provider",
+    "embedder",
+];
 
 /// What its schema knows, and means nothing here. `min_memory_mb` is what a machine must have, no limit.
 const UNUSED: &[&str] = &[
@@ -53,13 +69,21 @@ pub(crate) fn app_factory(fields: &mut Fields<'_, '_>, path: &str) -> Option<Man
 
 fn provides(contract: &str, id: &str) -> Vec<Provides> {
     let named = |kind| vec![Provides { kind, name: Some(id.to_owned()), dynamic: false }];
+    let tools = |name| Provides { kind: Kind::Tool, name, dynamic: true };
     match contract {
         "tts" => named(Kind::Tts),
         "stt" => named(Kind::Stt),
-        "llm" => named(Kind::Provider),
-        "embedding" => named(Kind::Embedder),
+        "llm" | "provider" => named(Kind::Provider),
+        "embedding" | "embedder" => named(Kind::Embedder),
         // Which tools a server has is known when it runs.
-        "mcp" => vec![Provides { kind: Kind::Tool, name: None, dynamic: true }],
+        "mcp" => vec![tools(None)],
+        // One of the plugin's name, or those that its methods are marked as.
+        "tool" => vec![tools(Some(id.to_owned())), tools(None)],
+        "channel" => named(Kind::Channel),
+        "vad" => named(Kind::Vad),
+        "command" => named(Kind::Command),
+        "hook" => named(Kind::Hook),
+        "http" => named(Kind::Http),
         // No contract of ours: their methods are called by name.
         _ => Vec::new(),
     }

@@ -18,6 +18,7 @@ OUT = sys.stdout.buffer
 IN = sys.stdin.buffer
 LOCK = threading.Lock()
 QUIET = threading.Event()
+RELEASED = threading.Event()
 
 
 def raw(data):
@@ -67,6 +68,12 @@ def act(number, args):
     elif what == "sleep":
         time.sleep(args["s"])
         say({"id": number, "result": text("slept")})
+    elif what == "held":
+        RELEASED.wait()
+        say({"id": number, "result": text("held %d" % args["n"])})
+    elif what == "release":
+        RELEASED.set()
+        say({"id": number, "result": text("released")})
     elif what == "raise":
         fail(number, -32061, "ValueError: no")
     elif what == "exit":

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bespoke_host::State;
+use bespoke_host::{State, Terms};
 use bespoke_plugin_api::serde_json::json;
 
 use crate::kit::{World, act, echo, lives, row, until, within};
@@ -61,20 +61,20 @@ async fn it_is_asked_once_what_it_contributes() {
     let world = World::new();
     let plugin = world.plugin("asked", "ok");
     let first = plugin.artifact.clone();
-    let specs = tokio::task::spawn_blocking(move || first.declare()).await.unwrap().unwrap();
+    let specs = tokio::task::spawn_blocking(move || first.declare(&Terms::default())).await.unwrap().unwrap();
     assert_eq!(specs.len(), 2);
     // A script that says nothing any more, of the same size and date.
     let places: Vec<_> = fs::read_dir(world.path().join("cache/declared")).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert_eq!(places.len(), 1);
     fs::write(&places[0], "[]").unwrap();
     let again = plugin.artifact.clone();
-    let from_there = tokio::task::spawn_blocking(move || again.declare()).await.unwrap().unwrap();
+    let from_there = tokio::task::spawn_blocking(move || again.declare(&Terms::default())).await.unwrap().unwrap();
     assert_eq!(from_there, [], "it was not asked again");
     // Another script is asked.
     let script = world.path().join("plugins/asked/guest.py");
     fs::write(&script, fs::read_to_string(&script).unwrap() + "\n# changed\n").unwrap();
     let changed = plugin.artifact.clone();
-    assert_eq!(tokio::task::spawn_blocking(move || changed.declare()).await.unwrap().unwrap(), specs);
+    assert_eq!(tokio::task::spawn_blocking(move || changed.declare(&Terms::default())).await.unwrap().unwrap(), specs);
 }
 
 #[tokio::test(flavor = "multi_thread")]

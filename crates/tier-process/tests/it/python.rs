@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use bespoke_host::{State, open_folder};
+use bespoke_host::{State, Terms, open_folder};
 use bespoke_plugin_api::{
     CallCx, Code, Tts, TtsOptions,
     serde_json::{Value, json},
@@ -96,7 +96,7 @@ async fn packages_are_installed_into_an_environment_of_its_own_when_asked() {
     let plugin = open_folder(&folder, &world.grounds().install_dependencies(true));
     let id = plugin.id.clone();
     let prepared = plugin.artifact.clone();
-    tokio::task::spawn_blocking(move || prepared.declare()).await.unwrap().unwrap();
+    tokio::task::spawn_blocking(move || prepared.declare(&Terms::default())).await.unwrap().unwrap();
     let host = world.host([plugin]).await;
     assert_eq!(row(&host, &id).state, State::Ready, "{:?}", row(&host, &id));
     let word: Value = within(host.invoke(&CallCx::new(), &id, "word", json!({}))).await.unwrap();
@@ -104,5 +104,5 @@ async fn packages_are_installed_into_an_environment_of_its_own_when_asked() {
     within(host.shutdown()).await;
     // The next one finds it there, and needs no leave.
     let again = open_folder(&folder, &world.grounds());
-    assert!(tokio::task::spawn_blocking(move || again.artifact.declare()).await.unwrap().is_ok());
+    assert!(tokio::task::spawn_blocking(move || again.artifact.declare(&Terms::default())).await.unwrap().is_ok());
 }

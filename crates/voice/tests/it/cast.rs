@@ -448,7 +448,7 @@ struct Troupe {
 }
 
 impl Artifact for Troupe {
-    fn declare(&self) -> Result<Vec<Spec>> {
+    fn declare(&self, _: &Terms) -> Result<Vec<Spec>> {
         Ok(self.contributions.iter().map(Contribution::spec).collect())
     }
 
