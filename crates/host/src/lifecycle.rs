@@ -19,7 +19,7 @@ use crate::{
     Config, ConfigError, Grants, NoTerms, PluginDefaults, Redactor, Supervision,
     api::{PluginHost, Services},
     needs,
-    plugin::{Applied, Footing, Generation, PluginCell, State},
+    plugin::{Applied, Footing, Generation, PluginCell, State, Tier},
     registry::Withdrawn,
     slot::{drop_caught, panicked, shown},
     thread::{Threads, Waiting},
@@ -384,7 +384,14 @@ impl Inner {
         let written = config.get(&format!("plugins.{}", plugin.id())).unwrap_or_default();
         match broken {
             Some(error) => Err(ConfigFault::Broken(error)),
-            None => filled.map(|filled| Applied { written, filled }).map_err(ConfigFault::Located),
+            None => {
+                let mut filled = filled.map_err(ConfigFault::Located)?;
+                // What is compiled in has its defaults in its own type, from which its schema was made.
+                if plugin.candidate.tier != Tier::Compiled {
+                    bespoke_schema::fill(&plugin.schema, &mut filled);
+                }
+                Ok(Applied { written, filled })
+            }
         }
     }
 

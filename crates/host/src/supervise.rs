@@ -12,6 +12,7 @@ use std::{
 
 use bespoke_plugin_api::{Error, Result, State as Captured};
 use serde_json::json;
+use tokio::sync::Notify;
 
 use crate::{
     lifecycle::{Inner, Launch},
@@ -53,6 +54,8 @@ pub(crate) struct Watch {
     lazy: AtomicBool,
     /// Milliseconds without a call after which it rests; zero for never.
     idle_ms: AtomicU64,
+    /// Told when that changes.
+    changed: Arc<Notify>,
     /// What it left when it went to rest.
     left: Mutex<Option<Captured>>,
     ends: Mutex<VecDeque<Instant>>,
@@ -74,7 +77,9 @@ impl Watch {
     pub(crate) fn configure(&self, lazy: bool, idle: Option<Duration>) {
         self.lazy.store(lazy, Ordering::Relaxed);
         let ms = idle.map_or(0, |idle| u64::try_from(idle.as_millis()).unwrap_or(u64::MAX).max(1));
-        self.idle_ms.store(ms, Ordering::Relaxed);
+        if self.idle_ms.swap(ms, Ordering::Relaxed) != ms {
+            self.changed.notify_waiters();
+        }
     }
 
     pub(crate) fn is_lazy(&self) -> bool {
@@ -150,20 +155,30 @@ impl Inner {
         let ended = life.ended();
         drop(life);
         let (inner, cell, weak) = (Arc::downgrade(self), Arc::downgrade(plugin), Arc::downgrade(generation));
-        let runtime = self.services.runtime.clone();
+        let (runtime, changed) = (self.services.runtime.clone(), plugin.watch.changed.clone());
         let watching = async move {
             let mut ended = ended;
             let mut calls = u64::MAX;
             loop {
-                // Looked at again after a while: the setting may change.
+                let heard = changed.notified();
                 let idle = cell.upgrade().and_then(|plugin| plugin.watch.idle());
-                let error = tokio::time::timeout(idle.unwrap_or(Duration::from_secs(60)), &mut ended).await;
+                let passed = async {
+                    match idle {
+                        Some(idle) => tokio::time::sleep(idle).await,
+                        None => std::future::pending().await,
+                    }
+                };
+                let passed = tokio::select! {
+                    error = &mut ended => Some(Err(error)),
+                    () = passed => Some(Ok(())),
+                    () = heard => None,
+                };
                 let (Some(inner), Some(plugin), Some(generation)) = (inner.upgrade(), cell.upgrade(), weak.upgrade()) else { return };
-                match error {
+                match passed {
                     // Not on this task, which ends with the generation.
-                    Ok(error) => return drop(runtime.spawn(inner.fell(plugin, generation, error))),
-                    Err(_) if idle.is_none() => {}
-                    Err(_) => {
+                    Some(Err(error)) => return drop(runtime.spawn(inner.fell(plugin, generation, error))),
+                    None => calls = u64::MAX,
+                    Some(Ok(())) => {
                         let now = plugin.metrics().read().0;
                         if now == std::mem::replace(&mut calls, now) && generation.in_flight() == 0 {
                             drop(runtime.spawn(inner.lay_down(plugin, generation)));

@@ -92,8 +92,12 @@ struct Ask(Weak<Inner>);
 impl Waiting for Ask {
     fn reply(&self, frame: &Frame<'_>, forget: &dyn Fn()) {
         forget();
-        if let (Some(inner), Ok(vitals)) = (self.0.upgrade(), read_reply::<Vitals>(frame)) {
-            *inner.vitals() = vitals;
+        let Some(inner) = self.0.upgrade() else { return };
+        match read_reply::<Vitals>(frame) {
+            Ok(vitals) => *inner.vitals() = vitals,
+            // A plugin that cannot say how it does is not well.
+            Err(e) if e.code() != Code::METHOD_NOT_FOUND => inner.vitals().health = Health::Degraded(e.message().to_owned()),
+            Err(_) => {}
         }
     }
 

@@ -30,10 +30,12 @@
 //! ```
 
 mod check;
+mod fill;
 
 use std::fmt;
 
 pub use check::check;
+pub use fill::fill;
 
 /// One thing that does not fit.
 #[derive(Debug, Clone, PartialEq, Eq)]
