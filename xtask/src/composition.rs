@@ -58,6 +58,7 @@ fn samples(workspace: &Workspace, _: &Environment) -> Result<()> {
         ("examples/configs/text.toml", "clock,smol,terminal"),
         ("examples/configs/voice.toml", "clock,energy,flite,moonshine,silero,smol"),
         ("examples/configs/kiosk.toml", "energy,flite,moonshine,smol"),
+        ("examples/configs/python.toml", "process,smol,terminal"),
     ] {
         let found = features::needed_by(workspace, &workspace.path(config))?.join(",");
         ensure!(found == expected, "{config} needs {expected}, and features-for says {found}");
@@ -76,12 +77,31 @@ fn dev_build(workspace: &Workspace, _: &Environment) -> Result<()> {
     Ok(())
 }
 
-/// The dist profile has fat LTO, which may drop what only a link section names.
-fn dist_build(workspace: &Workspace, _: &Environment) -> Result<()> {
+/// The dist profile has fat LTO, which may drop what only a link section names: plugins, and the tier of processes. The binary alone
+/// has all that a plugin in Python needs but the interpreter.
+fn dist_build(workspace: &Workspace, environment: &Environment) -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let binary = build(workspace, &["--profile", "dist", "--no-default-features", "--features", "clock,silero"])?;
+    let features = if cfg!(target_os = "linux") { "clock,process,silero" } else { "clock,silero" };
+    let binary = build(workspace, &["--profile", "dist", "--no-default-features", "--features", features])?;
     let linked = dist::compiled_in(&binary, folder.path())?;
-    ensure!(linked == BTreeSet::from(["clock".to_owned(), "silero".to_owned()]), "a build with `clock,silero` lists {linked:?}");
+    ensure!(linked == BTreeSet::from(["clock".to_owned(), "silero".to_owned()]), "a build with `{features}` lists {linked:?}");
+    if cfg!(target_os = "linux") {
+        let (home, example) = (folder.path().join("home"), workspace.path("examples/plugins/dice"));
+        let bespoke = |args: &[&str]| {
+            let mut command = Command::new(&binary);
+            let python = environment.iter().filter(|(name, _)| *name == "BESPOKE_PYTHON");
+            command.args(args).current_dir(folder.path()).env("HOME", folder.path()).env("BESPOKE_HOME", &home);
+            command.envs(python.map(|(name, value)| (name, value)));
+            for name in ["BESPOKE_MODEL_PATH", "BESPOKE_PLUGIN_PATH", "BESPOKE_CONFIG"] {
+                command.env_remove(name);
+            }
+            shell::output(&mut command)
+        };
+        bespoke(&["plugin", "load", &example.to_string_lossy(), "--yes"])?;
+        let rolled = bespoke(&["plugin", "call", "dice", "call", r#"{"sides": 1, "count": 3}"#])?;
+        let rolled: serde_json::Value = serde_json::from_str(&rolled).with_context(|| rolled.clone())?;
+        ensure!(rolled == serde_json::json!([1, 1, 1]), "three dice of one side show {rolled}");
+    }
     Ok(())
 }
 

@@ -82,6 +82,7 @@ fn chosen(workspace: &Workspace, app: &AppManifest, args: &Args) -> Result<Vec<S
 }
 
 fn build(workspace: &Workspace, features: &[String], target: Option<&str>) -> Result<PathBuf> {
+    remove_bytecode(&workspace.path(crate::sdk::SDK).join("src"))?;
     let list = features.join(",");
     let mut args = vec!["build", "--locked", "--profile", "dist", "-p", APP, "--no-default-features", "--features", &list];
     args.extend(target.iter().flat_map(|t| ["--target", t]));
@@ -91,6 +92,19 @@ fn build(workspace: &Workspace, features: &[String], target: Option<&str>) -> Re
     let binary = folder.join("dist").join(binary_name(target));
     ensure!(binary.is_file(), "{}: cargo has built no binary here", binary.display());
     Ok(binary)
+}
+
+/// What an interpreter left beside the sources of the Python SDK, and would otherwise be built in with them.
+fn remove_bytecode(folder: &Path) -> Result<()> {
+    for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
+        let path = entry?.path();
+        if path.ends_with("__pycache__") {
+            fs::remove_dir_all(&path).with_context(|| path.display().to_string())?;
+        } else if path.is_dir() {
+            remove_bytecode(&path)?;
+        }
+    }
+    Ok(())
 }
 
 fn binary_name(target: Option<&str>) -> &'static str {
@@ -241,6 +255,19 @@ mod tests {
         assert_eq!(name(&["clock", "silero"]), "bespoke-0.1.0-t-clock.silero");
         let many = name(&["alpha-plugin", "beta-plugin", "gamma-plugin", "delta-plugin", "epsilon-plugin", "zeta-plugin"]);
         assert!(many.starts_with("bespoke-0.1.0-t-6features-") && many.len() < 50, "{many}");
+    }
+
+    #[test]
+    fn bytecode_is_removed_and_sources_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a/__pycache__/a.pyc", "__pycache__/b.pyc", "a/b/c.py"] {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, name).unwrap();
+        }
+        remove_bytecode(folder.path()).unwrap();
+        let there = |name: &str| folder.path().join(name).exists();
+        assert_eq!([there("a/__pycache__"), there("__pycache__"), there("a/b/c.py")], [false, false, true]);
     }
 
     #[test]

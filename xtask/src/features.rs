@@ -1,9 +1,15 @@
 //! `features`: the table. `features-for`: the smallest set that a configuration needs, from names that plugins declare.
 
-use std::{collections::BTreeSet, fmt::Write, fs, path::Path};
+use std::{
+    collections::BTreeSet,
+    env,
+    fmt::Write,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, ensure};
-use bespoke_manifest::{PLUGIN_SETTINGS, closest};
+use bespoke_manifest::{Manifest, PLUGIN_SETTINGS, closest};
 use bespoke_plugin_api::Kind;
 use toml::{Table, Value};
 
@@ -20,6 +26,9 @@ const NAMES: &[(&str, &str, Kind)] = &[
     ("voice", "stt", Kind::Stt),
     ("voice", "tts", Kind::Tts),
 ];
+
+/// The tier that plugins in folders run in, and its feature.
+const PROCESS: &str = "process";
 
 /// The table of `cargo xtask features`: feature, crate, kinds, groups, description.
 pub(crate) fn table(plugins: &[Plugin], app: &AppManifest) -> String {
@@ -98,11 +107,72 @@ pub(crate) fn needed_by(workspace: &Workspace, config: &Path) -> Result<Vec<Stri
     let app = workspace.app()?;
     let known = app.plugins();
     let built: Vec<&Plugin> = plugins.iter().filter(|p| known.contains_key(p.manifest.id.as_str())).collect();
-    needed(&table, &built).with_context(|| config.display().to_string())
+    let outside = Outside::find(&table, config.parent().unwrap_or(Path::new("")));
+    needed(&table, &built, &outside).with_context(|| config.display().to_string())
 }
 
-fn needed(config: &Table, plugins: &[&Plugin]) -> Result<Vec<String>> {
+/// Plugins in folders that a configuration leads to.
+#[derive(Default)]
+struct Outside {
+    /// Ids whose own table names their folder. They go before plugins of the same id that could be compiled in.
+    named: BTreeSet<String>,
+    /// What the manifests say that are here to be read. The configuration may be for another machine.
+    manifests: Vec<Manifest>,
+}
+
+impl Outside {
+    /// `base` is the folder of the configuration. Its `plugins` is searched too, as that of `BESPOKE_HOME` is.
+    fn find(config: &Table, base: &Path) -> Self {
+        let place = |written: &str| match (written.strip_prefix("~/"), env::home_dir()) {
+            (Some(below), Some(home)) => home.join(below),
+            _ => base.join(written),
+        };
+        let mut outside = Outside::default();
+        let plugins = config.get("plugins").and_then(Value::as_table);
+        for (id, table) in plugins.into_iter().flatten().filter(|(_, table)| !is_off(table)) {
+            if let Some(path) = table.get("path").and_then(Value::as_str) {
+                outside.named.insert(id.clone());
+                outside.manifests.extend(manifest(&place(path)));
+            }
+        }
+        let dir = plugins.and_then(|p| p.get("dir")).and_then(Value::as_str).map(place);
+        for folder in dir.into_iter().chain([base.join("plugins")]) {
+            let mut folders: Vec<PathBuf> = fs::read_dir(folder).into_iter().flatten().filter_map(|e| Some(e.ok()?.path())).collect();
+            folders.sort();
+            outside.manifests.extend(folders.iter().filter_map(|folder| manifest(folder)));
+        }
+        outside
+    }
+
+    fn has(&self, id: &str) -> bool {
+        self.named.contains(id) || self.manifests.iter().any(|m| m.id == id)
+    }
+
+    /// As [`provider_of`] for plugins that are compiled in.
+    fn provides(&self, kind: Kind, name: &str) -> bool {
+        let by = |m: &Manifest| m.provides.iter().any(|p| p.kind == kind && (m.id == name || p.name.as_deref() == Some(name)));
+        self.named.contains(name) || self.manifests.iter().any(by)
+    }
+}
+
+/// The manifest in a folder, if there is one that can be read.
+fn manifest(folder: &Path) -> Option<Manifest> {
+    Manifest::FILES.iter().find_map(|name| {
+        let text = fs::read_to_string(folder.join(name)).ok()?;
+        Manifest::read(name, &text).ok()
+    })
+}
+
+fn is_off(plugin: &Value) -> bool {
+    plugin.get("enabled").and_then(Value::as_bool) == Some(false)
+}
+
+fn needed(config: &Table, plugins: &[&Plugin], outside: &Outside) -> Result<Vec<String>> {
     let (mut features, mut problems) = (BTreeSet::new(), Vec::new());
+    let own = config.get("plugins").and_then(Value::as_table);
+    if !outside.named.is_empty() || own.is_some_and(|own| own.contains_key("dir")) {
+        features.insert(PROCESS.to_owned());
+    }
     for (section, key, kind) in NAMES {
         let Some(value) = config.get(*section).and_then(|s| s.get(*key)) else { continue };
         let names: Vec<&str> = match value {
@@ -117,6 +187,8 @@ fn needed(config: &Table, plugins: &[&Plugin]) -> Result<Vec<String>> {
             // A provider may be named with its model.
             let name = if *kind == Kind::Provider { name.split_once(':').map_or(name, |(provider, _)| provider) } else { name };
             match provider_of(plugins, *kind, name) {
+                Some(plugin) if !outside.named.contains(&plugin.manifest.id) => drop(features.insert(plugin.manifest.id.clone())),
+                _ if outside.provides(*kind, name) => drop(features.insert(PROCESS.to_owned())),
                 Some(plugin) => drop(features.insert(plugin.manifest.id.clone())),
                 None => {
                     let all = plugins.iter().flat_map(|p| names_of(p, *kind));
@@ -125,15 +197,17 @@ fn needed(config: &Table, plugins: &[&Plugin]) -> Result<Vec<String>> {
             }
         }
     }
-    let tables = config.get("plugins").and_then(Value::as_table);
-    for (id, value) in tables.into_iter().flatten().filter(|(id, _)| !PLUGIN_SETTINGS.contains(&id.as_str())) {
-        if value.get("enabled").and_then(Value::as_bool) == Some(false) {
+    for (id, table) in own.into_iter().flatten().filter(|(id, _)| !PLUGIN_SETTINGS.contains(&id.as_str())) {
+        if is_off(table) || outside.named.contains(id) {
             continue;
         }
         if plugins.iter().any(|p| p.manifest.id == *id) {
             features.insert(id.clone());
+        } else if outside.has(id) {
+            features.insert(PROCESS.to_owned());
         } else {
-            problems.push(format!("plugins.{id}: no plugin here has this id{}", hint(id, plugins.iter().map(|p| p.manifest.id.as_str()))));
+            let hint = hint(id, plugins.iter().map(|p| p.manifest.id.as_str()));
+            problems.push(format!("plugins.{id}: no plugin here has this id{hint} (of one in a folder, plugins.{id}.path says where)"));
         }
     }
     ensure!(problems.is_empty(), "{}", problems.join("\n"));
@@ -216,6 +290,10 @@ mod tests {
     }
 
     fn check(config: &str) -> Result<Vec<String>> {
+        check_in(Path::new("nowhere"), config)
+    }
+
+    fn check_in(base: &Path, config: &str) -> Result<Vec<String>> {
         let plugins = [
             plugin("clock", &[("tool", "clock")]),
             plugin("files", &[("tool", "read"), ("tool", "write")]),
@@ -225,7 +303,8 @@ mod tests {
             plugin("terminal", &[("channel", "terminal")]),
             plugin("shell", &[("tool", "?run_program")]),
         ];
-        needed(&toml::from_str(config).unwrap(), &plugins.iter().collect::<Vec<_>>())
+        let config = toml::from_str(config).unwrap();
+        needed(&config, &plugins.iter().collect::<Vec<_>>(), &Outside::find(&config, base))
     }
 
     #[test]
@@ -259,6 +338,36 @@ mod tests {
     }
 
     #[test]
+    fn plugins_in_folders_need_the_tier_that_runs_them() {
+        let base = tempfile::tempdir().unwrap();
+        let manifest = r#"{ "name": "dice", "version": "1.0.0", "contract": "tool", "entry_point": "__init__" }"#;
+        for folder in ["plugins/dice", "more/dice", "more/broken"] {
+            fs::create_dir_all(base.path().join(folder)).unwrap();
+            fs::write(base.path().join(folder).join("manifest.json"), if folder.ends_with("dice") { manifest } else { "{" }).unwrap();
+        }
+        let check = |config: &str| check_in(base.path(), config).map_err(|e| e.to_string());
+        for (config, expected) in [
+            ("[plugins]\ndir = \"more\"", &["process"][..]),
+            ("[plugins]\ndir = \"of another machine\"", &["process"]),
+            ("[agent]\ntools = [\"dice\"]\n[plugins]\ndir = \"more\"", &["process"]),
+            ("[plugins.dice]\npath = \"more/dice\"", &["process"]),
+            // Its name is enough where the folder is not here.
+            ("[agent]\ntools = [\"lights\", \"clock\"]\n[plugins.lights]\npath = \"~/none/lights\"", &["clock", "process"]),
+            // The folder goes before what could be compiled in, in the table that names it.
+            ("[agent]\ntools = [\"clock\"]\n[plugins.clock]\npath = \"x\"", &["process"]),
+            // As in BESPOKE_HOME, which nothing in the configuration names.
+            ("[plugins.dice]", &["process"]),
+            ("[agent]\ntools = [\"dice\"]", &["process"]),
+            ("", &[]),
+            // What is off needs nothing.
+            ("[plugins.x]\nenabled = false\npath = \"x\"", &[]),
+        ] {
+            assert_eq!(check(config).unwrap(), expected, "{config}");
+        }
+        assert!(check("[agent]\ntools = [\"dise\"]\n[plugins]\ndir = \"more\"").unwrap_err().contains("provides tool `dise`"));
+    }
+
+    #[test]
     fn features_that_are_no_plugins_are_reserved_ids() {
         let app = Workspace::here().unwrap().app().unwrap();
         let free: Vec<_> = app
@@ -278,8 +387,8 @@ mod tests {
             voice.stt: no plugin here provides stt `moonshin`; did you mean `moonshine`?
             voice.stt: no plugin here provides stt `silero`; there are moonshine
             voice.tts: no plugin here provides tts `flite`
-            plugins.quux: no plugin here has this id; there are clock, files, silero, openai, moonshine, terminal, shell
-            plugins.termnal: no plugin here has this id; did you mean `terminal`?"#]]
+            plugins.quux: no plugin here has this id; there are clock, files, silero, openai, moonshine, terminal, shell (of one in a folder, plugins.quux.path says where)
+            plugins.termnal: no plugin here has this id; did you mean `terminal`? (of one in a folder, plugins.termnal.path says where)"#]]
         .assert_eq(&check(config).unwrap_err().to_string());
     }
 }

@@ -10,6 +10,7 @@ mod counts;
 mod dist;
 mod features;
 mod new_plugin;
+mod sdk;
 mod setup;
 mod shell;
 mod test;

@@ -32,8 +32,8 @@ const XLLAMACPP_SHA256: &[&str] = &[
 /// Variables for the tests.
 pub(crate) type Environment = Vec<(&'static str, std::ffi::OsString)>;
 
-/// Fetches what is missing and says where it is.
-pub(crate) fn prepare(workspace: &Workspace, voice_kit: Option<&Path>) -> Result<Environment> {
+/// Fetches what is missing and says where it is; also the interpreter of Python that the tests use.
+pub(crate) fn prepare(workspace: &Workspace, voice_kit: Option<&Path>) -> Result<(Environment, String)> {
     let cc = env::var_os("CC").unwrap_or_else(|| "cc".into());
     ensure!(shell::answers(&cc, &["--version"]), "{}: no C compiler; install one, or name it in CC", cc.display());
     let python = python()?;
@@ -56,7 +56,7 @@ pub(crate) fn prepare(workspace: &Workspace, voice_kit: Option<&Path>) -> Result
         ensure!(kit.join("manifest.json").is_file(), "--voice-kit {}: no manifest.json in it", kit.display());
         environment.push(("BESPOKE_VOICE_KIT", kit.into_os_string()));
     }
-    Ok(environment)
+    Ok((environment, python))
 }
 
 /// The pins of plugin.toml, or of `tests/fixtures.toml`, which has the same shape.
@@ -110,7 +110,13 @@ fn files(n: usize) -> String {
 
 fn python() -> Result<String> {
     let found = ["python3", "python"].into_iter().find(|python| shell::answers(python, &["-m", "pip", "--version"]));
-    found.map(str::to_owned).ok_or_else(|| anyhow!("no python3 with pip on the PATH; install python3 and its pip"))
+    let found = found.ok_or_else(|| anyhow!("no python3 with pip on the PATH; install it, on Debian with `apt install python3-pip`"))?;
+    // Some systems split these from the interpreter. Plugins with packages of their own need them, and so do the tests.
+    ensure!(
+        shell::answers(found, &["-c", "import ensurepip, venv"]),
+        "{found} makes no virtual environments; install what is missing, on Debian with `apt install python3-venv`"
+    );
+    Ok(found.to_owned())
 }
 
 /// The library of ONNX Runtime, installed once below the target folder.

@@ -65,6 +65,13 @@ pub(crate) fn watched(command: &mut Command, mut see: impl FnMut(&str)) -> Resul
     Ok(child.wait()?.success())
 }
 
+/// Runs to the end and keeps what it writes, stdout first. True if it succeeded.
+pub(crate) fn kept(command: &mut Command) -> Result<(bool, String)> {
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {}", shown(command)))?;
+    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    Ok((output.status.success(), text))
+}
+
 /// Whether a program is there and answers to these arguments.
 pub(crate) fn answers(program: impl AsRef<OsStr>, args: &[&str]) -> bool {
     let mut command = Command::new(program);
@@ -85,7 +92,8 @@ fn forward(from: impl Read + Send + 'static, mut to: impl Write + Send + 'static
     })
 }
 
-fn shown(command: &Command) -> String {
+/// The command as a person would type it, without quotes.
+pub(crate) fn shown(command: &Command) -> String {
     let name = Path::new(command.get_program()).file_name().unwrap_or(command.get_program()).to_string_lossy().into_owned();
     let args = command.get_args().map(|a| a.to_string_lossy().into_owned());
     std::iter::once(name).chain(args).collect::<Vec<_>>().join(" ")

@@ -1,12 +1,14 @@
-//! `test`: unit, integration and documentation tests of all crates, then the composition tests; one count at the end.
+//! `test`: unit, integration and documentation tests of all crates, those of the Python SDK beside them, then the composition
+//! tests; one count at the end.
 
-use std::{path::Path, process::ExitCode, time::Instant};
+use std::{path::Path, process::ExitCode, thread, time::Instant};
 
 use anyhow::Result;
 
 use crate::{
     composition,
     counts::{Counts, Runner},
+    sdk,
     setup::{self, Environment},
     shell,
     workspace::Workspace,
@@ -26,11 +28,19 @@ pub(crate) fn run(workspace: &Workspace, voice_kit: Option<&Path>, filters: &[St
 /// what happened.
 pub(crate) fn all(workspace: &Workspace, voice_kit: Option<&Path>, filters: &[String]) -> Result<Counts> {
     let start = Instant::now();
-    let environment = setup::prepare(workspace, voice_kit)?;
+    let (environment, python) = setup::prepare(workspace, voice_kit)?;
     let mut counts = Counts::default();
     // Building every test to run none of them takes minutes.
     if filters.is_empty() || !filters.iter().all(|f| f.starts_with("composition")) {
-        counts += crates(workspace, &environment, filters)?;
+        counts += thread::scope(|scope| {
+            let sdk = sdk::start(scope, workspace, &python, filters);
+            let crates = crates(workspace, &environment, filters);
+            // Whatever became of the crates, the thread is waited for: here what it says is shown.
+            let sdk = sdk.finish();
+            let mut counts = crates?;
+            counts += sdk?;
+            anyhow::Ok(counts)
+        })?;
         counts += documentation(workspace, &environment, filters)?;
     }
     counts += composition::run(workspace, &environment, filters)?;

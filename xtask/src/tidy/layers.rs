@@ -62,7 +62,9 @@ const GUARDED: &[(&str, &[&str], &str)] = &[
     ("hyper-util", &["http"], "one HTTP client for plugins, behind the host's checks"),
     ("rusqlite", &["state"], "one database"),
     ("landlock", &["sandbox"], "one wall around processes"),
-    ("seccompiler", &["sandbox"], "one wall around processes"),
+    ("libc", &["sandbox"], "one place with calls of the system that need `unsafe`"),
+    ("include_dir", &["tier-process"], "only the Python SDK is a folder inside the binary"),
+    ("notify", &["bespoke"], "only `plugin reload --watch` looks at files"),
     ("jsonschema", &["tier-process"], "2.8 MB that only foreign plugins need; crates/schema is for the rest"),
 ];
 

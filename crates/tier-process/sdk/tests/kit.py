@@ -32,8 +32,8 @@ def block(number: int) -> str:
 
 
 def environment(**more: str) -> Dict[str, str]:
-    """The environment of a child that is to find the SDK."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    """The environment of a child that is to find the SDK. Where bytecode goes is the choice of who runs the tests."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON") or k == "PYTHONPYCACHEPREFIX"}
     return {**kept, "PYTHONPATH": str(SRC), **more}
 
 
