@@ -663,7 +663,10 @@ fn health(known: &Known) -> Value {
     let row = &known.row;
     let number = |name: &str| row.facts.get(name).and_then(|value| value.split_whitespace().next()?.parse::<f64>().ok());
     let message = row.reason.clone().unwrap_or_else(|| match row.state {
-        State::Ready if row.health == "ok" => "Operational".into(),
+        // A plugin may have words of its own for it.
+        State::Ready if row.health == "ok" => {
+            row.facts.get("message").filter(|own| !own.is_empty()).map_or("Operational", |own| own).into()
+        }
         state => state.name().into(),
     });
     json!({
