@@ -125,7 +125,7 @@ impl Inner {
 
     /// Starts a process only to ask what the plugin contributes.
     fn ask(&self, launch: Launch, limit: Duration) -> Result<Vec<Spec>> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
         let runtime = runtime.map_err(|e| Error::new(Code::RESOURCE_EXHAUSTED, format!("no runtime to ask the plugin: {e}")))?;
         runtime.block_on(async {
             let host: Arc<dyn HostApi> = Arc::new(Asker(self.id().to_owned()));

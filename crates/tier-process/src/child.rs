@@ -3,16 +3,15 @@
 
 use std::{
     ffi::OsString,
-    fs::File,
     io,
     os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
+        fd::OwnedFd,
         unix::process::{CommandExt as _, ExitStatusExt as _},
     },
     path::PathBuf,
     process::{Command, ExitStatus, Stdio},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bespoke_host::Used;
@@ -20,7 +19,7 @@ use bespoke_plugin_api::{Code, Error, Result};
 use bespoke_sandbox::{Policy, Report, Spawn};
 use rustix::{
     fs::{OFlags, fcntl_getfl, fcntl_setfl},
-    process::{Pid, Signal, kill_process_group},
+    process::{Pid, Signal, WaitOptions, kill_process_group, waitpid},
 };
 
 use crate::{ending::Exit, outbox::Waker};
@@ -44,18 +43,32 @@ pub(crate) struct Launch {
 
 /// A child that was started. Dropping it ends it and all that it has started.
 pub(crate) struct Child {
-    pub(crate) stdout: File,
-    pub(crate) stderr: File,
-    stdin: Option<OwnedFd>,
+    pipes: Option<Pipes>,
     hold: Hold,
     exit: Option<Exit>,
     _scratch: Option<Arc<tempfile::TempDir>>,
 }
 
-enum Hold {
-    Walled { child: bespoke_sandbox::Child, news: Arc<News> },
-    Bare { process: std::process::Child, ended: Option<OwnedFd> },
+/// This side's ends, whose reads and writes do not wait.
+pub(crate) struct Pipes {
+    pub(crate) stdin: OwnedFd,
+    pub(crate) stdout: OwnedFd,
+    pub(crate) stderr: OwnedFd,
 }
+
+enum Hold {
+    /// A supervisor that says no more is about to end. It is waited for until then, so that nothing of it is left when its end is told;
+    /// not for ever, so that one that hangs in the kernel holds up nobody.
+    Walled {
+        child: bespoke_sandbox::Child,
+        news: Arc<News>,
+        until: Option<Instant>,
+    },
+    Bare(std::process::Child),
+}
+
+/// How long a supervisor that says no more may take to end.
+const ENDING: Duration = Duration::from_millis(200);
 
 /// What the supervisor has told and nobody has read yet.
 #[derive(Default)]
@@ -81,12 +94,20 @@ impl Child {
             let code = if exhausted { Code::RESOURCE_EXHAUSTED } else { Code::LOAD_FAILED };
             Error::new(code, format!("{} could not be started: {e}", launch.program.display()))
         };
-        let mut child = match &launch.wall {
+        match &launch.wall {
             Some((supervisor, policy)) => Self::walled(launch, supervisor, policy, waker),
             None => Self::bare(launch),
         }
-        .map_err(failed)?;
-        child.do_not_wait().map_err(failed)?;
+        .map_err(failed)
+    }
+
+    fn new(launch: &Launch, pipes: Pipes, hold: Hold) -> io::Result<Self> {
+        let mut child = Child { pipes: None, hold, exit: None, _scratch: launch.scratch.clone() };
+        // Only this side: the child has ends of its own, whose reads and writes wait as ever.
+        for fd in [&pipes.stdin, &pipes.stdout, &pipes.stderr] {
+            fcntl_setfl(fd, fcntl_getfl(fd)? | OFlags::NONBLOCK)?;
+        }
+        child.pipes = Some(pipes);
         Ok(child)
     }
 
@@ -123,8 +144,7 @@ impl Child {
             told.lock().1 = true;
             waker.wake();
         })?;
-        let hold = Hold::Walled { child, news };
-        Ok(Child { stdout: stdout.into(), stderr: stderr.into(), stdin: Some(stdin), hold, exit: None, _scratch: launch.scratch.clone() })
+        Self::new(launch, Pipes { stdin, stdout, stderr }, Hold::Walled { child, news, until: None })
     }
 
     fn bare(launch: &Launch) -> io::Result<Self> {
@@ -142,42 +162,27 @@ impl Child {
         let stdin = process.stdin.take().map(OwnedFd::from).ok_or_else(lacking)?;
         let stdout = process.stdout.take().map(OwnedFd::from).ok_or_else(lacking)?;
         let stderr = process.stderr.take().map(OwnedFd::from).ok_or_else(lacking)?;
-        let ended = ended(&process);
-        let hold = Hold::Bare { process, ended };
-        Ok(Child { stdout: stdout.into(), stderr: stderr.into(), stdin: Some(stdin), hold, exit: None, _scratch: launch.scratch.clone() })
+        Self::new(launch, Pipes { stdin, stdout, stderr }, Hold::Bare(process))
     }
 
-    /// Only this side: the child has ends of its own, whose reads and writes wait as ever.
-    fn do_not_wait(&mut self) -> io::Result<()> {
-        for fd in [self.stdout.as_fd(), self.stderr.as_fd()].into_iter().chain(self.stdin.as_ref().map(AsFd::as_fd)) {
-            fcntl_setfl(fd, fcntl_getfl(fd)? | OFlags::NONBLOCK)?;
-        }
-        Ok(())
-    }
-
-    pub(crate) fn take_stdin(&mut self) -> Option<OwnedFd> {
-        self.stdin.take()
+    pub(crate) fn take_pipes(&mut self) -> Option<Pipes> {
+        self.pipes.take()
     }
 
     /// Its process, where that is known without being told.
     pub(crate) fn pid(&self) -> Option<u32> {
         match &self.hold {
             Hold::Walled { .. } => None,
-            Hold::Bare { process, .. } => Some(process.id()),
+            Hold::Bare(process) => Some(process.id()),
         }
     }
 
-    /// Readable when the process has ended.
-    pub(crate) fn ended(&self) -> Option<BorrowedFd<'_>> {
+    /// How often its end has to be looked for, where nothing tells of it.
+    pub(crate) fn look_every(&self) -> Option<Duration> {
         match &self.hold {
-            Hold::Bare { ended, .. } => ended.as_ref().map(AsFd::as_fd),
-            Hold::Walled { .. } => None,
+            Hold::Walled { until, .. } => until.map(|_| Duration::from_millis(1)),
+            Hold::Bare(_) => Some(Duration::from_millis(20)),
         }
-    }
-
-    /// Whether its end has to be looked for, because nothing tells of it.
-    pub(crate) fn must_look(&self) -> bool {
-        matches!(&self.hold, Hold::Bare { ended: None, .. })
     }
 
     /// What its supervisor has told since.
@@ -196,11 +201,15 @@ impl Child {
     /// How it ended, once nothing is left of it.
     pub(crate) fn gone(&mut self) -> Option<Exit> {
         match &mut self.hold {
-            Hold::Walled { child, news } => {
+            Hold::Walled { child, news, until } => {
                 if !news.lock().1 {
                     return None;
                 }
-                let status = ended_soon(child);
+                let now = Instant::now();
+                let status = child.try_wait();
+                if matches!(status, Ok(None)) && now < *until.get_or_insert(now + ENDING) {
+                    return None;
+                }
                 let exit = self.exit.get_or_insert_with(|| match status {
                     // It is the supervisor that was killed, and the child with it.
                     Ok(Some(status)) => Exit::Unknown(format!("its supervisor ended ({status})")),
@@ -209,7 +218,7 @@ impl Child {
                 });
                 Some(exit.clone())
             }
-            Hold::Bare { process, .. } => {
+            Hold::Bare(process) => {
                 if self.exit.is_none() {
                     self.exit = match process.try_wait() {
                         Ok(None) => None,
@@ -236,7 +245,7 @@ impl Child {
     fn kill_all(&self) {
         match &self.hold {
             Hold::Walled { child, .. } => child.kill(),
-            Hold::Bare { process, .. } => {
+            Hold::Bare(process) => {
                 if let Some(group) = pid(process) {
                     // An error says that nobody is left in it.
                     let _ = kill_process_group(group, Signal::KILL);
@@ -250,9 +259,13 @@ impl Drop for Child {
     fn drop(&mut self) {
         if self.gone().is_none() {
             self.kill();
-            if let Hold::Bare { process, .. } = &mut self.hold {
-                // A process that was killed ends; this is what takes it out of the table.
-                let _ = process.wait();
+            if let Hold::Bare(process) = &self.hold
+                && let Some(pid) = pid(process)
+            {
+                // A process that was killed ends, if the kernel lets it; this is what takes it out of the table. Without a thread it
+                // stays in there until this program ends.
+                let wait = move || waitpid(Some(pid), WaitOptions::empty());
+                let _ = std::thread::Builder::new().name("plugin-wait".into()).stack_size(64 << 10).spawn(wait);
             }
         }
     }
@@ -261,32 +274,10 @@ impl Drop for Child {
 /// The inner verb that becomes a supervisor.
 pub(crate) const EXEC: &str = "__exec";
 
-/// A supervisor that says no more is about to end. Waited for, so that nothing of it is left when its end is told; not for ever, so that
-/// one that hangs in the kernel holds up nobody.
-fn ended_soon(supervisor: &mut bespoke_sandbox::Child) -> io::Result<Option<ExitStatus>> {
-    for _ in 0..200 {
-        match supervisor.try_wait() {
-            Ok(None) => std::thread::sleep(Duration::from_millis(1)),
-            known => return known,
-        }
-    }
-    Ok(None)
-}
-
 fn exit(status: ExitStatus) -> Exit {
     status.code().map(Exit::Code).or(status.signal().map(Exit::Signal)).unwrap_or_else(|| Exit::Unknown(status.to_string()))
 }
 
 fn pid(process: &std::process::Child) -> Option<Pid> {
     i32::try_from(process.id()).ok().and_then(Pid::from_raw)
-}
-
-#[cfg(target_os = "linux")]
-fn ended(process: &std::process::Child) -> Option<OwnedFd> {
-    rustix::process::pidfd_open(pid(process)?, rustix::process::PidfdFlags::empty()).ok()
-}
-
-#[cfg(not(target_os = "linux"))]
-fn ended(_: &std::process::Child) -> Option<OwnedFd> {
-    None
 }

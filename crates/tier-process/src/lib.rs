@@ -1,7 +1,7 @@
 //! Plugins as child processes: in any language, over a pipe, behind a wall. It starts and ends them; when they are started again, and how
 //! often, is the host's.
 //!
-//! One thread a child, which waits for it in `poll` and nowhere else:
+//! One task a child, on the runtime that starts it, which needs I/O and time:
 //!
 //! ```text
 //!   callers ── Link::send ──► outbox ── written at once where there is room ──► stdin ┐
@@ -12,13 +12,15 @@
 //!                               └─────────── lifeline, limits ────────────────── supervisor
 //! ```
 //!
-//! * A sender writes what the pipe has room for, and what comes back is delivered on the thread that read it, so that a round trip costs
-//!   two switches of threads, as a bare pipe does.
+//! * A sender writes what the pipe has room for, and what comes back is delivered by the worker that heard of it, which goes on with the
+//!   caller, if that is a task too: a round trip costs two switches of threads, as a bare pipe does. A caller on a thread of its own has
+//!   to be woken there, which costs as much again.
 //! * Nobody waits for a child that does not read, nor for one that does not stop writing: what waits for it is bounded, and what it says
 //!   beside the protocol is slowed down and left out, counted.
-//! * Any byte of a child is a sign of life. One that is silent is asked, and one that does not answer is ended ([`Patience`]).
+//! * Any byte of a child is a sign of life. One that is silent is asked, and one that does not answer is ended ([`Patience`]). A runtime
+//!   without a free worker asks late, and ends nobody for it: between two questions it has read what was said.
 //! * A child that ends by itself tells so once, with how it ended and its last lines: to all that wait for an answer, and through
-//!   `Life::ended`.
+//!   `Life::ended`. One whose runtime ends is ended with it.
 
 mod artifact;
 mod child;

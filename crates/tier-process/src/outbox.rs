@@ -6,10 +6,7 @@ use std::{
     fs::File,
     io::{ErrorKind, Write},
     os::fd::OwnedFd,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use bespoke_plugin_api::{Code, Error, Result};
@@ -19,6 +16,7 @@ use bespoke_protocol::{
     line::{LineWriter, Side, undelivered},
     parse,
 };
+use tokio::sync::Notify;
 
 /// Bytes that may wait for a child that does not read. Four times the longest message, so that a few of those may meet; more is a child
 /// that will not come back.
@@ -30,29 +28,18 @@ pub(crate) struct Outbox {
     waker: Arc<Waker>,
 }
 
-/// Wakes a pump that waits.
-pub(crate) struct Waker {
-    /// A byte here does it.
-    pipe: File,
-    woken: AtomicBool,
-}
+/// Wakes a pump that waits, or is about to.
+#[derive(Default)]
+pub(crate) struct Waker(Notify);
 
 impl Waker {
-    /// Over the writing end of a pipe that does not block.
-    pub(crate) fn new(pipe: OwnedFd) -> Arc<Self> {
-        Arc::new(Waker { pipe: pipe.into(), woken: AtomicBool::new(false) })
-    }
-
     pub(crate) fn wake(&self) {
-        if !self.woken.swap(true, Ordering::AcqRel) {
-            // A pipe that is full has woken it already.
-            let _ = (&self.pipe).write(&[0]);
-        }
+        self.0.notify_one();
     }
 
-    /// The pump is awake; what comes now wakes it again.
-    pub(crate) fn awake(&self) {
-        self.woken.store(false, Ordering::Release);
+    /// Once, however often it was woken since.
+    pub(crate) async fn woken(&self) {
+        self.0.notified().await;
     }
 }
 
@@ -273,7 +260,11 @@ impl Drop for PipeLink {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
+    use std::{
+        io::Read,
+        pin::pin,
+        task::{Context, Waker as Nobody},
+    };
 
     use bespoke_protocol::{
         CxHead, Kind, Reassembler,
@@ -287,12 +278,16 @@ mod tests {
 
     use super::*;
 
-    /// A link, the other end of its pipe, and its pump's.
-    fn link() -> (PipeLink, File, File) {
+    /// A link, and the other end of its pipe.
+    fn link() -> (PipeLink, File) {
         let (child, stdin) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).unwrap();
-        let (wakes, waker) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).unwrap();
         fcntl_setfl(&stdin, OFlags::NONBLOCK).unwrap();
-        (PipeLink(Outbox::new(stdin, Waker::new(waker))), child.into(), wakes.into())
+        (PipeLink(Outbox::new(stdin, Arc::default())), child.into())
+    }
+
+    /// Whether the pump was woken since it was asked last.
+    fn woken(link: &PipeLink) -> bool {
+        pin!(link.0.waker.woken()).poll(&mut Context::from_waker(Nobody::noop())).is_ready()
     }
 
     fn call(id: u32, bytes: usize) -> Vec<u8> {
@@ -328,7 +323,7 @@ mod tests {
 
     #[test]
     fn control_overtakes_data_but_no_line_that_has_begun() {
-        let (link, mut child, _wakes) = link();
+        let (link, mut child) = link();
         // More than a pipe holds: from here on, everything waits.
         link.send(Lane::Data, &data(1, 300_000)).unwrap();
         assert!(link.0.full_pipe().is_some());
@@ -343,7 +338,7 @@ mod tests {
 
     #[test]
     fn a_child_that_does_not_read_is_waited_for_by_nobody_and_costs_so_much_memory() {
-        let (link, _child, mut wakes) = link();
+        let (link, _child) = link();
         let one = call(1, 16 << 20);
         for _ in 0..17 {
             link.send(Lane::Control, &one).unwrap();
@@ -352,12 +347,12 @@ mod tests {
         let state = link.0.lock();
         assert!(state.waiting <= MOST_WAITING && state.control.is_empty());
         drop(state);
-        assert_eq!(wakes.read(&mut [0; 8]).unwrap(), 1, "the pump is woken, once");
+        assert!(woken(&link) && !woken(&link), "the pump is woken, once");
     }
 
     #[test]
     fn what_is_too_long_for_the_child_is_answered_in_its_place() {
-        let (link, mut child, _wakes) = link();
+        let (link, mut child) = link();
         link.0.lock().lines = LineWriter::new(Side::Host).limit(1000);
         link.send(Lane::Control, &[call(7, 2000), call(8, 10)].concat()).unwrap();
         let mut told = Vec::new();
@@ -370,7 +365,7 @@ mod tests {
 
     #[test]
     fn the_pipe_is_closed_behind_the_last_line() {
-        let (link, mut child, _wakes) = link();
+        let (link, mut child) = link();
         link.send(Lane::Data, &data(1, 300_000)).unwrap();
         link.0.finish();
         let mut late = Vec::new();
@@ -382,10 +377,10 @@ mod tests {
 
     #[test]
     fn a_child_that_has_closed_its_input_is_the_pumps_to_tell_of() {
-        let (link, child, mut wakes) = link();
+        let (link, child) = link();
         drop(child);
         assert!(link.send(Lane::Control, &call(1, 1)).is_ok(), "the pump knows better why");
         assert!(link.0.orders().deaf);
-        assert_eq!(wakes.read(&mut [0; 8]).unwrap(), 1);
+        assert!(woken(&link));
     }
 }

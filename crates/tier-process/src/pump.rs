@@ -1,11 +1,12 @@
-//! The thread of a child: carries what it says to the proxy and the log, writes what could not be written at once, asks whether it is
-//! still there, ends it, and knows how it ended. It never waits for the child but in `poll`.
+//! The task of a child: carries what it says to the proxy and the log, writes what could not be written at once, asks whether it is
+//! still there, ends it, and knows how it ended. It never blocks: what it waits for, it waits for in one place.
 
 use std::{
-    fs::File,
-    io::{self, ErrorKind, Read},
-    os::fd::{AsFd, BorrowedFd},
+    future::poll_fn,
+    io::{self, ErrorKind},
+    pin::{Pin, pin},
     sync::Arc,
+    task::Poll,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -19,14 +20,15 @@ use bespoke_protocol::{
     put_plain,
 };
 use bespoke_sandbox::{Acted, Report, What};
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    pipe::{PipeFlags, pipe_with},
+use tokio::{
+    io::{AsyncRead as _, ReadBuf},
+    net::unix::pipe,
+    sync::{oneshot, watch},
+    time::{Sleep, sleep_until},
 };
-use tokio::sync::{oneshot, watch};
 
 use crate::{
-    child::{Child, Launch},
+    child::{Child, Launch, Pipes},
     ending::{Ending, Exit},
     log::{LastLines, Log},
     outbox::{MOST_WAITING, Outbox, PipeLink, Waker},
@@ -34,14 +36,12 @@ use crate::{
     watch::{Due, Patience, Watch},
 };
 
-/// Read at once.
-const PIECE: usize = 64 << 10;
+/// Read at once, of the standard output and the standard error.
+const PIECES: [usize; 2] = [64 << 10, 16 << 10];
 /// How long a child that has closed a pipe may take to end by itself, so that how it ended is known.
 const LINGER: Duration = Duration::from_millis(500);
 /// How long a child that was killed may take to go. One that hangs in the kernel is left behind.
 const DYING: Duration = Duration::from_secs(5);
-/// How often one looks for the end of a child that nothing tells of.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Bytes that are no messages, and bytes for the log, that are taken without pause, and then a second.
 const NOISE_BURST: u32 = 8 << 20;
 const NOISE_PER_SECOND: u32 = 4 << 20;
@@ -78,66 +78,37 @@ pub(crate) enum Ended {
     Itself(Error),
 }
 
-/// Starts a child on a thread of its own, which is there as long as the child is. The proxy comes when it runs; dropping that ends it.
+/// Starts a child, and a task that is there as long as the child is. The proxy comes when it runs; dropping that ends it.
 ///
 /// # Errors
-/// `LOAD_FAILED` when it cannot be started; `RESOURCE_EXHAUSTED` when there is no thread.
+/// `LOAD_FAILED` when it cannot be started; `RESOURCE_EXHAUSTED` when there is no thread to start it on.
 pub(crate) async fn start(id: &str, launch: Launch, host: Arc<dyn HostApi>, patience: Patience) -> Result<(Proxy, Handle)> {
+    let waker = Arc::new(Waker::default());
     let (tell, told) = oneshot::channel();
-    let name = id.to_owned();
+    let (woken, used) = (waker.clone(), launch.used.clone());
+    // Making a process takes as long as it takes, and a runtime has more to do meanwhile.
     std::thread::Builder::new()
-        .name(format!("plugin-{id}"))
-        .spawn(move || match begin(&launch, host, patience) {
-            Ok((pump, proxy, handle)) => {
-                // Nobody waits any more: the proxy that comes back is dropped, which ends the child.
-                drop(tell.send(Ok((proxy, handle))));
-                pump.run(&name);
-            }
-            Err(e) => drop(tell.send(Err(e))),
-        })
-        .map_err(|e| Error::new(Code::RESOURCE_EXHAUSTED, format!("no thread for the plugin's process: {e}")))?;
-    told.await.unwrap_or_else(|_| Err(Error::internal("the thread of the plugin's process ended without a word")))
-}
-
-fn begin(launch: &Launch, host: Arc<dyn HostApi>, patience: Patience) -> Result<(Pump, Proxy, Handle)> {
-    let (wakes, waker) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
-        .map_err(|e| Error::new(Code::RESOURCE_EXHAUSTED, format!("no pipe for the plugin's process: {e}")))?;
-    let waker = Waker::new(waker);
-    let mut child = Child::start(launch, &waker)?;
-    let stdin = child.take_stdin().ok_or_else(|| Error::internal("a child without a standard input"))?;
-    let outbox = Outbox::new(stdin, waker.clone());
-    let (proxy, receiver) = Proxy::new(host.clone(), Arc::new(PipeLink(outbox.clone())));
-    let (status, watching) = watch::channel(Status { pid: child.pid(), ..Status::default() });
-    let last = Arc::new(LastLines::default());
-    let now = Instant::now();
-    let pump = Pump {
-        child,
-        wakes: wakes.into(),
-        waker,
-        outbox: outbox.clone(),
-        receiver,
-        lines: LineReader::new(Side::Guest, MAX_FRAME),
-        log: Log::new(host, last.clone(), now),
-        used: launch.used.clone(),
-        last: last.clone(),
-        watch: Watch::new(patience, now),
-        patience,
-        status,
-        noise: [Rate::new(NOISE_BURST, NOISE_PER_SECOND, now), Rate::new(NOISE_BURST, NOISE_PER_SECOND, now)],
-        quiet_until: [now; 2],
-        open: [true; 2],
-        phase: Phase::Runs,
-        why: None,
-        greeted: false,
-        failed: None,
-    };
-    Ok((pump, proxy, Handle { outbox, status: watching, last, started: SystemTime::now() }))
+        .name(format!("start-{id}"))
+        // Nobody waits any more: the child that comes back is dropped, which ends it.
+        .spawn(move || drop(tell.send(Child::start(&launch, &woken))))
+        .map_err(|e| Error::new(Code::RESOURCE_EXHAUSTED, format!("no thread to start the plugin's process: {e}")))?;
+    let child = told.await.unwrap_or_else(|_| Err(Error::internal("the thread that starts the plugin's process ended without a word")))?;
+    let (pump, proxy, handle) = Pump::new(child, used, waker, host, patience)
+        .map_err(|e| Error::internal(format!("the plugin's process cannot be listened to: {e}")))?;
+    tokio::spawn(pump.run(id.to_owned()));
+    Ok((proxy, handle))
 }
 
 struct Pump {
     child: Child,
-    wakes: File,
+    /// Its standard output and its standard error, as long as they are open, and what was read last from each.
+    pipes: [Option<pipe::Receiver>; 2],
+    pieces: [Vec<u8>; 2],
+    /// Its standard input, while something waits for room in it.
+    full: Option<pipe::Sender>,
     waker: Arc<Waker>,
+    /// Set to when there was once something to do: moved only to earlier times, so that a message does not cost a timer.
+    timer: Pin<Box<Sleep>>,
     outbox: Arc<Outbox>,
     receiver: Receiver,
     lines: LineReader,
@@ -150,7 +121,6 @@ struct Pump {
     /// Of the standard output and the standard error: what is no message, and from when on more of it is read.
     noise: [Rate; 2],
     quiet_until: [Instant; 2],
-    open: [bool; 2],
     phase: Phase,
     /// Why this side ends it, where it does.
     why: Option<String>,
@@ -174,44 +144,68 @@ enum Phase {
 #[derive(Default)]
 struct Ready {
     woken: bool,
+    due: bool,
     stdin: bool,
-    out: [bool; 2],
-    ended: bool,
+    read: [Option<io::Result<usize>>; 2],
 }
 
 impl Pump {
-    fn run(mut self, id: &str) {
-        let mut piece = vec![0; PIECE];
+    fn new(
+        mut child: Child,
+        used: Arc<Used>,
+        waker: Arc<Waker>,
+        host: Arc<dyn HostApi>,
+        patience: Patience,
+    ) -> io::Result<(Self, Proxy, Handle)> {
+        let Pipes { stdin, stdout, stderr } = child.take_pipes().ok_or_else(|| io::Error::other("it has no pipes"))?;
+        let outbox = Outbox::new(stdin, waker.clone());
+        let (proxy, receiver) = Proxy::new(host.clone(), Arc::new(PipeLink(outbox.clone())));
+        let (status, watching) = watch::channel(Status { pid: child.pid(), ..Status::default() });
+        let last = Arc::new(LastLines::default());
+        let now = Instant::now();
+        let watch = Watch::new(patience, now);
+        let pump = Pump {
+            child,
+            used,
+            pipes: [Some(pipe::Receiver::from_owned_fd(stdout)?), Some(pipe::Receiver::from_owned_fd(stderr)?)],
+            pieces: PIECES.map(|size| vec![0; size]),
+            full: None,
+            waker,
+            timer: Box::pin(sleep_until(watch.next().into())),
+            outbox: outbox.clone(),
+            receiver,
+            lines: LineReader::new(Side::Guest, MAX_FRAME),
+            log: Log::new(host, last.clone(), now),
+            last: last.clone(),
+            watch,
+            patience,
+            status,
+            noise: [Rate::new(NOISE_BURST, NOISE_PER_SECOND, now), Rate::new(NOISE_BURST, NOISE_PER_SECOND, now)],
+            quiet_until: [now; 2],
+            phase: Phase::Runs,
+            why: None,
+            greeted: false,
+            failed: None,
+        };
+        Ok((pump, proxy, Handle { outbox, status: watching, last, started: SystemTime::now() }))
+    }
+
+    async fn run(mut self, id: String) {
         let exit = loop {
             let now = Instant::now();
             self.obey(now);
-            if self.child.must_look()
-                && let Some(exit) = self.child.gone()
-            {
-                break exit;
-            }
             if let Phase::Dies(until) = self.phase
                 && now >= until
             {
                 break Exit::Unknown("it was killed and does not go".into());
             }
-            let ready = match self.wait(now) {
-                Ok(ready) => ready,
-                Err(e) => {
-                    self.end(now, format!("could not be listened to any more: {e}"));
-                    // Nothing tells of its end any more.
-                    std::thread::sleep(LOOK_EVERY);
-                    self.child.gone();
-                    continue;
-                }
-            };
+            let ready = self.wait(now).await;
             if ready.woken {
-                // How often it was woken does not matter.
-                let _ = self.wakes.read(&mut piece);
-                self.waker.awake();
                 self.hear_reports();
             }
             if ready.woken || ready.stdin {
+                // Whether there is room for all of it is asked again.
+                self.full = None;
                 self.outbox.flush();
                 let returned = self.outbox.take_returned();
                 if !returned.is_empty() {
@@ -219,26 +213,26 @@ impl Pump {
                     let _ = self.receiver.receive(&returned);
                 }
             }
-            for one in [OUT, ERR] {
-                if ready.out[one] {
-                    self.read(one, &mut piece);
+            for (one, read) in [OUT, ERR].into_iter().zip(ready.read) {
+                if let Some(read) = read {
+                    self.take(one, read);
                 }
             }
-            if (ready.ended || ready.woken)
+            if (ready.woken || ready.due || self.pipes[OUT].is_none())
                 && let Some(exit) = self.child.gone()
             {
                 break exit;
             }
         };
         self.outbox.close();
-        self.last_words(&mut piece);
+        self.last_words();
         let orders = self.outbox.orders();
         let ending = Ending { exit, why: self.why.take(), greeted: self.greeted };
         let error = match self.failed.take() {
             Some(error) => error,
             None => ending.error(&self.last),
         };
-        tracing::debug!(plugin = id, ?ending, "its process has ended");
+        tracing::debug!(plugin = &*id, ?ending, "its process has ended");
         // The process is taken out of the table before anybody hears that it has gone.
         drop(self.child);
         let ended = if orders.finish || orders.kill { Ended::Asked } else { Ended::Itself(error.clone()) };
@@ -311,7 +305,7 @@ impl Pump {
                 self.phase = Phase::Ends(now + self.patience.goodbye);
             }
             Phase::Runs if orders.deaf => self.phase = Phase::Ends(now + LINGER),
-            Phase::Runs if !self.open[OUT] => self.phase = Phase::Ends(now + LINGER),
+            Phase::Runs if self.pipes[OUT].is_none() => self.phase = Phase::Ends(now + LINGER),
             Phase::Runs => match self.watch.due(now) {
                 Due::Nothing => {}
                 Due::Ping(ping) => {
@@ -323,7 +317,7 @@ impl Pump {
             },
             Phase::Ends(until) if now >= until => {
                 if !orders.finish {
-                    let closed = if self.open[OUT] { "input" } else { "output" };
+                    let closed = if self.pipes[OUT].is_some() { "input" } else { "output" };
                     self.why.get_or_insert_with(|| format!("closed its standard {closed} and went on running"));
                 }
                 self.kill(now);
@@ -346,41 +340,62 @@ impl Pump {
     }
 
     /// Waits until there is something to do.
-    fn wait(&self, now: Instant) -> io::Result<Ready> {
+    async fn wait(&mut self, now: Instant) -> Ready {
         let mut until = match self.phase {
             Phase::Runs => self.watch.next(),
             Phase::Ends(until) | Phase::Dies(until) => until,
         };
-        if self.child.must_look() {
-            until = until.min(now + LOOK_EVERY);
+        if let Some(every) = self.child.look_every() {
+            until = until.min(now + every);
         }
         let reads = [OUT, ERR].map(|one| {
             let quiet = self.quiet_until[one];
-            if self.open[one] && quiet > now {
+            if self.pipes[one].is_some() && quiet > now {
                 until = until.min(quiet);
             }
-            self.open[one] && quiet <= now
+            quiet <= now
         });
-        let limit = until.saturating_duration_since(now);
-        // Rounded up: waking a moment too early is a turn for nothing.
-        let limit = Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: (limit.subsec_nanos() + 999).min(999_999_999).into() };
-
-        let stdin = self.outbox.full_pipe();
-        let fds: [(Option<BorrowedFd<'_>>, PollFlags); 5] = [
-            (Some(self.wakes.as_fd()), PollFlags::IN),
-            (stdin.as_ref().map(|pipe| pipe.as_fd()), PollFlags::OUT),
-            (reads[OUT].then(|| self.child.stdout.as_fd()), PollFlags::IN),
-            (reads[ERR].then(|| self.child.stderr.as_fd()), PollFlags::IN),
-            (self.child.ended(), PollFlags::IN),
-        ];
-        let [woken, stdin, out, err, ended] = wait_for(fds, &limit)?;
-        Ok(Ready { woken, stdin, out: [out, err], ended })
+        if self.timer.is_elapsed() || until < self.timer.deadline().into_std() {
+            self.timer.as_mut().reset(until.into());
+        }
+        match self.outbox.full_pipe() {
+            // One that cannot be waited for is tried again when there is something else to do.
+            Some(pipe) if self.full.is_none() => self.full = pipe.try_clone().and_then(pipe::Sender::from_file).ok(),
+            Some(_) => {}
+            // It is closed when nobody holds it any more.
+            None => self.full = None,
+        }
+        let Pump { pipes, pieces, full, waker, timer, .. } = self;
+        let mut woken = pin!(waker.woken());
+        poll_fn(|cx| {
+            let mut ready = Ready { woken: woken.as_mut().poll(cx).is_ready(), ..Ready::default() };
+            if let Some(pipe) = full {
+                ready.stdin = pipe.poll_write_ready(cx).is_ready();
+            }
+            // Each once, so that neither pipe starves the other.
+            for one in [OUT, ERR] {
+                if reads[one]
+                    && let Some(pipe) = &mut pipes[one]
+                {
+                    let mut piece = ReadBuf::new(&mut pieces[one]);
+                    if let Poll::Ready(read) = Pin::new(pipe).poll_read(cx, &mut piece) {
+                        ready.read[one] = Some(read.map(|()| piece.filled().len()));
+                    }
+                }
+            }
+            ready.due = timer.as_mut().poll(cx).is_ready();
+            if ready.woken || ready.due || ready.stdin || ready.read.iter().any(Option::is_some) {
+                Poll::Ready(ready)
+            } else {
+                Poll::Pending
+            }
+        })
+        .await
     }
 
-    /// Reads once, so that neither pipe starves the other.
-    fn read(&mut self, one: usize, piece: &mut [u8]) -> usize {
-        let mut pipe = if one == OUT { &self.child.stdout } else { &self.child.stderr };
-        match pipe.read(piece) {
+    /// Takes what was read last.
+    fn take(&mut self, one: usize, read: io::Result<usize>) -> usize {
+        match read {
             Ok(0) => self.closed(one),
             Ok(n) => {
                 let now = Instant::now();
@@ -388,12 +403,14 @@ impl Pump {
                 if self.status.borrow().silent.is_some() {
                     self.status.send_modify(|status| status.silent = None);
                 }
+                let piece = std::mem::take(&mut self.pieces[one]);
                 if one == OUT {
                     self.output(&piece[..n], now);
                 } else {
                     self.log.stderr(&piece[..n], now);
                     self.quiet_until[ERR] = now + self.noise[ERR].charge(n, now);
                 }
+                self.pieces[one] = piece;
                 return n;
             }
             Err(e) if matches!(e.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {}
@@ -404,7 +421,7 @@ impl Pump {
 
     fn closed(&mut self, one: usize) {
         let now = Instant::now();
-        if std::mem::replace(&mut self.open[one], false) {
+        if self.pipes[one].take().is_some() {
             if one == OUT {
                 let Pump { lines, log, receiver, .. } = self;
                 lines.end(|incoming| match incoming {
@@ -457,11 +474,15 @@ impl Pump {
     }
 
     /// What the child had still said when it ended.
-    fn last_words(&mut self, piece: &mut [u8]) {
+    fn last_words(&mut self) {
         for one in [OUT, ERR] {
             let mut left = LAST_WORDS;
-            while left > 0 && self.open[one] {
-                match self.read(one, piece) {
+            while left > 0
+                && let Some(pipe) = &self.pipes[one]
+            {
+                // Also what the runtime has not been told of yet.
+                let read = rustix::io::read(pipe, &mut self.pieces[one][..]).map_err(io::Error::from);
+                match self.take(one, read) {
                     0 => break,
                     n => left = left.saturating_sub(n),
                 }
@@ -474,23 +495,6 @@ impl Pump {
         let mut frame = Vec::new();
         put_plain(&mut frame, kind, 0, id);
         self.outbox.put(&frame);
-    }
-}
-
-/// Which of these are ready; what is not there never is. A pipe that was closed at the other end is ready, too.
-fn wait_for<const N: usize>(fds: [(Option<BorrowedFd<'_>>, PollFlags); N], limit: &Timespec) -> io::Result<[bool; N]> {
-    let mut at = [None; N];
-    let mut polled = Vec::with_capacity(N);
-    for (slot, (fd, flags)) in at.iter_mut().zip(&fds) {
-        if let Some(fd) = fd {
-            *slot = Some(polled.len());
-            polled.push(PollFd::from_borrowed_fd(*fd, *flags));
-        }
-    }
-    match poll(&mut polled, Some(limit)) {
-        Ok(_) => Ok(at.map(|at| at.is_some_and(|at| !polled[at].revents().is_empty()))),
-        Err(rustix::io::Errno::INTR) => Ok([false; N]),
-        Err(e) => Err(e.into()),
     }
 }
 
