@@ -281,21 +281,7 @@ impl Session {
 
     /// The same error, without secrets in its words.
     pub(crate) fn clean(&self, error: &Error) -> Error {
-        let clean = |text: &str| self.host.redactor().redact(text).into_owned();
-        let mut cleaned = Error::new(error.code(), clean(error.message()));
-        if error.is_retryable() {
-            cleaned = cleaned.retryable();
-        }
-        if let Some(help) = error.help() {
-            cleaned = cleaned.with_help(clean(help));
-        }
-        if let Some(plugin) = error.plugin() {
-            cleaned = cleaned.with_plugin(plugin);
-        }
-        match error.data() {
-            Some(data) => cleaned.with_data(data.clone()),
-            None => cleaned,
-        }
+        self.host.redactor().redact_error(error)
     }
 }
 

@@ -19,11 +19,14 @@ use tokio::runtime::Handle;
 use crate::{
     Config, Events, Hooks, HttpClient, KeyValue, Registry, Slot, clock, grants,
     http::host_of,
-    plugin::{Footing, PluginCell},
+    plugin::{Footing, PluginCell, Tier},
     registry::Withdrawn,
     slot::drop_caught,
     store,
 };
+
+/// Most bytes of an event of a plugin, topic and payload as JSON.
+const MOST_OF_EVENT: usize = 64 << 10;
 
 /// Where model files lie. The host does not know how they get there.
 pub trait ModelStore: Send + Sync {
@@ -113,7 +116,9 @@ impl PluginHost {
         let plugin = self.plugin.upgrade();
         let asked = plugin.as_ref().and_then(|p| p.manifest.as_ref()).map(|m| &m.permissions);
         let granted = self.footing.granted.load();
-        let allowed = granted.as_deref().or(asked).is_some_and(&allows);
+        // Part of the program, it has what it asks for; any other has what was granted, and that is set before any of its code runs.
+        let own = plugin.as_ref().is_some_and(|p| p.candidate.tier == Tier::Compiled);
+        let allowed = granted.as_deref().or(asked.filter(|_| own)).is_some_and(&allows);
         if let Some(plugin) = &plugin {
             plugin.used.count(permission, item, allowed);
         }
@@ -265,6 +270,14 @@ impl HostApi for PluginHost {
     }
 
     fn emit(&self, topic: &str, payload: Value) -> Result<()> {
+        // Each listener and the history keep some thousand of them.
+        let size = topic.len() + payload.to_string().len();
+        if size > MOST_OF_EVENT {
+            let message = format!("an event of {size} bytes is over the {MOST_OF_EVENT} that one may have");
+            return Err(
+                Error::new(Code::RESOURCE_EXHAUSTED, message).with_help("send what is large by a call, and where it is by an event")
+            );
+        }
         self.services.events.emit(&format!("{}.{topic}", self.id), Some(&self.id), payload);
         Ok(())
     }

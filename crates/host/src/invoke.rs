@@ -40,8 +40,8 @@ const METHODS: &[(Kind, &[(&str, &str)])] = &[
     (Kind::Vad, &[("detect", r#"{"audio": {"base64": "…"}, "format": "s16le", "sample_rate": 16000}"#)]),
 ];
 
-/// Most bytes of audio that one answer carries: ten minutes at 48 kHz, and little enough for one message.
-const MOST_AUDIO: usize = 32 << 20;
+/// Most bytes that one answer carries, as they are kept here: five minutes of samples at 24 kHz, and little enough for one message.
+const MOST_BYTES: usize = 32 << 20;
 
 impl Host {
     /// Calls a method of a plugin by name, whatever its tier: one that the plugin itself has by that name, the name of a tool, or a
@@ -56,10 +56,6 @@ impl Host {
             Some((of, name)) => (Some(of), name),
             None => (None, method),
         };
-        match self.invoke_own(cx, &plugin, name, &args).await {
-            Err(error) if error.code() == Code::METHOD_NOT_FOUND => {}
-            answered => return answered.map_err(|error| error.with_plugin(id)),
-        }
         let provided = self.provided(&plugin);
         // A tool is a method of its plugin.
         if let Some((_, tool)) = provided.iter().find(|(kind, own)| *kind == Kind::Tool && own == method) {
@@ -68,7 +64,16 @@ impl Host {
         let fits = |(kind, own): &&(Kind, String)| {
             of.is_none_or(|of| of == kind.name() || of == own) && methods_of(*kind).iter().any(|(known, _)| *known == name)
         };
-        match provided.iter().find(fits) {
+        let contract = provided.iter().find(fits);
+        // What acts on the world is called through its contract, with the hooks and checks around it. What gives a value is the plugin's
+        // own method first, if it has one of this name: that takes more, and says more, than the contract does.
+        if !contract.is_some_and(|(kind, _)| acts(*kind)) {
+            match self.invoke_own(cx, &plugin, name, &args).await {
+                Err(error) if error.code() == Code::METHOD_NOT_FOUND => {}
+                answered => return answered.map_err(|error| error.with_plugin(id)),
+            }
+        }
+        match contract {
             Some((kind, own)) => self.invoke_contract(cx, *kind, own, name, args).await,
             None => {
                 let known = self.methods(id).into_iter().map(|(method, _)| method).collect::<Vec<_>>().join(", ");
@@ -113,7 +118,11 @@ impl Host {
             let life = generation.generation.life().ok_or_else(|| plugin.not_ready())?;
             life.invoke(cx, method, args.clone()).await
         };
-        tokio::time::timeout(limit, call).await.unwrap_or_else(|_| Err(timed_out(limit)))
+        let begun = plugin.metrics().begin();
+        let answered = tokio::time::timeout(limit, call).await.unwrap_or_else(|_| Err(timed_out(limit)));
+        // A name that it does not have is no failure of its.
+        plugin.metrics().end(begun, answered.as_ref().is_err_and(|error| error.code() != Code::METHOD_NOT_FOUND));
+        answered
     }
 
     async fn invoke_contract(&self, cx: &CallCx, kind: Kind, name: &str, method: &str, args: Value) -> Result<Value> {
@@ -162,7 +171,8 @@ impl Host {
                 let slot = self.awake::<dyn Tts>(cx, name).await?;
                 let limit = slot.cell().call_limit();
                 let mut stream = slot.enter(|tts| tts.open(&options))?;
-                let chunks = collect::<str, AudioChunk>(&mut stream, std::iter::once(asked.text.as_str()));
+                let chunks =
+                    collect::<str, AudioChunk>(&mut stream, std::iter::once(asked.text.as_str()), |chunk| chunk.audio.samples.len() * 4);
                 let chunks = tokio::time::timeout(limit, chunks).await.unwrap_or_else(|_| Err(timed_out(limit)))?;
                 let rate = chunks.first().map_or(0, |chunk| chunk.audio.rate);
                 said(&chunks.iter().flat_map(|chunk| chunk.audio.samples.iter().copied()).collect::<Vec<f32>>(), rate)
@@ -182,7 +192,7 @@ impl Host {
                 let mut stream = slot.enter(|vad| vad.open(&VadOptions::new(audio.rate)))?;
                 // Half a second at a time: no more than a detector is given at once anywhere.
                 let pieces = audio.samples.chunks((audio.rate as usize / 2).max(1));
-                let events = collect::<[f32], VadEvent>(&mut stream, pieces);
+                let events = collect::<[f32], VadEvent>(&mut stream, pieces, |_| size_of::<VadEvent>());
                 let events = tokio::time::timeout(limit, events).await.unwrap_or_else(|_| Err(timed_out(limit)))?;
                 let events: Vec<_> = events.into_iter().filter(|event| !matches!(event, VadEvent::Window { .. })).collect();
                 Ok(json!({ "events": events }))
@@ -199,7 +209,8 @@ impl Host {
                 let out = Output::new(lines.clone());
                 let slot = self.find::<dyn Command>(name)?;
                 let code = slot.call_apart(cx, |command, cx| async move { command.run(&cx, request, out).await }).await?;
-                let (lines, notes) = std::mem::take(&mut *lines.0.lock().unwrap_or_else(PoisonError::into_inner));
+                let mut said = lines.0.lock().unwrap_or_else(PoisonError::into_inner);
+                let (lines, notes) = (std::mem::take(&mut said.0), std::mem::take(&mut said.1));
                 Ok(json!({ "exit_code": code, "lines": lines, "notes": notes }))
             }
             (Kind::Hook, "on") => {
@@ -243,11 +254,17 @@ impl Host {
         let limit = slot.cell().call_limit();
         let mut stream = slot.call_leased(cx, |provider, cx| async move { provider.chat(&cx, request).await }).await?;
         let read = async {
-            let (mut text, mut calls, mut finish) = (String::new(), Vec::new(), Value::Null);
+            let (mut text, mut calls, mut finish, mut room) = (String::new(), Vec::new(), Value::Null, Room(MOST_BYTES));
             while let Some(delta) = stream.next().await {
                 match delta? {
-                    ChatDelta::Text { text: more, .. } => text.push_str(&more),
-                    ChatDelta::ToolCall { call, .. } => calls.push(call),
+                    ChatDelta::Text { text: more, .. } => {
+                        room.take(more.len())?;
+                        text.push_str(&more);
+                    }
+                    ChatDelta::ToolCall { call, .. } => {
+                        room.take(call.name.len() + call.args.to_string().len())?;
+                        calls.push(call);
+                    }
                     ChatDelta::Finish { reason, usage, .. } => finish = json!({ "reason": reason, "usage": usage }),
                     _ => {}
                 }
@@ -284,13 +301,16 @@ async fn inside(plugin: &Arc<PluginCell>) -> Result<Inside> {
         let swaps = plugin.swaps();
         match plugin.generation.load_full() {
             Some(generation) if generation.enter() => return Ok(Inside { generation }),
-            _ if plugin.state() == State::Starting || plugin.watch.is_resting() || plugin.swaps() != swaps => {
-                tokio::task::yield_now().await
-            }
+            _ if plugin.state() == State::Starting || plugin.rests() || plugin.swaps() != swaps => tokio::task::yield_now().await,
             Some(_) if plugin.state() == State::Ready => tokio::task::yield_now().await,
             _ => return Err(plugin.not_ready()),
         }
     }
+}
+
+/// Whether calls of a kind do something, other than answer.
+fn acts(kind: Kind) -> bool {
+    !matches!(kind, Kind::Accelerator | Kind::Embedder | Kind::Provider | Kind::Stt | Kind::Tts | Kind::Vad)
 }
 
 fn methods_of(kind: Kind) -> &'static [(&'static str, &'static str)] {
@@ -364,10 +384,6 @@ impl Heard {
 }
 
 fn said(samples: &[f32], rate: u32) -> Result<Value> {
-    if samples.len() * 2 > MOST_AUDIO {
-        let message = format!("{} bytes of audio are more than the {MOST_AUDIO} of one answer", samples.len() * 2);
-        return Err(Error::new(Code::RESOURCE_EXHAUSTED, message).with_help("synthesize a shorter text"));
-    }
     #[expect(clippy::cast_possible_truncation, reason = "clamped to the range of 16 bits")]
     let bytes: Vec<u8> = samples.iter().flat_map(|s| ((s * 32_768.0).round().clamp(-32_768.0, 32_767.0) as i16).to_le_bytes()).collect();
     let ms = if rate == 0 { 0 } else { samples.len() as u64 * 1000 / u64::from(rate) };
@@ -377,12 +393,16 @@ fn said(samples: &[f32], rate: u32) -> Result<Value> {
 }
 
 /// All that a stream answers to an input. Waits where the stream has no room, and takes what it says meanwhile.
-async fn collect<'i, I: ?Sized + 'i, O>(stream: &mut (dyn Duplex<I, O> + '_), input: impl Iterator<Item = &'i I>) -> Result<Vec<O>> {
-    let mut events = Vec::new();
+async fn collect<'i, I: ?Sized + 'i, O>(
+    stream: &mut (dyn Duplex<I, O> + '_),
+    input: impl Iterator<Item = &'i I>,
+    size: impl Fn(&O) -> usize,
+) -> Result<Vec<O>> {
+    let (mut events, mut room) = (Vec::new(), Room(MOST_BYTES));
     for item in input {
         poll_fn(|cx| {
             while let Poll::Ready(Some(event)) = stream.poll_next(cx) {
-                match event {
+                match event.and_then(|event| room.take(size(&event)).map(|()| event)) {
                     Ok(event) => events.push(event),
                     Err(error) => return Poll::Ready(Err(error)),
                 }
@@ -394,21 +414,46 @@ async fn collect<'i, I: ?Sized + 'i, O>(stream: &mut (dyn Duplex<I, O> + '_), in
     }
     stream.finish()?;
     while let Some(event) = poll_fn(|cx| stream.poll_next(cx)).await {
-        events.push(event?);
+        let event = event?;
+        room.take(size(&event))?;
+        events.push(event);
     }
     Ok(events)
 }
 
-/// What a command says.
-#[derive(Default)]
-struct Lines(Mutex<(Vec<String>, Vec<String>)>);
+/// How much an answer may still grow.
+struct Room(usize);
+
+impl Room {
+    fn take(&mut self, bytes: usize) -> Result<()> {
+        let over =
+            || Error::new(Code::RESOURCE_EXHAUSTED, format!("the answer is over the {MOST_BYTES} bytes that a call by hand may give"));
+        self.0 = self.0.checked_sub(bytes).ok_or_else(over)?;
+        Ok(())
+    }
+}
+
+/// What a command says, as long as there is room for it.
+struct Lines(Mutex<(Vec<String>, Vec<String>, Room)>);
+
+impl Default for Lines {
+    fn default() -> Self {
+        Lines(Mutex::new((Vec::new(), Vec::new(), Room(MOST_BYTES))))
+    }
+}
 
 impl OutputSink for Lines {
     fn line(&self, text: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).0.push(text.to_owned());
+        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.2.take(text.len() + size_of::<String>()).is_ok() {
+            said.0.push(text.to_owned());
+        }
     }
 
     fn note(&self, text: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).1.push(text.to_owned());
+        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.2.take(text.len() + size_of::<String>()).is_ok() {
+            said.1.push(text.to_owned());
+        }
     }
 }

@@ -159,9 +159,7 @@ impl Inner {
 
     /// What is kept of an error for people, without secrets.
     pub(crate) fn clean(&self, error: &Error) -> Error {
-        let clean = |text: &str| self.redactor.redact(text).into_owned();
-        let cleaned = Error::new(error.code(), clean(error.message()));
-        error.help().map_or(cleaned.clone(), |help| cleaned.with_help(clean(help)))
+        self.redactor.redact_error(error)
     }
 
     /// How long it took; `None` for a plugin that is started by its first call.
@@ -487,6 +485,7 @@ impl Inner {
         plugin.watch.configure(settings.is_lazy(), settings.idle_stop());
         match config.terms(manifest, plugin.candidate.tier, &self.grants) {
             Err(NoTerms::Blocked(blocked)) if plugin.change(State::Unloaded, State::Blocked) => {
+                plugin.watch.rest(false);
                 let error = blocked.error(plugin.id());
                 plugin.set(State::Blocked, error.message(), error.help().map(str::to_owned));
             }

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use bespoke_manifest::Swap;
+use bespoke_manifest::{HOST_KEYS, Swap};
 use bespoke_plugin_api::{Code, Error, Result};
 use serde_json::{Value, json};
 
@@ -276,10 +276,16 @@ impl Inner {
     }
 }
 
-/// The table of a plugin, as a caller gives it.
+/// The table of a plugin, as a caller gives it. What the host reads there is the user's to say, in the file: a caller that could name
+/// the wall could take it down.
 fn table(id: &str, config: Value) -> Result<serde_json::Map<String, Value>> {
     match config {
-        Value::Object(table) => Ok(table),
+        Value::Object(table) => match table.keys().find(|key| HOST_KEYS.contains(&key.as_str())) {
+            Some(key) => Err(Error::invalid_params(format!("`{key}` is a key of the host, not of the plugin"))
+                .with_help(format!("bespoke config set plugins.{id}.{key} …"))
+                .with_plugin(id)),
+            None => Ok(table),
+        },
         Value::Null => Ok(serde_json::Map::new()),
         other => Err(Error::invalid_params(format!("the configuration is {}, not an object", kind_of(&other))).with_plugin(id)),
     }
@@ -304,7 +310,7 @@ fn required_by(plugin: &PluginCell, id: &str) -> bool {
 fn serves(plugin: &PluginCell) -> Result<()> {
     match plugin.state() {
         State::Ready => Ok(()),
-        State::Unloaded if plugin.watch.is_resting() => Ok(()),
+        State::Unloaded if plugin.rests() => Ok(()),
         _ => Err(plugin.why()),
     }
 }

@@ -4,6 +4,8 @@
 use std::{borrow::Cow, fmt, fmt::Write as _, sync::Arc};
 
 use arc_swap::ArcSwap;
+use bespoke_plugin_api::Error;
+use serde_json::Value;
 
 /// What stands for a secret.
 const MASK: &str = "***";
@@ -79,6 +81,35 @@ impl Redactor {
             }
         }
         text
+    }
+
+    /// The same for every text in a value; keys stay as they are.
+    pub fn redact_value(&self, value: &mut Value) {
+        match value {
+            Value::String(text) => *text = self.redact(text).into_owned(),
+            Value::Array(items) => items.iter_mut().for_each(|item| self.redact_value(item)),
+            Value::Object(fields) => fields.values_mut().for_each(|field| self.redact_value(field)),
+            _ => {}
+        }
+    }
+
+    /// The same for all that an error says: a plugin writes it, and repeats what it does not like.
+    pub fn redact_error(&self, error: &Error) -> Error {
+        let mut clean = Error::new(error.code(), self.redact(error.message()));
+        if error.is_retryable() {
+            clean = clean.retryable();
+        }
+        if let Some(help) = error.help() {
+            clean = clean.with_help(self.redact(help));
+        }
+        if let Some(plugin) = error.plugin() {
+            clean = clean.with_plugin(plugin);
+        }
+        if let Some(mut data) = error.data().cloned() {
+            self.redact_value(&mut data);
+            clean = clean.with_data(data);
+        }
+        clean
     }
 
     /// For a text that is shown piece by piece.

@@ -134,7 +134,7 @@ impl Host {
         }
         for change in &mut changes {
             for value in [&mut change.old, &mut change.new].into_iter().flatten() {
-                self.redact(value);
+                self.redactor().redact_value(value);
             }
         }
         changes
@@ -168,15 +168,6 @@ impl Host {
         let walk = Walk { schema: &plugin.schema, written: (&before.written, &now.written), plugin: Some(id), changes: &mut changes };
         walk.all(&table, ReloadClass::Restart, (&before.filled, &now.filled));
         changes
-    }
-
-    fn redact(&self, value: &mut Value) {
-        match value {
-            Value::String(text) => *text = self.redactor().redact(text).into_owned(),
-            Value::Array(items) => items.iter_mut().for_each(|item| self.redact(item)),
-            Value::Object(fields) => fields.values_mut().for_each(|field| self.redact(field)),
-            _ => {}
-        }
     }
 
     /// Takes over a configuration. Plugins whose keys are all `live` are told; one of which a key asks for a restart is replaced

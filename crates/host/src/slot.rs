@@ -72,7 +72,7 @@ impl<T: Contract + ?Sized> Slot<T> {
 
     /// Whether it would serve now. One that rests would: its call starts it.
     pub fn is_ready(&self) -> bool {
-        self.place.serving.load().is_some() || self.place.plugin.watch.is_resting() || self.moved().is_some_and(|slot| slot.is_ready())
+        self.place.serving.load().is_some() || self.place.plugin.rests() || self.moved().is_some_and(|slot| slot.is_ready())
     }
 
     /// The slot that its name has now, if another plugin took it over.
@@ -149,9 +149,7 @@ impl<T: Contract + ?Sized> Slot<T> {
                     // Another took its name meanwhile, and may be starting itself.
                     Err(_) if let Some(moved) = self.moved() => return Box::pin(moved.lease_ready(cx)).await,
                     // It is being replaced again, or was between our looks: the next instance is not far.
-                    Err(_)
-                        if self.is_ready() || plugin.watch.is_resting() || plugin.state() == State::Starting || plugin.swaps() != swaps =>
-                    {
+                    Err(_) if self.is_ready() || plugin.rests() || plugin.state() == State::Starting || plugin.swaps() != swaps => {
                         tokio::task::yield_now().await;
                     }
                     lease => return lease,

@@ -135,9 +135,14 @@ impl Watch {
 }
 
 impl PluginCell {
+    /// Whether its next call would start it.
+    pub(crate) fn rests(&self) -> bool {
+        self.watch.is_resting() && self.state() == State::Unloaded
+    }
+
     /// Starts it if it rests. Returns at once; callers wait as for any plugin that starts.
     pub(crate) fn wake(self: &Arc<Self>) {
-        if !self.watch.is_resting() || !self.change(State::Unloaded, State::Starting) {
+        if !self.rests() || !self.change(State::Unloaded, State::Starting) {
             return;
         }
         self.watch.rest(false);
@@ -195,7 +200,7 @@ impl Inner {
 
     /// A generation has ended by itself.
     async fn fell(self: Arc<Self>, plugin: Arc<PluginCell>, generation: Arc<Generation>, error: Error) {
-        let _turn = plugin.turn.lock().await;
+        let turn = plugin.turn.lock().await;
         let serves = plugin.generation.load().as_ref().is_some_and(|serving| Arc::ptr_eq(serving, &generation));
         // Whoever stopped it knows that it ended. From here on its callers wait, as for one that starts.
         if !serves || self.closing.is_cancelled() || !plugin.change(State::Ready, State::Starting) {
@@ -210,10 +215,12 @@ impl Inner {
         if let Err(error) = self.shut(generation, withdrawn).await {
             tracing::warn!(plugin = plugin.id(), %error, "what was left of it did not end well");
         }
+        drop(turn);
         self.bring_back(&plugin, error).await;
     }
 
-    /// Starts a plugin again that ended, until it stays up or has ended too often. The caller has its turn.
+    /// Starts a plugin again that ended, until it stays up or has ended too often, or until somebody else decides what becomes of it:
+    /// nobody has its turn while it pauses.
     async fn bring_back(self: &Arc<Self>, plugin: &Arc<PluginCell>, mut why: Error) {
         loop {
             let mut random = [0];
@@ -241,8 +248,12 @@ impl Inner {
                         () = self.closing.cancelled() => return plugin.set(State::Stopped, "the host was shut down", None),
                         () = tokio::time::sleep(pause) => {}
                     }
-                    plugin.change(State::Failed, State::Starting);
                 }
+            }
+            let _turn = plugin.turn.lock().await;
+            plugin.change(State::Failed, State::Starting);
+            if plugin.state() != State::Starting || plugin.generation.load().is_some() {
+                return;
             }
             match self.start_in_place(plugin, None).await {
                 Ok(()) => return,

@@ -109,6 +109,24 @@ async fn other_values_are_applied_or_refused_and_never_ignored() {
     host.shutdown().await;
 }
 
+/// Whoever may give a plugin its values may not take down its wall.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_keys_of_the_host_are_not_a_callers_to_set() {
+    let (first, second) = (Mortal::new("first"), Mortal::new("second"));
+    let host = host(&[&first]).await;
+    for key in ["enabled", "sandbox", "limits", "secrets", "path", "start", "idle_stop_ms", "auto_install_deps"] {
+        let table = json!({ (key): "off" });
+        let loaded = within(host.load(second.candidate(), Some(table.clone()))).await.unwrap_err();
+        let configured = within(host.configure("first", table)).await.unwrap_err();
+        for error in [loaded, configured] {
+            assert_eq!(error.code(), Code::INVALID_PARAMS, "{key}: {error}");
+            assert!(error.message().contains(key) && error.help().unwrap().contains(key), "{key}: {error}");
+        }
+    }
+    assert_eq!((first.instances(), second.instances()), ((1, 0), (0, 0)));
+    host.shutdown().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn another_plugin_takes_the_place_and_gives_it_back() {
     for (mode, kept) in [("", [0, 1, 0]), ("swap = \"exclusive\"\n", [2, 3, 4])] {
@@ -223,6 +241,12 @@ async fn methods_are_called_by_name() {
     assert_eq!(own, json!("cba"));
     let tool = within(host.invoke(&cx, "a", "a", Value::Null)).await.unwrap();
     assert_eq!(tool["content"][0]["text"], "hello a #1 a 0", "{tool}");
+    // What acts goes through its contract, whatever the plugin calls its own.
+    for method in ["call", "tool/call", "tool.call"] {
+        let tool = within(host.invoke(&cx, "a", method, Value::Null)).await.unwrap();
+        assert!(tool["content"][0]["text"].as_str().unwrap().starts_with("hello a #1 a "), "{method}: {tool}");
+    }
+    assert_eq!((row(&host, "a").calls, row(&host, "a").errors), (5, 0), "each counts, and a name that it lacks is no failure");
     let errors = [
         within(host.invoke(&cx, "a", "tts.synthesize", json!({}))).await.unwrap_err(),
         within(host.invoke(&cx, "b", "x", json!({}))).await.unwrap_err(),

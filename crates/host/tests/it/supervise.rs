@@ -31,6 +31,19 @@ fn quick() -> Supervision {
     supervision
 }
 
+/// Ends it, and ends it again when it is back as the `n`th instance: the second pause is a long one.
+async fn ends_twice(host: &Host, frail: &Mortal, n: usize) {
+    frail.dies();
+    within(async {
+        while frail.instances().0 < n || row(host, "frail").state != State::Ready {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    frail.dies();
+    becomes(host, "frail", State::Failed).await;
+}
+
 async fn becomes(host: &Host, id: &str, state: State) {
     within(async {
         while row(host, id).state != state {
@@ -128,6 +141,24 @@ async fn a_plugin_that_does_not_come_back_is_tried_until_it_is_left_alone() {
     within(host.restart("frail")).await.unwrap();
     assert_eq!(call(&host, "frail").await.unwrap(), "hello frail #6 frail 0");
     host.shutdown().await;
+}
+
+/// A plugin that keeps ending does not keep a person from taking it out, nor others from being changed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_plugin_between_two_starts_is_in_nobodys_way() {
+    let (frail, firm) = (Mortal::new("frail"), Mortal::new("firm"));
+    let patient = Supervision { pause: Duration::from_secs(3600), longest: Duration::from_secs(3600), ..Supervision::default() };
+    let host = host("", &[&frail, &firm], patient).await;
+    ends_twice(&host, &frail, 2).await;
+    within(host.restart("firm")).await.unwrap();
+    within(host.restart("frail")).await.unwrap();
+    assert_eq!(call(&host, "frail").await.unwrap(), "hello frail #3 frail 0");
+    ends_twice(&host, &frail, 4).await;
+    within(host.unload("frail")).await.unwrap();
+    assert_eq!(host.rows().len(), 1);
+    host.shutdown().await;
+    let (made, ended) = frail.instances();
+    assert_eq!(made, ended);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
