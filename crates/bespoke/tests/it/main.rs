@@ -7,11 +7,16 @@ mod words;
 
 mod chain;
 mod configuration;
+mod conformance;
+mod consent;
 mod conversation;
+mod defects;
 mod detectors;
 mod doctor;
+mod guide;
 mod host_stdio;
 mod init;
+mod killed;
 mod manners;
 mod plugins;
 mod process;

@@ -29,16 +29,19 @@ impl Conformance {
     pub(super) fn run(&self) -> Result<(), String> {
         self.declares_what_it_registers()?;
         self.refuses_unknown_keys()?;
-        let (compiled, wired) = self.transcripts()?;
-        if compiled != wired {
-            return Err(first_difference(&compiled, &wired));
+        let compiled = self.transcript(Tier::Compiled)?;
+        for tier in self.tiers().skip(1) {
+            let other = self.transcript(tier)?;
+            if compiled != other {
+                return Err(first_difference(&compiled, self.name(tier), &other));
+            }
         }
-        for tier in [Tier::Compiled, Tier::Loopback] {
+        for tier in self.tiers() {
             let running = self.start(tier, self.clock)?;
             self.publishes_what_it_may(&running)?;
-            streams_end(self, &running).map_err(|why| format!("in the tier {tier:?}: {why}"))?;
+            streams_end(self, &running).map_err(|why| format!("in the tier {}: {why}", self.name(tier)))?;
             health_is_cheap(&running)?;
-            shutdown_is_idempotent(&running).map_err(|why| format!("in the tier {tier:?}: {why}"))?;
+            shutdown_is_idempotent(&running).map_err(|why| format!("in the tier {}: {why}", self.name(tier)))?;
             self.cancels(tier)?;
         }
         self.survives_a_crash()
@@ -89,15 +92,16 @@ impl Conformance {
     }
 
     fn cancels(&self, tier: Tier) -> Result<(), String> {
+        let within = self.name(tier);
         if let Some((name, args)) = &self.slow_tool {
             let running = self.start(tier, Clock::Manual)?;
             let tool = find::<dyn Tool>(&running, Some(name))?;
             let token = CancelToken::new();
             let cx = CallCx::new().with_cancel(token.clone());
             let call = caught(tool.call(&cx, ToolRequest::new(args.clone())));
-            match cancelled_when_waiting(call, &token).ok_or_else(|| format!("{name} does not end in {tier:?} when it is cancelled"))? {
+            match cancelled_when_waiting(call, &token).ok_or_else(|| format!("{name} does not end in {within} when it is cancelled"))? {
                 Err(e) if e.code() == Code::CANCELLED => {}
-                other => return Err(format!("{name} answers its cancellation in {tier:?} with {other:?}")),
+                other => return Err(format!("{name} answers its cancellation in {within} with {other:?}")),
             }
             let cx = CallCx::new();
             let dropped = caught(tool.call(&cx, ToolRequest::new(args.clone())));
@@ -124,9 +128,9 @@ impl Conformance {
                 Ok(())
             };
             match block_on_for(PROMPT, chat) {
-                None => return Err(format!("an answer does not end in {tier:?} when it is cancelled")),
+                None => return Err(format!("an answer does not end in {within} when it is cancelled")),
                 Some(Err(e)) if e.code() != Code::CANCELLED => {
-                    return Err(format!("a cancelled answer ends in {tier:?} with {}", line(&e)));
+                    return Err(format!("a cancelled answer ends in {within} with {}", line(&e)));
                 }
                 Some(_) => {}
             }
@@ -152,13 +156,13 @@ impl Conformance {
     }
 }
 
-fn first_difference(compiled: &[u8], wired: &[u8]) -> String {
+fn first_difference(compiled: &[u8], tier: &str, other: &[u8]) -> String {
     let steps = |bytes| serde_json::from_slice::<Vec<Value>>(bytes).unwrap_or_default();
-    let (compiled, wired) = (steps(compiled), steps(wired));
-    let differs = compiled.iter().zip(&wired).find(|(a, b)| a.to_string() != b.to_string());
+    let (compiled, other) = (steps(compiled), steps(other));
+    let differs = compiled.iter().zip(&other).find(|(a, b)| a.to_string() != b.to_string());
     match differs {
-        Some((a, b)) => format!("the tiers differ:\ncompiled: {a}\nloopback: {b}"),
-        None => format!("the tiers differ: {} steps compiled in, {} through the loopback", compiled.len(), wired.len()),
+        Some((a, b)) => format!("the tiers differ:\ncompiled: {a}\n{tier}: {b}"),
+        None => format!("the tiers differ: {} steps compiled in, {} in the tier {tier}", compiled.len(), other.len()),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The conformance suite: one plugin, one script, two tiers, equal bytes; and the rules that no script shows.
+//! The conformance suite: one plugin, one script, two tiers or more, equal bytes; and the rules that no script shows.
 
 mod checks;
 mod record;
@@ -6,7 +6,7 @@ mod script;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use bespoke_plugin_api::{Audio, ChatRequest, Contribution, Descriptor, Error, Instance, Message, Result};
+use bespoke_plugin_api::{Audio, BoxFuture, ChatRequest, Contribution, Descriptor, Error, Facts, Instance, Message, PluginContext, Result};
 use bespoke_plugin_proxy::StartOptions;
 use serde_json::{Value, json};
 
@@ -34,6 +34,7 @@ pub struct Conformance {
     slow_chat: Option<ChatRequest>,
     clock: Clock,
     prepare: Arc<dyn Fn(&TestHost) + Send + Sync>,
+    others: Vec<Other>,
 }
 
 /// Where a plugin runs.
@@ -41,6 +42,18 @@ pub struct Conformance {
 pub(crate) enum Tier {
     Compiled,
     Loopback,
+    /// One of those that the test brought.
+    Other(usize),
+}
+
+type Start = dyn Fn(PluginContext, Value) -> BoxFuture<'static, Result<Instance>> + Send + Sync;
+
+/// A tier that the test brought.
+struct Other {
+    name: String,
+    /// Facts that are the tier's own.
+    facts: Vec<String>,
+    start: Box<Start>,
 }
 
 /// A started plugin and its world.
@@ -49,12 +62,19 @@ pub(crate) struct Running {
     pub(crate) host: Arc<TestHost>,
     /// In the loopback only.
     pub(crate) probe: Option<Probe>,
+    /// Facts that are not the plugin's.
+    foreign: Vec<String>,
 }
 
 impl Running {
     /// What the plugin declares, and what it has published by now.
     pub(crate) fn contributions(&self) -> Vec<Contribution> {
         self.instance.contributions.iter().cloned().chain(self.host.published()).collect()
+    }
+
+    /// What the plugin says of itself, without what its tier adds.
+    pub(crate) fn facts(&self) -> Facts {
+        self.instance.life.facts().into_iter().filter(|(name, _)| !self.foreign.contains(name)).collect()
     }
 }
 
@@ -76,6 +96,7 @@ impl Conformance {
             slow_chat: None,
             clock: Clock::Jump,
             prepare: Arc::new(|_| ()),
+            others: Vec::new(),
         }
     }
 
@@ -157,6 +178,21 @@ impl Conformance {
         self
     }
 
+    /// With one more tier that is held against the others: `start` gives an instance there, with a context of this suite's host and
+    /// the configuration. `facts` are the names of those that the tier adds to the plugin's own; they are not compared. The future is
+    /// polled wherever the suite runs, so one that needs a runtime must find it entered.
+    #[must_use]
+    pub fn tier(
+        mut self,
+        name: &str,
+        facts: &[&str],
+        start: impl Fn(PluginContext, Value) -> BoxFuture<'static, Result<Instance>> + Send + Sync + 'static,
+    ) -> Self {
+        let facts = facts.iter().map(|fact| (*fact).to_owned()).collect();
+        self.others.push(Other { name: name.to_owned(), facts, start: Box::new(start) });
+        self
+    }
+
     /// Runs all of it.
     ///
     /// # Panics
@@ -173,6 +209,19 @@ impl Conformance {
     /// When a start fails or a step does not end.
     pub fn transcripts(&self) -> Result<(Vec<u8>, Vec<u8>), String> {
         Ok((self.transcript(Tier::Compiled)?, self.transcript(Tier::Loopback)?))
+    }
+
+    fn name(&self, tier: Tier) -> &str {
+        match tier {
+            Tier::Compiled => "compiled",
+            Tier::Loopback => "loopback",
+            Tier::Other(n) => &self.others[n].name,
+        }
+    }
+
+    /// All tiers that the suite runs in, the one that counts first.
+    fn tiers(&self) -> impl Iterator<Item = Tier> + use<> {
+        [Tier::Compiled, Tier::Loopback].into_iter().chain((0..self.others.len()).map(Tier::Other))
     }
 
     fn transcript(&self, tier: Tier) -> Result<Vec<u8>, String> {
@@ -200,11 +249,16 @@ impl Conformance {
                 let options = StartOptions::new(id, self.config.clone()).models(models.collect());
                 block_on_for(LIMIT, loopback(self.descriptor, host.clone(), options)).map(|r| r.map(|(i, p)| (i, Some(p))))
             }
+            Tier::Other(n) => {
+                let start = (self.others[n].start)(host.context(id), self.config.clone());
+                block_on_for(LIMIT, start).map(|r| r.map(|i| (i, None)))
+            }
         };
+        let foreign = if let Tier::Other(n) = tier { self.others[n].facts.clone() } else { Vec::new() };
         match started {
-            Some(Ok((instance, probe))) => Ok(Running { instance, host, probe }),
-            Some(Err(e)) => Err(format!("start fails offline in the tier {tier:?}: {e:?}")),
-            None => Err(format!("start does not end in the tier {tier:?}")),
+            Some(Ok((instance, probe))) => Ok(Running { instance, host, probe, foreign }),
+            Some(Err(e)) => Err(format!("start fails offline in the tier {}: {e:?}", self.name(tier))),
+            None => Err(format!("start does not end in the tier {}", self.name(tier))),
         }
     }
 }

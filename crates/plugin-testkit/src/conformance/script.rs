@@ -25,7 +25,7 @@ const FRAME: usize = 512;
 pub(crate) fn run(suite: &Conformance, running: &Running) -> Result<Vec<Value>, String> {
     let mut steps = Vec::new();
     let life = &running.instance.life;
-    steps.push(json!({ "vitals": [life.health(), life.facts()] }));
+    steps.push(json!({ "vitals": [life.health(), running.facts()] }));
     for contribution in running.contributions() {
         let name = format!("{contribution:?}");
         let calls = contribution_calls(suite, &contribution);
@@ -43,9 +43,12 @@ pub(crate) fn run(suite: &Conformance, running: &Running) -> Result<Vec<Value>, 
         json!({ "reconfigured": reconfigured, "refused": outcome(refused), "captured": outcome(captured), "restored": restored })
     };
     steps.push(block_on_for(LIMIT, lives).ok_or("the life of the plugin does not end")?);
-    steps.push(json!({ "vitals": [life.health(), life.facts()] }));
+    steps.push(json!({ "vitals": [life.health(), running.facts()] }));
     steps.push(json!({ "published": running.host.published().iter().map(|c| format!("{c:?}")).collect::<Vec<_>>() }));
-    steps.push(json!({ "log": running.host.lines().len(), "emitted": running.host.emitted(), "health": running.host.reported_health() }));
+    // A process says on its standard error that it panicked, and its wall what it refused: those lines are not the plugin's.
+    let of_the_tier = |line: &str| line.contains(" panicked at ") || line.starts_with("was refused (");
+    let lines = running.host.lines().iter().filter(|(_, line)| !of_the_tier(line)).count();
+    steps.push(json!({ "log": lines, "emitted": running.host.emitted(), "health": running.host.reported_health() }));
     Ok(steps)
 }
 
