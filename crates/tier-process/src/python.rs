@@ -51,7 +51,7 @@ pub(crate) fn interpreter() -> Result<PathBuf> {
             Some(_) => format!("BESPOKE_PYTHON names `{name}`, which is no program"),
             None => "it is written in Python, and there is no python3 here".to_owned(),
         };
-        Error::new(Code::DEPENDENCY_MISSING, message).with_help("install Python 3.10 or later, or name one in BESPOKE_PYTHON")
+        Error::new(Code::DEPENDENCY_MISSING, message).with_help("install Python 3.9 or later, or name one in BESPOKE_PYTHON")
     })
 }
 
