@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::Identity;
 use crate::{
-    Dialect, Manifest, Process, Provides, Run, Tier,
+    Dialect, Manifest, Process, Provides, Run, Swap, Tier,
     parse::{address, config_schema, line, module_of_python, requirement, words},
     reader::{Fields, Node},
 };
@@ -59,6 +59,8 @@ pub(crate) fn app_factory(fields: &mut Fields<'_, '_>, path: &str) -> Option<Man
 
     let mut manifest = identity.manifest(path, Dialect::AppFactory, Tier::Process)?;
     manifest.provides = provides(contract?, &manifest.id);
+    // Its plugins hand their state over in a swap, and have no word to say so.
+    manifest.swap = Swap::Exclusive;
     manifest.process = Some(Process { run: Run::Python(module?), requirements });
     manifest.config_schema = with_defaults(schema, defaults);
     manifest.license = license.unwrap_or(manifest.license);

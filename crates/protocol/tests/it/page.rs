@@ -288,7 +288,7 @@ fn messages() -> Page {
     p.host_call(
         method::HOST_CALL,
         "a contribution of another plugin; `call` is the id of the call that it is made under.",
-        &HostCallArgs { call: Some(3), target: Target::new("tool", "clock"), args: json!({ "args": {} }) },
+        &HostCallArgs { call: Some(3), target: Target::new("tool", "clock"), args: json!({}) },
         &json!({ "content": [{ "type": "text", "text": "12:00" }] }),
     );
     let specs = vec![Spec::Tool(ToolSpec::new("late", "Came later."))];
