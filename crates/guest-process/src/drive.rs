@@ -25,8 +25,8 @@ use crate::{logs, platform::Machine};
 /// Bytes on their way to the host above which the core is not asked for more: its streams wait, its log lines are dropped.
 const HIGH_WATER: usize = 256 << 10;
 
-/// Bytes of one read: what a pipe holds.
-const READ: usize = 64 << 10;
+/// Bytes of one read: what a host lets its pipe hold.
+const READ: usize = 128 << 10;
 
 /// Capacity that the way to the host keeps.
 const KEEP: usize = 1 << 20;

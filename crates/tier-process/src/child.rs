@@ -67,6 +67,11 @@ enum Hold {
     Bare(std::process::Child),
 }
 
+/// What the pipes of the protocol hold: 64 KiB of audio and the line before it, which the usual 64 KiB do not. One that does not fit costs
+/// several switches more.
+#[cfg(target_os = "linux")]
+const ROOM: usize = 128 << 10;
+
 /// How long a supervisor that says no more may take to end.
 const ENDING: Duration = Duration::from_millis(200);
 
@@ -106,6 +111,11 @@ impl Child {
         // Only this side: the child has ends of its own, whose reads and writes wait as ever.
         for fd in [&pipes.stdin, &pipes.stdout, &pipes.stderr] {
             fcntl_setfl(fd, fcntl_getfl(fd)? | OFlags::NONBLOCK)?;
+        }
+        #[cfg(target_os = "linux")]
+        for fd in [&pipes.stdin, &pipes.stdout] {
+            // Where the system does not give so much, messages take more pieces.
+            let _ = rustix::pipe::fcntl_setpipe_size(fd, ROOM);
         }
         child.pipes = Some(pipes);
         Ok(child)

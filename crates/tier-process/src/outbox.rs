@@ -22,6 +22,9 @@ use tokio::sync::Notify;
 /// that will not come back.
 pub(crate) const MOST_WAITING: usize = 256 << 20;
 
+/// Capacity that is kept for the next line.
+const KEEP: usize = 1 << 20;
+
 /// Shared by the link, which fills it, and the pump, which empties it.
 pub(crate) struct Outbox {
     state: Mutex<State>,
@@ -50,6 +53,8 @@ struct State {
     /// A line that was written in part; nothing may overtake it.
     begun: Vec<u8>,
     written: usize,
+    /// The room of a line that has left, for the next.
+    spare: Vec<u8>,
     control: VecDeque<Vec<u8>>,
     data: VecDeque<Vec<u8>>,
     waiting: usize,
@@ -79,6 +84,7 @@ impl Outbox {
             lines: LineWriter::new(Side::Host),
             begun: Vec::new(),
             written: 0,
+            spare: Vec::new(),
             control: VecDeque::new(),
             data: VecDeque::new(),
             waiting: 0,
@@ -166,7 +172,9 @@ impl State {
         loop {
             if self.written >= self.begun.len() {
                 let Some(next) = self.control.pop_front().or_else(|| self.data.pop_front()) else {
-                    self.begun.clear();
+                    self.spare = std::mem::take(&mut self.begun);
+                    self.spare.clear();
+                    self.spare.shrink_to(KEEP);
                     self.written = 0;
                     return;
                 };
@@ -209,7 +217,8 @@ impl State {
     }
 
     fn add_one(&mut self, frame: &Frame<'_>) -> Result<()> {
-        let mut line = Vec::with_capacity(frame.head.len() + frame.blob.len() + HEADER_LEN + 96);
+        let mut line = std::mem::take(&mut self.spare);
+        line.reserve(frame.head.len() + frame.blob.len() + HEADER_LEN + 96);
         self.lines.put(frame, &mut line)?;
         self.waiting += line.len();
         match frame.kind.lane() {

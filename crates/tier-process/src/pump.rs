@@ -37,7 +37,7 @@ use crate::{
 };
 
 /// Read at once, of the standard output and the standard error.
-const PIECES: [usize; 2] = [64 << 10, 16 << 10];
+const PIECES: [usize; 2] = [128 << 10, 16 << 10];
 /// How long a child that has closed a pipe may take to end by itself, so that how it ended is known.
 const LINGER: Duration = Duration::from_millis(500);
 /// How long a child that was killed may take to go. One that hangs in the kernel is left behind.
