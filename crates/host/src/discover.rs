@@ -21,7 +21,7 @@ use crate::{
 /// Most bytes of a manifest or a schema. The manifest itself takes no more.
 const MOST_BYTES: u64 = 1 << 20;
 /// A schema beside a manifest that holds none.
-const SCHEMA: &str = "config.schema.json";
+pub const SCHEMA_FILE: &str = "config.schema.json";
 
 /// What lies in folders, in the order of the folders, and within one by name. A folder that is not there holds nothing; what is no folder,
 /// has a name that begins with a dot, or has no manifest in it, is no plugin. Links are followed. Two of one id are both returned: the
@@ -62,6 +62,14 @@ pub fn find(config: &Config, folders: &[PathBuf], grounds: &Grounds) -> Vec<Cand
     all.extend(folders.iter().cloned());
     found.extend(each(&all, &of));
     found
+}
+
+/// Whether a folder in a plugin's folder holds what came by running or building the plugin, not what somebody wrote: hidden ones, bytecode
+/// and packages. Other names say nothing: what is in `dist` or `target` may be what runs.
+pub fn is_made(folder: &Path) -> bool {
+    let name = folder.file_name().unwrap_or_default();
+    let by_name = name.as_encoded_bytes().starts_with(b".") || name == "__pycache__" || name == "node_modules";
+    by_name || folder.join("pyvenv.cfg").is_file()
 }
 
 /// The folder that the table of a plugin names.
@@ -214,7 +222,7 @@ fn fits_folder(manifest: Manifest, path: &Path) -> Result<Manifest> {
 
 /// The text of the schema of its configuration: of the manifest, else of the file beside it; empty when there is none.
 fn schema(manifest: &Manifest, path: &Path) -> Result<String> {
-    let file = path.join(SCHEMA);
+    let file = path.join(SCHEMA_FILE);
     let beside = fs::metadata(&file).is_ok_and(|metadata| metadata.is_file());
     let invalid = |why: String, fix: String| Error::new(Code::MANIFEST_INVALID, format!("{}: {why}", shown(&file))).with_help(fix);
     match (&manifest.config_schema, beside) {

@@ -5,7 +5,8 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt, fs, io,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use bespoke_manifest::{Manifest, Permission, Permissions};
@@ -21,6 +22,8 @@ const MOST_BYTES: u64 = 8 << 20;
 const MOST_USES: usize = 256;
 /// What is counted when there are more.
 const OTHERS: &str = "others";
+/// Most plugins whose use is kept; beyond them, the one that was used longest ago is forgotten.
+const MOST_PLUGINS: usize = 512;
 
 const HEAD: &str = "\
 # What you allowed each plugin, as it was shown to you. Written by `bespoke plugin grant` and `revoke`.
@@ -32,10 +35,13 @@ pub(crate) fn command(id: &str) -> String {
     format!("bespoke plugin grant {id}")
 }
 
-/// What the user allowed: a file, read anew whenever it is asked, so that what another program writes counts at once.
+/// What the user allowed: a file, read anew whenever it is asked, so that what another program writes counts at once. Beside it lies what
+/// plugins made use of until now, which outlives the programs that counted it.
 #[derive(Debug, Clone, Default)]
 pub struct Grants {
     path: Option<PathBuf>,
+    /// What plugins that were taken out made use of, until it is kept.
+    left: Arc<Mutex<BTreeMap<String, Counts>>>,
 }
 
 /// What was allowed to one plugin.
@@ -180,7 +186,12 @@ impl Grants {
 
     /// Those in a file, which need not be there.
     pub fn at(path: PathBuf) -> Self {
-        Grants { path: Some(path) }
+        Grants { path: Some(path), left: Arc::default() }
+    }
+
+    /// Whether there is a file, and so a place to keep something.
+    pub(crate) fn are_kept(&self) -> bool {
+        self.path.is_some()
     }
 
     /// How far a plugin may go in a tier. One that is compiled in has what it asks for: whoever built the program chose it. What is
@@ -256,6 +267,54 @@ impl Grants {
         Ok(was)
     }
 
+    /// What plugins made use of and what they were refused, of one, as it was kept. Nothing where nothing can be read: it is no more than a
+    /// record.
+    pub(crate) fn kept_uses(&self, id: &str) -> Counts {
+        let mut all = self.uses_file().map(|path| uses(&path)).unwrap_or_default();
+        let mut counts = all.plugins.remove(id).map(|uses| counts_of(&uses.uses)).unwrap_or_default();
+        if let Some(left) = self.left.lock().unwrap_or_else(PoisonError::into_inner).get(id) {
+            add(&mut counts, left);
+        }
+        counts
+    }
+
+    /// Takes over what a plugin made use of that is taken out, until it is kept.
+    pub(crate) fn leave(&self, id: &str, used: &Used) {
+        if self.path.is_some() {
+            add(self.left.lock().unwrap_or_else(PoisonError::into_inner).entry(id.to_owned()).or_default(), &used.take());
+        }
+    }
+
+    /// Keeps what these plugins made use of since the last time, added to what other programs kept. What cannot be written is counted on,
+    /// and kept later. Waits for the file.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub(crate) fn keep_uses(&self, plugins: &[(String, Arc<Used>)]) -> io::Result<()> {
+        let Some(path) = self.uses_file() else { return Ok(()) };
+        let mut new = std::mem::take(&mut *self.left.lock().unwrap_or_else(PoisonError::into_inner));
+        for (id, used) in plugins {
+            let counts = used.take();
+            if !counts.is_empty() {
+                add(new.entry(id.clone()).or_default(), &counts);
+            }
+        }
+        new.retain(|_, counts| !counts.is_empty());
+        if new.is_empty() {
+            return Ok(());
+        }
+        let kept = write_uses(&path, &new);
+        if kept.is_err() {
+            let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+            new.iter().for_each(|(id, counts)| add(left.entry(id.clone()).or_default(), counts));
+        }
+        kept
+    }
+
+    fn uses_file(&self) -> Option<PathBuf> {
+        self.path.as_ref().map(|path| path.with_file_name("used.json"))
+    }
+
     fn read(&self) -> Result<File> {
         match &self.path {
             Some(path) => read(path),
@@ -311,12 +370,15 @@ fn digest(tier: Tier, granted: &BTreeSet<String>, refused: &BTreeSet<String>) ->
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// What a plugin made use of, counted. Bounded, whatever the plugin does.
+/// What a plugin made use of and nobody has kept yet, counted. Bounded, whatever the plugin does.
 #[derive(Debug, Default)]
-pub struct Used(Mutex<BTreeMap<(Permission, String), Count>>);
+pub struct Used(Mutex<Counts>);
 
-#[derive(Debug, Default, Clone, Copy)]
-struct Count {
+/// By permission, and of what.
+pub(crate) type Counts = BTreeMap<(Permission, String), Count>;
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Count {
     used: u64,
     refused: u64,
 }
@@ -339,24 +401,170 @@ pub struct Use {
 impl Used {
     /// Counts one use, or one refusal. The item is a name, never a value: it is shown.
     pub fn count(&self, permission: Permission, item: &str, allowed: bool) {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let short: String = item.chars().take(128).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-        let key = (permission, short);
-        let key = if counts.len() < MOST_USES || counts.contains_key(&key) { key } else { (permission, OTHERS.to_owned()) };
-        let count = counts.entry(key).or_default();
-        let number = if allowed { &mut count.used } else { &mut count.refused };
-        *number = number.saturating_add(1);
+        let count = if allowed { Count { used: 1, refused: 0 } } else { Count { used: 0, refused: 1 } };
+        add_one(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner), (permission, short), count);
     }
 
-    /// What was counted, by permission and item.
+    /// What was counted and not kept yet, by permission and item.
     pub fn list(&self) -> Vec<Use> {
-        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let line = |((permission, item), count): (&(Permission, String), &Count)| Use {
-            permission: *permission,
-            item: item.clone(),
-            used: count.used,
-            refused: count.refused,
-        };
-        counts.iter().map(line).collect()
+        listed(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What was counted, together with what was counted before.
+    pub(crate) fn list_with(&self, mut before: Counts) -> Vec<Use> {
+        add(&mut before, &self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        listed(&before)
+    }
+
+    fn take(&self) -> Counts {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+pub(crate) fn listed(counts: &Counts) -> Vec<Use> {
+    let line = |((permission, item), count): (&(Permission, String), &Count)| Use {
+        permission: *permission,
+        item: item.clone(),
+        used: count.used,
+        refused: count.refused,
+    };
+    counts.iter().map(line).collect()
+}
+
+fn add(counts: &mut Counts, more: &Counts) {
+    more.iter().for_each(|(key, count)| add_one(counts, key.clone(), *count));
+}
+
+fn add_one(counts: &mut Counts, key: (Permission, String), more: Count) {
+    let key = if counts.len() < MOST_USES || counts.contains_key(&key) { key } else { (key.0, OTHERS.to_owned()) };
+    let count = counts.entry(key).or_default();
+    count.used = count.used.saturating_add(more.used);
+    count.refused = count.refused.saturating_add(more.refused);
+}
+
+/// What was kept of all plugins.
+#[derive(Default, Serialize, Deserialize)]
+struct UsesFile {
+    version: u32,
+    plugins: BTreeMap<String, Uses>,
+}
+
+/// What was kept of one.
+#[derive(Default, Serialize, Deserialize)]
+struct Uses {
+    /// When it was written last, in seconds since the Unix epoch.
+    last: u64,
+    uses: Vec<KeptUse>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct KeptUse {
+    /// By its name in manifests; one that nobody knows any more is left out.
+    permission: String,
+    item: String,
+    used: u64,
+    refused: u64,
+}
+
+fn counts_of(uses: &[KeptUse]) -> Counts {
+    let mut counts = Counts::new();
+    for KeptUse { permission, item, used, refused } in uses {
+        if let Some(permission) = Permission::ALL.iter().find(|known| known.name() == permission) {
+            add_one(&mut counts, (*permission, item.clone()), Count { used: *used, refused: *refused });
+        }
+    }
+    counts
+}
+
+/// What lies there. A file that is none of this program's counts as none: it is replaced by the next one.
+fn uses(path: &Path) -> UsesFile {
+    let is_ours = fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() <= MOST_BYTES);
+    let text = if is_ours { fs::read_to_string(path).unwrap_or_default() } else { String::new() };
+    serde_json::from_str(&text).ok().filter(|file: &UsesFile| file.version == 1).unwrap_or_default()
+}
+
+fn write_uses(path: &Path, new: &BTreeMap<String, Counts>) -> io::Result<()> {
+    let lock = ConfigFile::lock(path)?;
+    // Under the lock: what another program kept meanwhile stays.
+    let mut file = uses(path);
+    file.version = 1;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    for (id, counts) in new {
+        let kept = file.plugins.entry(id.clone()).or_default();
+        let mut all = counts_of(&kept.uses);
+        add(&mut all, counts);
+        let line = |Use { permission, item, used, refused }| KeptUse { permission: permission.name().to_owned(), item, used, refused };
+        *kept = Uses { last: now, uses: listed(&all).into_iter().map(line).collect() };
+    }
+    while file.plugins.len() > MOST_PLUGINS {
+        let oldest = file.plugins.iter().min_by_key(|(_, uses)| uses.last).map(|(id, _)| id.clone());
+        oldest.and_then(|id| file.plugins.remove(&id));
+    }
+    lock.write(&serde_json::to_string(&file)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(grants: &Grants, id: &str) -> Vec<String> {
+        let line = |used: Use| format!("{} {} {}/{}", used.permission, used.item, used.used, used.refused);
+        listed(&grants.kept_uses(id)).into_iter().map(line).collect()
+    }
+
+    #[test]
+    fn what_is_used_outlives_its_program_and_is_added_to_what_others_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let [here, there] = [0, 1].map(|_| Grants::at(folder.path().join("grants.toml")));
+        let used = Arc::new(Used::default());
+        let plugins = [("a".to_owned(), used.clone())];
+        here.keep_uses(&plugins).unwrap();
+        assert!(!folder.path().join("used.json").exists(), "nothing was used, and nothing is written");
+        used.count(Permission::Secrets, "token", true);
+        used.count(Permission::Secrets, "password", false);
+        here.keep_uses(&plugins).unwrap();
+        here.keep_uses(&plugins).unwrap();
+        used.count(Permission::Secrets, "token", true);
+        there.keep_uses(&plugins).unwrap();
+        assert_eq!(shown(&here, "a"), ["secrets password 0/1", "secrets token 2/0"]);
+        assert_eq!(shown(&here, "b"), [""; 0]);
+        // One that is taken out is not forgotten.
+        used.count(Permission::Env, "LANG", true);
+        here.leave("a", &used);
+        assert_eq!(shown(&here, "a").len(), 3);
+        here.keep_uses(&[]).unwrap();
+        assert_eq!(shown(&there, "a").len(), 3);
+        // A file that somebody broke is replaced.
+        fs::write(folder.path().join("used.json"), "{").unwrap();
+        used.count(Permission::Env, "LANG", true);
+        here.keep_uses(&plugins).unwrap();
+        assert_eq!(shown(&there, "a"), ["env LANG 1/0"]);
+        assert_eq!(shown(&Grants::none(), "a"), [""; 0]);
+    }
+
+    #[test]
+    fn what_cannot_be_kept_is_counted_on_and_what_is_kept_is_bounded() {
+        let folder = tempfile::tempdir().unwrap();
+        let grants = Grants::at(folder.path().join("missing/grants.toml"));
+        fs::write(folder.path().join("missing"), "no folder").unwrap();
+        let used = Arc::new(Used::default());
+        for n in 0..2 * MOST_USES {
+            used.count(Permission::NetworkAccess, &format!("host-{n}"), true);
+        }
+        let plugins = [("a".to_owned(), used)];
+        grants.keep_uses(&plugins).unwrap_err();
+        assert_eq!(grants.kept_uses("a").len(), MOST_USES + 1);
+        fs::remove_file(folder.path().join("missing")).unwrap();
+        grants.keep_uses(&plugins).unwrap();
+        let all = listed(&grants.kept_uses("a"));
+        assert_eq!((all.len(), all.iter().map(|used| used.used).sum::<u64>()), (MOST_USES + 1, 2 * MOST_USES as u64));
+        for n in 0..MOST_PLUGINS + 8 {
+            let used = Arc::new(Used::default());
+            used.count(Permission::Env, "LANG", true);
+            grants.leave(&format!("p{n}"), &used);
+        }
+        grants.keep_uses(&[]).unwrap();
+        assert_eq!(uses(&folder.path().join("missing/used.json")).plugins.len(), MOST_PLUGINS);
     }
 }

@@ -4,7 +4,8 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -16,12 +17,17 @@ use crate::{
     Config, ConfigError, Consent, Events, Grants, Hooks, HttpClient, KeyValue, ModelStore, Problem, Redactor, Registry, Row, Slot,
     Supervision, Use,
     api::Services,
+    grants,
     lifecycle::{ConfigFault, Inner, Limits},
     needs::{claim, closure, refuse_cycles, refuse_unmet, requires},
     plugin::{Candidate, PluginCell, State, Tier},
     slot::shown,
     thread::Threads,
+    tier::Terms,
 };
+
+/// How often what plugins made use of is kept while the program runs.
+const BETWEEN_USES: Duration = Duration::from_secs(60);
 
 /// Makes a [`Host`]; see [`Host::builder`].
 #[must_use]
@@ -151,7 +157,22 @@ impl HostBuilder {
             plugin.watch.belongs_to(Arc::downgrade(&inner));
             inner.settle_terms(plugin);
         }
+        if inner.grants.are_kept() {
+            inner.services.runtime.spawn(keep_uses_now_and_then(Arc::downgrade(&inner), inner.closing.clone()));
+        }
         Ok(Host { inner })
+    }
+}
+
+/// What plugins make use of is kept while the program runs, too: it may be ended without a word.
+async fn keep_uses_now_and_then(inner: Weak<Inner>, closing: CancelToken) {
+    loop {
+        tokio::select! {
+            () = closing.cancelled() => return,
+            () = tokio::time::sleep(BETWEEN_USES) => {}
+        }
+        let Some(inner) = inner.upgrade() else { return };
+        inner.keep_uses().await;
     }
 }
 
@@ -234,9 +255,19 @@ impl Host {
         Some(self.inner.grants.consent(plugin.manifest.as_deref()?, plugin.candidate.tier))
     }
 
-    /// Which of its permissions a plugin made use of so far, as far as the host is asked for them, and what it was refused.
+    /// Which of its permissions a plugin made use of so far, as far as the host is asked for them, and what it was refused: in this program
+    /// and in those before it that kept it beside the grants.
     pub fn used(&self, id: &str) -> Vec<Use> {
-        self.inner.services.plugin(id).map(|plugin| plugin.used.list()).unwrap_or_default()
+        let kept = self.inner.grants.kept_uses(id);
+        self.inner.services.plugin(id).map_or_else(|| grants::listed(&kept), |plugin| plugin.used.list_with(kept.clone()))
+    }
+
+    /// On what terms a plugin would be started now: what it may have and use, and how much of a wall it must have.
+    ///
+    /// # Errors
+    /// `PLUGIN_NOT_FOUND`; `PERMISSION_DENIED` when it lacks the user's consent; `INVALID_PARAMS` when its table is wrong.
+    pub fn terms(&self, id: &str) -> Result<Terms> {
+        self.inner.terms_of(&self.config(), &*self.known(id)?)
     }
 
     /// The configuration as it was read last. A plugin that refused its part of it runs with the one before.
@@ -412,6 +443,7 @@ impl Host {
                 }
             }
         }
+        inner.clone().keep_uses().await;
     }
 
     async fn stop_all(&self) {
@@ -430,6 +462,18 @@ impl Host {
 }
 
 impl Inner {
+    /// Keeps what plugins made use of since the last time.
+    async fn keep_uses(self: Arc<Self>) {
+        let keep = move || {
+            let plugins: Vec<_> = self.services.plugins.load().iter().map(|p| (p.id().to_owned(), p.used.clone())).collect();
+            if let Err(error) = self.grants.keep_uses(&plugins) {
+                tracing::warn!(%error, "what plugins made use of could not be kept");
+            }
+        };
+        // A broken task has kept nothing, and nothing else depends on it.
+        let _ = tokio::task::spawn_blocking(keep).await;
+    }
+
     /// Whether all that a plugin needs serves or is about to.
     pub(crate) fn needs_met(&self, plugin: &PluginCell) -> bool {
         plugin.manifest.iter().flat_map(|m| &m.requires).filter(|r| !r.optional).all(|required| {

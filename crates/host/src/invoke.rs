@@ -11,7 +11,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use bespoke_plugin_api::{
     Accelerator, Audio, AudioChunk, CallCx, Channel, ChatDelta, ChatRequest, Code, Command, CommandRequest, Contract, Duplex, EmbedRequest,
     Embedder, Error, HookEvent, HookHandler, HttpEndpoint, HttpRequest, Kind, Message, Outbound, Output, OutputSink, Provider, Result, Stt,
-    SttRequest, ToolCall, Tts, TtsOptions, Vad, VadEvent, VadOptions, serde::de::DeserializeOwned,
+    SttRequest, Tool, ToolCall, Tts, TtsOptions, Vad, VadEvent, VadOptions, serde::de::DeserializeOwned,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -35,13 +35,18 @@ const METHODS: &[(Kind, &[(&str, &str)])] = &[
         &[("models", "{}"), ("chat", r#"{"messages": [{"role": "user", "content": "…"}]}"#), ("complete", r#"{"prompt": "…"}"#)],
     ),
     (Kind::Stt, &[("transcribe", r#"{"audio": {"base64": "…"}, "format": "s16le", "sample_rate": 16000}"#)]),
-    (Kind::Tool, &[("call", "the arguments of the tool")]),
+    (Kind::Tool, &[("call", TOOL)]),
     (Kind::Tts, &[("voices", "{}"), ("synthesize", r#"{"text": "…"}"#)]),
     (Kind::Vad, &[("detect", r#"{"audio": {"base64": "…"}, "format": "s16le", "sample_rate": 16000}"#)]),
 ];
 
 /// Most bytes that one answer carries, as they are kept here: five minutes of samples at 24 kHz, and little enough for one message.
 const MOST_BYTES: usize = 32 << 20;
+
+/// Stands for the arguments of a tool whose schema is not known yet.
+const TOOL: &str = "{…}";
+/// So many arguments of a tool are shown.
+const SHOWN_ARGUMENTS: usize = 8;
 
 impl Host {
     /// Calls a method of a plugin by name, whatever its tier: one that the plugin itself has by that name, the name of a tool, or a
@@ -84,14 +89,20 @@ impl Host {
     }
 
     /// The methods that [`invoke`](Self::invoke) takes for a plugin, beside those that it has itself, and the arguments of each.
-    pub fn methods(&self, id: &str) -> Vec<(String, &'static str)> {
+    pub fn methods(&self, id: &str) -> Vec<(String, String)> {
         let Ok(plugin) = self.known(id) else { return Vec::new() };
-        let mut methods: Vec<(String, &'static str)> = Vec::new();
+        let mut methods: Vec<(String, String)> = Vec::new();
         for (kind, name) in self.provided(&plugin) {
+            if kind == Kind::Tool {
+                let known = self.registry().get::<dyn Tool>(&name);
+                let args = known.map_or_else(|| TOOL.to_owned(), |tool| sample(&tool.spec().input_schema).to_string());
+                methods.push((name, args));
+                continue;
+            }
             for (method, args) in methods_of(kind) {
-                let method = if kind == Kind::Tool { name.clone() } else { format!("{kind}.{method}") };
+                let method = format!("{kind}.{method}");
                 if !methods.iter().any(|(known, _)| *known == method) {
-                    methods.push((method, args));
+                    methods.push((method, (*args).to_owned()));
                 }
             }
         }
@@ -315,6 +326,30 @@ fn acts(kind: Kind) -> bool {
 
 fn methods_of(kind: Kind) -> &'static [(&'static str, &'static str)] {
     METHODS.iter().find(|(of, _)| *of == kind).map_or(&[], |(_, methods)| methods)
+}
+
+/// Arguments that fit a schema, as short as they can be: what is required, each by its default, its first choice, or a value of its type.
+/// Where nothing is required, what may be said.
+fn sample(schema: &Value) -> Value {
+    let Some(properties) = schema["properties"].as_object() else { return json!({}) };
+    let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let shown = properties.iter().filter(|(name, _)| required.is_empty() || required.contains(&name.as_str()));
+    shown.take(SHOWN_ARGUMENTS).map(|(name, of)| (name.clone(), value_of(of))).collect()
+}
+
+fn value_of(schema: &Value) -> Value {
+    let given = ["default", "const"].iter().map(|key| &schema[key]).chain([&schema["enum"][0], &schema["examples"][0]]);
+    if let Some(given) = given.into_iter().find(|given| !given.is_null()) {
+        return given.clone();
+    }
+    let of = &schema["type"];
+    match of.as_str().or_else(|| of[0].as_str()) {
+        Some("integer" | "number") => schema.get("minimum").cloned().unwrap_or_else(|| json!(1)),
+        Some("boolean") => json!(false),
+        Some("array") => json!([]),
+        Some("object") => json!({}),
+        _ => json!("…"),
+    }
 }
 
 /// Arguments as a type; none at all count as an empty object.

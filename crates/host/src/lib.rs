@@ -59,7 +59,7 @@ pub use config::{
     CONFIG_VERSION, Config, ConfigError, ConfigFile, Limits, MIGRATIONS, Migration, NoTerms, Origin, PluginDefaults, PluginSettings,
     Problem, SecretSource, Start,
 };
-pub use discover::{discover, find, open_folder};
+pub use discover::{SCHEMA_FILE, discover, find, is_made, open_folder};
 pub use events::{Events, Subscription};
 pub use grants::{Asked, Asks, Blocked, Consent, Grant, Grants, Use, Used, ask};
 pub use hooks::{Hooks, Outcome};

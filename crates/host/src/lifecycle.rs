@@ -359,7 +359,7 @@ impl Inner {
     }
 
     /// On what terms a plugin is started, as the configuration and the user say.
-    fn terms_of(&self, config: &Config, plugin: &PluginCell) -> Result<Terms> {
+    pub(crate) fn terms_of(&self, config: &Config, plugin: &PluginCell) -> Result<Terms> {
         let Some(manifest) = plugin.manifest.as_deref() else { return Ok(Terms::default()) };
         let mut terms = config.terms(manifest, plugin.candidate.tier, &self.grants).map_err(|no| no.error(plugin.id()))?;
         terms.used = plugin.used.clone();

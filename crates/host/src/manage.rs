@@ -88,6 +88,9 @@ impl Host {
     fn remove(&self, id: &str) {
         let inner = self.inner();
         drop_caught(inner.services.registry.forget(id));
+        if let Some(plugin) = inner.services.plugin(id) {
+            inner.grants.leave(id, &plugin.used);
+        }
         let left: Vec<_> = self.plugins().iter().filter(|p| p.id() != id).cloned().collect();
         inner.services.plugins.store(Arc::new(left));
         inner.services.hooks.update(&inner.services.registry);

@@ -121,6 +121,16 @@ pub trait Artifact: Send + Sync {
     fn refusal(&self) -> Option<(State, Error)> {
         None
     }
+    /// Makes what it needs before it can start and what is not there, such as packages, if that may be done without a question; else, and
+    /// when nothing is missing, it does nothing. `tell` gets a line for people before something takes long. It may take minutes, so it
+    /// comes before a start, whose time is limited.
+    ///
+    /// # Errors
+    /// `DEPENDENCY_MISSING`.
+    fn prepare(&self, tell: &dyn Fn(&str)) -> Result<()> {
+        let _ = tell;
+        Ok(())
+    }
     /// What it says it contributes. May ask the plugin itself, in its own process or store, on these terms or stricter ones.
     ///
     /// # Errors
@@ -162,6 +172,19 @@ pub struct Candidate {
     pub config_schema: String,
     /// What can be started.
     pub artifact: Arc<dyn Artifact>,
+}
+
+impl Candidate {
+    /// Lets it make what it needs before it can start, as its [`Artifact`] says, on a thread that may wait.
+    ///
+    /// # Errors
+    /// `DEPENDENCY_MISSING`.
+    pub async fn prepare(&self, tell: impl Fn(&str) + Send + 'static) -> Result<()> {
+        let (artifact, id) = (self.artifact.clone(), self.id.clone());
+        let prepared = tokio::task::spawn_blocking(move || artifact.prepare(&tell)).await;
+        let prepared = prepared.unwrap_or_else(|error| Err(Error::internal(format!("its dependencies: {error}"))));
+        prepared.map_err(|error| error.with_plugin(&id))
+    }
 }
 
 impl From<&'static Descriptor> for Candidate {

@@ -42,6 +42,10 @@ pub struct Row {
     pub errors: u64,
     /// How long its start took, in milliseconds.
     pub started_ms: Option<u64>,
+    /// How long its own check of its health took, in milliseconds, where it says so.
+    pub latency_ms: Option<f64>,
+    /// Its memory in millions of bytes: as it says itself, else as its tier measures it.
+    pub memory_mb: Option<f64>,
 }
 
 impl Row {
@@ -51,6 +55,8 @@ impl Row {
         let health = plugin.health_in(&status);
         let (calls, errors, _) = plugin.metrics().read();
         let manifest = plugin.manifest.as_deref();
+        let facts = plugin.facts();
+        let number = |name: &str| facts.get(name).and_then(|value| value.split_whitespace().next()?.parse::<f64>().ok());
         Row {
             id: plugin.id().to_owned(),
             kinds: manifest.map(|m| m.kinds().iter().map(|k| k.name().to_owned()).collect()).unwrap_or_default(),
@@ -64,7 +70,10 @@ impl Row {
             health: health.name().to_owned(),
             reason: health.reason().or(status.reason.as_deref()).map(clean),
             fix: status.fix.as_deref().map(clean),
-            facts: plugin.facts().into_iter().map(|(key, value)| (key, clean(&value))).collect(),
+            latency_ms: number("latency_ms"),
+            // A tier measures in MiB.
+            memory_mb: number("memory_mb").or_else(|| number("memory").map(|mib| mib * 1.048_576)),
+            facts: facts.into_iter().map(|(key, value)| (key, clean(&value))).collect(),
             in_flight: plugin.in_flight(),
             calls,
             errors,
@@ -91,6 +100,8 @@ impl Row {
             calls: 0,
             errors: 0,
             started_ms: None,
+            latency_ms: None,
+            memory_mb: None,
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::{
     life::ProcessLife,
     program::Program,
     pump::{self, Handle},
+    python,
     schema::Schema,
     watch::Patience,
 };
@@ -64,6 +65,22 @@ impl ProcessPlugin {
 }
 
 impl Artifact for ProcessPlugin {
+    fn prepare(&self, tell: &dyn Fn(&str)) -> Result<()> {
+        let (inner, installs) = (&self.0, self.0.grounds.install_dependencies);
+        // Whatever else is wrong, its start says.
+        if !installs || python::interpreter().is_err() {
+            return Ok(());
+        }
+        let looking = inner.grounds.clone().install_dependencies(false);
+        match Program::find(&inner.folder, &looking) {
+            Err(error) if error.code() == Code::DEPENDENCY_MISSING => {
+                tell(&format!("{} {}; they are installed now, which may take minutes", inner.id(), error.message()));
+                ProcessPlugin::prepare(self)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// From what it said before, as long as nothing in its folder has changed. Otherwise a process is started and asked, behind a wall
     /// that grants nothing: to say what it contributes it needs nothing. It ends when it has answered.
     fn declare(&self, terms: &Terms) -> Result<Vec<Spec>> {

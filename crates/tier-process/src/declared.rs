@@ -6,14 +6,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use bespoke_host::is_made;
 use bespoke_plugin_api::{Spec, serde_json};
 use bespoke_protocol::PROTOCOL;
 use sha2::{Digest as _, Sha256};
 
 use crate::python;
 
-/// Folders that hold no code that a plugin was written with.
-const NOT_CODE: [&str; 6] = ["__pycache__", "node_modules", "target", "venv", "env", "dist"];
 /// A file up to this size counts by its bytes, a longer one by its size and date: models are not code.
 const READ_UP_TO: u64 = 1 << 20;
 /// A folder with more is not looked at any further: its plugin is asked each time.
@@ -91,7 +90,7 @@ fn collect(root: &Path, below: &Path, files: &mut Vec<PathBuf>) -> Option<()> {
         // What a link leads to counts as a file; a folder behind one could lead in a circle.
         let kind = entry.file_type().ok()?;
         if kind.is_dir() {
-            if !NOT_CODE.contains(&&*shown) {
+            if !is_made(&root.join(&path)) {
                 collect(root, &path, files)?;
             }
         } else if fs::metadata(root.join(&path)).is_ok_and(|meta| meta.is_file()) {
@@ -131,7 +130,15 @@ mod tests {
         fs::create_dir(folder.path().join("__pycache__")).unwrap();
         fs::write(folder.path().join("__pycache__/x.pyc"), "x").unwrap();
         fs::write(folder.path().join(".hidden"), "x").unwrap();
+        fs::create_dir(folder.path().join("env")).unwrap();
+        fs::write(folder.path().join("env/pyvenv.cfg"), "x").unwrap();
         assert_eq!(place_of(), first);
+
+        // What is built may be what runs.
+        fs::create_dir(folder.path().join("dist")).unwrap();
+        fs::write(folder.path().join("dist/index.js"), "x").unwrap();
+        assert_ne!(place_of(), first);
+        fs::remove_dir_all(folder.path().join("dist")).unwrap();
 
         fs::write(folder.path().join("plugin.py"), "2").unwrap();
         let second = place_of();
