@@ -73,6 +73,14 @@ impl Failure {
         self.help = Some(help.into());
         self
     }
+
+    /// Another command that would help.
+    #[must_use]
+    pub(crate) fn or(mut self, help: impl AsRef<str>) -> Self {
+        let first = self.help.take().map_or(String::new(), |first| format!("{first}\n   or: "));
+        self.help = Some(first + help.as_ref());
+        self
+    }
 }
 
 impl fmt::Display for Failure {

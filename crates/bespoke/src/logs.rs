@@ -53,7 +53,7 @@ pub(crate) fn start(level: &str, folder: Option<&Path>) {
         .with_ansi(false)
         .without_time()
         .with_target(false)
-        .with_filter(levels(level, &[]));
+        .with_filter(on_terminal(level));
     let opened = folder.map(|folder| Ok::<_, io::Error>((Rotating::open(folder, ALL)?, Rotating::later(folder, PLUGINS))));
     let problem = opened.as_ref().and_then(|opened| Some(opened.as_ref().err()?.to_string()));
     let in_file = if matches!(level, "debug" | "trace") { level } else { "info" };
@@ -72,6 +72,28 @@ pub(crate) fn start(level: &str, folder: Option<&Path>) {
     if let (Some(error), Some(folder)) = (problem, folder) {
         tracing::warn!("no log file in {}: {error}", folder.display());
     }
+}
+
+/// What goes to stderr. What plugins say is in their log, and told only to who asks for more than errors: the error of a call says what
+/// went wrong in one line.
+fn on_terminal(level: &str) -> Targets {
+    let levels = levels(level, &[]);
+    if tells_of_plugins(level) { levels } else { levels.with_target(OF_PLUGINS, LevelFilter::OFF) }
+}
+
+/// Whether what plugins say is told on stderr too, at this level.
+pub(crate) fn tells_of_plugins(level: &str) -> bool {
+    !matches!(level, "off" | "error")
+}
+
+/// The log of what plugins say.
+pub(crate) fn of_plugins(folder: &Path) -> PathBuf {
+    folder.join(PLUGINS)
+}
+
+/// How long it is now.
+pub(crate) fn length_of_plugins(folder: &Path) -> u64 {
+    std::fs::metadata(of_plugins(folder)).map_or(0, |file| file.len())
 }
 
 /// Everything from a level on; of the talkative only warnings. Plain targets, because patterns would cost a regex engine.
@@ -167,7 +189,7 @@ impl<W: Write> Write for Redacting<W> {
 pub(crate) fn last_of(folder: &Path, plugin: &str, most: usize) -> Vec<String> {
     const TAIL: u64 = 256 << 10;
     let read = || -> io::Result<String> {
-        let mut file = File::open(folder.join(PLUGINS))?;
+        let mut file = File::open(of_plugins(folder))?;
         let length = file.metadata()?.len();
         file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))?;
         let mut bytes = Vec::new();

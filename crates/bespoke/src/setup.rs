@@ -6,7 +6,7 @@ use std::{
 };
 
 use bespoke_agent::{Agent, AgentConfig};
-use bespoke_host::{Candidate, Config, ConfigError, Host, Problem, Row, Selection, State};
+use bespoke_host::{Candidate, Config, ConfigError, Host, Problem, Row, Selection, State, Tier};
 use bespoke_plugin_api::{Error, Kind};
 use bespoke_voice::{Voice, VoiceConfig};
 
@@ -56,6 +56,8 @@ pub(crate) struct Also {
     pub(crate) plugins: Vec<Candidate>,
     /// Whether what plugins depend on is installed without a question.
     pub(crate) install_dependencies: bool,
+    /// A plugin that is started with the others, also where its table says that it waits for its first call.
+    pub(crate) eager: Option<String>,
 }
 
 impl Setup {
@@ -79,7 +81,10 @@ impl Setup {
 
     fn of(global: &Global, paths: Paths, overrides: Vec<(&'static str, String)>, logs_in: Option<&Path>, also: Also) -> Result<Self> {
         let out = Out::with(global.json, global.quiet);
-        let config = read(&paths, &overrides)?;
+        let mut config = read(&paths, &overrides)?;
+        if let Some(id) = &also.eager {
+            config = config.with(&format!("plugins.{id}.start"), "\"eager\"")?;
+        }
         logs::redact(config.redactor());
         logs::start(global.log_level.name(), logs_in);
         config.notices().iter().for_each(|notice| out.note(notice));
@@ -145,6 +150,7 @@ impl Setup {
     /// plugin knows best whether it needs a file. What cannot start is told by whoever needs it.
     pub(crate) async fn start(&self, needs: &[Need<'_>], consent: &Consent) -> Result<()> {
         let ids = self.plugins_for(needs)?;
+        self.prepare(&ids).await;
         self.host.start(Selection::Ids(&ids)).await;
         let lacking = self.host.lacking_models();
         if lacking.is_empty() {
@@ -161,6 +167,27 @@ impl Setup {
             Err(failure) => return Err(failure),
         }
         Ok(())
+    }
+
+    /// Lets plugins make what they depend on, where that may be done without a question, before their start, whose time is limited. What
+    /// cannot be made is told here, and the start says that it is missing.
+    pub(crate) async fn prepare(&self, ids: &[String]) {
+        let rows = self.host.rows();
+        if !rows.iter().any(|row| row.tier == Tier::Process && ids.contains(&row.id)) {
+            return;
+        }
+        let waits = |id: &String| rows.iter().any(|row| row.id == *id && row.state == State::Unloaded);
+        for candidate in self.shelf.found().into_iter().filter(|candidate| ids.contains(&candidate.id) && waits(&candidate.id)) {
+            if let Err(error) = self.prepare_one(&candidate).await {
+                self.out.note(Failure::from(error).to_string());
+            }
+        }
+    }
+
+    /// The same for one that was found.
+    pub(crate) async fn prepare_one(&self, candidate: &Candidate) -> Result<(), Error> {
+        let out = self.out;
+        candidate.prepare(move |line| out.note(line)).await
     }
 
     /// Whether something serves a need. Tools are an offer, not a need.
@@ -206,7 +233,25 @@ impl Setup {
     fn none_of(&self, kind: Kind, names: &[String]) -> Failure {
         let failure = Failure::new(Exit::NotFound, format!("no {kind} named {} is in this binary", names.join(" or ")));
         let features: Vec<&str> = CATALOG.iter().filter(|k| names.iter().any(|name| is_named(k, kind, name))).map(|k| k.id).collect();
-        if features.is_empty() { failure.help("bespoke plugin list") } else { failure.help(build_with(&features)) }
+        let failure = match self.instead(kind) {
+            Some(command) => failure.help(command),
+            None if features.is_empty() => return failure.help("bespoke plugin list"),
+            None => return failure.help(build_with(&features)),
+        };
+        if features.is_empty() { failure } else { failure.or(build_with(&features)) }
+    }
+
+    /// The command that names what is here of a kind instead of what is not, where the configuration chooses by name.
+    fn instead(&self, kind: Kind) -> Option<String> {
+        let key = match kind {
+            Kind::Provider => "agent.provider",
+            Kind::Vad => "voice.vad",
+            Kind::Stt => "voice.stt",
+            Kind::Tts => "voice.tts",
+            _ => return None,
+        };
+        let here = self.host.default_names(kind);
+        (!here.is_empty()).then(|| format!("bespoke config set {key} '{}'", serde_json::json!(here)))
     }
 
     /// The command that opens the configuration: a name that nobody knows can only be mended by hand.

@@ -29,7 +29,7 @@ impl Shelf {
         let mut folders = vec![paths.plugins()];
         folders.extend(Paths::plugin_path().iter().chain(more).map(absolute));
         let mut grounds = Grounds::new(paths.cache()).install_dependencies(install_dependencies).rebuild(build_with);
-        if let Ok(program) = env::current_exe() {
+        if let Ok(program) = this_program() {
             grounds = grounds.program(program);
         }
         Shelf { config: config.clone(), folders, grounds, more: Arc::default() }
@@ -96,6 +96,12 @@ impl Shelf {
         });
         all
     }
+}
+
+/// This program, to be started again. Not by its path where there is another way: an upgrade puts another program there, or none.
+fn this_program() -> std::io::Result<PathBuf> {
+    let itself = Path::new("/proc/self/exe");
+    if cfg!(target_os = "linux") && itself.exists() { Ok(itself.to_owned()) } else { env::current_exe() }
 }
 
 #[cfg(feature = "process")]

@@ -475,6 +475,7 @@ impl Session {
                     // What never ran, or runs no more, makes room for what is loaded now.
                     self.host.unload(&id).await.map_err(|error| named_after(error, &id))?;
                 }
+                prepare(&candidate).await?;
                 let loaded = self.host.load(candidate, config).await.map_err(|error| named_after(error, &id));
                 lock(&self.loaded).retain(|loaded| *loaded != id);
                 match &loaded {
@@ -570,6 +571,7 @@ impl Session {
                 self.host.unload(&id).await?;
             }
             // It stands beside the old one, which serves meanwhile.
+            prepare(&candidate).await.map_err(|error| still_serves(old, &error))?;
             self.host.load(candidate, config).await.map_err(|error| still_serves(old, &error))?;
         } else if let Some(config) = config {
             self.host.configure(&id, config).await.map_err(|error| still_serves(old, &error))?;
@@ -632,6 +634,11 @@ impl Session {
     }
 }
 
+/// What a plugin depends on is made before its start, whose time is limited.
+async fn prepare(candidate: &Candidate) -> Result<()> {
+    candidate.prepare(|line| tracing::warn!(target: "plugin", "{line}")).await
+}
+
 async fn row(host: &Host, id: &str) -> Result<Row> {
     let (host, id) = (host.clone(), id.to_owned());
     let row = tokio::task::spawn_blocking(move || host.rows().into_iter().find(|row| row.id == id)).await;
@@ -661,7 +668,6 @@ fn fields(row: &Row) -> Map<String, Value> {
 
 fn health(known: &Known) -> Value {
     let row = &known.row;
-    let number = |name: &str| row.facts.get(name).and_then(|value| value.split_whitespace().next()?.parse::<f64>().ok());
     let message = row.reason.clone().unwrap_or_else(|| match row.state {
         // A plugin may have words of its own for it.
         State::Ready if row.health == "ok" => {
@@ -674,9 +680,8 @@ fn health(known: &Known) -> Value {
         "status": seven::status(row),
         "message": message,
         "details": row.facts,
-        "latency_ms": number("latency_ms"),
-        // A plugin says its own number, and a process is measured.
-        "memory_mb": number("memory_mb").or_else(|| number("memory").map(|mib| mib * 1.048_576)),
+        "latency_ms": row.latency_ms,
+        "memory_mb": row.memory_mb,
         "state": row.state,
         "health": row.health,
         "in_flight": row.in_flight,

@@ -1,8 +1,8 @@
 //! `plugin` and `models`: what there is, how it does, what it needs.
 
 use bespoke_host::{Ability, Row, Selection, State, Tier, ask};
-use bespoke_manifest::Manifest;
-use bespoke_plugin_api::Kind;
+use bespoke_manifest::{Limit, Manifest};
+use bespoke_plugin_api::{Kind, Tool};
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -30,7 +30,7 @@ pub(crate) async fn run(setup: &Setup, global: &Global, verb: Plugin) -> Result<
     match verb {
         Plugin::List { kind, start } => list(setup, kind.as_deref(), start).await,
         Plugin::Info { id } => info(setup, &id).await,
-        Plugin::Call { id, method, args, timeout_ms } => call::run(setup, &id, &method, &args, timeout_ms).await,
+        Plugin::Call { id, method, args, timeout_ms } => call::run(setup, global, &id, &method, &args, timeout_ms).await,
         Plugin::Load { what, yes, auto_install_deps } => add::load(setup, global, &what, yes, auto_install_deps).await,
         Plugin::Unload { id } => add::unload(setup, global, &id).await,
         Plugin::Enable { id } => switch::turn(setup, global, &id, true).await,
@@ -52,6 +52,7 @@ async fn started(setup: &Setup, id: &str) -> Result<Row> {
     if find().is_none() {
         return Err(setup.no_plugin(id));
     }
+    setup.prepare(&[id.to_owned()]).await;
     setup.host.start(Selection::Ids(&[id.to_owned()])).await;
     let row = find().ok_or_else(|| setup.no_plugin(id))?;
     let exit = match row.state {
@@ -66,9 +67,19 @@ async fn started(setup: &Setup, id: &str) -> Result<Row> {
     Err(failure.help(row.fix.unwrap_or_else(|| format!("bespoke plugin info {id}"))))
 }
 
-/// The methods that `plugin call` takes for a plugin.
-fn methods_of(setup: &Setup, id: &str) -> Vec<String> {
-    setup.host.methods(id).into_iter().map(|(method, _)| method).collect()
+/// A call of a plugin to try: one that needs no arguments, else one with arguments that can be typed.
+fn to_try(setup: &Setup, id: &str) -> Option<String> {
+    let methods = setup.host.methods(id);
+    let needs_none = |(method, args): &&(String, String)| {
+        let tool = setup.host.registry().get::<dyn Tool>(method);
+        args == "{}" || tool.is_some_and(|tool| tool.spec().input_schema["required"].as_array().is_none_or(Vec::is_empty))
+    };
+    if let Some((method, _)) = methods.iter().find(needs_none) {
+        return Some(format!("bespoke plugin call {id} {method}"));
+    }
+    let (method, args) = methods.iter().find(|(_, args)| !args.contains("{…}") && !args.contains("base64"))?;
+    let args = args.replace('…', "Hello").replace('\'', r"'\''");
+    Some(format!("bespoke plugin call {id} {method} '{args}'"))
 }
 
 async fn list(setup: &Setup, kind: Option<&str>, start: bool) -> Result<()> {
@@ -160,7 +171,7 @@ async fn info(setup: &Setup, id: &str) -> Result<()> {
             map.insert("methods".into(), methods_value(setup, id));
             map.insert("folder".into(), json!(setup.shelf.find(id).and_then(|candidate| setup.shelf.folder_of(&candidate))));
             map.insert("last_said".into(), json!(logs::last_of(&setup.paths.logs(), id, LAST_LINES)));
-            map.insert("limits".into(), limits(m));
+            map.insert("limits".into(), limits(setup, m));
             map.insert("wall".into(), json!(wall(row.tier)));
         }
         return out.json(&value, true);
@@ -176,7 +187,9 @@ async fn info(setup: &Setup, id: &str) -> Result<()> {
     line("why", row.reason.as_deref().unwrap_or_default())?;
     line("try", row.fix.as_deref().unwrap_or_default())?;
     line("started in", &row.started_ms.map(|ms| format!("{ms} ms")).unwrap_or_default())?;
-    for (key, value) in &row.facts {
+    // What it says of itself, and was not said before.
+    let known = [("tier", row.tier.name()), ("state", row.state.name()), ("status", row.state.name()), ("health", &row.health)];
+    for (key, value) in row.facts.iter().filter(|(key, value)| !known.contains(&(key, value))) {
         line(key, value)?;
     }
     if let Some(m) = manifest {
@@ -227,8 +240,14 @@ fn outside(setup: &Setup, row: &Row, manifest: &Manifest, line: &dyn Fn(&str, &s
         }
     };
     line("granted", &granted)?;
-    if let Some(limits) = limits(manifest).as_object().filter(|limits| !limits.is_empty()) {
-        line("limits", &limits.iter().map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>().join(", "))?;
+    if let Some(limits) = limits(setup, manifest).as_object().filter(|limits| !limits.is_empty()) {
+        let asked = |name: &str| Limit::named(name).and_then(|limit| limit.of(&manifest.resources));
+        let limit = |(name, value): (&String, &Value)| match asked(name) {
+            Some(asked) if json!(asked) == *value => format!("{name} {value}"),
+            Some(asked) => format!("{name} {value} (asks for {asked})"),
+            None => format!("{name} {value} (as configured)"),
+        };
+        line("limits", &limits.iter().map(limit).collect::<Vec<_>>().join(", "))?;
     }
     for (n, ability) in wall(row.tier).iter().enumerate() {
         let holds = if ability.enforced { "enforced" } else { "not enforced here" };
@@ -237,9 +256,11 @@ fn outside(setup: &Setup, row: &Row, manifest: &Manifest, line: &dyn Fn(&str, &s
     Ok(())
 }
 
-/// The limits that its manifest asks to live with.
-fn limits(manifest: &Manifest) -> Value {
-    manifest.resources.set().map(|(limit, value)| (limit.key.to_owned(), json!(value))).collect::<Map<_, _>>().into()
+/// The limits that hold for it: those of its manifest, as the configuration tightens or widens them. Of one that cannot be started as it
+/// is, those of the manifest.
+fn limits(setup: &Setup, manifest: &Manifest) -> Value {
+    let limits = setup.host.terms(&manifest.id).map_or(manifest.resources, |terms| terms.limits);
+    limits.set().map(|(limit, value)| (limit.key.to_owned(), json!(value))).collect::<Map<_, _>>().into()
 }
 
 /// What of its wall this machine enforces.

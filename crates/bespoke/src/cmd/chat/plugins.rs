@@ -41,6 +41,7 @@ pub(super) async fn load(setup: &Setup, what: &str) -> Result<String> {
             _ => setup.host.unload(&id).await?,
         }
     }
+    setup.prepare_one(&candidate).await?;
     let began = Instant::now();
     setup.host.load(candidate, None).await?;
     Ok(format!("{id} runs, after {} ms.", began.elapsed().as_millis()))

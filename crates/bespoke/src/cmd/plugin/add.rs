@@ -7,7 +7,7 @@ use bespoke_host::{Candidate, Consent, Grants, Tier, ask};
 use bespoke_manifest::{Manifest, Permission};
 use serde_json::json;
 
-use super::{methods_of, started};
+use super::{started, to_try};
 use crate::{
     cli::{Change, Global},
     cmd::config,
@@ -47,10 +47,12 @@ pub(super) async fn load(setup: &Setup, global: &Global, what: &str, yes: bool, 
 
     // In a host that knows this folder, as the next program will.
     let persists = folder.clone().filter(|folder| !setup.shelf.searches(folder));
-    let also = Also { plugins: vec![candidate.clone()], install_dependencies: auto_install_deps, ..Also::default() };
+    let eager = Some(id.clone());
+    let also = Also { plugins: vec![candidate.clone()], install_dependencies: auto_install_deps, eager, ..Also::default() };
     let trial = Setup::also(global, also)?;
     let tried = started(&trial, &id).await;
-    let methods = methods_of(&trial, &id);
+    let methods: Vec<String> = trial.host.methods(&id).into_iter().map(|(method, _)| method).collect();
+    let call = to_try(&trial, &id);
     trial.host.shutdown().await;
     if tried.is_err() && before.is_none() {
         // It is not kept, so its grant is not either.
@@ -72,8 +74,8 @@ pub(super) async fn load(setup: &Setup, global: &Global, what: &str, yes: bool, 
     told.iter().for_each(|told| setup.out.note(told));
     let ms = row.started_ms.map(|ms| format!(" in {ms} ms")).unwrap_or_default();
     setup.out.note(setup.out.paint(Style::Green, &format!("{id} {} starts{ms}, and is kept", row.version)));
-    if let Some(method) = methods.first() {
-        setup.out.note(format!("  try: bespoke plugin call {id} {method}"));
+    if let Some(call) = call {
+        setup.out.note(format!("  try: {call}"));
     }
     Ok(())
 }

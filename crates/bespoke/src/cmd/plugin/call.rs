@@ -7,22 +7,33 @@ use serde_json::Value;
 
 use super::started;
 use crate::{
+    cli::Global,
     cmd::interruptible,
     exit::{Exit, Failure, Result},
+    logs,
     setup::Setup,
 };
 
 /// Most bytes of arguments; a plugin in another process takes no longer message either.
 const LONGEST: u64 = 64 << 20;
 
-pub(super) async fn run(setup: &Setup, id: &str, method: &str, args: &str, timeout_ms: Option<u64>) -> Result<()> {
+pub(super) async fn run(setup: &Setup, global: &Global, id: &str, method: &str, args: &str, timeout_ms: Option<u64>) -> Result<()> {
     let args = arguments(args)?;
+    let said = logs::length_of_plugins(&setup.paths.logs());
     started(setup, id).await?;
     let cx = match timeout_ms {
         Some(ms) => interruptible().with_deadline(now().plus(Duration::from_millis(ms))),
         None => interruptible(),
     };
-    let value = setup.host.invoke(&cx, id, method, args).await?;
+    let value = setup.host.invoke(&cx, id, method, args).await.map_err(|error| {
+        let log = logs::of_plugins(&setup.paths.logs());
+        let mut failure = Failure::from(error);
+        // It said more than the error does, and nobody has seen it.
+        if logs::length_of_plugins(&setup.paths.logs()) != said && !logs::tells_of_plugins(global.log_level.name()) {
+            failure.message.push_str(&format!("; more in {}", log.display()));
+        }
+        failure
+    })?;
     match &value {
         Value::String(text) if !setup.out.json => setup.out.line(text),
         value => setup.out.json(value, true),

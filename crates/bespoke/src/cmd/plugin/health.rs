@@ -21,16 +21,15 @@ pub(super) async fn run(setup: &Setup, id: Option<&str>) -> Result<()> {
         out.json(&rows.iter().map(value).collect::<Vec<_>>(), true)?;
     } else {
         let table = rows.iter().map(|row| {
-            let value = value(row);
-            let number = |name: &str, unit: &str| value[name].as_f64().map_or(String::new(), |n| format!("{n:.1} {unit}"));
+            let number = |number: Option<f64>, unit: &str| number.map_or(String::new(), |n| format!("{n:.1} {unit}"));
             let why = [row.reason.clone(), row.fix.as_ref().map(|fix| format!("→ {fix}"))];
             let why: Vec<String> = why.into_iter().flatten().collect();
             vec![
                 row.id.clone(),
                 row.state.name().into(),
                 row.health.clone(),
-                number("latency_ms", "ms"),
-                number("memory_mb", "MB"),
+                number(row.latency_ms, "ms"),
+                number(row.memory_mb, "MB"),
                 why.join("  "),
             ]
         });
@@ -54,12 +53,9 @@ fn does_well(row: &Row) -> bool {
 }
 
 fn value(row: &Row) -> Value {
-    let number = |name: &str| row.facts.get(name).and_then(|value| value.split_whitespace().next()?.parse::<f64>().ok());
-    // A plugin says its own number, and a process is measured.
-    let memory = number("memory_mb").or_else(|| number("memory").map(|mib| mib * 1.048_576));
     json!({
         "id": row.id, "tier": row.tier, "state": row.state, "health": row.health, "reason": row.reason, "fix": row.fix,
-        "latency_ms": number("latency_ms"), "memory_mb": memory, "started_ms": row.started_ms,
+        "latency_ms": row.latency_ms, "memory_mb": row.memory_mb, "started_ms": row.started_ms,
         "in_flight": row.in_flight, "calls": row.calls, "errors": row.errors, "facts": row.facts,
     })
 }

@@ -6,7 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bespoke_host::State;
+use bespoke_host::{SCHEMA_FILE, State};
+use bespoke_manifest::Manifest;
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -21,8 +22,6 @@ use crate::{
 const QUIET: Duration = Duration::from_millis(200);
 /// However busy the folder is, so long after the first change it is reloaded.
 const LONGEST: Duration = Duration::from_secs(2);
-/// Folders whose files are made by running a plugin, not by writing it.
-const IGNORED: &[&str] = &["__pycache__", ".git", ".venv", "venv", "node_modules", "target", ".pytest_cache"];
 
 pub(super) async fn run(setup: &Setup, id: &str) -> Result<()> {
     let (sender, mut changes) = mpsc::unbounded_channel();
@@ -82,15 +81,15 @@ fn watcher(sender: mpsc::UnboundedSender<PathBuf>) -> notify::Result<Recommended
 /// Whether a file is one that somebody writes.
 fn counts(path: &Path, folder: &Path) -> bool {
     let Ok(inner) = path.strip_prefix(folder) else { return false };
-    let ignored = inner.iter().any(|part| IGNORED.iter().any(|ignored| part == *ignored));
+    let made = inner.ancestors().skip(1).any(|below| !below.as_os_str().is_empty() && bespoke_host::is_made(&folder.join(below)));
     let name = inner.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    !ignored && !name.is_empty() && !name.ends_with('~') && !name.ends_with(".swp") && !name.ends_with(".pyc") && !name.starts_with(".#")
+    !made && !name.is_empty() && !name.ends_with('~') && !name.ends_with(".swp") && !name.ends_with(".pyc") && !name.starts_with(".#")
 }
 
 /// Another manifest is another plugin as far as the host knows: then it is taken out and put in again. Any other file is code.
 async fn files(setup: &Setup, id: &str, changed: &[&PathBuf]) -> Result<&'static str> {
-    let manifests = ["plugin.toml", "manifest.json", "aisopod.plugin.toml", "plugin.yaml", "config.schema.json"];
-    let is_manifest = |path: &&PathBuf| path.file_name().is_some_and(|name| manifests.iter().any(|manifest| name == *manifest));
+    let mut manifests = Manifest::FILES.iter().chain([&SCHEMA_FILE]);
+    let is_manifest = |path: &&PathBuf| path.file_name().is_some_and(|name| manifests.any(|manifest| name == *manifest));
     let runs = setup.host.rows().iter().any(|row| row.id == id && row.state == State::Ready);
     if runs && !changed.iter().any(is_manifest) {
         setup.host.restart(id).await?;
@@ -139,6 +138,8 @@ mod tests {
         for (path, is_counted) in [
             ("/p/__init__.py", true),
             ("/p/sub/a.txt", true),
+            ("/p/target/a.py", true),
+            ("/p/node_modules/a/index.js", false),
             ("/p/__pycache__/a.pyc", false),
             ("/p/.git/HEAD", false),
             ("/p/a.py~", false),
