@@ -66,7 +66,7 @@ fn plugin(user: &User, grants: &Grants, n: usize) -> String {
     fs::write(folder.join("guest.sh"), GUEST).unwrap();
     let found = open_folder(&folder, &Grounds::new(user.home().join("cache")));
     grants.grant(&found.manifest.unwrap(), Tier::Process, &[]).unwrap();
-    if n % 2 == 0 { String::new() } else { format!("[plugins.{id}]\nsandbox = \"off\"\n") }
+    if n.is_multiple_of(2) { String::new() } else { format!("[plugins.{id}]\nsandbox = \"off\"\n") }
 }
 
 /// The parent of a process, and when it began; `None` when it has ended, even if somebody has still to be told.
