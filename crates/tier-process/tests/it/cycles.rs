@@ -11,8 +11,8 @@ use crate::kit::{World, act, until, within};
 const CYCLES: usize = 300;
 /// What the first ones take is kept by the allocator and the runtime.
 const WARM: usize = 50;
-/// What may be kept beyond that, of all that follow: 7 KiB each.
-const GROWTH: usize = 2 << 20;
+/// What may be kept beyond that, of all that follow: 10 KiB each.
+const GROWTH: usize = 3 << 20;
 
 fn small(world: &World, id: &str) -> Candidate {
     let folder: PathBuf = world.path().join("plugins").join(id);

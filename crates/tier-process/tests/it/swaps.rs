@@ -104,7 +104,7 @@ fn none_lost_none_twice(callers: &[Vec<Answer>], replaced: usize) {
         assert!(calls.iter().copied().eq(0..calls.len() as u64), "the process of {born} did not answer each of its calls once");
     }
     assert_eq!(processes.values().map(Vec::len).sum::<usize>(), CALLERS * CALLS);
-    assert!(replaced >= 4 && processes.len() >= 4, "{} processes in {replaced} replacements", processes.len());
+    assert!(replaced >= 3 && processes.len() >= 3, "{} processes in {replaced} replacements", processes.len());
     println!("{} calls, {replaced} replacements, {} processes", CALLERS * CALLS, processes.len());
 }
 
@@ -140,7 +140,7 @@ async fn swaps(swap: &str) -> Vec<Vec<Answer>> {
 #[tokio::test(flavor = "multi_thread")]
 async fn fifty_thousand_calls_while_it_is_reloaded_beside_itself() {
     let answers = reloads("overlap").await;
-    assert!(answers.iter().flatten().filter(|answer| answer.count == 0).count() >= 4, "each began anew");
+    assert!(answers.iter().flatten().filter(|answer| answer.count == 0).count() >= 3, "each began anew");
 }
 
 #[tokio::test(flavor = "multi_thread")]
