@@ -14,7 +14,7 @@ use bespoke_plugin_api::{CallCx, CancelToken, Code, Contract, Error, Kind, Resul
 use tokio::{runtime::Handle, task::JoinSet};
 
 use crate::{
-    Config, ConfigError, Consent, Events, Grants, Hooks, HttpClient, KeyValue, ModelStore, Problem, Redactor, Registry, Row, Slot,
+    Config, ConfigError, Consent, Events, Grants, Hooks, HttpClient, KeyValue, ModelStore, NoTerms, Problem, Redactor, Registry, Row, Slot,
     Supervision, Use,
     api::Services,
     grants,
@@ -40,7 +40,11 @@ pub struct HostBuilder {
     data_dir: Option<PathBuf>,
     supervision: Supervision,
     grants: Grants,
+    tell: Option<Tell>,
 }
+
+/// Takes a line for people.
+pub(crate) type Tell = Arc<dyn Fn(&str) + Send + Sync>;
 
 impl HostBuilder {
     /// With a configuration; without one, every plugin has its defaults.
@@ -82,6 +86,12 @@ impl HostBuilder {
     /// With what the user has granted plugins that are no part of the program; without, those that ask for something wait.
     pub fn grants(mut self, grants: Grants) -> Self {
         self.grants = grants;
+        self
+    }
+
+    /// With somebody who is told, in a line, what takes long before a plugin can start, such as packages that are installed.
+    pub fn tell(mut self, tell: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        self.tell = Some(Arc::new(tell));
         self
     }
 
@@ -149,6 +159,7 @@ impl HostBuilder {
             threads,
             supervision: self.supervision,
             grants: self.grants,
+            tell: self.tell.unwrap_or_else(|| Arc::new(|line| tracing::info!("{line}"))),
             closing: CancelToken::new(),
             reloading: tokio::sync::Mutex::default(),
             retiring: Mutex::default(),
@@ -209,6 +220,7 @@ impl Host {
             data_dir: None,
             supervision: Supervision::default(),
             grants: Grants::none(),
+            tell: None,
         }
     }
 
@@ -374,7 +386,15 @@ impl Host {
     /// All that is wrong with the tables of plugins, in the order of the file.
     pub async fn check_config(&self) -> std::result::Result<(), ConfigError> {
         let mut problems = Vec::new();
+        for id in self.config().plugin_ids() {
+            problems.extend(self.config().plugin_settings(&id).err().into_iter().flat_map(|error| error.problems));
+        }
         for plugin in self.plugins().iter() {
+            if let (Some(manifest), State::Unloaded | State::Ready) = (&plugin.manifest, plugin.state())
+                && let Err(NoTerms::Wrong(error)) = self.config().terms(manifest, plugin.candidate.tier, self.grants())
+            {
+                problems.extend(error.problems.into_iter().filter(|problem| !problems.contains(problem)).collect::<Vec<_>>());
+            }
             if matches!(plugin.state(), State::Unloaded | State::Ready) {
                 match self.inner.config_of(&self.config(), plugin) {
                     Ok(_) => {}

@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 use crate::{
     Config, ConfigError, Grants, NoTerms, PluginDefaults, Redactor, Supervision,
     api::{PluginHost, Services},
+    host::Tell,
     needs,
     plugin::{Applied, Footing, Generation, PluginCell, State, Tier},
     registry::Withdrawn,
@@ -25,6 +26,9 @@ use crate::{
     thread::{Threads, Waiting},
     tier::Terms,
 };
+
+/// How long a plugin may take to make what it depends on: packages over a slow line.
+const PREPARE: Duration = Duration::from_secs(15 * 60);
 
 /// What a host is made of.
 pub(crate) struct Inner {
@@ -35,6 +39,7 @@ pub(crate) struct Inner {
     pub(crate) threads: Threads,
     pub(crate) supervision: Supervision,
     pub(crate) grants: Grants,
+    pub(crate) tell: Tell,
     /// Cancelled by `shutdown`: nothing starts any more.
     pub(crate) closing: CancelToken,
     /// Held by a reload: one after the other. Shutdown does not ask for it.
@@ -190,6 +195,7 @@ impl Inner {
 
     /// Makes the names of a plugin known, without starting it; what is wrong with its configuration is found all the same.
     async fn announce(self: &Arc<Self>, plugin: &Arc<PluginCell>) -> Result<()> {
+        self.prepare(plugin).await?;
         let (inner, cell, artifact) = (self.clone(), plugin.clone(), plugin.candidate.artifact.clone());
         let look = move |_: &Waiting| {
             let config = inner.services.config();
@@ -207,6 +213,20 @@ impl Inner {
             manifest.check_provides(&specs).map_err(|e| Error::new(Code::CONTRACT_MISMATCH, e.to_string()))?;
         }
         self.services.registry.declare(plugin, &specs)
+    }
+
+    /// Lets a plugin make what it depends on, which may take far longer than a start.
+    async fn prepare(&self, plugin: &PluginCell) -> Result<()> {
+        if plugin.candidate.tier == Tier::Compiled {
+            return Ok(());
+        }
+        let (artifact, tell) = (plugin.candidate.artifact.clone(), self.tell.clone());
+        let prepare = move |_: &Waiting| artifact.prepare(&*tell);
+        let name = format!("start-{}", plugin.id());
+        match self.threads.run(plugin.id(), name, "prepare", PREPARE, prepare, drop).await? {
+            Some(()) => Ok(()),
+            None => Err(Error::new(Code::DEPENDENCY_MISSING, format!("what it depends on was not there after {}", shown(PREPARE)))),
+        }
     }
 
     /// What a plugin that will not run would guard: its registration says so, and needs nothing that it lacks.
@@ -228,6 +248,7 @@ impl Inner {
     /// # Errors
     /// Whatever went wrong; nothing of it is left but perhaps a thread.
     pub(crate) async fn launch(self: &Arc<Self>, plugin: &Arc<PluginCell>, config: &Arc<Config>, how: Launch) -> Result<Launched> {
+        self.prepare(plugin).await?;
         let footing = Arc::new(Footing::default());
         // Also when nobody waits for the start any more.
         let mut unless_up = Abandons(Some(footing.clone()));

@@ -122,8 +122,8 @@ pub trait Artifact: Send + Sync {
         None
     }
     /// Makes what it needs before it can start and what is not there, such as packages, if that may be done without a question; else, and
-    /// when nothing is missing, it does nothing. `tell` gets a line for people before something takes long. It may take minutes, so it
-    /// comes before a start, whose time is limited.
+    /// when nothing is missing, it does nothing. `tell` gets a line for people before something takes long. It may take minutes: it comes
+    /// before a start, and has a limit of its own.
     ///
     /// # Errors
     /// `DEPENDENCY_MISSING`.
@@ -172,19 +172,6 @@ pub struct Candidate {
     pub config_schema: String,
     /// What can be started.
     pub artifact: Arc<dyn Artifact>,
-}
-
-impl Candidate {
-    /// Lets it make what it needs before it can start, as its [`Artifact`] says, on a thread that may wait.
-    ///
-    /// # Errors
-    /// `DEPENDENCY_MISSING`.
-    pub async fn prepare(&self, tell: impl Fn(&str) + Send + 'static) -> Result<()> {
-        let (artifact, id) = (self.artifact.clone(), self.id.clone());
-        let prepared = tokio::task::spawn_blocking(move || artifact.prepare(&tell)).await;
-        let prepared = prepared.unwrap_or_else(|error| Err(Error::internal(format!("its dependencies: {error}"))));
-        prepared.map_err(|error| error.with_plugin(&id))
-    }
 }
 
 impl From<&'static Descriptor> for Candidate {
@@ -759,7 +746,8 @@ impl PluginCell {
     pub(crate) fn not_ready(&self) -> Error {
         let status = self.status();
         let why = status.reason.map_or(String::new(), |reason| format!(": {reason}"));
-        let error = Error::new(Code::NOT_READY, format!("is {}{why}", status.state.name())).with_plugin(&self.id);
+        let code = if status.state == State::Blocked { Code::PERMISSION_DENIED } else { Code::NOT_READY };
+        let error = Error::new(code, format!("is {}{why}", status.state.name())).with_plugin(&self.id);
         match status.fix {
             Some(fix) => error.with_help(fix),
             None => error,

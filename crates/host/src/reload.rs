@@ -201,7 +201,9 @@ impl Host {
             Err(error) => report.problems.extend(error.problems),
         }
         for id in new.plugin_ids() {
-            if !self.plugins().iter().any(|p| p.id() == id) {
+            // One with a folder of its own was taken out by hand, and is added by hand again.
+            let elsewhere = || matches!(new.plugin_path(&id), Ok(Some(_)));
+            if !self.plugins().iter().any(|p| p.id() == id) && !elsewhere() {
                 let fix = format!("build with the feature `{id}`, or remove the table");
                 report.problems.push(new.problem(&format!("plugins.{id}"), "no plugin of this id is in this program", Some(fix)));
             }
