@@ -475,7 +475,6 @@ impl Session {
                     // What never ran, or runs no more, makes room for what is loaded now.
                     self.host.unload(&id).await.map_err(|error| named_after(error, &id))?;
                 }
-                prepare(&candidate).await?;
                 let loaded = self.host.load(candidate, config).await.map_err(|error| named_after(error, &id));
                 lock(&self.loaded).retain(|loaded| *loaded != id);
                 match &loaded {
@@ -571,7 +570,6 @@ impl Session {
                 self.host.unload(&id).await?;
             }
             // It stands beside the old one, which serves meanwhile.
-            prepare(&candidate).await.map_err(|error| still_serves(old, &error))?;
             self.host.load(candidate, config).await.map_err(|error| still_serves(old, &error))?;
         } else if let Some(config) = config {
             self.host.configure(&id, config).await.map_err(|error| still_serves(old, &error))?;
@@ -632,11 +630,6 @@ impl Session {
             error.with_help("plugin/list says which ones could be loaded")
         })
     }
-}
-
-/// What a plugin depends on is made before its start, whose time is limited.
-async fn prepare(candidate: &Candidate) -> Result<()> {
-    candidate.prepare(|line| tracing::warn!(target: "plugin", "{line}")).await
 }
 
 async fn row(host: &Host, id: &str) -> Result<Row> {

@@ -66,13 +66,12 @@ impl ProcessPlugin {
 
 impl Artifact for ProcessPlugin {
     fn prepare(&self, tell: &dyn Fn(&str)) -> Result<()> {
-        let (inner, installs) = (&self.0, self.0.grounds.install_dependencies);
+        let inner = &self.0;
         // Whatever else is wrong, its start says.
-        if !installs || python::interpreter().is_err() {
+        if !inner.grounds.install_dependencies || python::interpreter().is_err() {
             return Ok(());
         }
-        let looking = inner.grounds.clone().install_dependencies(false);
-        match Program::find(&inner.folder, &looking) {
+        match inner.program() {
             Err(error) if error.code() == Code::DEPENDENCY_MISSING => {
                 tell(&format!("{} {}; they are installed now, which may take minutes", inner.id(), error.message()));
                 ProcessPlugin::prepare(self)
@@ -85,7 +84,7 @@ impl Artifact for ProcessPlugin {
     /// that grants nothing: to say what it contributes it needs nothing. It ends when it has answered.
     fn declare(&self, terms: &Terms) -> Result<Vec<Spec>> {
         let inner = self.0.clone();
-        let program = Program::find(&inner.folder, &inner.grounds)?;
+        let program = inner.program()?;
         let id = inner.id();
         let place = declared::place(&inner.grounds.cache, id, &inner.folder.path, program.path());
         if let Some(specs) = place.as_deref().and_then(declared::read) {
@@ -121,6 +120,11 @@ impl Artifact for ProcessPlugin {
 impl Inner {
     fn id(&self) -> &str {
         &self.folder.manifest.id
+    }
+
+    /// What it is started with, as it is: nothing is installed while a start is waited for.
+    fn program(&self) -> Result<Program> {
+        Program::find(&self.folder, &self.grounds.clone().install_dependencies(false))
     }
 
     /// That of the manifest, else that of the file beside it.
@@ -165,7 +169,7 @@ impl Inner {
 
     async fn start(self: Arc<Self>, cx: PluginContext, config: Value, terms: Terms) -> Result<Instance> {
         let manifest = &self.folder.manifest;
-        let program = Program::find(&self.folder, &self.grounds)?;
+        let program = self.program()?;
         let files: Vec<String> = manifest.models.iter().map(|model| model.file.clone()).collect();
         // Those that are missing are told to the plugin, which may do without.
         let models: Vec<PathBuf> = files.iter().filter_map(|file| cx.model(file).ok()).collect();
