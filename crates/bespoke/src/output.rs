@@ -273,7 +273,10 @@ pub(crate) fn ask(question: &str) -> Result<bool> {
     let mut stderr = io::stderr().lock();
     write!(stderr, "{question} [y/N] ").and_then(|()| stderr.flush())?;
     let mut answer = String::new();
-    io::stdin().read_line(&mut answer)?;
+    if io::stdin().read_line(&mut answer)? == 0 {
+        // The next line begins a line.
+        writeln!(stderr)?;
+    }
     Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use bespoke_agent::{Agent, AgentConfig};
-use bespoke_host::{Candidate, Config, ConfigError, Host, Problem, Row, Selection, State, Tier};
+use bespoke_host::{Candidate, Config, ConfigError, Host, Problem, Row, Selection, State};
 use bespoke_plugin_api::{Error, Kind};
 use bespoke_voice::{Voice, VoiceConfig};
 
@@ -97,6 +97,7 @@ impl Setup {
             .grants(paths.granted())
             .models(Arc::new(models.clone()))
             .data_dir(paths.data())
+            .tell(move |line| out.note(line))
             .build()?;
         // It knows more secrets than the configuration: those that manifests ask for.
         logs::redact(host.redactor().clone());
@@ -150,7 +151,6 @@ impl Setup {
     /// plugin knows best whether it needs a file. What cannot start is told by whoever needs it.
     pub(crate) async fn start(&self, needs: &[Need<'_>], consent: &Consent) -> Result<()> {
         let ids = self.plugins_for(needs)?;
-        self.prepare(&ids).await;
         self.host.start(Selection::Ids(&ids)).await;
         let lacking = self.host.lacking_models();
         if lacking.is_empty() {
@@ -167,27 +167,6 @@ impl Setup {
             Err(failure) => return Err(failure),
         }
         Ok(())
-    }
-
-    /// Lets plugins make what they depend on, where that may be done without a question, before their start, whose time is limited. What
-    /// cannot be made is told here, and the start says that it is missing.
-    pub(crate) async fn prepare(&self, ids: &[String]) {
-        let rows = self.host.rows();
-        if !rows.iter().any(|row| row.tier == Tier::Process && ids.contains(&row.id)) {
-            return;
-        }
-        let waits = |id: &String| rows.iter().any(|row| row.id == *id && row.state == State::Unloaded);
-        for candidate in self.shelf.found().into_iter().filter(|candidate| ids.contains(&candidate.id) && waits(&candidate.id)) {
-            if let Err(error) = self.prepare_one(&candidate).await {
-                self.out.note(Failure::from(error).to_string());
-            }
-        }
-    }
-
-    /// The same for one that was found.
-    pub(crate) async fn prepare_one(&self, candidate: &Candidate) -> Result<(), Error> {
-        let out = self.out;
-        candidate.prepare(move |line| out.note(line)).await
     }
 
     /// Whether something serves a need. Tools are an offer, not a need.

@@ -41,6 +41,12 @@ impl Shelf {
         self
     }
 
+    /// The same, where what plugins depend on is installed without a question.
+    pub(crate) fn installing(mut self) -> Self {
+        self.grounds = self.grounds.install_dependencies(true);
+        self
+    }
+
     /// What is found now.
     pub(crate) fn found(&self) -> Vec<Candidate> {
         let mut all: Vec<Candidate> = self.more.to_vec();
@@ -69,7 +75,9 @@ impl Shelf {
     /// # Errors
     /// When there is none, or it cannot be read.
     pub(crate) fn open_folder(&self, folder: &Path) -> Result<Candidate> {
-        let candidate = open_folder(&std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned()), &self.grounds);
+        let install = self.grounds.install_dependencies || self.config.plugin_defaults().is_ok_and(|defaults| defaults.auto_install);
+        let grounds = self.grounds.clone().install_dependencies(install);
+        let candidate = open_folder(&std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned()), &grounds);
         candidate.manifest.clone()?;
         Ok(candidate)
     }

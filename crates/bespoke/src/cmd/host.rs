@@ -27,8 +27,6 @@ pub(super) async fn run(global: &Global, args: HostArgs) -> Result<()> {
     options.stop = stop.clone();
     let signal = tokio::spawn(signals(stop));
     if args.auto_load {
-        let all: Vec<String> = setup.host.rows().into_iter().map(|row| row.id).collect();
-        setup.prepare(&all).await;
         setup.host.start(Selection::All).await;
         for row in setup.host.rows().iter().filter(|row| row.state != State::Ready) {
             let why = row.reason.as_deref().unwrap_or_default();

@@ -52,7 +52,6 @@ async fn started(setup: &Setup, id: &str) -> Result<Row> {
     if find().is_none() {
         return Err(setup.no_plugin(id));
     }
-    setup.prepare(&[id.to_owned()]).await;
     setup.host.start(Selection::Ids(&[id.to_owned()])).await;
     let row = find().ok_or_else(|| setup.no_plugin(id))?;
     let exit = match row.state {

@@ -37,9 +37,12 @@ for line in sys.stdin:
     elif method == "plugin.start":
         config = message["params"]["args"].get("config") or {}
         say({"id": number, "result": {"health": {"status": "ok"}, "facts": {}}})
+    elif method == "tool.call" and WORD == "fails":
+        print("ERROR: Traceback of " + ID, file=sys.stderr, flush=True)
+        say({"id": number, "error": {"code": -32060, "message": "it is unlucky"}})
     elif method == "tool.call":
         print("called", file=sys.stderr, flush=True)
-        text = config.get("word", WORD)
+        text = config["word"] if config.get("word", "none") != "none" else WORD
         say({"id": number, "result": {"content": [{"type": "text", "text": text}], "is_error": False}})
     elif method == "$/ping":
         say({"method": "$/pong", "params": message["params"]})
@@ -149,6 +152,75 @@ fn a_plugin_that_does_not_start_is_not_kept() {
     assert!(!user.config().is_file_with("broken"));
     user.run(["plugin", "info", "broken"]).code(3);
     assert!(!user.home().join("grants.toml").is_file_with("broken"), "nothing is granted to what is not kept");
+}
+
+#[test]
+fn one_that_starts_with_its_first_call_is_tried_all_the_same() {
+    let user = User::new().configured("[plugins.broken]\nstart = \"lazy\"\n[plugins.parrot]\nstart = \"lazy\"\n");
+    plugin(&user.work(""), "broken", "broken", "");
+    let failed = user.run(["plugin", "load", "./broken"]).code(1).says("broken is failed").says("the last words of broken");
+    // It is not kept, so it is not what one could ask about.
+    failed.says("logs/plugins.log").says("bespoke plugin load ./broken");
+    assert!(!user.config().is_file_with("path"));
+    plugin(&user.work(""), "parrot", "hello", "");
+    user.run(["plugin", "load", "./parrot"]).ok().says("parrot 1.0.0 starts in ");
+    assert_eq!(row(&user, &["--start"], "parrot")["state"], "unloaded", "it still waits for its first call");
+    assert_eq!(said(&user, "parrot"), "hello");
+}
+
+#[test]
+fn what_a_plugin_says_is_in_its_log_and_on_the_terminal_when_somebody_asks() {
+    let user = User::new();
+    plugin(&user.home().join("plugins"), "unlucky", "fails", "");
+    let log = user.home().join("logs/plugins.log");
+    let call = ["plugin", "call", "unlucky", "unlucky"];
+    let ended = user.run(call).code(1);
+    let line = format!("bespoke: unlucky: it is unlucky; more in {}\n", log.display());
+    assert_eq!((ended.out.as_str(), ended.err.as_str()), ("", line.as_str()));
+    assert!(log.is_file_with("Traceback of unlucky"));
+    for level in ["warn", "info"] {
+        let ended = user.run(call.iter().chain(&["--log-level", level])).code(1).says("Traceback of unlucky");
+        assert!(!ended.err.contains("more in"), "{ended:?}");
+    }
+    // What the host refuses, the plugin knows nothing of.
+    let ended = user.run(["plugin", "call", "unlucky", "nonsense"]).code(3);
+    assert!(!ended.err.contains("more in"), "{ended:?}");
+}
+
+#[test]
+fn info_shows_the_limits_that_hold_and_how_tools_are_called() {
+    let user = User::new().configured("[plugins.limits]\nmemory_mb = 200\n[plugins.parrot.limits]\nopen_files = 64\n");
+    plugin(&user.home().join("plugins"), "parrot", "x", "[resources]\nmemory_mb = 300\nprocesses = 20\n");
+    let info = user.json(["plugin", "info", "parrot", "--json"]);
+    assert_eq!(info["limits"], json!({ "memory_mb": 200, "open_files": 64, "processes": 20 }), "{info}");
+    let text = user.run(["plugin", "info", "parrot"]).ok().out;
+    assert!(text.contains("memory_mb 200 (asks for 300)") && text.contains("open_files 64 (as configured)"), "{text}");
+    let line = |key: &str| text.lines().filter(|line| line.split_whitespace().next() == Some(key)).count();
+    assert_eq!((line("tier"), line("state"), line("status")), (1, 1, 0), "{text}");
+    let text = user.run(["plugin", "info", "fake"]).ok().out;
+    assert!(text.contains("fake_wait  {\"ms\":"), "{text}");
+}
+
+#[test]
+fn packages_are_installed_before_the_start_and_that_is_told() {
+    let user = User::new().with("PIP_NO_INDEX", "1");
+    let folder = plugin(&user.work(""), "needy", "x", "");
+    let manifest = fs::read_to_string(folder.join("plugin.toml")).unwrap();
+    let python = manifest.split("command").next().unwrap().to_owned() + "python = \"plugin\"\nrequirements = [\"nobody-has-this>=1\"]\n";
+    fs::write(folder.join("plugin.toml"), python).unwrap();
+    user.run(["plugin", "load", "./needy"]).code(1).says("needs packages of Python that are not installed: nobody-has-this>=1");
+    let tried = user.run(["plugin", "load", "./needy", "--auto-install-deps"]).code(1).says("they are installed now");
+    let tried = tried.says("its packages could not be installed");
+    assert!(!tried.err.contains("left behind"), "{tried:?}");
+    assert!(!user.config().is_file_with("needy"));
+}
+
+#[test]
+fn a_name_that_is_not_here_says_what_is() {
+    let user = User::new().configured("[voice]\ntts = [\"nonesuch\"]\nstt = [\"nonesuch\"]\n");
+    user.run(["speak", "Hello", "--out", "x.wav"]).code(3).says(r#"bespoke config set voice.tts '["flite"]'"#);
+    let wrong = user.run(["ask", "x", "--provider", "nonesuch"]).code(3);
+    wrong.says(r#"bespoke config set agent.provider '["smol"]'"#);
 }
 
 #[test]
@@ -282,7 +354,10 @@ fn arguments_come_from_the_line_a_file_or_a_pipe() {
     assert_eq!(echo(user.run(["plugin", "call", "fake", "fake_echo", "@args.json"])), json!({ "a": 2 }));
     assert_eq!(echo(user.piped(r#"{"a":3}"#, ["plugin", "call", "fake", "fake_echo", "-"])), json!({ "a": 3 }));
     user.run(["plugin", "call", "fake", "fake_echo", "{a"]).code(2).says("no JSON");
-    user.run(["plugin", "call", "fake", "fake_echo", "@nothing.json"]).code(3);
+    user.run(["plugin", "call", "fake", "fake_echo", "@nothing.json"]).code(3).says("nothing.json cannot be read").says("@args.json");
+    user.run(["plugin", "call", "fake", "fake_echo", "@"]).code(2).says("behind @");
+    user.run(["plugin", "call", "fake", "fake_echo", "@."]).code(2).says("is a folder");
+    user.piped("{\"a\":\0}", ["plugin", "call", "fake", "fake_echo", "-"]).code(2).says("stdin: no JSON");
     user.run(["plugin", "call", "fake", "nonsense"]).code(3).says("tts.synthesize");
     user.run(["plugin", "call", "fake", "fake_wait", r#"{"ms":60000}"#, "--timeout-ms", "50"]).code(1);
 }
@@ -348,14 +423,17 @@ fn chat_works_on_the_plugins_that_run() {
     let user = User::new().configured("[agent]\nprovider = [\"fake\"]\ntools = [\"clock\"]\n");
     plugin(&user.work(""), "late", "x", "");
     plugin(&user.home().join("plugins"), "second", "x", "");
-    let input = "/load ./late\n/plugins\n/reload late\n/swap late second\n/unload second\n/unload ../x\n/load late\n/swap one\n/quit\n";
+    plugin(&user.work(""), "asking", "x", "[permissions]\nread_files = [\"/etc\"]\n[permissions.reasons]\nread_files = \"x\"\n");
+    let input = "/load ./nope\n/load ./asking\n/load ./late\n/plugins\n/reload late\n/swap late second\n/unload second\n/unload ../x\n/load late\n/swap one\n/quit\n";
     let ended = user.piped(input, ["chat", "--forget"]).ok();
     for part in [
         "late runs, after",
         "A new instance of late",
         "second took the place of late",
         "second is taken out.",
-        "no plugin `../x`",
+        "no plugin `../x` in this binary\n  try: /plugins",
+        "./nope is no folder",
+        "try: bespoke plugin load ./asking, then /load ./asking",
         "write /swap OLD NEW",
     ] {
         assert!(ended.out.contains(part) || ended.err.contains(part), "`{part}` is not in:\n{}\n{}", ended.out, ended.err);

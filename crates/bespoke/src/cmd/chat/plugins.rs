@@ -25,7 +25,8 @@ pub(super) async fn load(setup: &Setup, what: &str) -> Result<String> {
     let candidate = match setup.shelf.all().into_iter().find(|candidate| candidate.id == what) {
         Some(candidate) => candidate,
         None if Path::new(what).is_dir() => setup.shelf.open_folder(Path::new(what))?,
-        None => return Err(setup.no_plugin(what)),
+        None if what.contains(['/', '\\']) => return Err(Failure::new(Exit::NotFound, format!("{what} is no folder"))),
+        None => return Err(unknown(setup, what)),
     };
     let id = candidate.id.clone();
     if let Some(row) = setup.host.rows().into_iter().find(|row| row.id == id) {
@@ -41,9 +42,13 @@ pub(super) async fn load(setup: &Setup, what: &str) -> Result<String> {
             _ => setup.host.unload(&id).await?,
         }
     }
-    setup.prepare_one(&candidate).await?;
     let began = Instant::now();
-    setup.host.load(candidate, None).await?;
+    if let Err(error) = setup.host.load(candidate, None).await {
+        let waits = error.help() == Some(format!("bespoke plugin grant {id}").as_str()) && setup.shelf.find(&id).is_none();
+        let failure = Failure::from(error);
+        // Nobody else knows of this folder: it is granted what it asks for when it is added.
+        return Err(if waits { failure.help(format!("bespoke plugin load {what}, then /load {what}")) } else { failure });
+    }
     Ok(format!("{id} runs, after {} ms.", began.elapsed().as_millis()))
 }
 
@@ -72,5 +77,10 @@ pub(super) async fn reload(setup: &Setup, id: &str) -> Result<String> {
 }
 
 fn known(setup: &Setup, id: &str) -> Result<()> {
-    if setup.host.rows().iter().any(|row| row.id == id) { Ok(()) } else { Err(setup.no_plugin(id)) }
+    if setup.host.rows().iter().any(|row| row.id == id) { Ok(()) } else { Err(unknown(setup, id)) }
+}
+
+fn unknown(setup: &Setup, id: &str) -> Failure {
+    let failure = setup.no_plugin(id);
+    if failure.help.as_deref() == Some("bespoke plugin list") { failure.help("/plugins") } else { failure }
 }

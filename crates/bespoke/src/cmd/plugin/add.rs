@@ -12,6 +12,7 @@ use crate::{
     cli::{Change, Global},
     cmd::config,
     exit::{Exit, Failure, Result},
+    logs,
     output::{self, Style},
     setup::{Also, Setup},
 };
@@ -19,14 +20,15 @@ use crate::{
 /// `load`: what it asks for is shown, it is tried, and only then kept.
 pub(super) async fn load(setup: &Setup, global: &Global, what: &str, yes: bool, auto_install_deps: bool) -> Result<()> {
     let known = setup.host.rows().into_iter().find(|row| row.id == what);
+    let shelf = if auto_install_deps { setup.shelf.clone().installing() } else { setup.shelf.clone() };
     // A word without a separator is an id first: `./name` is a folder in any case.
     let candidate = match known {
         Some(row) if row.tier == Tier::Compiled => {
             let failure = Failure::new(Exit::Conflict, format!("{what} is part of this program"));
             return Err(failure.help(format!("bespoke plugin enable {what}")));
         }
-        Some(_) => setup.shelf.find(what).ok_or_else(|| setup.no_plugin(what))?,
-        None if Path::new(what).is_dir() => setup.shelf.open_folder(&std::path::absolute(what)?)?,
+        Some(_) => shelf.find(what).ok_or_else(|| setup.no_plugin(what))?,
+        None if Path::new(what).is_dir() => shelf.open_folder(&std::path::absolute(what)?)?,
         None if what.contains(['/', '\\']) => return Err(Failure::new(Exit::NotFound, format!("{what} is no folder"))),
         None => return Err(setup.no_plugin(what)),
     };
@@ -58,7 +60,12 @@ pub(super) async fn load(setup: &Setup, global: &Global, what: &str, yes: bool, 
         // It is not kept, so its grant is not either.
         setup.paths.granted().revoke(&id)?;
     }
-    let row = tried?;
+    let row = tried.map_err(|failure| {
+        // Nobody knows it, and nobody can be asked about it.
+        let unknown = failure.help.as_deref() == Some(format!("bespoke plugin info {id}").as_str()) && setup.shelf.find(&id).is_none();
+        let log = logs::of_plugins(&setup.paths.logs());
+        if unknown { failure.help(format!("less {}", log.display())).or(format!("bespoke plugin load {what}")) } else { failure }
+    })?;
     let mut told = Vec::new();
     if let Some(folder) = &persists {
         let value = json!(folder).to_string();

@@ -1,6 +1,6 @@
 //! `plugin call`: one method of one plugin, from the command line. What methods there are is the host's to know.
 
-use std::{fs::File, io::Read, time::Duration};
+use std::{fs::File, io::Read, path::Path, time::Duration};
 
 use bespoke_host::now;
 use serde_json::Value;
@@ -14,13 +14,16 @@ use crate::{
     setup::Setup,
 };
 
+/// How arguments are written.
+const EXAMPLE: &str = "'{\"text\":\"Hello\"}' as one word, @args.json for a file, or - for stdin";
+
 /// Most bytes of arguments; a plugin in another process takes no longer message either.
 const LONGEST: u64 = 64 << 20;
 
 pub(super) async fn run(setup: &Setup, global: &Global, id: &str, method: &str, args: &str, timeout_ms: Option<u64>) -> Result<()> {
     let args = arguments(args)?;
-    let said = logs::length_of_plugins(&setup.paths.logs());
     started(setup, id).await?;
+    let said = logs::length_of_plugins(&setup.paths.logs());
     let cx = match timeout_ms {
         Some(ms) => interruptible().with_deadline(now().plus(Duration::from_millis(ms))),
         None => interruptible(),
@@ -43,8 +46,10 @@ pub(super) async fn run(setup: &Setup, global: &Global, id: &str, method: &str, 
 /// What was typed, what a file holds, or what is piped in.
 fn arguments(typed: &str) -> Result<Value> {
     let (place, text) = match typed.strip_prefix('@') {
+        Some("") => return Err(Failure::new(Exit::Usage, "behind @ stands the name of a file").help(EXAMPLE)),
+        Some(path) if Path::new(path).is_dir() => return Err(Failure::new(Exit::Usage, format!("{path} is a folder")).help(EXAMPLE)),
         Some(path) => {
-            let file = File::open(path).map_err(|e| Failure::new(Exit::NotFound, format!("{path} cannot be read: {e}")))?;
+            let file = File::open(path).map_err(|e| Failure::new(Exit::NotFound, format!("{path} cannot be read: {e}")).help(EXAMPLE))?;
             (path, read(file, path)?)
         }
         None if typed == "-" => ("stdin", read(std::io::stdin().lock(), "stdin")?),
@@ -53,7 +58,7 @@ fn arguments(typed: &str) -> Result<Value> {
     let text = if text.trim().is_empty() { "{}" } else { &text };
     serde_json::from_str(text).map_err(|error| {
         let failure = Failure::new(Exit::Usage, format!("{place}: no JSON: {error}"));
-        if place == "the arguments" { failure.help("write them as one word, such as '{\"text\":\"Hello\"}'") } else { failure }
+        if place == "the arguments" { failure.help(EXAMPLE) } else { failure }
     })
 }
 
