@@ -380,7 +380,7 @@ pub(crate) enum Plugin {
     },
     /// Call a method of a plugin, and print what it returns
     #[command(
-        after_help = "Examples:\n  bespoke plugin call clock now\n  bespoke plugin call my-tts synthesize '{\"text\":\"Hello\"}'\n  bespoke plugin call files read_file @args.json\n  echo '{\"text\":\"Hello\"}' | bespoke plugin call my-tts synthesize -"
+        after_help = "Examples:\n  bespoke plugin call clock clock\n  bespoke plugin call my-tts synthesize '{\"text\":\"Hello\"}'\n  bespoke plugin call files read_file @args.json\n  echo '{\"text\":\"Hello\"}' | bespoke plugin call my-tts synthesize -"
     )]
     Call {
         /// Its id
@@ -494,7 +494,7 @@ pub(crate) enum Plugin {
     Grant {
         /// Its id
         id: String,
-        /// Only these of the permissions that it asks for
+        /// Of its optional permissions, only these; what it requires is granted with any
         #[arg(value_name = "PERMISSION")]
         permissions: Vec<String>,
         /// Without a question

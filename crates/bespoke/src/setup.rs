@@ -259,17 +259,17 @@ impl Setup {
         needs
     }
 
-    /// The error of an id that is not in this binary.
+    /// The error of an id that nobody has: no crate of this binary, and no folder.
     pub(crate) fn no_plugin(&self, id: &str) -> Failure {
-        let failure = |why: &str| Failure::new(Exit::NotFound, format!("no plugin `{id}` in this binary{why}"));
+        let failure = |why: &str| Failure::new(Exit::NotFound, format!("no plugin `{id}`{why}"));
         if CATALOG.iter().any(|k| k.id == id) {
-            return failure("").help(build_with(&[id]));
+            return failure(" in this binary").help(build_with(&[id]));
         }
         let rows = self.host.rows();
         let known = rows.iter().map(|row| row.id.as_str()).chain(CATALOG.iter().map(|k| k.id));
         match bespoke_manifest::closest(id, known) {
             Some(close) => failure(&format!("; did you mean `{close}`?")).help("bespoke plugin list"),
-            None => failure("").help("bespoke plugin list"),
+            None => failure(" in this binary, nor in a folder that it knows").help("bespoke plugin list"),
         }
     }
 

@@ -431,7 +431,7 @@ fn chat_works_on_the_plugins_that_run() {
         "A new instance of late",
         "second took the place of late",
         "second is taken out.",
-        "no plugin `../x` in this binary\n  try: /plugins",
+        "no plugin `../x`\n  try: /plugins",
         "./nope is no folder",
         "try: bespoke plugin load ./asking, then /load ./asking",
         "write /swap OLD NEW",
