@@ -4,10 +4,12 @@
 use std::{collections::BTreeSet, path::PathBuf};
 
 use bespoke_plugin_api::{
-    Audio, AudioChunk, CallCx, ChatDelta, ChatRequest, Code, CommandRequest, Device, EmbedRequest, Embeddings, Event, FinishReason, Health,
-    HookEvent, HookReply, HttpRequest, HttpResponse, Inbound, Message, MessageRef, ModelInfo, Outbound, Reload, Spec, State, SttEvent,
-    SttOptions, SttRequest, Target, Timestamp, ToolOutput, ToolRequest, ToolSpec, Transcript, TtsOptions, Usage, VadEvent, VadOptions,
-    Voice, serde_json::json,
+    AcceleratorSpec, Audio, AudioChunk, CallCx, ChannelSpec, ChatDelta, ChatRequest, Code, CommandRequest, CommandSpec, Device,
+    EmbedRequest, EmbedderSpec, Embeddings, EndpointSpec, Event, FinishReason, Health, Hook, HookEvent, HookReply, HookSpec, HttpRequest,
+    HttpResponse, Inbound, Message, MessageRef, ModelInfo, Outbound, Part, ProviderSpec, Reload, Spec, State, SttEvent, SttOptions,
+    SttRequest, SttSpec, Target, Timestamp, ToolOutput, ToolRequest, ToolSpec, Transcript, TtsOptions, TtsSpec, Usage, VadEvent,
+    VadOptions, VadSpec, Voice,
+    serde_json::{self, json},
 };
 use bespoke_protocol::{
     line::{LineWriter, Side},
@@ -33,10 +35,55 @@ impl Page {
         }
     }
 
+    /// A spec of every kind, as it stands in the hello.
+    fn specs(&mut self) {
+        let all = specs();
+        let kinds: BTreeSet<_> = all.iter().map(Spec::kind).collect();
+        assert_eq!(kinds, bespoke_plugin_api::Kind::ALL.iter().copied().collect(), "a kind without an example");
+        self.text += "\nOf each kind, one. All members must be there, but for `streams`; unknown ones are passed over. So is a spec that cannot be read, and\nthen \
+                      the plugin lacks what its manifest declares: −32010.\n\n| in `specs` | |\n|---|---|\n";
+        for spec in all {
+            let about = match spec.kind() {
+                bespoke_plugin_api::Kind::Channel => "which of `channel.edit`, `channel.typing` and `channel.stream` work",
+                bespoke_plugin_api::Kind::Tool => "what the model reads, and a JSON Schema of the arguments, an object",
+                bespoke_plugin_api::Kind::Provider => "its name in `agent.provider`",
+                bespoke_plugin_api::Kind::Stt => {
+                    "its name in `voice.stt`; languages as BCP 47 tags, `[]` for any; whether `stt.open` works"
+                }
+                bespoke_plugin_api::Kind::Tts => "its name in `voice.tts`; the rate of what it makes, in Hz",
+                bespoke_plugin_api::Kind::Vad => "its name in `voice.vad`",
+                bespoke_plugin_api::Kind::Embedder => "the length of a vector",
+                bespoke_plugin_api::Kind::Command => {
+                    "the verb, a line about it, how it is called, and whether only a user with a login may"
+                }
+                bespoke_plugin_api::Kind::Hook => {
+                    "one place; higher priorities run first; `on_failure` is `open` or `closed`; an observer only looks, beside others"
+                }
+                bespoke_plugin_api::Kind::Http => "the last part of its path, `/hooks/<plugin>/<name>`; most bytes of a body",
+                bespoke_plugin_api::Kind::Accelerator => "its name",
+                kind => panic!("a kind without words: {kind:?}"),
+            };
+            let text = serde_json::to_string(&spec).unwrap();
+            self.text += &format!("| `{text}` | {about} |\n");
+        }
+    }
+
     /// A method, and lines that are said.
     fn method(&mut self, method: &str, about: &str, lines: &[(Side, Vec<u8>)]) {
         self.methods.insert(method.to_owned());
-        self.text += &format!("\n`{method}`: {about}\n\n```text\n");
+        self.lines(&format!("`{method}`: {about}"), lines);
+    }
+
+    /// Another answer to the method before it.
+    fn answer<R: Body>(&mut self, about: &str, answer: &R) {
+        self.lines(about, &[(Side::Guest, answered(Kind::REPLY, answer))]);
+    }
+
+    fn lines(&mut self, about: &str, lines: &[(Side, Vec<u8>)]) {
+        if !about.is_empty() {
+            self.text += &format!("\n{about}\n");
+        }
+        self.text += "\n```text\n";
         for (of, frames) in lines {
             let arrow = if *of == Side::Host { "→" } else { "←" };
             let writer = LineWriter::new(*of).blobs(true);
@@ -76,6 +123,23 @@ impl Page {
     }
 }
 
+fn specs() -> Vec<Spec> {
+    let zone = json!({ "type": "object", "properties": { "zone": { "type": "string" } }, "additionalProperties": false });
+    vec![
+        Spec::Tool(ToolSpec::new("clock", "Tells the time.").input(zone)),
+        Spec::Provider(ProviderSpec::new("smol")),
+        Spec::Stt(SttSpec::new("moonshine").languages(vec!["en".into()]).streaming(true)),
+        Spec::Tts(TtsSpec::new("flite", 16_000)),
+        Spec::Vad(VadSpec::new("silero")),
+        Spec::Embedder(EmbedderSpec::new("small", 384)),
+        Spec::Command(CommandSpec::new("count", "Counts what there is.").usage("count [WHAT]".into()).require_auth(false)),
+        Spec::Hook(HookSpec::new("guard", Hook::BeforeAgentRun).priority(10).fail_closed()),
+        Spec::Channel(ChannelSpec::new("chat").edits(true).typing(true).streams(true)),
+        Spec::Http(EndpointSpec::new("hooks")),
+        Spec::Accelerator(AcceleratorSpec::new("cuda")),
+    ]
+}
+
 fn call<A: Body>(kind: Kind, method: &str, name: &str, args: &A) -> Vec<u8> {
     let mut out = Vec::new();
     put_call(&mut out, kind, 7, method, name, &CxHead::default(), args).unwrap();
@@ -109,6 +173,34 @@ fn messages() -> Page {
     let audio = || Audio::new(vec![0.0; 160], 16_000);
     let vitals = Vitals { health: Health::Ok, facts: [("engine".to_owned(), "ort".to_owned())].into() };
 
+    p.section(
+        "The hello",
+        "The first line each way. `specs` is what the plugin contributes: for each, its kind and what is known of it before it starts.",
+    );
+    let mut asked = Vec::new();
+    let host = HostHello {
+        protocol: PROTOCOL,
+        oldest: OLDEST_PROTOCOL,
+        host: "bespoke/0.1.0".into(),
+        features: vec!["blob".into()],
+        max_payload: DEFAULT_PAYLOAD,
+    };
+    put_json(&mut asked, Kind::HELLO, 0, &host).unwrap();
+    let mut said = Vec::new();
+    let guest = GuestHello {
+        protocol: PROTOCOL,
+        oldest: OLDEST_PROTOCOL,
+        plugin: "clock".into(),
+        version: "0.1.0".into(),
+        specs: vec![Spec::Tool(ToolSpec::new("clock", "Tells the time."))],
+        features: Vec::new(),
+        max_payload: DEFAULT_PAYLOAD,
+    };
+    put_json(&mut said, Kind::HELLO, 0, &guest).unwrap();
+    p.method("hello", "who is there.", &[(Side::Host, asked), (Side::Guest, said)]);
+    p.methods.remove("hello");
+    p.specs();
+
     p.section("The plugin itself", "Without `name`. A plugin that does not know one of them, but for `plugin.start`, answers −32601.");
     let setup = Setup { config: json!({ "voice": "eva" }), data_dir: Some("/data/p".into()), cpu_budget: 2, models: [].into() };
     p.call(method::START, "makes the one instance; once. `models` says of each file of the manifest `{\"path\": …}` or `{\"error\": …}`. The answer is its vitals.", "", &setup, &vitals);
@@ -136,7 +228,7 @@ fn messages() -> Page {
     p.call(method::SHUTDOWN, "ends the instance. `$/goodbye` follows its answer.", "", &Nothing {}, &());
     p.call(
         method::VITALS,
-        "health (`ok`, `degraded`, `failed`, `unknown`) and facts. A plugin may say `$/vitals` unasked.",
+        "health (`ok`, `unknown`, or with a `reason` `degraded` and `failed`) and facts, whose values are texts. A plugin may say `$/vitals` unasked.",
         "",
         &Nothing {},
         &vitals,
@@ -154,9 +246,18 @@ fn messages() -> Page {
     said.extend(answered(Kind::REPLY, &ToolOutput::text("12:00")));
     p.method(
         method::TOOL_CALL,
-        "arguments that fit the tool's schema; the answer is a list of parts. A part `blob` has its bytes behind the line, each with its length as u32.",
+        "`args.args` is what the model wrote, and fits the tool's schema; the answer is a list of parts. A part `blob` has its bytes behind the line, each with its length as u32.",
         &[(Side::Host, request), (Side::Guest, said)],
     );
+    p.answer(
+        "Beside `content`, what the model reads, it may say `data`, the same for programs. With `is_error`, the content tells the model what\nwent \
+         wrong, so that it can try again; an `error` is for what the model cannot mend. Both may be left out:",
+        &ToolOutput::text("12:00").with_data(json!({ "hour": 12 })),
+    );
+    p.answer("", &ToolOutput::error("there is no zone `UTX`"));
+    let mut picture = ToolOutput::text("The clock:");
+    picture.content.push(Part::blob("image/png", Bytes::from_static(&[0; 67])));
+    p.answer("", &picture);
 
     p.section("provider", "");
     p.call(method::PROVIDER_MODELS, "the models that can be asked for.", "smol", &Nothing {}, &vec![ModelInfo::new("smol", 8192)]);
@@ -225,7 +326,8 @@ fn messages() -> Page {
     p.section("hook", "");
     p.call(
         method::HOOK_ON,
-        "`continue`, `replace` with an event of the same hook, or `veto` with a reason.",
+        "`continue`, `replace` with an event of the same hook, or `veto` with a reason. A handler with `on_failure` `closed` is a guard: as\nlong \
+         as its plugin is switched on, one that fails, is late, or whose process is gone says no.",
         "guard",
         &HookEvent::before_agent_run("s1", "delete everything"),
         &HookReply::veto("not today"),
