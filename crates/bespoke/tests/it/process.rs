@@ -5,6 +5,7 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
+    process::{Command, Stdio},
     sync::mpsc,
     thread,
     time::Duration,
@@ -399,6 +400,35 @@ fn a_plugin_that_is_being_written_is_reloaded_at_every_save() {
     let done: Value = serde_json::from_str(&next("\"changed\"")).unwrap();
     assert_eq!(done["ok"], true, "{done}");
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    assert_eq!(wait(child).code, 0);
+}
+
+#[test]
+fn a_program_that_is_gone_since_it_began_still_starts_plugins() {
+    let user = User::new();
+    let folder = plugin(&user.home().join("plugins"), "draft", "x", "");
+    let program = user.work("bespoke");
+    // An upgrade takes the old program away.
+    let built = env!("CARGO_BIN_EXE_bespoke");
+    fs::hard_link(built, &program).or_else(|_| fs::copy(built, &program).map(drop)).unwrap();
+    let of_user = user.command(["plugin", "reload", "draft", "--watch", "--json"]);
+    let mut command = Command::new(&program);
+    for (name, value) in of_user.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command.args(of_user.get_args()).current_dir(user.work(""));
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut err = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    assert!(err.any(|line| line.starts_with("watching ")));
+    fs::remove_file(&program).unwrap();
+    fs::write(folder.join("plugin.py"), SCRIPT.replace("Says a word.", "Says another word.")).unwrap();
+    let mut out = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let done = out.next().unwrap_or_default();
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    assert!(done.contains("\"ok\":true") && done.contains("\"what\":\"reloaded\""), "{done}");
     assert_eq!(wait(child).code, 0);
 }
 
