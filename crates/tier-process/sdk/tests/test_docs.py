@@ -36,7 +36,9 @@ class Page(Folder):
     def test_every_block_is_run_by_a_test(self) -> None:
         words = ("class Dice", "class Beeper", "class Parrot", "class Weather", "class Counter", "class Careful", "import Beeper")
         self.assertEqual({block(word) for word in words}, {body for language, body in BLOCKS if language == "python"})
-        self.assertEqual(sorted(language for language, _ in BLOCKS if language != "python"), ["json", "sh", "sh"])
+        self.assertEqual(sorted(language for language, _ in BLOCKS if language != "python"), ["json", "sh", "sh", "toml"])
+        # The script of the stand-in names the tool above.
+        self.assertIn('name = "dice", args = { sides = 20 }', block("[plugins.fake]", "toml"))
         # The first command; tests/with_pytest.py runs it in full, and the test file.
         path = block("pip install", "sh").split()[-1]
         self.assertEqual((DOCS.parent / path).resolve(), SDK)
