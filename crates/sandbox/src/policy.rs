@@ -1,6 +1,9 @@
 //! What a command may touch and how much it may use, as plain data that travels to its supervisor. It enforces nothing.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +29,9 @@ pub struct Policy {
 }
 
 /// Files and folders; a folder stands for all below it. Paths that do not exist when the command starts are passed over.
+///
+/// **Invariant:** a path that leads through a link when the command starts is passed over, too: what was looked at when the policy was
+/// made is what is opened, whoever may write there meanwhile. Give paths without links.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
@@ -55,7 +61,8 @@ pub enum Network {
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Memory in bytes; over it, all are killed. Measured, so that a fast one is over it for a moment.
+    /// Memory in bytes; over it, all are killed. Measured, so that a fast one is over it for a moment. With it, and a wall, memory that
+    /// is nobody's own is refused (`memfd_create`, shared memory without a file): it stays where no measurement sees it.
     pub memory: Option<u64>,
     /// Address space of each process in bytes; an allocation over it fails. Not for programs that reserve much, such as V8 and CUDA.
     pub address_space: Option<u64>,
@@ -97,8 +104,8 @@ impl Policy {
     /// What any program needs to start (libraries, locales, time zones), and nothing else.
     pub fn closed() -> Self {
         let mut policy = Policy { wall: true, ..Policy::open() };
-        policy.files.read.extend(EVERY_PROGRAM.iter().map(PathBuf::from));
-        policy.files.write.extend(EVERY_DEVICE.iter().map(PathBuf::from));
+        policy.files.read.extend(of_machine(&EVERY_PROGRAM));
+        policy.files.write.extend(of_machine(&EVERY_DEVICE));
         policy
     }
 
@@ -130,14 +137,14 @@ impl Policy {
     /// With the programs of this machine to be executed.
     #[must_use]
     pub fn any_program(self) -> Self {
-        self.execute(PROGRAMS)
+        self.execute(of_machine(&PROGRAMS))
     }
 
     /// With the network, and the files that names and certificates are looked up in.
     #[must_use]
     pub fn network(mut self) -> Self {
         self.network = Network::Direct;
-        self.read(FOR_NETWORK)
+        self.read(of_machine(&FOR_NETWORK))
     }
 
     /// With what a Python interpreter reads: its own prefix, and for a virtual environment that of the interpreter that it was made
@@ -147,6 +154,13 @@ impl Policy {
         let folders = crate::python::folders(interpreter);
         self.read(folders)
     }
+}
+
+/// Folders that are the machine's own, behind its links (`/lib` leads to `/usr/lib`), as far as they are there.
+fn of_machine(paths: &[&str]) -> Vec<PathBuf> {
+    // Whose folder in `/proc` is meant, the process says that opens it.
+    let real = |path: &&str| if path.starts_with("/proc/self") { Some(PathBuf::from(path)) } else { fs::canonicalize(path).ok() };
+    paths.iter().filter_map(real).collect()
 }
 
 /// Libraries and facts that programs read when they start. No home, no configuration of services, no list of users.
@@ -179,8 +193,8 @@ const EVERY_PROGRAM: [&str; 26] = [
     "/gnu/store",
 ];
 
-/// Devices that hold nothing.
-const EVERY_DEVICE: [&str; 5] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"];
+/// Devices that hold nothing. Not `/dev/zero`: mapped as shared, it is memory that nobody measures.
+const EVERY_DEVICE: [&str; 4] = ["/dev/null", "/dev/full", "/dev/random", "/dev/urandom"];
 
 /// How names and certificates are looked up.
 const FOR_NETWORK: [&str; 10] = [

@@ -18,7 +18,7 @@ pub(crate) fn folders(interpreter: &Path) -> Vec<PathBuf> {
             let settings = prefix.join("pyvenv.cfg");
             if let Ok(text) = fs::read_to_string(&settings) {
                 // An environment holds nothing else, so that it may be read as a whole.
-                add(&mut found, prefix.to_path_buf());
+                add(&mut found, prefix, prefix);
                 next = home(&text).map(|folder| folder.join("python3"));
             } else {
                 installed(&mut found, prefix);
@@ -37,20 +37,21 @@ pub(crate) fn folders(interpreter: &Path) -> Vec<PathBuf> {
 /// What of the prefix of an installation is Python's.
 fn installed(found: &mut Vec<PathBuf>, prefix: &Path) {
     for part in ["lib", "lib64", "share/python-wheels", "pyvenv.cfg"] {
-        add(found, prefix.join(part));
+        add(found, prefix, &prefix.join(part));
     }
     // The interpreter looks for its own place beside itself.
     for name in ["bin/python", "bin/python3", "bin/pyvenv.cfg"] {
-        add(found, prefix.join(name));
+        add(found, prefix, &prefix.join(name));
     }
     if prefix == Path::new("/usr") {
         // Debian keeps what its packages share here.
-        add(found, PathBuf::from("/usr/local/lib"));
-        add(found, PathBuf::from("/etc/python3"));
-        if let Ok(entries) = fs::read_dir("/etc") {
+        add(found, Path::new("/usr/local/lib"), Path::new("/usr/local/lib"));
+        let etc = Path::new("/etc");
+        add(found, etc, Path::new("/etc/python3"));
+        if let Ok(entries) = fs::read_dir(etc) {
             for entry in entries.flatten() {
                 if entry.file_name().to_string_lossy().starts_with("python3.") {
-                    add(found, entry.path());
+                    add(found, etc, &entry.path());
                 }
             }
         }
@@ -65,9 +66,11 @@ fn home(text: &str) -> Option<PathBuf> {
     })
 }
 
-fn add(found: &mut Vec<PathBuf>, path: PathBuf) {
-    if path.exists() && !found.contains(&path) {
-        found.push(path);
+/// The path without links, unless one leads out of the prefix: that is somebody else's folder.
+fn add(found: &mut Vec<PathBuf>, prefix: &Path, path: &Path) {
+    let (Ok(prefix), Ok(real)) = (fs::canonicalize(prefix), fs::canonicalize(path)) else { return };
+    if real.starts_with(prefix) && !found.contains(&real) {
+        found.push(real);
     }
 }
 
@@ -85,5 +88,27 @@ mod tests {
         ] {
             assert_eq!(home(text), expected.map(PathBuf::from), "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_link_that_leads_out_of_the_prefix_is_not_followed() {
+        let place = std::env::temp_dir().join(format!("bespoke-python-{}", std::process::id()));
+        let prefix = place.join("prefix");
+        for folder in ["bin", "lib", "real64"] {
+            fs::create_dir_all(prefix.join(folder)).unwrap();
+        }
+        fs::create_dir_all(place.join("outside")).unwrap();
+        fs::write(prefix.join("bin/python3"), "").unwrap();
+        let prefix = fs::canonicalize(prefix).unwrap();
+        std::os::unix::fs::symlink("real64", prefix.join("lib64")).unwrap();
+        std::os::unix::fs::symlink("../../outside", prefix.join("share")).unwrap();
+        fs::create_dir_all(place.join("outside/python-wheels")).unwrap();
+        let interpreter = prefix.join("bin/python3");
+        let expected = ["lib", "real64", "bin/python3"].map(|part| prefix.join(part));
+        assert_eq!(folders(&interpreter), expected);
+        fs::remove_dir(prefix.join("lib")).unwrap();
+        std::os::unix::fs::symlink("/", prefix.join("lib")).unwrap();
+        assert_eq!(folders(&interpreter), expected[1..]);
+        fs::remove_dir_all(&place).unwrap();
     }
 }

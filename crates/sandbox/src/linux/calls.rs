@@ -25,6 +25,8 @@ const OPEN_TREE_ATTR: c_long = 467;
 const FILE_SETATTR: c_long = 469;
 /// `memfd_create`: what is in it can never be executed.
 const MFD_NOEXEC_SEAL: u32 = 8;
+/// `mmap`: whose the memory is.
+const KIND_OF_MAP: u32 = 0xf;
 const TIOCSTI: u32 = 0x5412;
 const TIOCLINUX: u32 = 0x541C;
 const FIOSETOWN: u32 = 0x8901;
@@ -61,7 +63,7 @@ mod numbers {
         settimeofday = SYS_settimeofday, clock_settime = SYS_clock_settime, clock_adjtime = SYS_clock_adjtime, adjtimex = SYS_adjtimex,
         sethostname = SYS_sethostname, setdomainname = SYS_setdomainname, vhangup = SYS_vhangup, fanotify_init = SYS_fanotify_init,
         migrate_pages = SYS_migrate_pages, move_pages = SYS_move_pages, prlimit64 = SYS_prlimit64,
-        socket = SYS_socket, socketpair = SYS_socketpair, memfd_create = SYS_memfd_create, memfd_secret = SYS_memfd_secret,
+        socket = SYS_socket, socketpair = SYS_socketpair, memfd_create = SYS_memfd_create, mmap = SYS_mmap, memfd_secret = SYS_memfd_secret,
         ioctl = SYS_ioctl, openat = SYS_openat, openat2 = SYS_openat2, execve = SYS_execve, execveat = SYS_execveat,
         unlinkat = SYS_unlinkat, renameat2 = SYS_renameat2, linkat = SYS_linkat, symlinkat = SYS_symlinkat,
         mkdirat = SYS_mkdirat, mknodat = SYS_mknodat, truncate = SYS_truncate, fchmod = SYS_fchmod, fchmodat = SYS_fchmodat,
@@ -236,10 +238,22 @@ impl Table {
 
     /// Landlock does not see files that have no place, so that they must be made without the right to execute.
     fn programs(&mut self, policy: &Policy) {
+        if policy.limits.memory.is_some() {
+            self.memory();
+        }
         if !policy.files.execute.iter().any(|path| path.as_os_str() == "/") {
             self.add(call!(memfd_create), &[When::any_of(1, MFD_NOEXEC_SEAL)], Then::Allow);
             self.add(call!(memfd_create), &[], Then::Refuse(What::Execute, EPERM));
             self.add(call!(memfd_secret), &[], Then::Refuse(What::Execute, EPERM));
+        }
+    }
+
+    /// Memory that belongs to a file without a name stays when nobody maps it, and what the supervisor measures is what is mapped.
+    fn memory(&mut self) {
+        self.add(call!(memfd_create), &[], Then::Refuse(What::Privilege, EPERM));
+        for shared in [libc::MAP_SHARED, libc::MAP_SHARED_VALIDATE] {
+            let (mask, is) = (KIND_OF_MAP | libc::MAP_ANONYMOUS as u32, (shared | libc::MAP_ANONYMOUS) as u32);
+            self.add(call!(mmap), &[When::masked(3, mask, is)], Then::Refuse(What::Privilege, EPERM));
         }
     }
 

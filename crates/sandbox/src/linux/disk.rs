@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::family::Process;
 use crate::policy::Disk;
 
 /// How many entries are looked at in one go.
@@ -37,14 +38,14 @@ impl Counter {
         if self.open.is_empty() { self.next } else { now }
     }
 
-    /// Goes on, and gives what the folder holds as soon as that is too much. `pids` are asked for files that are open and have no name.
-    pub(super) fn count(&mut self, now: Instant, pids: &[u32]) -> Option<(u64, u64)> {
+    /// Goes on, and gives what the folder holds as soon as that is too much. `family` are asked for files that are open and have no name.
+    pub(super) fn count(&mut self, now: Instant, family: impl FnOnce() -> Vec<Process>) -> Option<(u64, u64)> {
         if self.open.is_empty() {
             if now < self.next {
                 return None;
             }
             self.began = now;
-            self.bytes = nameless(&self.disk.folder, pids);
+            self.bytes = nameless(&self.disk.folder, &family());
             self.open.extend(fs::read_dir(&self.disk.folder));
         }
         for _ in 0..AT_ONCE {
@@ -73,10 +74,10 @@ impl Counter {
 }
 
 /// Files below the folder that were removed and are still open: they take room and are in no list.
-fn nameless(folder: &PathBuf, pids: &[u32]) -> u64 {
+fn nameless(folder: &PathBuf, family: &[Process]) -> u64 {
     let mut seen = std::collections::HashSet::new();
     let mut bytes = 0u64;
-    for pid in pids {
+    for Process { pid, .. } in family {
         for entry in fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {
             let Ok(target) = fs::read_link(entry.path()) else { continue };
             if !target.starts_with(folder) || !target.as_os_str().as_encoded_bytes().ends_with(b" (deleted)") {

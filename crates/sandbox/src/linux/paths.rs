@@ -30,7 +30,8 @@ impl Paths {
                 .iter()
                 .filter_map(|path| match path.strip_prefix("/proc/self") {
                     Ok(rest) => Some(Path::new("/proc").join(command.to_string()).join(rest)),
-                    Err(_) => fs::canonicalize(path).ok(),
+                    // What leads through a link was not allowed either.
+                    Err(_) => fs::canonicalize(path).ok().filter(|real| real == path),
                 })
                 .collect()
         };
@@ -116,7 +117,7 @@ mod tests {
         fs::write(outside.join("secret"), "x").unwrap();
         fs::write(inside.join("mine"), "x").unwrap();
         std::os::unix::fs::symlink("../outside/secret", inside.join("link")).unwrap();
-        let files = Files { write: vec![inside.clone()], ..Files::default() };
+        let files = Files { write: vec![fs::canonicalize(&inside).unwrap()], ..Files::default() };
         let mut paths = Paths::new(&files, &[], 1);
         let real = fs::canonicalize(&place).unwrap();
         for (path, what, follow, create, expected) in [

@@ -168,7 +168,7 @@ fn start() -> io::Result<Supervisor> {
     let program = PathBuf::from(words.next().unwrap_or_default());
     let env: Vec<(OsString, OsString)> = env.into_iter().map(|(name, value)| (text(name), text(value))).collect();
     let path = env.iter().find(|(name, _)| name == "PATH").map(|(_, value)| value.as_os_str());
-    let programs = programs::needed(&program, path);
+    let programs = programs::needed(&program, path, &policy.files.read);
 
     let (listen, landlock) = (probe::questions(), probe::landlock());
     let rules = if needs_filter(&policy) && probe::filter() { calls::rules(&policy, landlock >= probe::SCOPES) } else { Vec::new() };
@@ -448,8 +448,8 @@ impl Supervisor {
             self.signal_known(Signal::STOP);
         }
         if let Some(disk) = &mut self.disk {
-            let pids: Vec<u32> = self.meter.known().iter().map(|process| process.pid).chain([self.command]).collect();
-            if let Some((used, allowed)) = disk.count(now, &pids) {
+            // Whoever descends from it, also where nothing else is measured, so that nobody else keeps a list.
+            if let Some((used, allowed)) = disk.count(now, || family::descendants(std::process::id())) {
                 self.exceed(now, Limit::Disk, used, allowed);
             }
         }

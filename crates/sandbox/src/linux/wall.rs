@@ -11,10 +11,9 @@ use std::{
     process::Command,
 };
 
-use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, Scope, path_beneath_rules,
-};
+use landlock::{ABI, Access, AccessFs, AccessNet, BitFlags, PathBeneath, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, Scope};
 use rustix::{
+    fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat2},
     net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg},
     process::{Resource, Rlimit, Signal},
     thread::{CapabilitySet, CapabilitySets},
@@ -207,10 +206,22 @@ fn landlock(policy: &Policy, programs: &[PathBuf]) -> Result<(), RulesetError> {
     rules
         .scope(Scope::from_all(KNOWN))?
         .create()?
-        .add_rules(path_beneath_rules(&files.read, read))?
-        .add_rules(path_beneath_rules(&files.write, write))?
-        .add_rules(path_beneath_rules(&files.execute, AccessFs::Execute))?
-        .add_rules(path_beneath_rules(programs.iter().map(PathBuf::as_path).map(Path::new), AccessFs::Execute | AccessFs::ReadFile))?
+        .add_rules(beneath(&files.read, read))?
+        .add_rules(beneath(&files.write, write))?
+        .add_rules(beneath(&files.execute, AccessFs::Execute.into()))?
+        .add_rules(beneath(programs, AccessFs::Execute | AccessFs::ReadFile))?
         .restrict_self()?;
     Ok(())
+}
+
+/// A rule for each path that is there, and is reached without a link: somebody behind another wall may have put one in its place.
+fn beneath(paths: &[PathBuf], access: BitFlags<AccessFs>) -> impl Iterator<Item = Result<PathBeneath<OwnedFd>, RulesetError>> {
+    paths.iter().filter_map(move |path| {
+        let own = path.strip_prefix("/proc/self").ok().map(|rest| Path::new("/proc").join(std::process::id().to_string()).join(rest));
+        let path = own.as_ref().unwrap_or(path);
+        let handle = openat2(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::NO_SYMLINKS).ok()?;
+        let folder = fstat(&handle).is_ok_and(|facts| FileType::from_raw_mode(facts.st_mode) == FileType::Directory);
+        let access = if folder { access } else { access & AccessFs::from_file(KNOWN) };
+        Some(Ok(PathBeneath::new(handle, access)))
+    })
 }

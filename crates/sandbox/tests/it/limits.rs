@@ -53,6 +53,35 @@ fn shared_memory_counts_once() {
     }
 }
 
+/// Memory that belongs to a file without a name stays when its maker lets go of it, where no measurement sees it.
+#[test]
+fn memory_of_nobody_is_refused() {
+    let shared = "m = mmap.mmap(FILE, 1 << 20); m[0] = 1";
+    for code in [
+        "f = os.memfd_create('x', 8 | os.MFD_CLOEXEC); os.write(f, b'x')".to_owned(),
+        "f = os.memfd_create('x'); os.write(f, b'x')".to_owned(),
+        shared.replace("FILE", "-1"),
+        shared.replace("FILE", "os.open('/dev/zero', os.O_RDWR)"),
+    ] {
+        let [walled, free] =
+            limited(&format!("import mmap, os\n{code}\nprint('had it')"), |limits, _| limits.memory = Some(150 * MB)).try_into().unwrap();
+        assert!(walled.stderr.contains("PermissionError"), "{code}: {walled:?}");
+        let told = walled.reports.iter().any(|report| matches!(report, Report::Denied { .. }));
+        assert!(told, "{code}: {walled:?}");
+        // A real attempt: without the wall it works, unless the kernel is older than the flag.
+        assert!(free.stdout.contains("had it") || code.contains("8 |"), "{code}: {free:?}");
+    }
+}
+
+/// Of a child's, too, when neither memory nor the CPU are limited, so that nothing else looks for children.
+#[test]
+fn removed_files_of_children_fill_the_disk() {
+    let code = "import os, time\nif os.fork() == 0:\n    for n in range(3):\n        f = open('big', 'wb'); os.unlink('big'); keep = globals().setdefault('keep', []); keep.append(f)\n        f.write(b'x' * (15 << 20)); f.flush()\n    print('wrote', flush=True)\n    time.sleep(20)\nelse:\n    time.sleep(20)";
+    for outcome in limited(code, |limits, place| limits.disk = Some(Disk { folder: place.0.clone(), bytes: 20 * MB })) {
+        killed_for(&outcome, Limit::Disk);
+    }
+}
+
 #[test]
 fn address_space() {
     for outcome in limited("a = bytearray(1 << 30)", |limits, _| limits.address_space = Some(500 * MB)) {
