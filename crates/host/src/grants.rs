@@ -53,10 +53,13 @@ pub struct Grant {
     pub version: String,
     /// The tier for which it asked: another wall is another question.
     pub tier: Tier,
-    /// SHA-256 of tier, granted and refused, as 64 hexadecimal digits.
+    /// SHA-256 of tier, granted, places and refused, as 64 hexadecimal digits.
     pub digest: String,
     /// What was granted, as `permission: item`, sorted.
     pub granted: BTreeSet<String>,
+    /// Of what was granted, where files and folders were: behind all links, as they stood then.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub places: BTreeMap<String, String>,
     /// What was optional and was not granted.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub refused: BTreeSet<String>,
@@ -152,7 +155,15 @@ impl Asked {
 
 impl fmt::Display for Asks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let any = |item: &String| if item == "*" { "any".to_owned() } else { item.clone() };
+        let any = |item: &String| match () {
+            () if item == "*" => "any".to_owned(),
+            // What is shown is what is granted: a name may be a link to something larger.
+            () if is_place(self.permission, item) => match place(item) {
+                Ok(place) if Path::new(&place) != written(item) => format!("{item} (which is {place})"),
+                _ => item.clone(),
+            },
+            () => item.clone(),
+        };
         write!(f, "{}: {}", self.permission, self.items.iter().map(any).collect::<Vec<_>>().join("; "))?;
         match &self.reason {
             Some(reason) => write!(f, " — {reason}"),
@@ -207,22 +218,38 @@ impl Grants {
         let (grant, why) = match grant {
             Some(grant) if grant.tier != tier => {
                 let why = format!("what was granted was for the tier {}", grant.tier.name());
-                (Some(Grant { granted: BTreeSet::new(), refused: BTreeSet::new(), ..grant }), Some(why))
+                (Some(grant.emptied()), Some(why))
             }
-            Some(grant) if grant.digest != digest(grant.tier, &grant.granted, &grant.refused) => {
+            Some(grant) if grant.digest != grant.digest() => {
                 let why = "its entry among the grants was changed by hand".to_owned();
-                (Some(Grant { granted: BTreeSet::new(), refused: BTreeSet::new(), ..grant }), Some(why))
+                (Some(grant.emptied()), Some(why))
             }
             grant => (grant, why),
         };
-        let has = |permission, item: &str| grant.as_ref().is_some_and(|grant| grant.granted.contains(&entry(permission, item)));
+        let has = |permission, item: &str| {
+            let (entry, needs_place) = (entry(permission, item), is_place(permission, item));
+            grant.as_ref().is_some_and(|grant| grant.granted.contains(&entry) && (!needs_place || grant.places.contains_key(&entry)))
+        };
         // What was left out before is not new, as long as it can be left out.
         let left_out = |permission: Permission, item: &str| {
             manifest.optional.contains(&permission) && grant.as_ref().is_some_and(|grant| grant.refused.contains(&entry(permission, item)))
         };
         let new = asked(manifest, |permission, item| !has(permission, item) && !left_out(permission, item));
         if new.required.is_empty() {
-            return Consent::Granted(manifest.permissions.filtered(has));
+            let mut granted = manifest.permissions.filtered(has);
+            let lists = [
+                (Permission::ReadFiles, &mut granted.read_files),
+                (Permission::WriteFiles, &mut granted.write_files),
+                (Permission::SystemAccess, &mut granted.system_access),
+            ];
+            for (permission, items) in lists {
+                for item in items {
+                    if let Some(place) = grant.as_ref().and_then(|grant| grant.places.get(&entry(permission, item))) {
+                        item.clone_from(place);
+                    }
+                }
+            }
+            return Consent::Granted(granted);
         }
         Consent::Blocked(Blocked { new, before: grant.map(|grant| grant.version), why })
     }
@@ -252,8 +279,17 @@ impl Grants {
             let list = if yes { &mut granted } else { &mut refused };
             list.extend(manifest.permissions.items(permission).iter().map(|item| entry(permission, item)));
         }
-        let digest = digest(tier, &granted, &refused);
-        let grant = Grant { version: manifest.version.to_string(), tier, digest, granted, refused };
+        let mut places = BTreeMap::new();
+        for permission in Permission::ALL.iter().copied() {
+            for item in manifest.permissions.items(permission).iter().filter(|item| is_place(permission, item)) {
+                let entry = entry(permission, item);
+                if granted.contains(&entry) {
+                    places.insert(entry, place(item)?);
+                }
+            }
+        }
+        let mut grant = Grant { version: manifest.version.to_string(), tier, digest: String::new(), granted, places, refused };
+        grant.digest = grant.digest();
         self.change(|grants| _ = grants.insert(manifest.id.clone(), grant))
     }
 
@@ -361,13 +397,67 @@ fn entry(permission: Permission, item: &str) -> String {
     format!("{permission}: {item}")
 }
 
-/// Over one line for each entry, after the tier: nothing in an entry is a line break.
-fn digest(tier: Tier, granted: &BTreeSet<String>, refused: &BTreeSet<String>) -> String {
-    let mut hash = Sha256::new();
-    hash.update(format!("bespoke grant 1\ntier {}\n", tier.name()));
-    granted.iter().for_each(|entry| hash.update(format!("granted {entry}\n")));
-    refused.iter().for_each(|entry| hash.update(format!("refused {entry}\n")));
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+/// Whether it is a place of files.
+fn is_place(permission: Permission, item: &str) -> bool {
+    match permission {
+        Permission::ReadFiles | Permission::WriteFiles => true,
+        Permission::SystemAccess => item.starts_with('/'),
+        _ => false,
+    }
+}
+
+/// A place as it is written, with the user's home for `~`.
+fn written(item: &str) -> PathBuf {
+    match (item.strip_prefix("~/"), std::env::home_dir()) {
+        (Some(rest), Some(home)) => home.join(rest),
+        _ => PathBuf::from(item),
+    }
+}
+
+/// Where a file or folder is behind all links, as far as it is there; `~` is the user's home.
+fn place(item: &str) -> Result<String> {
+    let path = written(item);
+    if !path.is_absolute() {
+        return Err(Error::invalid_params(format!("{item}: nobody's home is known here")));
+    }
+    // What is not there yet is made below what is.
+    let mut missing = Vec::new();
+    let mut there = path.as_path();
+    let real = loop {
+        match (fs::canonicalize(there), there.parent(), there.file_name()) {
+            (Ok(real), ..) => break real,
+            (Err(_), Some(parent), Some(name)) => {
+                missing.push(name);
+                there = parent;
+            }
+            (Err(_), ..) => break there.to_path_buf(),
+        }
+    };
+    let place: PathBuf = std::iter::once(real.as_os_str()).chain(missing.into_iter().rev()).collect();
+    let plain = |place: &String| !place.contains(char::is_control);
+    place
+        .into_os_string()
+        .into_string()
+        .ok()
+        .filter(plain)
+        .ok_or_else(|| Error::invalid_params(format!("{item}: a link leads to a name that cannot be shown, so that it cannot be granted")))
+}
+
+impl Grant {
+    /// With nothing in it, as it counts no more.
+    fn emptied(self) -> Self {
+        Grant { granted: BTreeSet::new(), places: BTreeMap::new(), refused: BTreeSet::new(), ..self }
+    }
+
+    /// Over one line for each entry, after the tier: nothing in an entry is a line break.
+    fn digest(&self) -> String {
+        let mut hash = Sha256::new();
+        hash.update(format!("bespoke grant 1\ntier {}\n", self.tier.name()));
+        self.granted.iter().for_each(|entry| hash.update(format!("granted {entry}\n")));
+        self.places.iter().for_each(|(entry, place)| hash.update(format!("place {entry}\n{place}\n")));
+        self.refused.iter().for_each(|entry| hash.update(format!("refused {entry}\n")));
+        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
 }
 
 /// What a plugin made use of and nobody has kept yet, counted. Bounded, whatever the plugin does.

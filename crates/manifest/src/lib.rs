@@ -56,7 +56,7 @@
 //! | `[[provides]]` | `kind` and `name`; with `dynamic = true` it is published at run time, if at all, and without `name` under names known only then | |
 //! | `[[requires]]` | `plugin`, `version` (a range), `optional` | |
 //! | `[permissions]` | `network_access`, `read_files`, `write_files`, `system_access`, `plugin_communication`, `env`, `secrets`: see [`Permissions`]. `optional`: those of them that the plugin also works without; `reasons`: a line for each, required unless the plugin is only ever compiled in | nothing |
-//! | `[resources]` | `memory_mb`, `cpu_percent`, `disk_mb`, `threads`, `start_timeout_ms`, `open_files`, `file_mb`, `processes`, `network_per_s`: see [`Resources`] | the host's limits |
+//! | `[resources]` | `memory_mb`, `address_space_mb`, `cpu_percent`, `cpu_seconds`, `disk_mb`, `threads`, `start_timeout_ms`, `open_files`, `file_mb`, `processes`, `network_per_s`: see [`Resources`] | the host's limits |
 //! | `[process]` | `command = ["./run", "--flag"]`, or `python = "module"` with `requirements = ["numpy>=1.24"]`: see [`Process`] | |
 //! | `[config_schema]` | JSON Schema of the plugin's configuration; a config.schema.json beside the manifest does as well | anything goes |
 //! | `[[models]]` | `file`, `size`, `sha256`, `license`, `sources`: see [`Model`] | |
@@ -100,6 +100,6 @@ pub use declared::Mismatch;
 pub use error::{ManifestError, Position, Problem};
 pub use model::{Dialect, Inherited, Manifest, Model, Package, Process, Provides, Requires, Run, Source, Swap, Tier};
 pub use name::{HOST_KEYS, MAX_NAME, NameError, PLUGIN_SETTINGS, RESERVED_IDS, check_id, check_name, closest};
-pub use parse::check_config_schema;
+pub use parse::{check_config_schema, is_requirement};
 pub use permissions::{Communication, HttpAccess, HttpHosts, Permission, Permissions};
 pub use resources::{Limit, Resources};

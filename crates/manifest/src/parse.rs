@@ -486,14 +486,18 @@ pub(crate) fn module_of_python(node: &Node<'_, '_>) -> Option<String> {
 
 /// One line of a requirements.txt that names a package. It reaches a command line: no option, no address, no folder passes.
 pub(crate) fn requirement(text: String, node: &Node<'_, '_>) -> Option<String> {
-    let good = text.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && text.len() <= 256
-        && !text.contains(|c: char| c.is_control() || matches!(c, '/' | '\\' | '@' | '#'));
-    if !good {
+    if !is_requirement(&text) {
         node.refuse(format!("`{}` is no package", shown(&text)), "write its name and the versions that fit, such as numpy>=1.24");
         return None;
     }
     Some(text)
+}
+
+/// Whether a text can only be the name of a package of Python and the versions that fit: no option, no path and no address, so that it
+/// leads pip nowhere but to the index of its user.
+pub fn is_requirement(text: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || " .,_-[]()<>=!~*+;'\"".contains(c);
+    text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.len() <= 256 && text.chars().all(fits)
 }
 
 /// A schema that may stand in the table of a plugin beside the keys of the host.

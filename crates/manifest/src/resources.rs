@@ -7,8 +7,12 @@
 pub struct Resources {
     /// Memory in MiB.
     pub memory_mb: Option<u32>,
+    /// Address space of each process in MiB. Not for programs that reserve much, such as Node.js.
+    pub address_space_mb: Option<u32>,
     /// Share of the processors; 100 is one of them.
     pub cpu_percent: Option<u32>,
+    /// CPU time of each process in seconds, over its whole life.
+    pub cpu_seconds: Option<u32>,
     /// Room in its data folder in MiB.
     pub disk_mb: Option<u32>,
     /// Threads that one request may use.
@@ -58,7 +62,9 @@ impl Resources {
     /// Every limit, in the order in which they are shown.
     pub const LIMITS: &[Limit] = limits! {
         memory_mb 1..=1_048_576 "memory in MiB";
+        address_space_mb 16..=268_435_456 "address space of each process, in MiB";
         cpu_percent 1..=102_400 "share of the processors; 100 is one of them";
+        cpu_seconds 1..=31_536_000 "CPU time of each process over its life, in seconds";
         disk_mb 1..=1_048_576 "room in its data folder, in MiB";
         threads 1..=1024 "threads that one request may use";
         start_timeout_ms 1..=600_000 "most time a start may take, in milliseconds";

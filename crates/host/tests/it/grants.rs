@@ -265,7 +265,7 @@ fn terms_are_the_manifest_within_the_configuration() {
         bespoke.toml:3:1: plugins.dice.limits.memory_mb: 0 is out of range; it has to be from 1 to 1048576
         bespoke.toml:4:1: plugins.dice.limits.widen: must be true or false, is 1
 
-        bespoke.toml:2:1: plugins.limits.widen: unknown key; known keys: memory_mb, cpu_percent, disk_mb, threads, start_timeout_ms, open_files, file_mb, processes, network_per_s
+        bespoke.toml:2:1: plugins.limits.widen: unknown key; known keys: memory_mb, address_space_mb, cpu_percent, cpu_seconds, disk_mb, threads, start_timeout_ms, open_files, file_mb, processes, network_per_s
         bespoke.toml:3:1: plugins.limits.memory_mb: must be a whole number, is "x"
 
         bespoke.toml:2:1: plugins.dice.sandbox: must be one of "auto", "required", "off", is "of"; did you mean "off"?
@@ -439,4 +439,37 @@ async fn requests_are_held_to_their_number_in_a_second() {
     }
     assert!((1..1000).contains(&refused), "{refused}");
     host.shutdown().await;
+}
+
+/// What was granted is where it was when it was shown, whatever its name leads to since.
+#[test]
+fn places_are_kept_behind_their_links() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = std::fs::canonicalize(dir.path()).unwrap();
+    for folder in ["first", "second"] {
+        std::fs::create_dir(root.join(folder)).unwrap();
+    }
+    let link = root.join("link");
+    std::os::unix::fs::symlink(root.join("first"), &link).unwrap();
+    let text = format!(
+        "id = \"dice\"\nversion = \"1.0.0\"\nlicense = \"Apache-2.0\"\ndescription = \"A test.\"\nauthor = \"Tests\"\nprotocol = \">=1\"\n\
+         tiers = [\"process\"]\n[[provides]]\nkind = \"tool\"\nname = \"dice\"\n[process]\ncommand = [\"./dice\"]\n\
+         [permissions]\nread_files = [{0:?}, {1:?}]\nreasons.read_files = \"r\"\n",
+        link.join("later").display().to_string(),
+        root.join("second").display().to_string()
+    );
+    let manifest = bespoke_manifest::Manifest::parse("plugin.toml", &text, None).unwrap();
+    let shown = bespoke_host::ask(&manifest).lines().join("\n");
+    assert!(shown.contains(&format!("(which is {})", root.join("first/later").display())), "{shown}");
+    assert_eq!(shown.matches("which is").count(), 1, "{shown}");
+    let grants = bespoke_host::Grants::at(root.join("grants.toml"));
+    grants.grant(&manifest, bespoke_host::Tier::Process, &[]).unwrap();
+    std::fs::remove_file(&link).unwrap();
+    std::os::unix::fs::symlink(root.join("second"), &link).unwrap();
+    let bespoke_host::Consent::Granted(granted) = grants.consent(&manifest, bespoke_host::Tier::Process) else { panic!("it was granted") };
+    assert_eq!(granted.read_files, [root.join("first/later"), root.join("second")].map(|path| path.display().to_string()));
+    // A place that was put there by hand is no consent.
+    let kept = std::fs::read_to_string(root.join("grants.toml")).unwrap();
+    std::fs::write(root.join("grants.toml"), kept.replace("first/later", "other")).unwrap();
+    assert!(matches!(grants.consent(&manifest, bespoke_host::Tier::Process), bespoke_host::Consent::Blocked(_)));
 }

@@ -56,7 +56,9 @@ fn every_key_is_read() {
     let limits: Vec<_> = m.resources.set().map(|(limit, value)| (limit.key, value)).collect();
     let expected = [
         ("memory_mb", 512),
+        ("address_space_mb", 2048),
         ("cpu_percent", 50),
+        ("cpu_seconds", 600),
         ("disk_mb", 64),
         ("threads", 2),
         ("start_timeout_ms", 5000),
