@@ -7,11 +7,8 @@ use std::{
 };
 
 use bespoke_host::{Artifact, Grounds, PluginFolder, Sandbox, Terms};
-use bespoke_manifest::Permissions;
-use bespoke_plugin_api::{
-    BoxFuture, Code, Error, HostApi, Instance, Level, PluginContext, Result, Spec, Timestamp,
-    serde_json::{self, Value},
-};
+use bespoke_manifest::{Dialect, Permissions, Run};
+use bespoke_plugin_api::{BoxFuture, Code, Error, HostApi, Instance, Level, PluginContext, Result, Spec, Timestamp, serde_json::Value};
 use bespoke_plugin_proxy::StartOptions;
 
 use crate::{
@@ -53,15 +50,6 @@ impl ProcessPlugin {
         let schema = OnceLock::new();
         ProcessPlugin(Arc::new(Inner { folder: folder.clone(), grounds: grounds.clone(), patience, schema }))
     }
-
-    /// Makes what the plugin needs before it can start, and is not there: for Python, an environment with its packages. May take minutes.
-    ///
-    /// # Errors
-    /// `DEPENDENCY_MISSING`.
-    pub fn prepare(&self) -> Result<()> {
-        let grounds = self.0.grounds.clone().install_dependencies(true);
-        Program::find(&self.0.folder, &grounds).map(drop)
-    }
 }
 
 impl Artifact for ProcessPlugin {
@@ -71,10 +59,10 @@ impl Artifact for ProcessPlugin {
         if !inner.grounds.install_dependencies || python::interpreter().is_err() {
             return Ok(());
         }
-        match inner.program() {
+        match Program::find(&inner.folder, &inner.grounds) {
             Err(error) if error.code() == Code::DEPENDENCY_MISSING => {
                 tell(&format!("{} {}; they are installed now, which may take minutes", inner.id(), error.message()));
-                ProcessPlugin::prepare(self)
+                inner.install()
             }
             _ => Ok(()),
         }
@@ -84,7 +72,7 @@ impl Artifact for ProcessPlugin {
     /// that grants nothing: to say what it contributes it needs nothing. It ends when it has answered.
     fn declare(&self, terms: &Terms) -> Result<Vec<Spec>> {
         let inner = self.0.clone();
-        let program = inner.program()?;
+        let program = Program::find(&inner.folder, &inner.grounds)?;
         let id = inner.id();
         let place = declared::place(&inner.grounds.cache, id, &inner.folder.path, program.path());
         if let Some(specs) = place.as_deref().and_then(declared::read) {
@@ -122,25 +110,22 @@ impl Inner {
         &self.folder.manifest.id
     }
 
-    /// What it is started with, as it is: nothing is installed while a start is waited for.
-    fn program(&self) -> Result<Program> {
-        Program::find(&self.folder, &self.grounds.clone().install_dependencies(false))
+    /// For Python, an environment with its packages.
+    fn install(&self) -> Result<()> {
+        let Some(process) = self.folder.manifest.process.as_ref().filter(|process| matches!(process.run, Run::Python(_))) else {
+            return Ok(());
+        };
+        let interpreter = python::interpreter()?;
+        let requirements = python::requirements(&self.folder.path, &process.requirements)?;
+        python::install(&interpreter, &requirements, self.id(), &self.grounds, self.patience.install)
     }
 
-    /// That of the manifest, else that of the file beside it.
+    /// That of a foreign manifest, which may say anything that a schema can. The host itself checks those of our own dialect.
     fn read_schema(&self) -> Result<Option<Schema>> {
         let manifest = &self.folder.manifest;
-        if let Some(schema) = &manifest.config_schema {
-            return Schema::new(schema).map(Some);
-        }
-        let path = self.folder.path.join("config.schema.json");
-        match std::fs::read(&path) {
-            Ok(text) => {
-                let wrong = |e| Error::new(Code::MANIFEST_INVALID, format!("{}: this is no JSON: {e}", path.display()));
-                Schema::new(&serde_json::from_slice(&text).map_err(wrong)?).map(Some)
-            }
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(Error::new(Code::MANIFEST_INVALID, format!("{}: {e}", path.display()))),
+        match &manifest.config_schema {
+            Some(schema) if manifest.dialect != Dialect::Native => Schema::new(schema).map(Some),
+            _ => Ok(None),
         }
     }
 
@@ -169,7 +154,7 @@ impl Inner {
 
     async fn start(self: Arc<Self>, cx: PluginContext, config: Value, terms: Terms) -> Result<Instance> {
         let manifest = &self.folder.manifest;
-        let program = self.program()?;
+        let program = Program::find(&self.folder, &self.grounds)?;
         let files: Vec<String> = manifest.models.iter().map(|model| model.file.clone()).collect();
         // Those that are missing are told to the plugin, which may do without.
         let models: Vec<PathBuf> = files.iter().filter_map(|file| cx.model(file).ok()).collect();
@@ -227,7 +212,6 @@ fn too_slow(what: &str, limit: Duration, handle: &Handle) -> Error {
         .with_help("raise start_timeout_ms under [resources] in its manifest, or plugins.start_timeout_ms")
 }
 
-/// What is around a process, in words.
 /// The same terms with nothing granted.
 fn bare(terms: &Terms) -> Terms {
     let mut bare = terms.clone();
@@ -235,6 +219,7 @@ fn bare(terms: &Terms) -> Terms {
     bare
 }
 
+/// What is around a process, in words.
 fn wall(launch: &Launch, terms: &Terms) -> String {
     match (&launch.wall, terms.sandbox) {
         (None, _) => "none: its process is not supervised".to_owned(),

@@ -37,7 +37,12 @@ pub(crate) fn place(cache: &Path, id: &str, folder: &Path, program: &Path) -> Op
     for file in files {
         add(file.as_os_str().as_encoded_bytes());
         let path = folder.join(&file);
-        if fs::metadata(&path).ok()?.len() <= READ_UP_TO {
+        let meta = fs::symlink_metadata(&path).ok()?;
+        if meta.is_symlink() {
+            add(fs::read_link(&path).ok()?.as_os_str().as_encoded_bytes());
+            // Code of its own that it leads to stands in the list itself, unless it lies elsewhere.
+            add(&fs::metadata(&path).ok().and_then(|_| stamp(&path)).unwrap_or_default());
+        } else if meta.len() <= READ_UP_TO {
             add(&fs::read(&path).ok()?);
         } else {
             add(&stamp(&path)?);
@@ -87,13 +92,13 @@ fn collect(root: &Path, below: &Path, files: &mut Vec<PathBuf>) -> Option<()> {
             continue;
         }
         let path = below.join(&name);
-        // What a link leads to counts as a file; a folder behind one could lead in a circle.
+        // A link counts by where it leads, and not by what is there: that may be somebody else's, never end, or lead in a circle.
         let kind = entry.file_type().ok()?;
         if kind.is_dir() {
             if !is_made(&root.join(&path)) {
                 collect(root, &path, files)?;
             }
-        } else if fs::metadata(root.join(&path)).is_ok_and(|meta| meta.is_file()) {
+        } else if kind.is_file() || kind.is_symlink() {
             if files.len() == MOST_FILES {
                 return None;
             }

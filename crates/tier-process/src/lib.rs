@@ -29,6 +29,7 @@ mod child;
 mod declared;
 mod driver;
 mod ending;
+mod helper;
 mod life;
 mod log;
 mod outbox;

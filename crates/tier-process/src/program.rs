@@ -46,8 +46,7 @@ impl Program {
             Run::Python(_) => {
                 let base = python::interpreter()?;
                 let requirements = python::requirements(&folder.path, &process.requirements)?;
-                let install = grounds.install_dependencies;
-                let interpreter = python::with_packages(&base, &requirements, &manifest.id, &grounds.cache, install)?;
+                let (path, environment) = python::with_packages(&base, &requirements, &manifest.id, &grounds.cache)?;
                 let sdk = python::sdk(&grounds.cache, &base)?;
                 Ok(Program {
                     args: ["-m", "bespoke_sdk.guest", "--plugin-dir"]
@@ -65,9 +64,10 @@ impl Program {
                     ]
                     .map(|(name, value)| (name.into(), value.into()))
                     .to_vec(),
-                    reads: vec![sdk],
-                    path: interpreter.clone(),
-                    interpreter: Some(interpreter),
+                    reads: std::iter::once(sdk).chain(environment).collect(),
+                    path,
+                    // Not that of the environment: what its settings name is a package's word.
+                    interpreter: Some(base),
                 })
             }
             other => Err(Error::new(Code::LOAD_FAILED, format!("{}: this program cannot run {other:?}", manifest.path))),
@@ -82,15 +82,11 @@ impl Program {
             let message = format!("{}: `{name}` is no program in its folder and none on PATH", folder.manifest.path);
             Error::new(Code::LOAD_FAILED, message).with_help(format!("install {name}, or mend command under [process]"))
         })?;
-        let is_python = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("python"));
-        let path = if is_python && !path.starts_with(&folder.path) { python::itself(&path) } else { path };
-        Ok(Program {
-            interpreter: is_python.then(|| path.clone()),
-            path,
-            args: args.iter().map(OsString::from).collect(),
-            env: Vec::new(),
-            reads: Vec::new(),
-        })
+        let (path, interpreter) = vetted(&folder.path, &path).ok_or_else(|| {
+            let message = format!("{}: `{name}` leads to a program that is neither in its folder nor on PATH", folder.manifest.path);
+            Error::new(Code::LOAD_FAILED, message).with_help("name a program of its folder or of PATH in command under [process]")
+        })?;
+        Ok(Program { interpreter, path, args: args.iter().map(OsString::from).collect(), env: Vec::new(), reads: Vec::new() })
     }
 
     /// The program itself.
@@ -165,26 +161,42 @@ impl Program {
 
     fn policy(&self, folder: &PluginFolder, home: &Path, models: &[PathBuf], terms: &Terms) -> Policy {
         let mut policy = if terms.sandbox == Sandbox::Off { Policy::open() } else { Policy::closed() };
-        policy = policy.read([folder.path.clone()]).read(self.reads.clone()).read(models.to_vec()).write([home.to_owned()]);
+        // Places that this program has made or was told of. A wall does not go through links.
+        let real = |path: &PathBuf| fs::canonicalize(path).unwrap_or_else(|_| path.clone());
+        let home = real(&home.to_owned());
+        policy = policy.read(std::iter::once(&folder.path).chain(&self.reads).chain(models).map(real)).write([home.clone()]);
         if let Some(interpreter) = &self.interpreter {
             policy = policy.python(interpreter);
         }
         let granted = &terms.granted;
-        policy =
-            policy.read(granted.read_files.iter().map(|path| expanded(path))).write(granted.write_files.iter().map(|path| expanded(path)));
+        // As they were when they were granted: where a link stands there now, it is not followed.
+        for path in granted.read_files.iter().chain(&granted.write_files) {
+            if fs::canonicalize(path).is_ok_and(|real| real != Path::new(path)) {
+                let plugin = &*folder.manifest.id;
+                tracing::warn!(plugin, path, "what was granted has become a link, which is not followed: bespoke plugin grant {plugin}");
+            }
+        }
+        policy = policy.read(&granted.read_files).write(&granted.write_files);
         for program in &granted.system_access {
-            policy = if program == "*" { policy.any_program() } else { policy.execute(on_path(Path::new(program))) };
+            let name = Path::new(program);
+            policy = match program.as_str() {
+                "*" => policy.any_program(),
+                _ if name.is_absolute() => policy.execute([name]),
+                _ => policy.execute(on_path(name).map(|path| real(&path))),
+            };
         }
         if granted.direct_network {
             policy = policy.network();
         }
         let (mib, asked) = (|mb: u32| u64::from(mb) << 20, &terms.limits);
         policy.limits.memory = asked.memory_mb.map(mib);
+        policy.limits.address_space = asked.address_space_mb.map(mib);
         policy.limits.cpu_percent = asked.cpu_percent;
+        policy.limits.cpu_seconds = asked.cpu_seconds.map(u64::from);
         policy.limits.open_files = asked.open_files.map(u64::from);
         policy.limits.file_size = asked.file_mb.map(mib);
         policy.limits.threads = Some(asked.processes.unwrap_or(MOST_PROCESSES));
-        policy.limits.disk = asked.disk_mb.map(|mb| Disk { folder: home.to_owned(), bytes: mib(mb) });
+        policy.limits.disk = asked.disk_mb.map(|mb| Disk { folder: home, bytes: mib(mb) });
         policy
     }
 }
@@ -199,6 +211,33 @@ fn locate(folder: &Path, name: &Path) -> Option<PathBuf> {
     }
     let own = folder.join(name);
     if is_program(&own) { Some(own) } else { on_path(name) }
+}
+
+/// Whether a manifest may name this program, how it is started, and which interpreter of Python it needs the folders of.
+///
+/// A program in the plugin's folder has that folder and nothing more, whatever it is called and whatever lies beside it. One outside must
+/// be of PATH, or the interpreter that plugins in Python have: what a link or an absolute path leads to could be any file otherwise, and
+/// whoever executes may read.
+fn vetted(folder: &Path, path: &Path) -> Option<(PathBuf, Option<PathBuf>)> {
+    let real = fs::canonicalize(path).ok()?;
+    if real.starts_with(fs::canonicalize(folder).ok()?) {
+        return Some((path.to_owned(), None));
+    }
+    let is_python = |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("python"));
+    let named = |path: &Path| path.parent().and_then(|parent| fs::canonicalize(parent).ok()).is_some_and(|parent| is_of_path(&parent));
+    if named(path) {
+        let path = if is_python(path) { python::itself(path) } else { path.to_owned() };
+        let interpreter = is_python(&path).then(|| path.clone());
+        return Some((path, interpreter));
+    }
+    let known = || python::interpreter().ok().and_then(|known| fs::canonicalize(known).ok()).is_some_and(|known| known == real);
+    (named(&real) || known()).then(|| (path.to_owned(), is_python(&real).then_some(real)))
+}
+
+/// Whether it is one of the folders in which a shell looks for programs.
+fn is_of_path(folder: &Path) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).filter(|one| one.is_absolute()).filter_map(|one| fs::canonicalize(one).ok()).any(|one| one == folder)
 }
 
 /// A program where a shell would find it.
@@ -218,12 +257,4 @@ pub(crate) fn on_path(name: &Path) -> Option<PathBuf> {
 fn is_program(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt as _;
     fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
-}
-
-/// A path of a manifest, whose `~` is the user's.
-fn expanded(path: &str) -> PathBuf {
-    match (path.strip_prefix("~/"), env::home_dir()) {
-        (Some(rest), Some(home)) => home.join(rest),
-        _ => PathBuf::from(path),
-    }
 }

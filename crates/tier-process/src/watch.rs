@@ -15,11 +15,20 @@ pub struct Patience {
     pub shutdown: Duration,
     /// And then to end when its standard input does.
     pub goodbye: Duration,
+    /// What installing its packages may take.
+    pub install: Duration,
 }
 
 impl Default for Patience {
     fn default() -> Self {
-        Patience { ping_every: Duration::from_secs(5), pings: 6, shutdown: Duration::from_secs(2), goodbye: Duration::from_secs(1) }
+        Patience {
+            ping_every: Duration::from_secs(5),
+            pings: 6,
+            shutdown: Duration::from_secs(2),
+            goodbye: Duration::from_secs(1),
+            // A little less than the host waits, so that it is this that ends pip, and says so.
+            install: Duration::from_secs(14 * 60),
+        }
     }
 }
 
@@ -28,6 +37,13 @@ impl Patience {
     #[must_use]
     pub fn pings(mut self, every: Duration, most: u32) -> Self {
         (self.ping_every, self.pings) = (every, most);
+        self
+    }
+
+    /// Gives up installing packages after so long.
+    #[must_use]
+    pub fn install(mut self, limit: Duration) -> Self {
+        self.install = limit;
         self
     }
 }

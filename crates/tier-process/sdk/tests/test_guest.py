@@ -377,6 +377,13 @@ class Lives(Folder):
         folder = self.plugin("json", code)
         (folder / "deep.py").write_text("import json\nVALUE = json.dumps([1])\n")
         self.assertEqual(self.guest(folder).invoke("call"), "[1]")
+        # By the names that it has among others, whose folders are none of its business.
+        code = "import importlib.util\nfrom contracts.tool_contract import ToolContract\n"
+        code += "class A(ToolContract):\n    async def call(self):\n        from plugins.among.deep import VALUE\n"
+        code += "        return [VALUE, importlib.util.find_spec('rel') is None]\n"
+        folder = self.plugin("among", code)
+        (folder / "deep.py").write_text("VALUE = 1\n")
+        self.assertEqual(self.guest(folder).invoke("call"), [1, True])
 
     @unittest.skipIf(sys.version_info < (3, 11), "reads TOML with the library of Python 3.11")
     def test_plugin_toml_names_the_module_and_the_contributions(self) -> None:

@@ -14,7 +14,9 @@ import time
 import unittest
 from pathlib import Path
 from typing import Any, Dict, List, Optional
+from unittest import mock
 
+from bespoke_sdk.errors import ErrorCodes
 from tests.kit import LIMIT, Folder, block, environment
 
 PLUGIN = """
@@ -393,7 +395,10 @@ class Dependencies(Folder):
         code = "import sys, thing\nfrom contracts.tool_contract import ToolContract\n"
         code += "class A(ToolContract):\n    def call(self): return [thing.VALUE, sys.prefix]\n"
         folder = self.plugin("needy", code, dependencies=["thing>=1"])
-        (folder / "requirements.txt").write_text(f"--no-index\n--find-links {package}\nthing==1.0\n")
+        (folder / "requirements.txt").write_text("thing==1.0  # a remark\n")
+        settings = mock.patch.dict(os.environ, PIP_NO_INDEX="1", PIP_FIND_LINKS=str(package))
+        settings.start()
+        self.addCleanup(settings.stop)
         for flag in ("--auto-install-deps", "--sync-mode"):
             # The second time it is there, and used without being asked for.
             host = Host(self.root, flag)
@@ -402,6 +407,23 @@ class Dependencies(Folder):
             self.assertEqual(host.close(), 4)
         failed = subprocess.run([sys.executable, "-c", "import thing"], capture_output=True, check=False)
         self.assertNotEqual(failed.returncode, 0, "it was installed into the host's Python")
+
+
+    def test_lines_of_requirements_are_packages_and_no_options(self) -> None:
+        marker = self.root / "marker"
+        lines = (f"--log={marker}", f"--target={marker}", "-e .", "./thing", f"thing @ file://{marker}", "file:thing.whl")
+        for number, line in enumerate(lines):
+            (self.plugin(f"p{number}", self.CODE) / "requirements.txt").write_text(f"# a remark\n{line}\n")
+            self.plugin(f"q{number}", self.CODE, dependencies=[line])
+        host = Host(self.root, "--auto-install-deps")
+        self.addCleanup(host.close)
+        for number, line in enumerate(lines):
+            error = host.error("plugin/load", name=f"p{number}")
+            self.assertEqual(error["code"], int(ErrorCodes.MANIFEST_INVALID), (line, error))
+            self.assertIn("requirements.txt:2", error["message"])
+            error = host.error("plugin/load", name=f"q{number}")
+            self.assertEqual(error["code"], int(ErrorCodes.MANIFEST_INVALID), (line, error))
+        self.assertFalse(marker.exists())
 
 
 def wheel(folder: Path) -> None:

@@ -144,6 +144,14 @@ def act(number, args):
         say({"id": number, "result": text("said")})
     elif what == "env":
         say({"id": number, "result": text(json.dumps({"env": dict(os.environ), "cwd": os.getcwd(), "fds": sorted(os.listdir("/proc/self/fd"))}))})
+    elif what == "python":
+        scope = {}
+        try:
+            exec(args["code"], scope)
+            said = str(scope.get("out"))
+        except Exception as e:
+            said = "%s: %s" % (type(e).__name__, e)
+        say({"id": number, "result": text(said)})
     elif what == "big":
         say({"id": number, "result": text("x" * args["bytes"])})
     elif what == "length":

@@ -91,13 +91,22 @@ impl World {
     }
 
     pub(crate) async fn host_with(&self, config: &str, plugins: impl IntoIterator<Item = Candidate>) -> Host {
-        let config = Config::parse("bespoke.toml", config).unwrap();
         let plugins: Vec<_> = plugins.into_iter().collect();
         // What they ask for is granted.
-        let grants = Grants::at(self.path().join("grants.json"));
         for plugin in &plugins {
-            grants.grant(plugin.manifest.as_ref().unwrap(), plugin.tier, &[]).unwrap();
+            self.grants().grant(plugin.manifest.as_ref().unwrap(), plugin.tier, &[]).unwrap();
         }
+        self.host_as_granted(config, plugins).await
+    }
+
+    fn grants(&self) -> Grants {
+        Grants::at(self.path().join("grants.json"))
+    }
+
+    /// The same, with what was granted before.
+    pub(crate) async fn host_as_granted(&self, config: &str, plugins: Vec<Candidate>) -> Host {
+        let config = Config::parse("bespoke.toml", config).unwrap();
+        let grants = self.grants();
         let host = Host::builder().config(config).grants(grants).data_dir(self.path().join("data")).plugins(plugins).build().unwrap();
         within(host.start(Selection::All)).await;
         host

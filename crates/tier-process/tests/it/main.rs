@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout)] // a test says what it measured
 
 mod cycles;
+mod escapes;
 mod faults;
 mod kit;
 mod limits;

@@ -41,6 +41,11 @@ async fn the_plugin_of_the_guide_runs_as_it_is_written() {
     assert!(pieces > 0);
     let voices = within(host.invoke(&CallCx::new(), &id, "get_voices", json!({}))).await.unwrap();
     assert_eq!(voices[0]["name"], json!("Default Voice"), "{voices}");
+    // Nothing around its folder was looked at: what is told as refused is what the plugin itself tried.
+    let around = fs::canonicalize(world.path()).unwrap();
+    let tried: Vec<_> = host.used(&id).into_iter().filter(|used| used.refused > 0).map(|used| used.item).collect();
+    let ours = tried.iter().filter(|item| around.starts_with(item) || item.starts_with(&around.display().to_string()));
+    assert_eq!(Vec::from_iter(ours), [""; 0], "{tried:?}");
     within(host.shutdown()).await;
     assert_eq!(row(&host, &id).state, State::Stopped);
 }
@@ -88,15 +93,21 @@ async fn packages_are_installed_into_an_environment_of_its_own_when_asked() {
                 w.writestr('made_here-1.0.dist-info/WHEEL', 'Wheel-Version: 1.0\\nGenerator: test\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n')\n\
                 w.writestr('made_here-1.0.dist-info/RECORD', '')\nw.close()\n";
     assert!(std::process::Command::new("python3").args(["-c", make]).arg(&wheel).status().unwrap().success());
-    fs::write(folder.join("requirements.txt"), format!("made-here @ file://{}\n", wheel.display())).unwrap();
+    fs::write(folder.join("requirements.txt"), "made-here==1.0\n").unwrap();
+    // SAFETY: this test is alone in its process, and nothing else reads the environment yet.
+    #[allow(unsafe_code, reason = "what pip is told by its user is part of what is tested")]
+    unsafe {
+        std::env::set_var("PIP_NO_INDEX", "1");
+        std::env::set_var("PIP_FIND_LINKS", &package);
+    }
     let script = folder.join("__init__.py");
     let text = fs::read_to_string(&script).unwrap();
     fs::write(&script, format!("import made_here\n{text}\n    async def word(self):\n        return made_here.WORD\n")).unwrap();
 
     let plugin = open_folder(&folder, &world.grounds().install_dependencies(true));
     let id = plugin.id.clone();
-    let prepared = plugin.artifact.clone();
-    tokio::task::spawn_blocking(move || prepared.declare(&Terms::default())).await.unwrap().unwrap();
+    let artifact = plugin.artifact.clone();
+    within(tokio::task::spawn_blocking(move || artifact.prepare(&|_| {}))).await.unwrap().unwrap();
     let host = world.host([plugin]).await;
     assert_eq!(row(&host, &id).state, State::Ready, "{:?}", row(&host, &id));
     let word: Value = within(host.invoke(&CallCx::new(), &id, "word", json!({}))).await.unwrap();

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.abc
+import importlib.machinery
 import importlib.util
 import inspect
 import sys
@@ -73,9 +75,9 @@ def _import(manifest: Manifest) -> types.ModuleType:
         message = f"{manifest.path}: the entry point `{manifest.entry_point}` is not there: {entry}.py"
         raise PluginError(ErrorCodes.MANIFEST_INVALID, message)
     # Behind everything else: a plugin's `queue.py` must not stand before that of the library.
-    for path in (folder, folder.parent, folder.parent.parent):
-        if str(path) not in sys.path:
-            sys.path.append(str(path))
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+        sys.meta_path.append(_Finder(folder))
     name = _package_name(manifest.name, folder)
     try:
         package = _package(name, folder)
@@ -94,6 +96,32 @@ def _import(manifest: Manifest) -> types.ModuleType:
     except (Exception, SystemExit) as e:
         reason = error_of(e).message
         raise PluginError(ErrorCodes.LOAD_FAILED, f"importing {manifest.name} failed: {type(e).__name__}: {reason}{_where(e)}") from e
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    """A plugin's folder by the names that it has among others: ``plugins.my_plugin``, ``my_plugin``.
+
+    The folders around it are not on ``sys.path``: they hold other plugins and what is none of this one's business, so that looking for
+    any module there would be an attempt to read what was not granted.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Optional[importlib.machinery.ModuleSpec]:
+        around, own = self._folder.parent.name, self._folder.name
+        if name == around:
+            spec = importlib.machinery.ModuleSpec(name, None, is_package=True)
+            spec.submodule_search_locations = []
+            return spec
+        if name not in (own, f"{around}.{own}"):
+            return None
+        file = self._folder / "__init__.py"
+        if file.is_file():
+            return importlib.util.spec_from_file_location(name, file, submodule_search_locations=[str(self._folder)])
+        spec = importlib.machinery.ModuleSpec(name, None, is_package=True)
+        spec.submodule_search_locations = [str(self._folder)]
+        return spec
 
 
 def _package_name(plugin: str, folder: Path) -> str:

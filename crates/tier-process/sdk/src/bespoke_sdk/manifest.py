@@ -43,6 +43,10 @@ _TYPES: Dict[str, Any] = {
 }
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}\Z")
 _VERSION = re.compile(r"\d+\.\d+\.\d+(?:[-+][0-9A-Za-z.+-]+)?\Z")
+#: A package and the versions that fit, and nothing that pip takes for an option, a path or an address.
+_REQUIREMENT = re.compile(r"""[A-Za-z0-9][A-Za-z0-9 .,_\-\[\]()<>=!~*+;'"]{0,255}\Z""")
+#: Most characters of a requirements.txt.
+_LONGEST = 64 << 10
 _MODULE = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*\Z")
 
 
@@ -163,11 +167,35 @@ class Manifest:
 
 
 def requirements(manifest: Manifest) -> List[str]:
-    """What pip has to find: the manifest's dependencies, and the lines of requirements.txt as ``-r``."""
+    """What pip has to find: the manifest's dependencies, and the lines of requirements.txt.
+
+    Raises ``MANIFEST_INVALID`` for what is no package: options, paths and addresses would lead pip elsewhere than to the user's index.
+    """
     out = list(manifest.dependencies)
+    wrong = [f"`{text}` is no package" for text in out if not _REQUIREMENT.match(text)]
+    if wrong:
+        raise _invalid(manifest.path, wrong)
     listed = manifest.folder / "requirements.txt"
-    if listed.is_file() and any(line.split("#")[0].strip() for line in listed.read_text("utf-8").splitlines()):
-        out += ["-r", str(listed)]
+    if not listed.is_file():
+        return out
+    if manifest.folder.resolve() not in listed.resolve().parents:
+        raise _invalid(listed, ["it leads out of the plugin's folder"])
+    with listed.open(encoding="utf-8") as file:
+        text = file.read(_LONGEST + 1)
+    if len(text) > _LONGEST:
+        raise _invalid(listed, ["it is too long"])
+    for number, line in enumerate(text.splitlines(), 1):
+        line = line.partition(" #")[0].strip()
+        if not line or line.startswith("#"):
+            continue
+        if not _REQUIREMENT.match(line):
+            raise PluginError(
+                ErrorCodes.MANIFEST_INVALID,
+                f"{listed}:{number}: it is no package",
+                help="write its name and the versions that fit, such as numpy>=1.24; options, paths and addresses are not taken",
+            )
+        if line not in out:
+            out.append(line)
     return out
 
 

@@ -7,6 +7,7 @@ import logging
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import List, Optional
 
@@ -45,9 +46,10 @@ def python_for(manifest: Manifest, install: bool) -> str:
             help="start the host with --auto-install-deps",
         )
     _log.info("installing what %s needs into %s", manifest.name, folder)
-    _pip(manifest, [sys.executable, "-m", "venv", "--clear", str(folder)])
-    _pip(manifest, [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *wanted])
-    _pip(manifest, [python, "-m", "pip", "check", "--disable-pip-version-check"])
+    _pip(manifest, [sys.executable, "-I", "-m", "venv", "--clear", str(folder)])
+    # Wheels only: to build a package is to run its code, which nobody has agreed to.
+    _pip(manifest, [python, "-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary=:all:", *wanted])
+    _pip(manifest, [python, "-I", "-m", "pip", "check", "--disable-pip-version-check"])
     # Last: an environment without it is made anew.
     (folder / _STAMP).write_text(stamp, "utf-8")
     return python
@@ -63,7 +65,7 @@ def _pip(manifest: Manifest, command: List[str]) -> None:
 
 def _missing(python: str, wanted: List[str]) -> Optional[str]:
     """What pip's own resolver finds missing, versions and all; ``None`` when nothing is, or when there is no pip to ask."""
-    command = [python, "-m", "pip", "install", "--dry-run", "--no-index", "--quiet", "--disable-pip-version-check", *wanted]
+    command = [python, "-I", "-m", "pip", "install", "--only-binary=:all:", "--dry-run", "--no-index", "--quiet", "--disable-pip-version-check", *wanted]
     # Without the places that the user's settings add: what is there to be downloaded is not installed.
     done = _run(command, _CHECK_SECONDS, PIP_CONFIG_FILE=os.devnull, PIP_FIND_LINKS="")
     if done.returncode == 0:
@@ -77,18 +79,25 @@ def _missing(python: str, wanted: List[str]) -> Optional[str]:
 def _run(command: List[str], seconds: int, **more: str) -> subprocess.CompletedProcess[str]:
     env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
     try:
-        return subprocess.run(
-            command, capture_output=True, text=True, timeout=seconds, env={**env, **more}, stdin=subprocess.DEVNULL, check=False
-        )
+        # Where nothing lies that has the name of a package or a module.
+        with tempfile.TemporaryDirectory() as empty:
+            return subprocess.run(
+                command,
+                capture_output=True,
+                text=True,
+                timeout=seconds,
+                env={**env, **more},
+                stdin=subprocess.DEVNULL,
+                cwd=empty,
+                check=False,
+            )
     except subprocess.TimeoutExpired:
         return subprocess.CompletedProcess(command, 1, "", f"took longer than {seconds} s")
 
 
 def _stamp(wanted: List[str]) -> str:
     """Changes with what is wanted and with the Python that it is for."""
-    text = [sys.version, *wanted]
-    text += [Path(file).read_text("utf-8") for flag, file in zip(wanted, wanted[1:]) if flag == "-r"]
-    return hashlib.sha256("\n".join(text).encode()).hexdigest()
+    return hashlib.sha256("\n".join([sys.version, *wanted]).encode()).hexdigest()
 
 
 def _read(path: Path) -> str:
