@@ -346,7 +346,7 @@ fn models() {
         p.toml:13:90: models[0].sources[1].range: it does not hold the file; write [start, end), in bytes of the members one after the other, as long as size"#]],
     );
     let twice = FULL.to_owned() + &FULL[FULL.find("[[models]]").unwrap()..];
-    check(&twice, expect!["p.toml:83:1: models[1].file: `onnx/dice.onnx` stands here twice; remove one of them"]);
+    check(&twice, expect!["p.toml:85:1: models[1].file: `onnx/dice.onnx` stands here twice; remove one of them"]);
 }
 
 #[test]
