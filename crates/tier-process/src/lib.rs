@@ -29,7 +29,7 @@ mod child;
 mod declared;
 mod driver;
 mod ending;
-mod helper;
+mod errand;
 mod life;
 mod log;
 mod outbox;

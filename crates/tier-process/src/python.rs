@@ -22,7 +22,7 @@ use rustix::fs::OFlags;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    helper::{Helper, Ran},
+    errand::{Errand, Ran},
     program::on_path,
 };
 
@@ -110,7 +110,7 @@ pub(crate) fn itself(found: &Path) -> PathBuf {
 fn short_of(interpreter: &Path, args: &[&str], variables: impl Fn(&str) -> bool) -> io::Result<Ran> {
     let env = env::vars_os().filter(|(name, _)| name.to_str().is_some_and(&variables)).collect();
     let args = args.iter().map(OsString::from).collect();
-    Helper { program: interpreter, args, env, folder: Path::new("/"), limit: SHORT, wall: None }.run()
+    Errand { program: interpreter, args, env, folder: Path::new("/"), limit: SHORT, wall: None }.run()
 }
 
 /// The folder of the SDK, unpacked when this program has not done so before.
@@ -369,8 +369,8 @@ impl Pip<'_> {
         tracing::info!(command = shown(), "installing packages of Python");
         let wall = self.grounds.program.clone().map(|supervisor| (supervisor, self.policy(&env)));
         let args = args.iter().map(OsString::from).collect();
-        let helper = Helper { program, args, env, folder: self.scratch, limit: self.until.saturating_duration_since(Instant::now()), wall };
-        let ran = helper.run().map_err(|e| match e.kind() {
+        let errand = Errand { program, args, env, folder: self.scratch, limit: self.until.saturating_duration_since(Instant::now()), wall };
+        let ran = errand.run().map_err(|e| match e.kind() {
             io::ErrorKind::TimedOut => failed("it took too long, and was ended"),
             _ => failed(&e.to_string()),
         })?;

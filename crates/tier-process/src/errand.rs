@@ -22,7 +22,7 @@ const GONE: Duration = Duration::from_secs(5);
 const KEPT: usize = 64 << 10;
 
 /// A program to be run.
-pub(crate) struct Helper<'a> {
+pub(crate) struct Errand<'a> {
     /// Absolute.
     pub(crate) program: &'a Path,
     pub(crate) args: Vec<OsString>,
@@ -45,7 +45,7 @@ pub(crate) struct Ran {
     pub(crate) refused: Vec<String>,
 }
 
-impl Helper<'_> {
+impl Errand<'_> {
     /// Runs it until it ends.
     ///
     /// # Errors
@@ -172,7 +172,7 @@ mod tests {
 
     fn shell(script: &str, limit: Duration) -> io::Result<Ran> {
         let args = vec!["-c".into(), script.into()];
-        Helper { program: Path::new("/bin/sh"), args, env: Vec::new(), folder: Path::new("/"), limit, wall: None }.run()
+        Errand { program: Path::new("/bin/sh"), args, env: Vec::new(), folder: Path::new("/"), limit, wall: None }.run()
     }
 
     #[test]
