@@ -19,7 +19,10 @@ fn folder(of: &Path, plugin: &Descriptor) -> std::path::PathBuf {
     let folder = of.join(plugin.id());
     fs::create_dir_all(&folder).unwrap();
     let package = plugin.package();
-    let process = format!("[process]\ncommand = [{}, \"__plugin\", \"{}\"]\n", json!(env!("CARGO_BIN_EXE_bespoke")), plugin.id());
+    // A program of a plugin lies in its folder. Another file system, and it has to be copied there.
+    let (program, there) = (env!("CARGO_BIN_EXE_bespoke"), folder.join("bespoke"));
+    fs::hard_link(program, &there).or_else(|_| fs::copy(program, &there).map(drop)).unwrap();
+    let process = format!("[process]\ncommand = [\"./bespoke\", \"__plugin\", \"{}\"]\n", plugin.id());
     let manifest = format!("version = \"1.0.0\"\nlicense = \"Apache-2.0\"\n{}\n{process}", package.manifest);
     fs::write(folder.join("plugin.toml"), manifest).unwrap();
     folder
