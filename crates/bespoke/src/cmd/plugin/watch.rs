@@ -96,6 +96,10 @@ async fn files(setup: &Setup, id: &str, changed: &[&PathBuf]) -> Result<&'static
         return Ok("reloaded");
     }
     let candidate = setup.shelf.find(id).ok_or_else(|| Failure::new(Exit::NotFound, format!("{id} is not found any more")))?;
+    // What cannot be read takes nobody's place.
+    if let Err(error) = &candidate.manifest {
+        return Err(error.clone().into());
+    }
     if setup.host.rows().iter().any(|row| row.id == id) {
         setup.host.unload(id).await?;
     }
