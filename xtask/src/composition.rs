@@ -100,7 +100,7 @@ fn dist_build(workspace: &Workspace, environment: &Environment) -> Result<()> {
         bespoke(&["plugin", "load", &example.to_string_lossy(), "--yes"])?;
         let rolled = bespoke(&["plugin", "call", "dice", "call", r#"{"sides": 1, "count": 3}"#])?;
         let rolled: serde_json::Value = serde_json::from_str(&rolled).with_context(|| rolled.clone())?;
-        ensure!(rolled == serde_json::json!([1, 1, 1]), "three dice of one side show {rolled}");
+        ensure!(rolled["data"] == serde_json::json!([1, 1, 1]), "three dice of one side show {rolled}");
     }
     Ok(())
 }

@@ -131,7 +131,8 @@ impl Policy {
         let error = self.refused(target, address, what);
         match self.allowed.keys.iter().find(|key| key.private) {
             Some(key) => opened_by(error, key, &Target { host, ..target.clone() }, &entry),
-            None => error.with_help(format!("add {{ host = \"{entry}\", private = true }} to network_access under [permissions] in plugin.toml")),
+            None => error
+                .with_help(format!("add {{ host = \"{entry}\", private = true }} to network_access under [permissions] in plugin.toml")),
         }
     }
 
