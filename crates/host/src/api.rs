@@ -17,12 +17,8 @@ use serde_json::Value;
 use tokio::runtime::Handle;
 
 use crate::{
-    Config, Events, Hooks, HttpClient, KeyValue, Registry, Slot, clock, grants,
-    http::host_of,
-    plugin::{Footing, PluginCell, Tier},
-    registry::Withdrawn,
-    slot::drop_caught,
-    store,
+    Config, Events, Hooks, HttpClient, KeyValue, Registry, Slot, candidate::Tier, clock, generation::Footing, grants, http::host_of,
+    plugin::PluginCell, registry::Withdrawn, slot::drop_caught, store,
 };
 
 /// Most bytes of an event of a plugin, topic and payload as JSON.
@@ -56,7 +52,7 @@ impl Services {
     pub(crate) fn find<T: Contract + ?Sized + 'static>(&self, name: &str) -> Result<Slot<T>> {
         self.registry.find(name).map_err(|unknown| match self.provider(T::KIND, name) {
             None => unknown,
-            Some(plugin) if plugin.state() == crate::plugin::State::Ready => plugin.does_not_offer(T::KIND, name),
+            Some(plugin) if plugin.state() == crate::candidate::State::Ready => plugin.does_not_offer(T::KIND, name),
             Some(plugin) => plugin.not_ready(),
         })
     }

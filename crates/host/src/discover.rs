@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::{
     Config,
-    plugin::{Artifact, Candidate, State, Tier},
+    candidate::{Artifact, Candidate, State, Tier},
     tier::{Grounds, PluginFolder, Terms, TierDriver, tiers},
 };
 

@@ -14,7 +14,7 @@ use bespoke_plugin_api::{Code, Error, Result};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{ConfigFile, plugin::Tier};
+use crate::{ConfigFile, candidate::Tier};
 
 /// Most bytes of the file that are read: far more than a thousand plugins need.
 const MOST_BYTES: u64 = 8 << 20;

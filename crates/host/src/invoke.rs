@@ -16,11 +16,7 @@ use bespoke_plugin_api::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{
-    Host, Slot, clock,
-    plugin::{Generation, PluginCell, State},
-    slot::timed_out,
-};
+use crate::{Host, Slot, candidate::State, clock, generation::Generation, plugin::PluginCell, slot::timed_out};
 
 /// Methods of a kind, each with the arguments that it takes, for who looks them up.
 const METHODS: &[(Kind, &[(&str, &str)])] = &[

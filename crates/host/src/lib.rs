@@ -28,10 +28,12 @@
 
 mod api;
 mod breaker;
+mod candidate;
 mod clock;
 mod config;
 mod discover;
 mod events;
+mod generation;
 mod grants;
 mod hooks;
 mod host;
@@ -54,6 +56,7 @@ mod tier;
 mod tools;
 
 pub use api::ModelStore;
+pub use candidate::{Artifact, Candidate, State, Tier};
 pub use clock::now;
 pub use config::{
     CONFIG_VERSION, Config, ConfigError, ConfigFile, Limits, MIGRATIONS, Migration, NoTerms, Origin, PluginDefaults, PluginSettings,
@@ -66,7 +69,6 @@ pub use hooks::{Hooks, Outcome};
 pub use host::{Host, HostBuilder, Selection};
 pub use http::{AllowedHost, HostsKey, HttpAllowed, HttpClient};
 pub use metrics::Metrics;
-pub use plugin::{Artifact, Candidate, State, Tier};
 pub use redact::{RedactedPieces, Redactor};
 pub use registry::Registry;
 pub use reload::{Change, PluginReload, ReloadClass, ReloadOutcome, ReloadReport};

@@ -18,9 +18,11 @@ use tokio::task::JoinHandle;
 use crate::{
     Config, ConfigError, Grants, NoTerms, PluginDefaults, Redactor, Supervision,
     api::{PluginHost, Services},
+    candidate::{State, Tier},
+    generation::{Footing, Generation},
     host::Tell,
     needs,
-    plugin::{Applied, Footing, Generation, PluginCell, State, Tier},
+    plugin::{Applied, PluginCell},
     registry::Withdrawn,
     slot::{drop_caught, panicked, shown},
     thread::{Threads, Waiting},

@@ -9,9 +9,10 @@ use serde_json::{Value, json};
 
 use crate::{
     Candidate, Host, ReloadOutcome, Selection,
+    candidate::State,
     lifecycle::Inner,
     needs::{claim, refuse_cycles, refuse_unmet},
-    plugin::{PluginCell, State},
+    plugin::PluginCell,
     reload::Replacing,
     slot::drop_caught,
 };

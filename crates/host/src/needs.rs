@@ -8,7 +8,7 @@ use std::{
 use bespoke_manifest::Manifest;
 use bespoke_plugin_api::{Code, Error, Kind, Result};
 
-use crate::plugin::{PluginCell, State};
+use crate::{candidate::State, plugin::PluginCell};
 
 /// Ids that a plugin needs, the optional ones too: it starts after them and stops before them.
 pub(crate) fn requires(plugin: &PluginCell) -> Vec<String> {

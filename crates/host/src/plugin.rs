@@ -2,400 +2,39 @@
 
 use std::{
     collections::BTreeSet,
-    fmt,
     future::Future,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use arc_swap::ArcSwapOption;
-use bespoke_manifest::{Inherited, Manifest, Permissions};
-use bespoke_plugin_api::{
-    BoxFuture, Code, Contribution, Descriptor, Error, Facts, Health, Instance, Kind, Life, PluginContext, Result, Spec,
-};
-use serde::{Deserialize, Serialize};
+use bespoke_manifest::Manifest;
+use bespoke_plugin_api::{Code, Error, Facts, Health, Kind, Result};
 use serde_json::Value;
 use tokio::{
     runtime::Handle,
-    sync::{Notify, oneshot, watch},
-    task::{AbortHandle, JoinHandle},
+    sync::{oneshot, watch},
+    task::JoinHandle,
 };
 
 use crate::{
     HttpAllowed, Used,
-    http::Rate,
+    candidate::{Candidate, State},
+    generation::{Footing, Generation, lock},
     metrics::Metrics,
     supervise::Watch,
     thread::{Late, Seats, Threads},
-    tier::Terms,
 };
-
-/// How a plugin ships.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Tier {
-    /// Part of this program.
-    Compiled,
-    /// A dynamic library.
-    Dylib,
-    /// A wasm component.
-    Wasm,
-    /// A child process.
-    Process,
-    /// Configured, but not there.
-    None,
-}
-
-impl Tier {
-    /// The name in listings.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Tier::Compiled => "compiled",
-            Tier::Dylib => "dylib",
-            Tier::Wasm => "wasm",
-            Tier::Process => "process",
-            Tier::None => "none",
-        }
-    }
-}
-
-/// Where a plugin is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum State {
-    /// Configured, but neither in this binary nor installed.
-    Missing,
-    /// Switched off in the configuration.
-    Disabled,
-    /// Waits for the user's consent.
-    Blocked,
-    /// Known, not started.
-    Unloaded,
-    /// `start` runs.
-    Starting,
-    /// Serves.
-    Ready,
-    /// Takes no new calls; the last ones run out.
-    Draining,
-    /// Stopped in order.
-    Stopped,
-    /// Could not start, or broke.
-    Failed,
-    /// Broke too often; not tried again by itself.
-    Quarantined,
-}
-
-impl State {
-    /// The name in listings.
-    pub const fn name(self) -> &'static str {
-        match self {
-            State::Missing => "missing",
-            State::Disabled => "disabled",
-            State::Blocked => "blocked",
-            State::Unloaded => "unloaded",
-            State::Starting => "starting",
-            State::Ready => "ready",
-            State::Draining => "draining",
-            State::Stopped => "stopped",
-            State::Failed => "failed",
-            State::Quarantined => "quarantined",
-        }
-    }
-
-    /// Whether nothing more will happen by itself.
-    pub const fn is_settled(self) -> bool {
-        !matches!(self, State::Unloaded | State::Starting | State::Draining)
-    }
-}
-
-/// What a tier hands to the host: a plugin that could be started. Everything that runs plugin code is called by the host on a
-/// thread it can do without.
-pub trait Artifact: Send + Sync {
-    /// Why nothing of it can ever run in this program, and the state that says so: `Missing` where another build of the program could run
-    /// it, else `Failed`. Such a plugin is listed with its manifest, and never asked or started.
-    fn refusal(&self) -> Option<(State, Error)> {
-        None
-    }
-    /// Makes what it needs before it can start and what is not there, such as packages, if that may be done without a question; else, and
-    /// when nothing is missing, it does nothing. `tell` gets a line for people before something takes long. It may take minutes: it comes
-    /// before a start, and has a limit of its own.
-    ///
-    /// # Errors
-    /// `DEPENDENCY_MISSING`.
-    fn prepare(&self, tell: &dyn Fn(&str)) -> Result<()> {
-        let _ = tell;
-        Ok(())
-    }
-    /// What it says it contributes. May ask the plugin itself, in its own process or store, on these terms or stricter ones.
-    ///
-    /// # Errors
-    /// `LOAD_FAILED` and whatever else keeps it from being asked.
-    fn declare(&self, terms: &Terms) -> Result<Vec<Spec>>;
-    /// Whether a configuration fits; the error's `data.path` names the key.
-    fn check(&self, config: &Value) -> Result<()>;
-    /// Makes an instance, which may have and use what the terms say.
-    fn start(&self, cx: PluginContext, config: Value, terms: Terms) -> BoxFuture<'static, Result<Instance>>;
-}
-
-impl Artifact for &'static Descriptor {
-    fn declare(&self, _: &Terms) -> Result<Vec<Spec>> {
-        Ok(Descriptor::declare(self))
-    }
-
-    fn check(&self, config: &Value) -> Result<()> {
-        Descriptor::check(self, config)
-    }
-
-    /// The terms of a plugin inside the program are advice.
-    fn start(&self, cx: PluginContext, config: Value, _: Terms) -> BoxFuture<'static, Result<Instance>> {
-        Descriptor::start(self, cx, config)
-    }
-}
-
-/// A plugin that was found, before anything of it ran.
-#[derive(Clone)]
-pub struct Candidate {
-    /// Its id.
-    pub id: String,
-    /// How it ships.
-    pub tier: Tier,
-    /// Where it comes from, for messages: a crate, a file.
-    pub origin: String,
-    /// What it says of itself, or why that cannot be read.
-    pub manifest: Result<Arc<Manifest>>,
-    /// Text of config.schema.json.
-    pub config_schema: String,
-    /// What can be started.
-    pub artifact: Arc<dyn Artifact>,
-}
-
-impl From<&'static Descriptor> for Candidate {
-    fn from(descriptor: &'static Descriptor) -> Self {
-        let package = descriptor.package();
-        let path = format!("{}/plugin.toml", package.name);
-        // Only a compiled-in plugin has a crate whose version and licence it can inherit.
-        let inherited = Inherited { version: package.version, license: package.license };
-        let manifest = Manifest::parse(&path, package.manifest, Some(inherited));
-        Candidate {
-            id: descriptor.id().to_owned(),
-            tier: Tier::Compiled,
-            origin: package.name.to_owned(),
-            manifest: manifest.map(Arc::new).map_err(Error::from),
-            config_schema: package.config_schema.to_owned(),
-            artifact: Arc::new(descriptor),
-        }
-    }
-}
-
-impl fmt::Debug for Candidate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({}, {})", self.id, self.tier.name(), self.origin)
-    }
-}
-
-/// One started life of a plugin, and how many calls are inside it.
-pub(crate) struct Generation {
-    plugin: Arc<str>,
-    /// Those of the plugin: of all its generations.
-    metrics: Arc<Metrics>,
-    /// Taken out by whoever ends it, so that a lease that is dropped late has nothing left to end.
-    life: Mutex<Option<Arc<dyn Life>>>,
-    pub(crate) footing: Arc<Footing>,
-    in_flight: AtomicUsize,
-    draining: AtomicBool,
-    left: Notify,
-}
-
-impl Generation {
-    pub(crate) fn new(plugin: &PluginCell, life: Arc<dyn Life>, footing: Arc<Footing>) -> Self {
-        Generation {
-            plugin: plugin.id.clone(),
-            metrics: plugin.metrics.clone(),
-            life: Mutex::new(Some(life)),
-            footing,
-            in_flight: AtomicUsize::new(0),
-            draining: AtomicBool::new(false),
-            left: Notify::new(),
-        }
-    }
-
-    /// Its life, until it was ended.
-    pub(crate) fn life(&self) -> Option<Arc<dyn Life>> {
-        self.life.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Its life, for whoever ends it.
-    pub(crate) fn take_life(&self) -> Option<Arc<dyn Life>> {
-        self.life.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    /// Takes calls again.
-    pub(crate) fn resume(&self) {
-        self.draining.store(false, Ordering::SeqCst);
-    }
-
-    pub(crate) fn plugin(&self) -> &str {
-        &self.plugin
-    }
-
-    pub(crate) fn metrics(&self) -> &Metrics {
-        &self.metrics
-    }
-
-    /// Counts a call in; `false` when the generation takes none any more. Count first, look second, while
-    /// [`drain`](Self::drain) sets first and counts second: one of the two sees the other.
-    pub(crate) fn enter(&self) -> bool {
-        self.in_flight.fetch_add(1, Ordering::SeqCst);
-        if self.draining.load(Ordering::SeqCst) {
-            self.leave();
-            return false;
-        }
-        true
-    }
-
-    pub(crate) fn leave(&self) {
-        if self.in_flight.fetch_sub(1, Ordering::SeqCst) == 1 && self.draining.load(Ordering::SeqCst) {
-            self.left.notify_waiters();
-        }
-    }
-
-    pub(crate) fn in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::Relaxed)
-    }
-
-    /// Takes no more calls and waits until the last is out; `false` when the limit passed before that.
-    pub(crate) async fn drain(&self, limit: Duration) -> bool {
-        self.draining.store(true, Ordering::SeqCst);
-        let empty = async {
-            loop {
-                let left = self.left.notified();
-                if self.in_flight.load(Ordering::SeqCst) == 0 {
-                    return;
-                }
-                left.await;
-            }
-        };
-        tokio::time::timeout(limit, empty).await.is_ok()
-    }
-}
-
-/// Most tasks that one generation of a plugin may have at once: more is a loop that spawns without end.
-const MOST_TASKS: usize = 4096;
-
-/// What a generation has from before it exists until after it has ended: its tasks, what it publishes, and whom it may ask.
-#[derive(Default)]
-pub(crate) struct Footing {
-    tasks: Mutex<Running>,
-    stage: Mutex<Stage>,
-    /// Of the configuration that it runs with, which is not always the newest.
-    pub(crate) http: ArcSwapOption<HttpAllowed>,
-    /// What the user granted of what the manifest asks for. Until it is set, all of it.
-    pub(crate) granted: ArcSwapOption<Permissions>,
-    /// How many requests it may make.
-    pub(crate) rate: Rate,
-}
-
-#[derive(Default)]
-struct Running {
-    over: bool,
-    list: Vec<AbortHandle>,
-    /// The length at which those that have ended are taken out.
-    sweep_at: usize,
-}
-
-enum Stage {
-    /// What it published last, for when its generation is in place.
-    Starting(Vec<Contribution>),
-    Serving(Weak<Generation>),
-    Over,
-}
-
-impl Default for Stage {
-    fn default() -> Self {
-        Stage::Starting(Vec::new())
-    }
-}
-
-impl Footing {
-    /// Runs a task of the plugin until it ends or the generation does.
-    ///
-    /// # Errors
-    /// `RESOURCE_EXHAUSTED` when too many run already; the task is dropped.
-    pub(crate) fn spawn(&self, runtime: &Handle, task: BoxFuture<'static, ()>) -> Result<()> {
-        let mut tasks = lock(&self.tasks);
-        if tasks.over {
-            // A start that was given up may still run and spawn.
-            return Ok(());
-        }
-        if tasks.list.len() >= tasks.sweep_at {
-            tasks.list.retain(|t| !t.is_finished());
-            tasks.sweep_at = (2 * tasks.list.len()).clamp(64, MOST_TASKS);
-        }
-        if tasks.list.len() >= MOST_TASKS {
-            drop(tasks);
-            return Err(Error::new(Code::RESOURCE_EXHAUSTED, format!("runs {MOST_TASKS} tasks already; further ones are not run")));
-        }
-        // Spawning runs nothing of the task, so nothing of the plugin runs under the lock.
-        tasks.list.push(runtime.spawn(task).abort_handle());
-        Ok(())
-    }
-
-    /// Ends its tasks, and those that are still to come.
-    pub(crate) fn abort(&self) {
-        let mut tasks = lock(&self.tasks);
-        tasks.over = true;
-        let list = std::mem::take(&mut tasks.list);
-        drop(tasks);
-        list.iter().for_each(AbortHandle::abort);
-    }
-
-    /// The generation that contributions are published for. While it starts they are kept until it is there, and what was kept
-    /// before comes back in their place: objects of the plugin, which are not dropped under a lock.
-    ///
-    /// # Errors
-    /// `NOT_READY` when it has been stopped or replaced.
-    pub(crate) fn publisher(&self, contributions: &mut Vec<Contribution>) -> Result<Option<Arc<Generation>>> {
-        let serving = match &mut *lock(&self.stage) {
-            Stage::Starting(early) => {
-                std::mem::swap(early, contributions);
-                return Ok(None);
-            }
-            Stage::Serving(generation) => generation.upgrade(),
-            Stage::Over => None,
-        };
-        serving.map(Some).ok_or_else(|| Error::new(Code::NOT_READY, "the plugin has stopped, so nothing can be published"))
-    }
-
-    /// What was published by now; from now on it is published for this generation.
-    pub(crate) fn serves(&self, generation: &Arc<Generation>) -> Vec<Contribution> {
-        match std::mem::replace(&mut *lock(&self.stage), Stage::Serving(Arc::downgrade(generation))) {
-            Stage::Starting(early) => early,
-            _ => Vec::new(),
-        }
-    }
-
-    /// Nothing more can be published.
-    pub(crate) fn retire(&self) {
-        let before = std::mem::replace(&mut *lock(&self.stage), Stage::Over);
-        crate::slot::drop_caught(before);
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// A call under way beside its caller, and the end of its thread where it has one of its own.
 pub(crate) type Spawned<R> = (JoinHandle<Result<R>>, Option<oneshot::Receiver<()>>);
 
 /// A plugin's place in the host, from discovery to shutdown.
 pub(crate) struct PluginCell {
-    id: Arc<str>,
+    pub(crate) id: Arc<str>,
     pub(crate) candidate: Candidate,
     /// That of its configuration. The schema of a broken plugin says nothing.
     pub(crate) schema: Value,
@@ -418,7 +57,7 @@ pub(crate) struct PluginCell {
     unfit: Option<Error>,
     status: Mutex<Status>,
     settled: watch::Sender<State>,
-    metrics: Arc<Metrics>,
+    pub(crate) metrics: Arc<Metrics>,
     /// What its generations made use of.
     pub(crate) used: Arc<Used>,
     /// Milliseconds.
@@ -805,6 +444,8 @@ fn fitting(candidate: &Candidate) -> Result<Arc<Manifest>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Artifact, Tier, tier::Terms};
+    use bespoke_plugin_api::{BoxFuture, Instance, PluginContext, Spec};
 
     struct Nothing;
 

@@ -9,8 +9,9 @@ use bespoke_plugin_api::{
 };
 
 use crate::{
+    generation::Generation,
     needs::taken,
-    plugin::{Generation, PluginCell},
+    plugin::PluginCell,
     slot::{Place, Serving, Slot, drop_caught},
 };
 

@@ -14,10 +14,12 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     Config, Host, PluginDefaults, Problem, Selection,
+    candidate::{State, Tier},
+    generation::Generation,
     host::redactor,
     lifecycle::{Inner, Launch},
     needs::{refuse_cycles, refuse_unmet},
-    plugin::{Applied, Generation, PluginCell, State, Tier},
+    plugin::{Applied, PluginCell},
     slot::{drop_caught, shown},
     thread::Waiting,
 };

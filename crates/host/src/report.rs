@@ -5,7 +5,8 @@ use serde::Serialize;
 
 use crate::{
     Redactor,
-    plugin::{PluginCell, State, Tier},
+    candidate::{State, Tier},
+    plugin::PluginCell,
 };
 
 /// A plugin as it is at this moment.

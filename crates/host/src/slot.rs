@@ -21,10 +21,7 @@ use tokio::{
     task::{JoinHandle, unconstrained},
 };
 
-use crate::{
-    clock,
-    plugin::{Generation, PluginCell, State},
-};
+use crate::{candidate::State, clock, generation::Generation, plugin::PluginCell};
 
 /// The longest a single request may take when neither the caller nor the configuration says otherwise.
 pub const DEFAULT_CALL_LIMIT: Duration = Duration::from_secs(120);

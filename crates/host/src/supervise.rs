@@ -15,9 +15,11 @@ use serde_json::json;
 use tokio::sync::Notify;
 
 use crate::{
+    candidate::State,
+    generation::Generation,
     lifecycle::{Inner, Launch},
     needs,
-    plugin::{Generation, PluginCell, State},
+    plugin::PluginCell,
     slot::shown,
 };
 

@@ -8,8 +8,8 @@ use bespoke_plugin_api::{Result, linkme};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    candidate::{Artifact, Tier},
     grants::Used,
-    plugin::{Artifact, Tier},
 };
 
 /// A tier that is linked into this program.

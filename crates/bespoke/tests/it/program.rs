@@ -9,7 +9,7 @@ use std::{
     process::{Child, Command, Stdio},
     sync::mpsc,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -208,8 +208,21 @@ pub(crate) fn wait(mut child: Child) -> Ended {
             panic!("it did not end; stderr: {}", err.join().unwrap());
         }
     }
-    let code = child.wait().unwrap().code().unwrap_or(-1);
+    let code = exit_code(&mut child);
     Ended { code, out: out.join().unwrap(), err: err.join().unwrap() }
+}
+
+/// A program whose output somebody else reads may still run.
+fn exit_code(child: &mut Child) -> i32 {
+    let until = Instant::now() + LIMIT;
+    while Instant::now() < until {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.code().unwrap_or(-1);
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    child.kill().unwrap();
+    panic!("it closed its output and did not end");
 }
 
 /// A terminal: our side of it and the program's.

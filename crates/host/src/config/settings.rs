@@ -11,8 +11,8 @@ use serde_json::{Map, Value, json};
 use super::{Config, ConfigError};
 use crate::{
     Sandbox, Terms,
+    candidate::Tier,
     grants::{Blocked, Consent, Grants},
-    plugin::Tier,
 };
 
 /// The keys of the host in the table of a plugin, beside `secrets`.

@@ -2,6 +2,7 @@
 //! it must fail and be reported.
 
 use std::{
+    fs,
     io::Write,
     net::{TcpListener, UdpSocket},
     os::{
@@ -14,7 +15,7 @@ use std::{
 
 use bespoke_sandbox::{Policy, What};
 
-use crate::kit::{Outcome, Place, closed_for_python, of_python, run, unique};
+use crate::kit::{Outcome, PROGRAM, Place, closed_for_python, of_python, run, unique};
 
 struct Attempt {
     name: &'static str,
@@ -295,10 +296,17 @@ fn every_attempt_is_refused_to_a_user_without_rights() {
     if !root() || Command::new("setpriv").arg("--version").output().is_err() {
         return;
     }
+    // What was built may lie in a folder of root alone.
+    let place = Place::new();
+    let (tests, supervisor) = (place.0.join("tests"), place.0.join("bespoke-exec"));
+    fs::copy(std::env::current_exe().unwrap(), &tests).unwrap();
+    fs::copy(env!("CARGO_BIN_EXE_bespoke-exec"), &supervisor).unwrap();
     let output = Command::new("setpriv")
         .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
-        .arg(std::env::current_exe().unwrap())
+        .arg(tests)
         .args(["--exact", "escapes::every_attempt_is_refused_and_reported"])
+        .env(PROGRAM, supervisor)
+        .env("HOME", &place.0)
         .env("PATH", "/usr/bin:/bin")
         .output()
         .unwrap();

@@ -25,6 +25,13 @@ pub(crate) fn python() -> &'static Path {
     })
 }
 
+/// Names another supervisor than the one that was built, for those who cannot reach that one.
+pub(crate) const PROGRAM: &str = "BESPOKE_TEST_EXEC";
+
+fn program() -> PathBuf {
+    std::env::var_os(PROGRAM).unwrap_or_else(|| env!("CARGO_BIN_EXE_bespoke-exec").into()).into()
+}
+
 /// A folder that is gone after the test.
 pub(crate) struct Place(pub(crate) PathBuf);
 
@@ -92,7 +99,7 @@ pub(crate) fn closed_for_python() -> Policy {
 
 pub(crate) fn of_python(policy: Policy, cwd: &Path, code: &str) -> Spawn {
     Spawn {
-        program: env!("CARGO_BIN_EXE_bespoke-exec").into(),
+        program: program(),
         verb: vec!["__exec".into(), "test".into()],
         policy,
         command: vec![python().into(), "-c".into(), code.into()],

@@ -24,7 +24,7 @@ const QUIET: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(2);
 
 pub(super) async fn run(setup: &Setup, id: &str) -> Result<()> {
-    let (sender, mut changes) = mpsc::unbounded_channel();
+    let (sender, changes) = mpsc::unbounded_channel();
     let folder = setup.shelf.find(id).and_then(|candidate| setup.shelf.folder_of(&candidate));
     let failed = |error: notify::Error| Failure::failed(format!("the files cannot be watched: {error}"));
     let mut watcher = watcher(sender).map_err(failed)?;
@@ -39,29 +39,39 @@ pub(super) async fn run(setup: &Setup, id: &str) -> Result<()> {
     if folder.is_none() && config.is_none() {
         return Err(Failure::new(Exit::Usage, format!("{id} is part of this program, and there is no configuration to watch")));
     }
+    // Around everything: a Ctrl-C ends a reload too.
+    tokio::select! {
+        ended = follow(setup, id, folder.as_deref(), config.as_deref(), changes) => ended,
+        _ = tokio::signal::ctrl_c() => Ok(()),
+    }
+}
+
+async fn follow(
+    setup: &Setup,
+    id: &str,
+    folder: Option<&Path>,
+    config: Option<&Path>,
+    mut changes: mpsc::UnboundedReceiver<PathBuf>,
+) -> Result<()> {
     let mut changed = Vec::new();
-    let places: Vec<String> = folder.iter().chain(&config).map(|path| path.display().to_string()).collect();
+    let places: Vec<String> = [folder, config].into_iter().flatten().map(|path| path.display().to_string()).collect();
     setup.out.note(format!("watching {}; Ctrl-C ends", places.join(" and ")));
     loop {
-        let first = tokio::select! {
-            change = changes.recv() => change,
-            _ = tokio::signal::ctrl_c() => return Ok(()),
-        };
-        let Some(first) = first else { return Err(Failure::failed("the watcher ended")) };
+        let Some(first) = changes.recv().await else { return Err(Failure::failed("the watcher ended")) };
         changed.clear();
         changed.push(first);
         let until = tokio::time::Instant::now() + LONGEST;
         while let Ok(Some(more)) = tokio::time::timeout_at(until.min(tokio::time::Instant::now() + QUIET), changes.recv()).await {
             changed.push(more);
         }
-        let of_plugin: Vec<&PathBuf> = changed.iter().filter(|path| folder.as_ref().is_some_and(|folder| counts(path, folder))).collect();
-        let of_config = config.as_ref().is_some_and(|config| changed.contains(config));
+        let of_plugin: Vec<&PathBuf> = changed.iter().filter(|path| folder.is_some_and(|folder| counts(path, folder))).collect();
+        let of_config = config.is_some_and(|config| changed.iter().any(|path| path == config));
         if of_config {
             tell(setup, id, "configuration", Instant::now(), configuration(setup).await)?;
         }
         if let Some(path) = of_plugin.first() {
             let began = Instant::now();
-            let name = folder.as_ref().and_then(|folder| path.strip_prefix(folder).ok()).unwrap_or(path).display().to_string();
+            let name = folder.and_then(|folder| path.strip_prefix(folder).ok()).unwrap_or(path).display().to_string();
             tell(setup, id, &name, began, files(setup, id, &of_plugin).await)?;
         }
     }
