@@ -19,7 +19,7 @@ use crate::{
     dist, features, new_plugin,
     setup::Environment,
     shell, tidy,
-    workspace::{APP, Workspace},
+    workspace::{APP, Workspace, folder_of},
 };
 
 type Check = fn(&Workspace, &Environment) -> Result<()>;
@@ -112,7 +112,7 @@ fn every_kind(workspace: &Workspace, environment: &Environment) -> Result<()> {
     for kind in new_plugin::KINDS {
         let id = if *kind == "tool" { "weather".to_owned() } else { format!("new{kind}") };
         new_plugin::run(&copy, kind, &id, false)?;
-        packages.push(format!("bespoke-{kind}-{id}"));
+        packages.push(format!("bespoke-{}", folder_of(kind, &id)));
         ids.insert(id);
     }
     let problems = tidy::plugin_problems(&copy)?;

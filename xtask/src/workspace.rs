@@ -112,3 +112,9 @@ pub(crate) fn folder(package: &Package) -> Option<String> {
     let folder = package.manifest_path.parent()?;
     (folder.parent()?.file_name()? == "crates").then(|| folder.file_name().map(str::to_owned))?
 }
+
+/// How the folder of a plugin is called: its kind, shortened where that is usual, and its id.
+pub(crate) fn folder_of(kind: &str, id: &str) -> String {
+    let kind = if kind == "accelerator" { "accel" } else { kind };
+    format!("{kind}-{id}")
+}

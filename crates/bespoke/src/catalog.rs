@@ -24,6 +24,12 @@ pub(crate) const CATALOG: &[Known] = &[
         description: "Tells the model the date and the time.",
     },
     Known {
+        id: "cuda",
+        package: "bespoke-accel-cuda",
+        provides: &[(Kind::Accelerator, "cuda")],
+        description: "Offers the processor as a device.",
+    },
+    Known {
         id: "energy",
         package: "bespoke-vad-energy",
         provides: &[(Kind::Vad, "energy")],
@@ -115,6 +121,8 @@ mod tests {
         let enabled: &[&str] = &[
             #[cfg(feature = "clock")]
             "clock",
+            #[cfg(feature = "cuda")]
+            "cuda",
             #[cfg(feature = "energy")]
             "energy",
             #[cfg(feature = "fake")]

@@ -1,5 +1,7 @@
 //! Names the plugins of this binary, so that the linker keeps them. One line a plugin, nothing else; `cargo xtask tidy` checks it.
 
+#[cfg(feature = "cuda")]
+use bespoke_accel_cuda as _;
 #[cfg(feature = "terminal")]
 use bespoke_channel_terminal as _;
 #[cfg(feature = "fake")]

@@ -157,7 +157,7 @@ impl Setup {
             return Ok(());
         }
         let mut consent = consent.clone();
-        consent.yes |= self.host.config().plugin_defaults()?.auto_install;
+        consent.yes |= self.host.config().plugin_defaults()?.auto_install_deps;
         match self.models.ensure(self.out, &self.host, &lacking, &consent) {
             Ok(()) => self.host.start(Selection::Ids(&lacking)).await,
             // Another one stands in, as the configuration allows: whoever uses it says for whom.
@@ -489,7 +489,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_known_plugin_that_is_not_here_has_the_command_that_adds_it() {
-        let rows = rows_of("[voice]\nvad = [\"silero\"]\n[plugins.silero]\nengine = \"builtin\"\n[plugins]\nauto_install = true\n");
+        let rows = rows_of("[voice]\nvad = [\"silero\"]\n[plugins.silero]\nengine = \"builtin\"\n[plugins]\nauto_install_deps = true\n");
         assert_eq!(rows.len(), 1, "{rows:?}");
         let row = &rows[0];
         assert_eq!(

@@ -75,7 +75,7 @@ impl Shelf {
     /// # Errors
     /// When there is none, or it cannot be read.
     pub(crate) fn open_folder(&self, folder: &Path) -> Result<Candidate> {
-        let install = self.grounds.install_dependencies || self.config.plugin_defaults().is_ok_and(|defaults| defaults.auto_install);
+        let install = self.grounds.install_dependencies || self.config.plugin_defaults().is_ok_and(|defaults| defaults.auto_install_deps);
         let grounds = self.grounds.clone().install_dependencies(install);
         let candidate = open_folder(&std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned()), &grounds);
         candidate.manifest.clone()?;

@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use bespoke_manifest::{Model, Permission, Permissions};
 use bespoke_plugin_api::{
     BoxFuture, BoxStream, CallCx, Code, Contract, Contribution, EmbedRequest, Embedder, Error, Event, Health, HostApi, HttpReply,
-    HttpRequest, Kind, Level, Result, Target, Timestamp, ToolCall, bytes::Bytes,
+    HttpRequest, Kind, Level, Result, RuntimePack, Target, Timestamp, ToolCall, bytes::Bytes,
 };
 use serde_json::Value;
 use tokio::runtime::Handle;
@@ -33,6 +33,15 @@ pub trait ModelStore: Send + Sync {
     fn find(&self, plugin: &str, model: &Model) -> Result<PathBuf>;
 }
 
+/// Where the libraries of native runtimes lie. The host does not know how they get there.
+pub trait RuntimeStore: Send + Sync {
+    /// The pack of that name, such as `onnx:cpu`. Loads nothing.
+    ///
+    /// # Errors
+    /// `DEPENDENCY_MISSING`, with the command that installs it.
+    fn find(&self, spec: &str) -> Result<RuntimePack>;
+}
+
 /// What all plugins of a host share.
 pub(crate) struct Services {
     pub(crate) runtime: Handle,
@@ -41,6 +50,7 @@ pub(crate) struct Services {
     pub(crate) hooks: Hooks,
     pub(crate) config: ArcSwap<Config>,
     pub(crate) models: Option<Arc<dyn ModelStore>>,
+    pub(crate) runtimes: Option<Arc<dyn RuntimeStore>>,
     pub(crate) store: Option<Arc<dyn KeyValue>>,
     pub(crate) http: Option<Arc<dyn HttpClient>>,
     /// All that are known, by id.
@@ -321,6 +331,17 @@ impl HostApi for PluginHost {
         match &self.services.models {
             Some(store) => store.find(&self.id, model),
             None => Err(Error::new(Code::MODEL_NOT_FOUND, format!("{file}: this host keeps no models"))),
+        }
+    }
+
+    fn runtime(&self, spec: &str) -> Result<RuntimePack> {
+        let manifest = self.plugin.upgrade().and_then(|p| p.manifest.clone());
+        if !manifest.is_some_and(|m| m.runtimes.iter().any(|named| named == spec)) {
+            return Err(Error::internal(format!("plugin.toml names no runtime `{spec}`")));
+        }
+        match &self.services.runtimes {
+            Some(store) => store.find(spec),
+            None => Err(Error::new(Code::DEPENDENCY_MISSING, format!("{spec}: this host keeps no runtimes"))),
         }
     }
 

@@ -37,7 +37,7 @@ pub fn open_folder(path: &Path, grounds: &Grounds) -> Candidate {
 
 /// All plugins outside the program: those whose own table names their folder, then those in `dir` of `[plugins]`, then those in `folders`.
 pub fn find(config: &Config, folders: &[PathBuf], grounds: &Grounds) -> Vec<Candidate> {
-    let install = grounds.install_dependencies || config.plugin_defaults().is_ok_and(|d| d.auto_install);
+    let install = grounds.install_dependencies || config.plugin_defaults().is_ok_and(|d| d.auto_install_deps);
     let of = |id: &str| {
         let own = config.plugin_settings(id).ok().and_then(|settings| settings.auto_install_deps);
         grounds.clone().install_dependencies(own.unwrap_or(install))

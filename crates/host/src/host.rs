@@ -14,8 +14,8 @@ use bespoke_plugin_api::{CallCx, CancelToken, Code, Contract, Error, Kind, Resul
 use tokio::{runtime::Handle, task::JoinSet};
 
 use crate::{
-    Config, ConfigError, Consent, Events, Grants, Hooks, HttpClient, KeyValue, ModelStore, NoTerms, Problem, Redactor, Registry, Row, Slot,
-    Supervision, Use,
+    Config, ConfigError, Consent, Events, Grants, Hooks, HttpClient, KeyValue, ModelStore, NoTerms, Problem, Redactor, Registry, Row,
+    RuntimeStore, Slot, Supervision, Use,
     api::Services,
     candidate::{Candidate, State, Tier},
     grants,
@@ -36,6 +36,7 @@ pub struct HostBuilder {
     config: Config,
     candidates: Vec<Candidate>,
     models: Option<Arc<dyn ModelStore>>,
+    runtimes: Option<Arc<dyn RuntimeStore>>,
     store: Option<Arc<dyn KeyValue>>,
     http: Option<Arc<dyn HttpClient>>,
     data_dir: Option<PathBuf>,
@@ -63,6 +64,12 @@ impl HostBuilder {
     /// With a place where model files lie.
     pub fn models(mut self, store: Arc<dyn ModelStore>) -> Self {
         self.models = Some(store);
+        self
+    }
+
+    /// With a place where the libraries of native runtimes lie.
+    pub fn runtimes(mut self, store: Arc<dyn RuntimeStore>) -> Self {
+        self.runtimes = Some(store);
         self
     }
 
@@ -148,6 +155,7 @@ impl HostBuilder {
             registry: Registry::default(),
             config: ArcSwap::from_pointee(self.config),
             models: self.models,
+            runtimes: self.runtimes,
             store: self.store,
             http: self.http,
             plugins: ArcSwap::from_pointee(plugins),
@@ -216,6 +224,7 @@ impl Host {
             config: Config::empty(),
             candidates: Vec::new(),
             models: None,
+            runtimes: None,
             store: None,
             http: None,
             data_dir: None,

@@ -55,7 +55,7 @@ mod thread;
 mod tier;
 mod tools;
 
-pub use api::ModelStore;
+pub use api::{ModelStore, RuntimeStore};
 pub use candidate::{Artifact, Candidate, State, Tier};
 pub use clock::now;
 pub use config::{

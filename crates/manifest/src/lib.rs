@@ -60,6 +60,7 @@
 //! | `[process]` | `command = ["./run", "--flag"]`, or `python = "module"` with `requirements = ["numpy>=1.24"]`: see [`Process`] | |
 //! | `[config_schema]` | JSON Schema of the plugin's configuration; a config.schema.json beside the manifest does as well | anything goes |
 //! | `[[models]]` | `file`, `size`, `sha256`, `license`, `sources`: see [`Model`] | |
+//! | `runtimes` | native runtimes that it can use, as `runtime:device`, such as `["onnx:cpu", "onnx:cuda"]` | none |
 //!
 //! # Other dialects
 //!

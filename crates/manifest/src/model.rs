@@ -60,6 +60,8 @@ pub struct Manifest {
     pub unrunnable: Option<String>,
     /// Files that it needs and does not contain.
     pub models: Vec<Model>,
+    /// Native runtimes that it can use, such as `onnx:cuda`; it works without them, or says that it does not.
+    pub runtimes: Vec<String>,
     pub(crate) positions: BTreeMap<String, Position>,
 }
 

@@ -8,6 +8,9 @@ pub const MAX_NAME: usize = 64;
 /// Keys of `[plugins]` that are settings of the host for all plugins, and so name none. The host's own struct has the same.
 pub const PLUGIN_SETTINGS: &[&str] = &[
     "auto_install",
+    "auto_install_timeout_ms",
+    "auto_install_deps",
+    "index_url",
     "start_timeout_ms",
     "stop_timeout_ms",
     "shutdown_timeout_ms",
@@ -21,28 +24,22 @@ pub const PLUGIN_SETTINGS: &[&str] = &[
 /// Keys in the table of a plugin that are settings of the host, and so none of the plugin's own. The host's own struct has the same.
 pub const HOST_KEYS: &[&str] = &["enabled", "secrets", "path", "sandbox", "start", "idle_stop_ms", "limits", "auto_install_deps"];
 
-/// Ids that no plugin may have: they are keys of `[plugins]`, features of the app that are no plugins, words of commands,
+/// Ids that no plugin may have, beside [`PLUGIN_SETTINGS`]: they are words of `[plugins]`, features of the app that are no plugins, words of commands,
 /// or file names that one operating system keeps for its devices.
 pub const RESERVED_IDS: &[&str] = &[
-    // PLUGIN_SETTINGS
-    "auto_install",
-    "start_timeout_ms",
-    "stop_timeout_ms",
-    "shutdown_timeout_ms",
-    "call_timeout_ms",
-    "cpu_budget",
-    "dir",
-    "sandbox",
-    "limits",
     // keys that [plugins] may get
     "grants",
+    // what lies beside plugins in their folder
+    "runtimes",
     // features of the app: groups, profiles, tiers, optional parts
     "default",
     "demo",
     "http",
     "keyring",
     "models",
+    "onnx",
     "state",
+    "xla",
     "silero-bundled",
     "local",
     "full",
@@ -112,10 +109,10 @@ impl std::error::Error for NameError {}
 /// Whether a plugin may have this id.
 ///
 /// # Errors
-/// Says which rule it breaks: see [`check_name`] and [`RESERVED_IDS`].
+/// Says which rule it breaks: see [`check_name`], [`RESERVED_IDS`] and [`PLUGIN_SETTINGS`].
 pub fn check_id(id: &str) -> Result<(), NameError> {
     check_name(id)?;
-    if RESERVED_IDS.contains(&id) {
+    if RESERVED_IDS.contains(&id) || PLUGIN_SETTINGS.contains(&id) {
         return Err(NameError { message: format!("`{id}` is reserved"), fix: "choose another id".into() });
     }
     Ok(())

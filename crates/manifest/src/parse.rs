@@ -150,6 +150,7 @@ fn native(mut fields: Fields<'_, '_>, path: &str, inherited: Option<Inherited<'_
     let process = fields.take("process").and_then(|node| process(node, &tiers));
     let config_schema = fields.take("config_schema").and_then(|node| config_schema(&node));
     let models = models(&mut fields);
+    let runtimes = runtimes(&mut fields);
     fields.finish();
     let id = id?;
     Some(Manifest {
@@ -177,6 +178,7 @@ fn native(mut fields: Fields<'_, '_>, path: &str, inherited: Option<Inherited<'_
         config_schema,
         unrunnable: None,
         models,
+        runtimes,
         positions: Default::default(),
     })
 }
@@ -534,6 +536,18 @@ pub fn check_config_schema(schema: &Value) -> Result<(), (String, String)> {
         )),
         None => Ok(()),
     }
+}
+
+/// Only their form is checked: which packs there are is not known here.
+fn runtimes(fields: &mut Fields<'_, '_>) -> Vec<String> {
+    let is_word = |part: &str| !part.is_empty() && part.len() <= 32 && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    let keep = |(spec, node): (String, Node<'_, '_>)| {
+        if !spec.split_once(':').is_some_and(|(runtime, device)| is_word(runtime) && is_word(device)) {
+            node.refuse(format!("`{}` is no runtime", shown(&spec)), "write runtime:device, such as onnx:cpu");
+        }
+        spec
+    };
+    fields.strings("runtimes").into_iter().map(keep).collect()
 }
 
 fn models(fields: &mut Fields<'_, '_>) -> Vec<Model> {

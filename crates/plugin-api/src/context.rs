@@ -12,7 +12,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{BoxFuture, BoxStream, CallCx, Code, Contribution, Error, Health, HttpReply, HttpRequest, Result, Timestamp};
+use crate::{BoxFuture, BoxStream, CallCx, Code, Contribution, Error, Health, HttpReply, HttpRequest, Result, RuntimePack, Timestamp};
 
 /// How much a log line matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -136,6 +136,14 @@ pub trait HostApi: Send + Sync + 'static {
     /// `MODEL_NOT_FOUND`, with the command that fetches it.
     fn model(&self, file: &str) -> Result<PathBuf> {
         Err(Error::new(Code::MODEL_NOT_FOUND, format!("{file}: this host keeps no models")))
+    }
+
+    /// The libraries of a runtime of the manifest, such as `onnx:cpu`. Looks on this machine only, and loads nothing.
+    ///
+    /// # Errors
+    /// `DEPENDENCY_MISSING`, with the command that installs them.
+    fn runtime(&self, spec: &str) -> Result<RuntimePack> {
+        Err(Error::new(Code::DEPENDENCY_MISSING, format!("{spec}: this host keeps no runtimes")))
     }
 
     /// Fills a buffer with random bytes fit for keys.
@@ -271,6 +279,11 @@ impl PluginContext {
     /// Where a model file of the manifest lies.
     pub fn model(&self, file: &str) -> Result<PathBuf> {
         self.host.model(file)
+    }
+
+    /// The libraries of a runtime of the manifest.
+    pub fn runtime(&self, spec: &str) -> Result<RuntimePack> {
+        self.host.runtime(spec)
     }
 
     /// Says how the plugin does.

@@ -114,9 +114,11 @@ mod error;
 mod health;
 mod hook;
 mod plugin;
+mod runtime_pack;
 
-#[cfg(not(target_family = "wasm"))]
 pub use plugin::{BESPOKE_PLUGINS_V1, compiled_in};
+#[cfg(not(target_family = "wasm"))]
+pub use runtime_pack::RuntimePack;
 pub use {
     api::{Contract, Contribution, Kind, PluginApi, Spec},
     audio::Audio,

@@ -12,11 +12,11 @@ use std::{
 
 use bespoke_plugin_api::{
     BoxFuture, BoxStream, CallCx, Cancelled, Code, Contribution, Error, Event, Health, HostApi, HttpReply, HttpRequest, Inbound, InboxSink,
-    Level, Result, Target, Timestamp, futures_core::Stream, serde_json::Value,
+    Level, Result, RuntimePack, Target, Timestamp, futures_core::Stream, serde_json::Value,
 };
 use bespoke_protocol::{
-    AcceptArgs, Body, CxHead, EmitArgs, Frame, HostCallArgs, Http, Kind, ModelFile, PublishArgs, SleepArgs, StoreArgs, Streamed, Subscribe,
-    flag, method, put_call, put_credit, put_plain, read_body, read_end, read_reply,
+    AcceptArgs, Body, CxHead, EmitArgs, Frame, HostCallArgs, Http, Kind, PublishArgs, SleepArgs, StoreArgs, Streamed, Subscribe, flag,
+    method, put_call, put_credit, put_plain, read_body, read_end, read_reply,
 };
 use bytes::Bytes;
 
@@ -97,11 +97,20 @@ impl HostApi for Client {
 
     /// From what the host sent along with the start: the files that the manifest names.
     fn model(&self, file: &str) -> Result<PathBuf> {
-        match self.0.setup.get().and_then(|s| s.models.get(file)) {
-            Some(ModelFile::Path(path)) => Ok(path.clone()),
-            Some(ModelFile::Error(e)) => Err(e.clone()),
-            None => Err(Error::new(Code::MODEL_NOT_FOUND, format!("{file} is no model file of this plugin's manifest"))),
-        }
+        let found = self.0.setup.get().and_then(|s| s.models.get(file)).cloned();
+        found.map_or_else(
+            || Err(Error::new(Code::MODEL_NOT_FOUND, format!("{file} is no model file of this plugin's manifest"))),
+            Result::from,
+        )
+    }
+
+    /// As [`model`](HostApi::model).
+    fn runtime(&self, spec: &str) -> Result<RuntimePack> {
+        let found = self.0.setup.get().and_then(|s| s.runtimes.get(spec)).cloned();
+        found.map_or_else(
+            || Err(Error::new(Code::DEPENDENCY_MISSING, format!("{spec} is no runtime of this plugin's manifest"))),
+            Result::from,
+        )
     }
 
     fn random(&self, buffer: &mut [u8]) -> Result<()> {

@@ -9,7 +9,7 @@ use std::{
 
 use bespoke_plugin_api::{CallCx, Code, Error, HostApi, Instance, Result, serde_json::Value};
 use bespoke_protocol::{
-    DEFAULT_PAYLOAD, GuestHello, HostHello, Kind, ModelFile, OLDEST_PROTOCOL, PROTOCOL, Setup, Vitals, agree, line::BLOB, method, put_json,
+    DEFAULT_PAYLOAD, GuestHello, HostHello, Kind, OLDEST_PROTOCOL, PROTOCOL, Setup, Vitals, agree, line::BLOB, method, put_json,
 };
 
 use crate::{contracts::contribution, inner::Inner, life::RemoteLife, link::Link, receiver::Receiver};
@@ -34,12 +34,14 @@ pub struct StartOptions {
     pub cpu_budget: u16,
     /// The model files that its manifest names: the guest is told where each lies, because it cannot wait for an answer.
     pub models: Vec<String>,
+    /// The native runtimes that its manifest names, told as its models are.
+    pub runtimes: Vec<String>,
 }
 
 impl StartOptions {
     /// With one thread, no folder and no models.
     pub fn new(id: impl Into<String>, config: Value) -> Self {
-        StartOptions { id: id.into(), config, data_dir: None, cpu_budget: 1, models: Vec::new() }
+        StartOptions { id: id.into(), config, data_dir: None, cpu_budget: 1, models: Vec::new(), runtimes: Vec::new() }
     }
 
     /// With a folder.
@@ -60,6 +62,13 @@ impl StartOptions {
     #[must_use]
     pub fn models(mut self, files: Vec<String>) -> Self {
         self.models = files;
+        self
+    }
+
+    /// With the runtimes of its manifest.
+    #[must_use]
+    pub fn runtimes(mut self, specs: Vec<String>) -> Self {
+        self.runtimes = specs;
         self
     }
 }
@@ -110,14 +119,9 @@ impl Proxy {
     pub async fn start(self, options: StartOptions) -> Result<Instance> {
         let hello = self.describe(&options.id).await?;
         let inner = self.inner;
-        let models = options.models.into_iter().map(|file| {
-            let found = match inner.host.model(&file) {
-                Ok(path) => ModelFile::Path(path),
-                Err(e) => ModelFile::Error(e),
-            };
-            (file, found)
-        });
-        let setup = Setup { models: models.collect(), config: options.config, data_dir: options.data_dir, cpu_budget: options.cpu_budget };
+        let models = options.models.into_iter().map(|file| (file.clone(), inner.host.model(&file).into())).collect();
+        let runtimes = options.runtimes.into_iter().map(|spec| (spec.clone(), inner.host.runtime(&spec).into())).collect();
+        let setup = Setup { config: options.config, data_dir: options.data_dir, cpu_budget: options.cpu_budget, models, runtimes };
         let vitals: Vitals = inner.call(&CallCx::new(), method::START, "", &setup).await?;
         *inner.vitals() = vitals;
         let contributions = hello.specs.into_iter().filter_map(|spec| contribution(&inner, spec)).collect();

@@ -16,7 +16,7 @@ use std::{
 
 use bespoke_plugin_api::{
     BoxFuture, BoxStream, CallCx, CancelToken, Code, Contribution, Error, Event, FeedSender, Health, HostApi, HttpReply, HttpRequest,
-    HttpResponse, Level, PluginContext, Result, Target, Timestamp, feed,
+    HttpResponse, Level, PluginContext, Result, RuntimePack, Target, Timestamp, feed,
 };
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -78,6 +78,7 @@ struct State {
     stored: BTreeMap<String, Bytes>,
     secrets: BTreeMap<String, Result<String>>,
     models: BTreeMap<String, PathBuf>,
+    runtimes: BTreeMap<String, RuntimePack>,
     published: Vec<Contribution>,
     http: Option<Arc<OnHttp>>,
     call: Option<Arc<OnCall>>,
@@ -146,6 +147,11 @@ impl TestHost {
     /// Says where a model file lies.
     pub fn set_model(&self, file: &str, path: impl Into<PathBuf>) {
         self.state().models.insert(file.to_owned(), path.into());
+    }
+
+    /// Says where the libraries of a runtime lie.
+    pub fn set_runtime(&self, pack: RuntimePack) {
+        self.state().runtimes.insert(pack.spec.clone(), pack);
     }
 
     /// Emits an event of the host.
@@ -329,6 +335,11 @@ impl HostApi for TestHost {
     fn model(&self, file: &str) -> Result<PathBuf> {
         let found = self.state().models.get(file).cloned();
         found.ok_or_else(|| Error::new(Code::MODEL_NOT_FOUND, format!("{file} is not on this machine")))
+    }
+
+    fn runtime(&self, spec: &str) -> Result<RuntimePack> {
+        let found = self.state().runtimes.get(spec).cloned();
+        found.ok_or_else(|| Error::new(Code::DEPENDENCY_MISSING, format!("{spec} is not on this machine")))
     }
 
     /// The same bytes in every run: fit for tests, not for keys.

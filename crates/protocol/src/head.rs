@@ -3,7 +3,7 @@
 use std::{any::Any, collections::BTreeMap, path::PathBuf};
 
 use bespoke_plugin_api::{
-    CallCx, CancelToken, Code, Error, Facts, Health, Hook, Inbound, Level, MAX_DEPTH, Result, Spec, Target, Timestamp,
+    CallCx, CancelToken, Code, Error, Facts, Health, Hook, Inbound, Level, MAX_DEPTH, Result, RuntimePack, Spec, Target, Timestamp,
 };
 use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -86,19 +86,37 @@ pub struct Setup {
     pub cpu_budget: u16,
     /// The model files of the manifest, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub models: BTreeMap<String, ModelFile>,
+    pub models: BTreeMap<String, Lookup<PathBuf>>,
+    /// The runtimes of the manifest, by what they are called there.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub runtimes: BTreeMap<String, Lookup<RuntimePack>>,
 }
 
 impl Body for Setup {}
 
-/// What `HostApi::model` said of a file when the plugin was started.
+/// What the host found when the plugin was started, of what its manifest names.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum ModelFile {
-    /// It lies here, verified.
-    Path(PathBuf),
-    /// It does not, and why.
+pub enum Lookup<T> {
+    /// It is here.
+    Found(T),
+    /// It is not, and why.
     Error(Error),
+}
+
+impl<T> From<Result<T>> for Lookup<T> {
+    fn from(result: Result<T>) -> Self {
+        result.map_or_else(Lookup::Error, Lookup::Found)
+    }
+}
+
+impl<T> From<Lookup<T>> for Result<T> {
+    fn from(lookup: Lookup<T>) -> Self {
+        match lookup {
+            Lookup::Found(found) => Ok(found),
+            Lookup::Error(error) => Err(error),
+        }
+    }
 }
 
 /// Arguments of `plugin.invoke`.

@@ -57,7 +57,7 @@ pub use frame::{
     put_samples_frame,
 };
 pub use head::{
-    AcceptArgs, CallHead, CallRef, CxHead, EmitArgs, GoodbyeHead, GuestHello, HostCallArgs, HostHello, InvokeArgs, LogHead, ModelFile,
+    AcceptArgs, CallHead, CallRef, CxHead, EmitArgs, GoodbyeHead, GuestHello, HostCallArgs, HostHello, InvokeArgs, LogHead, Lookup,
     OutputHead, PublishArgs, ReplyHead, Route, Setup, SleepArgs, Vitals, agree, panicked, put_answer, put_body, put_call, put_end,
     put_json, put_reply, read_args, read_body, read_end, read_reply,
 };

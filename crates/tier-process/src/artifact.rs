@@ -157,14 +157,20 @@ impl Inner {
         let program = Program::find(&self.folder, &self.grounds)?;
         let files: Vec<String> = manifest.models.iter().map(|model| model.file.clone()).collect();
         // Those that are missing are told to the plugin, which may do without.
-        let models: Vec<PathBuf> = files.iter().filter_map(|file| cx.model(file).ok()).collect();
+        let mut reads: Vec<PathBuf> = files.iter().filter_map(|file| cx.model(file).ok()).collect();
+        let packs = manifest.runtimes.iter().filter_map(|spec| cx.runtime(spec).ok());
+        reads.extend(packs.flat_map(|pack| std::iter::once(pack.folder).chain(pack.preload)));
         let data = cx.data_dir().cloned();
-        let launch = program.launch(&self.folder, &self.grounds, data.as_deref(), &models, &terms)?;
+        let launch = program.launch(&self.folder, &self.grounds, data.as_deref(), &reads, &terms)?;
         let wall = wall(&launch, &terms);
         let (proxy, handle) = pump::start(self.id(), launch, cx.host().clone(), self.patience).await?;
         // Also when nobody waits for the start any more.
         let mut unless_up = Kills(Some(handle.clone()));
-        let options = StartOptions::new(self.id(), config).data_dir(data).cpu_budget(cx.cpu_budget()).models(files);
+        let options = StartOptions::new(self.id(), config)
+            .data_dir(data)
+            .cpu_budget(cx.cpu_budget())
+            .models(files)
+            .runtimes(manifest.runtimes.clone());
         let limit = self.limit(&terms);
         let started = match tokio::time::timeout(limit, proxy.start(options)).await {
             Ok(started) => started,

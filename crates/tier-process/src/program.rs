@@ -103,7 +103,7 @@ impl Program {
         folder: &PluginFolder,
         grounds: &Grounds,
         data: Option<&Path>,
-        models: &[PathBuf],
+        reads: &[PathBuf],
         terms: &Terms,
     ) -> Result<Launch> {
         let failed = |e: io::Error| Error::new(Code::RESOURCE_EXHAUSTED, format!("no folder for its data: {e}"));
@@ -122,7 +122,7 @@ impl Program {
         let temporary = home.join("tmp");
         fs::create_dir_all(&temporary).map_err(failed)?;
 
-        let policy = self.policy(folder, &home, models, terms);
+        let policy = self.policy(folder, &home, reads, terms);
         let missing = bespoke_sandbox::missing(&policy);
         if terms.sandbox == Sandbox::Required && (grounds.program.is_none() || !missing.is_empty()) {
             let what: Vec<_> = missing.iter().map(|part| format!("{} ({})", part.part.name(), part.detail)).collect();
@@ -159,12 +159,12 @@ impl Program {
         all
     }
 
-    fn policy(&self, folder: &PluginFolder, home: &Path, models: &[PathBuf], terms: &Terms) -> Policy {
+    fn policy(&self, folder: &PluginFolder, home: &Path, reads: &[PathBuf], terms: &Terms) -> Policy {
         let mut policy = if terms.sandbox == Sandbox::Off { Policy::open() } else { Policy::closed() };
         // Places that this program has made or was told of. A wall does not go through links.
         let real = |path: &PathBuf| fs::canonicalize(path).unwrap_or_else(|_| path.clone());
         let home = real(&home.to_owned());
-        policy = policy.read(std::iter::once(&folder.path).chain(&self.reads).chain(models).map(real)).write([home.clone()]);
+        policy = policy.read(std::iter::once(&folder.path).chain(&self.reads).chain(reads).map(real)).write([home.clone()]);
         if let Some(interpreter) = &self.interpreter {
             policy = policy.python(interpreter);
         }

@@ -277,7 +277,7 @@ pub(crate) fn with_packages(interpreter: &Path, requirements: &[String], id: &st
     let quoted: Vec<_> = requirements.iter().map(|one| format!("'{}'", one.replace('\'', r"'\''"))).collect();
     let (shown, base) = (folder.display(), interpreter.display());
     let help = format!(
-        "bespoke config set plugins.auto_install true, or: {base} -m venv '{shown}' && '{shown}/bin/python' -m pip install {}",
+        "bespoke config set plugins.auto_install_deps true, or: {base} -m venv '{shown}' && '{shown}/bin/python' -m pip install {}",
         quoted.join(" ")
     );
     let message = format!("needs packages of Python that are not installed: {}", requirements.join(", "));

@@ -10,7 +10,7 @@ use bespoke_manifest::{check_id, closest};
 use crate::{
     app_manifest::insert,
     codegen,
-    workspace::{APP, Workspace},
+    workspace::{APP, Workspace, folder_of},
 };
 
 /// What a new plugin can contribute.
@@ -38,15 +38,15 @@ pub(crate) fn run(workspace: &Workspace, kind: &str, id: &str, dry_run: bool) ->
         return Ok(());
     }
     codegen::write(workspace, &workspace.plugins()?)?;
-    eprintln!("next: cargo test -p bespoke-{kind}-{id}, then cargo run --features {id} -- plugin list");
+    eprintln!("next: cargo test -p bespoke-{}, then cargo run --features {id} -- plugin list", folder_of(kind, id));
     Ok(())
 }
 
 fn plan(workspace: &Workspace, kind: &str, id: &str) -> Result<Vec<File>> {
     let template = template(kind)?;
     check_id(id).map_err(|e| anyhow!("{id}: {e}"))?;
-    let folder = format!("crates/{kind}-{id}");
-    let package = format!("bespoke-{kind}-{id}");
+    let named = folder_of(kind, id);
+    let (folder, package) = (format!("crates/{named}"), format!("bespoke-{named}"));
     ensure!(!workspace.path(&folder).exists(), "{folder} exists already; choose another name");
     let plugins = workspace.plugins()?;
     if let Some(other) = plugins.iter().find(|p| p.manifest.id == id) {

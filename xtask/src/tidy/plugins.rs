@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     app_manifest::{AppManifest, FULL, Feature},
-    workspace::{Plugin, Workspace},
+    workspace::{Plugin, Workspace, folder_of},
 };
 
 pub(super) fn check(workspace: &Workspace, plugins: &[Plugin]) -> Result<Vec<String>> {
@@ -85,12 +85,12 @@ fn lines(text: &str, app: &AppManifest) -> Vec<String> {
 /// The folder is the id, or a kind that the plugin provides and the id.
 fn names(plugin: &Plugin) -> Vec<String> {
     let (folder, m) = (&plugin.folder, &plugin.manifest);
-    let fits = *folder == m.id || m.kinds().iter().any(|kind| *folder == format!("{kind}-{}", m.id));
+    let fits = *folder == m.id || m.kinds().iter().any(|kind| *folder == folder_of(kind.name(), &m.id));
     if fits {
         return Vec::new();
     }
-    let kind = m.kinds().first().map_or_else(String::new, |k| format!("{k}-"));
-    vec![format!("crates/{folder}: plugin.toml says `{}`; name the folder `{kind}{}`", m.id, m.id)]
+    let wanted = m.kinds().first().map_or_else(|| m.id.clone(), |kind| folder_of(kind.name(), &m.id));
+    vec![format!("crates/{folder}: plugin.toml says `{}`; name the folder `{wanted}`", m.id)]
 }
 
 /// `plugin!("id", …)` stands once in the crate, with the id of plugin.toml.

@@ -17,8 +17,17 @@ pub(super) const LONGEST_MS: u64 = 24 * 60 * 60 * 1000;
 #[cfg_attr(test, derive(schemars::JsonSchema, serde::Serialize))]
 #[non_exhaustive]
 pub struct PluginDefaults {
-    /// Whether what a plugin needs may be fetched without a question.
+    /// Whether the native runtime that the hardware of this machine calls for is installed when the agent starts: only what was found,
+    /// and only what a plugin of this program can use.
     pub auto_install: bool,
+    /// Most time that may take, in milliseconds; the agent then starts without it.
+    #[cfg_attr(test, schemars(range(min = 1, max = 86_400_000)))]
+    pub auto_install_timeout_ms: u64,
+    /// Whether what plugins need is fetched without a question: model files, and packages of Python plugins.
+    pub auto_install_deps: bool,
+    /// The package index that native runtimes and packages come from. When absent, BESPOKE_INDEX_URL, UV_DEFAULT_INDEX, UV_INDEX_URL, or
+    /// PIP_INDEX_URL; without any of them, whatever pip uses.
+    pub index_url: Option<String>,
     /// Most time a plugin's start may take, in milliseconds.
     #[cfg_attr(test, schemars(range(min = 1, max = 86_400_000)))]
     pub start_timeout_ms: u64,
@@ -34,7 +43,7 @@ pub struct PluginDefaults {
     /// Threads that one request of a plugin may use, at least 1.
     #[cfg_attr(test, schemars(range(min = 1)))]
     pub cpu_budget: u16,
-    /// A folder with more plugins, each in a folder of its own. `~/` is the home folder; other relative paths begin at the folder of the
+    /// Where plugins live, each in a folder of its own, and native runtimes in its folder `runtimes`. `~/` is the home folder; other relative paths begin at the folder of the
     /// configuration.
     pub dir: Option<String>,
     /// How much of a wall a plugin must have that is not compiled in, unless its own table says otherwise.
@@ -47,7 +56,10 @@ pub struct PluginDefaults {
 impl Default for PluginDefaults {
     fn default() -> Self {
         PluginDefaults {
-            auto_install: false,
+            auto_install: true,
+            auto_install_timeout_ms: 1_800_000,
+            auto_install_deps: false,
+            index_url: None,
             start_timeout_ms: 10_000,
             stop_timeout_ms: 5_000,
             shutdown_timeout_ms: 30_000,
@@ -152,6 +164,7 @@ impl Config {
         let defaults = PluginDefaults::deserialize(Value::Object(right))
             .map_err(|e| ConfigError::from(self.explain("plugins", "", &e.to_string())))?;
         for (key, ms) in [
+            ("auto_install_timeout_ms", defaults.auto_install_timeout_ms),
             ("start_timeout_ms", defaults.start_timeout_ms),
             ("stop_timeout_ms", defaults.stop_timeout_ms),
             ("shutdown_timeout_ms", defaults.shutdown_timeout_ms),
@@ -263,7 +276,11 @@ impl Config {
     fn unknown_section(&self, key: &str, known: &[&str]) -> Problem {
         let mut problem = self.unknown(key, key, known);
         let guessed = problem.fix.as_ref().is_some_and(|fix| fix.starts_with("did you mean"));
-        if !guessed && self.root.get(key).is_some_and(Value::is_object) {
+        // Elsewhere `plugins_dir` is a common name for it.
+        let setting = key.strip_prefix("plugins_").filter(|setting| is_setting(setting));
+        if let Some(setting) = setting {
+            problem.fix = Some(format!("write {setting} = … in [plugins]"));
+        } else if !guessed && self.root.get(key).is_some_and(Value::is_object) {
             let sections: Vec<&str> = known.iter().copied().filter(|name| *name != "config_version").collect();
             problem.fix = Some(format!("sections are {}; the table of a plugin is [plugins.{key}]", sections.join(", ")));
         }

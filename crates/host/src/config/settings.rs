@@ -33,7 +33,7 @@ pub struct PluginSettings {
     pub idle_stop_ms: Option<u64>,
     /// Limits that go before those of its manifest.
     pub limits: Limits,
-    /// Whether what it depends on may be installed without a question; what `auto_install` of `[plugins]` says when it is not set.
+    /// Whether what it depends on may be installed without a question; what `[plugins]` says when it is not set.
     pub auto_install_deps: Option<bool>,
 }
 

@@ -167,8 +167,8 @@ fn the_keys_of_all_plugins_are_checked() {
         bespoke.toml:1:1: plugins: must be a table; write [plugins] above its keys
         bespoke.toml:1:11: plugins.clock: must be a table, not an array; write [plugins.clock] once, with single brackets
     "#]].assert_eq(&said);
-    let defaults = parse("[plugins]\nauto_install = true\n[plugins.x]\ny = 1\n").plugin_defaults().unwrap();
-    assert!(defaults.auto_install && defaults.call_timeout_ms == 120_000);
+    let defaults = parse("[plugins]\nauto_install = false\n[plugins.x]\ny = 1\n").plugin_defaults().unwrap();
+    assert!(!defaults.auto_install && !defaults.auto_install_deps && defaults.call_timeout_ms == 120_000);
 }
 
 #[test]

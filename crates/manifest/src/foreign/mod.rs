@@ -84,6 +84,7 @@ impl Identity {
             config_schema: None,
             unrunnable: None,
             models: Vec::new(),
+            runtimes: Vec::new(),
             positions: BTreeMap::new(),
         })
     }

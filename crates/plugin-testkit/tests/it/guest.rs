@@ -34,7 +34,7 @@ impl Host {
 
     fn started() -> Self {
         let mut host = Host::new();
-        let setup = Setup { config: json!({}), data_dir: None, cpu_budget: 1, models: Default::default() };
+        let setup = Setup { config: json!({}), data_dir: None, cpu_budget: 1, models: Default::default(), runtimes: Default::default() };
         host.say(|out| put_call(out, Kind::CALL, 1, method::START, "", &CxHead::default(), &setup).unwrap());
         host
     }
@@ -120,7 +120,7 @@ fn answers_what_cannot_be_done_with_the_right_code() {
 #[test]
 fn a_second_start_and_a_number_in_use_are_refused() {
     let mut host = Host::started();
-    let setup = Setup { config: json!({}), data_dir: None, cpu_budget: 1, models: Default::default() };
+    let setup = Setup { config: json!({}), data_dir: None, cpu_budget: 1, models: Default::default(), runtimes: Default::default() };
     let said = host.say(|out| put_call(out, Kind::CALL, 2, method::START, "", &CxHead::default(), &setup).unwrap());
     assert_eq!(error(&said[0]), Code::ALREADY_LOADED);
     let waits = |out: &mut Vec<u8>| {

@@ -140,8 +140,8 @@ fn setup_and_vitals() {
         data_dir: Some("/data".into()),
         cpu_budget: 2,
         models: [
-            ("a.bin".to_owned(), ModelFile::Path("/m/a.bin".into())),
-            ("b.bin".to_owned(), ModelFile::Error(Error::new(Code::MODEL_NOT_FOUND, "no"))),
+            ("a.bin".to_owned(), Lookup::Found("/m/a.bin".into())),
+            ("b.bin".to_owned(), Lookup::Error(Error::new(Code::MODEL_NOT_FOUND, "no"))),
         ]
         .into(),
     };

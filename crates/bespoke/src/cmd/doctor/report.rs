@@ -186,7 +186,8 @@ fn grants(command: &str) -> bool {
     let sets = |key: &str| {
         let mut parts = key.strip_prefix("plugins.").unwrap_or_default().split('.');
         let first = parts.next().unwrap_or_default();
-        first == "auto_install" || parts.any(|part| part.starts_with("allow") || matches!(part, "enabled" | "grants" | "write"))
+        matches!(first, "auto_install" | "auto_install_deps")
+            || parts.any(|part| part.starts_with("allow") || matches!(part, "enabled" | "grants" | "write"))
     };
     let does = |words: &[&str]| match words {
         ["bespoke", "config", "set", key] => sets(key),
@@ -235,7 +236,7 @@ mod tests {
             "bespoke config set plugins.fetch.allow_private '[\"localhost\"]'",
             "bespoke config set plugins.guard.enabled true",
             "bespoke config set plugins.files.write true",
-            "bespoke config set plugins.auto_install true",
+            "bespoke config set plugins.auto_install_deps true",
             "bespoke plugin download-files --yes",
             "bespoke plugin download-files -y",
             "bespoke plugin enable shell",

@@ -59,6 +59,8 @@ class HostClient:
         self._waiting: Dict[int, _Waiting] = {}
         #: The model files of the manifest, by name: a path or the error.
         self.models: Dict[str, Any] = {}
+        #: The native runtimes of the manifest, by name: where they lie or the error.
+        self.runtimes: Dict[str, Any] = {}
         #: Threads that one request may use.
         self.cpu_budget = 1
 
@@ -142,11 +144,23 @@ class HostClient:
     def model(self, file: str) -> Path:
         """Where a model file of the manifest lies, verified. Raises ``MODEL_NOT_FOUND``, with the command that fetches it."""
         found = self.models.get(file, {})
-        if "path" in found:
-            return Path(found["path"])
+        if "found" in found:
+            return Path(found["found"])
         if "error" in found:
             raise PluginError.from_wire(found["error"])
         raise PluginError(ErrorCodes.MODEL_NOT_FOUND, f"{file} is no model file of this plugin's manifest")
+
+    def runtime(self, spec: str) -> Dict[str, Any]:
+        """The libraries of a native runtime of the manifest: ``library``, ``preload``, ``folder``, ``version``, ``origin``.
+
+        Raises ``DEPENDENCY_MISSING``, with the command that installs them.
+        """
+        found = self.runtimes.get(spec, {})
+        if "found" in found:
+            return dict(found["found"])
+        if "error" in found:
+            raise PluginError.from_wire(found["error"])
+        raise PluginError(ErrorCodes.DEPENDENCY_MISSING, f"{spec} is no runtime of this plugin's manifest")
 
     async def publish(self, specs: List[Dict[str, Any]]) -> None:
         """Replaces the dynamic contributions, of kinds that the manifest marks so."""

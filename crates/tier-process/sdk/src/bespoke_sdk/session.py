@@ -329,6 +329,7 @@ class Session:
             raise PluginError(ErrorCodes.INITIALIZE_FAILED, f"__init__ failed: {type(e).__name__}: {e}") from e
         config = setup.get("config") or {}
         self._host.models = setup.get("models") or {}
+        self._host.runtimes = setup.get("runtimes") or {}
         self._host.cpu_budget = int(setup.get("cpu_budget") or 1)
         plugin.host = self._host
         plugin.manifest = self._loaded.manifest.raw

@@ -1,0 +1,1 @@
+//! PJRT plugins, such as XLA's.

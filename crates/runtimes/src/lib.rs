@@ -1,0 +1,1 @@
+//! Packs of native runtimes: ONNX Runtime, XLA and what NVIDIA's need.
