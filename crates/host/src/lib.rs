@@ -31,6 +31,7 @@ mod breaker;
 mod candidate;
 mod clock;
 mod config;
+mod difference;
 mod discover;
 mod events;
 mod generation;
@@ -47,6 +48,7 @@ mod plugin;
 mod redact;
 mod registry;
 mod reload;
+mod replace;
 mod report;
 mod slot;
 mod store;
@@ -62,6 +64,7 @@ pub use config::{
     CONFIG_VERSION, Config, ConfigError, ConfigFile, Limits, MIGRATIONS, Migration, NoTerms, Origin, PluginDefaults, PluginSettings,
     Problem, SecretSource, Start,
 };
+pub use difference::{Change, ReloadClass};
 pub use discover::{SCHEMA_FILE, discover, find, is_made, open_folder};
 pub use events::{Events, Subscription};
 pub use grants::{Asked, Asks, Blocked, Consent, Grant, Grants, Use, Used, ask};
@@ -71,7 +74,7 @@ pub use http::{AllowedHost, HostsKey, HttpAllowed, HttpClient};
 pub use metrics::Metrics;
 pub use redact::{RedactedPieces, Redactor};
 pub use registry::Registry;
-pub use reload::{Change, PluginReload, ReloadClass, ReloadOutcome, ReloadReport};
+pub use reload::{PluginReload, ReloadOutcome, ReloadReport};
 pub use report::Row;
 pub use slot::{DEFAULT_CALL_LIMIT, Lease, Leased, Slot};
 pub use store::KeyValue;

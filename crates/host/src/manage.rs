@@ -13,7 +13,7 @@ use crate::{
     lifecycle::Inner,
     needs::{claim, refuse_cycles, refuse_unmet},
     plugin::PluginCell,
-    reload::Replacing,
+    replace::Replacing,
     slot::drop_caught,
 };
 

@@ -1,0 +1,166 @@
+//! A new generation in the place of the one that serves: beside it, or after it, with its state. No call is lost, and what does not come
+//! up leaves the old one where it was.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bespoke_manifest::Swap;
+use bespoke_plugin_api::{Code, Error, Health, Result};
+use serde_json::json;
+
+use crate::{
+    Config,
+    candidate::State,
+    generation::Generation,
+    lifecycle::{Inner, Launch},
+    plugin::PluginCell,
+    slot::drop_caught,
+};
+
+impl Inner {
+    /// Puts a new generation of a plugin that serves in the place of the one that serves. The caller has the plugin's turn.
+    ///
+    /// # Errors
+    /// `HOTSWAP_FAILED` when the old one, or one with the old configuration, serves; `HOTSWAP_ROLLBACK_FAILED` when none does.
+    pub(crate) async fn replace(self: &Arc<Self>, plugin: &Arc<PluginCell>, config: &Arc<Config>) -> Result<()> {
+        let Some(old) = plugin.generation.load_full() else { return Err(plugin.not_ready()) };
+        let begun = Instant::now();
+        let result = match plugin.manifest.as_ref().map(|m| m.swap) {
+            Some(Swap::Exclusive) => self.swap_exclusive(plugin, config, old).await,
+            _ => self.swap_overlap(plugin, config, old).await,
+        };
+        match &result {
+            Ok(()) => self.swapped(plugin, begun.elapsed()),
+            Err(error) => tracing::warn!(plugin = plugin.id(), %error, "was not replaced"),
+        }
+        result
+    }
+
+    fn swapped(&self, plugin: &PluginCell, took: Duration) {
+        // What the one before said of itself and what its hooks did is not the new one's.
+        plugin.report(Health::Unknown);
+        self.services.hooks.forgive(plugin.id());
+        plugin.ready(took);
+        let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        self.services.events.emit("plugin.swapped", None, json!({ "plugin": plugin.id(), "ms": ms }));
+    }
+
+    async fn swap_overlap(self: &Arc<Self>, plugin: &Arc<PluginCell>, config: &Arc<Config>, old: Arc<Generation>) -> Result<()> {
+        let launched = self.launch_unless_closing(plugin, config, Launch::default()).await.map_err(|e| self.old_serves(&e))?;
+        match self.install(plugin, &launched) {
+            Ok(before) => {
+                self.retire(old, before);
+                Ok(())
+            }
+            Err(error) => {
+                self.end(launched.generation).await;
+                Err(self.old_serves(&error))
+            }
+        }
+    }
+
+    async fn swap_exclusive(self: &Arc<Self>, plugin: &Arc<PluginCell>, config: &Arc<Config>, old: Arc<Generation>) -> Result<()> {
+        let before = plugin.applied();
+        // New calls wait from here on, as those of a plugin that starts.
+        plugin.set_replacing(true);
+        let _shown = Replacing(plugin);
+        plugin.change(State::Ready, State::Starting);
+        let withdrawn = self.take_out(plugin, &old);
+        if !old.drain(self.limits.stop()).await {
+            tracing::warn!(plugin = plugin.id(), left = old.in_flight(), "calls are still running; it is replaced all the same");
+        }
+        let state = match self.capture(&old).await {
+            Ok(state) => state,
+            Err(error) => {
+                old.resume();
+                old.footing.serves(&old);
+                withdrawn.put_back();
+                plugin.change(State::Starting, State::Ready);
+                return Err(self.old_serves(&error));
+            }
+        };
+        plugin.generation.store(None);
+        if let Err(error) = self.shut(old, withdrawn).await {
+            tracing::warn!(plugin = plugin.id(), %error, "the generation before did not end well");
+        }
+        let how = Launch { state: state.clone(), ..Launch::default() };
+        let failure = match self.bring_up(plugin, config, how).await {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        if self.closing.is_cancelled() {
+            plugin.set(State::Stopped, "the host was shut down while it was replaced", None);
+            return Err(failure);
+        }
+        match self.bring_up(plugin, config, Launch { state, applied: before, ..Launch::default() }).await {
+            Ok(()) => {
+                plugin.change(State::Starting, State::Ready);
+                Err(self.goes_on("it was started again as it was", &failure))
+            }
+            Err(second) => {
+                let message = format!("could not be replaced ({}), and did not come back: {}", failure.message(), second.message());
+                let error = self.clean(&Error::new(Code::HOTSWAP_ROLLBACK_FAILED, message));
+                let error = error.with_help(format!("bespoke plugin info {}", plugin.id()));
+                plugin.apply(None);
+                self.came_down(plugin, &error);
+                Err(error)
+            }
+        }
+    }
+
+    pub(crate) async fn bring_up(self: &Arc<Self>, plugin: &Arc<PluginCell>, config: &Arc<Config>, how: Launch) -> Result<()> {
+        let launched = self.launch_unless_closing(plugin, config, how).await?;
+        match self.install(plugin, &launched) {
+            Ok(before) => {
+                drop_caught(before);
+                Ok(())
+            }
+            Err(error) => {
+                self.end(launched.generation).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn launch_unless_closing(
+        self: &Arc<Self>,
+        plugin: &Arc<PluginCell>,
+        config: &Arc<Config>,
+        how: Launch,
+    ) -> Result<crate::lifecycle::Launched> {
+        tokio::select! {
+            biased;
+            () = self.closing.cancelled() => Err(Error::new(Code::NOT_READY, "the host is being shut down")),
+            launched = self.launch(plugin, config, how) => launched,
+        }
+    }
+
+    /// Ends a generation that never served.
+    async fn end(&self, generation: Arc<Generation>) {
+        let id = generation.plugin().to_owned();
+        if let Err(error) = self.shut(generation, Default::default()).await {
+            tracing::warn!(plugin = id, %error, "an instance that was not used did not end well");
+        }
+    }
+
+    fn old_serves(&self, error: &Error) -> Error {
+        self.goes_on("the old instance goes on", error)
+    }
+
+    fn goes_on(&self, how: &str, error: &Error) -> Error {
+        let error = self.clean(error);
+        let told = Error::new(Code::HOTSWAP_FAILED, format!("{how}: {}", error.message()));
+        error.help().map_or(told.clone(), |help| told.with_help(help))
+    }
+}
+
+/// Calls of a plugin wait for its next generation, as long as this lives.
+pub(crate) struct Replacing<'p>(pub(crate) &'p PluginCell);
+
+impl Drop for Replacing<'_> {
+    fn drop(&mut self) {
+        self.0.set_replacing(false);
+    }
+}
