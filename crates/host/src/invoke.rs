@@ -488,3 +488,24 @@ impl OutputSink for Lines {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn every_method_that_is_listed_can_be_called() {
+        let host = Host::builder().build().unwrap();
+        let told = |kind, method| {
+            let host = &host;
+            async move { host.invoke_contract(&CallCx::new(), kind, "nobody", method, json!({})).await.unwrap_err() }
+        };
+        let unknown = told(Kind::Tool, "nonsense").await.code();
+        for (kind, methods) in METHODS {
+            for (method, _) in *methods {
+                assert_ne!(told(*kind, method).await.code(), unknown, "{kind}.{method}");
+            }
+        }
+        assert!(Kind::ALL.iter().all(|kind| !methods_of(*kind).is_empty()));
+    }
+}
