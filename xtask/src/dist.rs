@@ -46,14 +46,14 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let features = chosen(workspace, &app, args)?;
     let host = host()?;
     let target = args.target.clone().unwrap_or_else(|| host.clone());
-    let binary = build(workspace, &features, args.target.as_deref())?;
+    let crates = third_party::crates(workspace, &features, &target)?;
+    let binary = build(workspace, &features, args.target.as_deref(), &third_party::list(&crates))?;
     let version = version(workspace)?;
     let name = archive_name(&version, &target, &features);
     let out = if args.out.is_absolute() { args.out.clone() } else { workspace.root.join(&args.out) };
     fs::create_dir_all(&out).with_context(|| out.display().to_string())?;
     let archive = out.join(format!("{name}.tar.gz"));
-    let third_party = third_party::texts(workspace, &features, &target)?;
-    pack(workspace, &binary, &third_party, &name, &archive)?;
+    pack(workspace, &binary, &third_party::page(&crates), &name, &archive)?;
     let sum = digest(&archive)?;
     sums(&out)?;
     if target == host {
@@ -81,12 +81,13 @@ fn chosen(workspace: &Workspace, app: &AppManifest, args: &Args) -> Result<Vec<S
     Ok(features.into_iter().collect())
 }
 
-fn build(workspace: &Workspace, features: &[String], target: Option<&str>) -> Result<PathBuf> {
+/// `crates` is what `licenses --crates` of the binary prints.
+fn build(workspace: &Workspace, features: &[String], target: Option<&str>, crates: &str) -> Result<PathBuf> {
     remove_bytecode(&workspace.path(crate::sdk::SDK).join("src"))?;
     let list = features.join(",");
     let mut args = vec!["build", "--locked", "--profile", "dist", "-p", APP, "--no-default-features", "--features", &list];
     args.extend(target.iter().flat_map(|t| ["--target", t]));
-    shell::run(&mut shell::cargo(&workspace.root, &args))?;
+    shell::run(shell::cargo(&workspace.root, &args).env("BESPOKE_CRATES", crates))?;
     let mut folder = workspace.target()?;
     folder.extend(target);
     let binary = folder.join("dist").join(binary_name(target));

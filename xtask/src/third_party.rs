@@ -26,7 +26,7 @@ const FOLDERS: &[&str] = &["LICENSES", "LICENCES"];
 const RULE: &str = "================================================================================";
 
 /// One crate of others.
-struct Crate {
+pub(crate) struct Crate {
     name: String,
     version: String,
     /// SPDX expression as its manifest has it.
@@ -35,8 +35,8 @@ struct Crate {
     texts: Vec<(String, String)>,
 }
 
-/// The whole file for the app with these features on this target.
-pub(crate) fn texts(workspace: &Workspace, features: &[String], target: &str) -> Result<String> {
+/// The crates of others that the app links with these features on this target, sorted.
+pub(crate) fn crates(workspace: &Workspace, features: &[String], target: &str) -> Result<Vec<Crate>> {
     let linked = linked(workspace, features, target)?;
     let metadata = workspace.metadata(true)?;
     let mut crates = Vec::new();
@@ -48,7 +48,13 @@ pub(crate) fn texts(workspace: &Workspace, features: &[String], target: &str) ->
             crates.push(read(package)?);
         }
     }
-    Ok(page(&crates))
+    Ok(crates)
+}
+
+/// Each with its licence, a line each.
+pub(crate) fn list(crates: &[Crate]) -> String {
+    let line = |c: &Crate| format!("{} {}: {}\n", c.name, c.version, c.license);
+    crates.iter().map(line).collect()
 }
 
 /// Name and version of what the app links: `cargo tree` knows the features of one package alone, where `cargo metadata`
@@ -109,7 +115,7 @@ fn plain(text: &str) -> String {
 }
 
 /// First every crate with its licence, then every text once, with the crates that it belongs to.
-fn page(crates: &[Crate]) -> String {
+pub(crate) fn page(crates: &[Crate]) -> String {
     let mut out = String::from(
         "Crates that this program contains or was built with, and their licences.\n\
          The Rust standard library is in it too: MIT OR Apache-2.0. Models, voices and recordings: see LICENSES/.\n\n",
@@ -201,7 +207,9 @@ mod tests {
     fn what_the_app_links_is_all_there() {
         let workspace = Workspace::here().unwrap();
         let target = crate::dist::host().unwrap();
-        let text = texts(&workspace, &["flite".to_owned()], &target).unwrap();
+        let crates = crates(&workspace, &["flite".to_owned()], &target).unwrap();
+        let text = page(&crates);
+        assert!(list(&crates).lines().any(|line| line == "flite-rs 0.2.0: Apache-2.0"), "{}", list(&crates));
         assert!(text.contains("\nflite-rs 0.2.0: Apache-2.0"), "{text:.2000}");
         assert!(!text.contains("\nbespoke") && !text.contains("\nrten "), "{text:.2000}");
         assert!(text.contains("Permission is hereby granted, free of charge"));

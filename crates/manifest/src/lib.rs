@@ -59,7 +59,7 @@
 //! | `[resources]` | `memory_mb`, `address_space_mb`, `cpu_percent`, `cpu_seconds`, `disk_mb`, `threads`, `start_timeout_ms`, `open_files`, `file_mb`, `processes`, `network_per_s`: see [`Resources`] | the host's limits |
 //! | `[process]` | `command = ["./run", "--flag"]`, or `python = "module"` with `requirements = ["numpy>=1.24"]`: see [`Process`] | |
 //! | `[config_schema]` | JSON Schema of the plugin's configuration; a config.schema.json beside the manifest does as well | anything goes |
-//! | `[[models]]` | `file`, `size`, `sha256`, `license`, `sources`: see [`Model`] | |
+//! | `[[models]]` | `file`, `version`, `size`, `sha256`, `license`, `sources`: see [`Model`]; `version` only where no package of `sources` says it | |
 //! | `runtimes` | native runtimes that it can use, as `runtime:device`, such as `["onnx:cpu", "onnx:cuda"]` | none |
 //!
 //! # Other dialects

@@ -242,6 +242,9 @@ pub enum Run {
 pub struct Model {
     /// Where the file is placed, relative to the plugin's folder: components separated by `/`, none leaving it.
     pub file: String,
+    /// Which version of the model it is, in the words of who made it. Where the file does not say, the version of the first package
+    /// that it comes from.
+    pub version: String,
     /// Its bytes, at least 1.
     pub size: u64,
     /// SHA-256 of those bytes: 64 lower-case hexadecimal digits.
@@ -282,6 +285,17 @@ pub struct Package {
     pub platform: Vec<String>,
     /// Python version of such a wheel, such as `3.12`.
     pub python_version: Option<String>,
+}
+
+impl Source {
+    /// The version of the package; an address has none.
+    pub(crate) fn version(&self) -> Option<&str> {
+        match self {
+            Source::Url(_) => None,
+            Source::Pip(package) => Some(package.spec.split_once("==")?.1),
+            Source::Npm(package) => Some(package.spec.rsplit_once('@')?.1),
+        }
+    }
 }
 
 impl Package {

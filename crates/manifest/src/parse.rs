@@ -563,10 +563,24 @@ fn models(fields: &mut Fields<'_, '_>) -> Vec<Model> {
         let size = entry.need("size", "give the size of the file in bytes").and_then(|node| node.number(1, 1 << 50));
         let sha256 = entry.need("sha256", "give the SHA-256 of the file").and_then(|node| digest(&node));
         let license = entry.need("license", "say under which licence the file may be used").and_then(|node| line(&node));
-        let sources = entry.tables("sources").into_iter().filter_map(|source| self::source(source, size)).collect();
+        let named = entry.take("version");
+        let sources = entry.tables("sources");
+        let given = sources.len();
+        let sources: Vec<Source> = sources.into_iter().filter_map(|source| self::source(source, size)).collect();
+        let version = match named {
+            Some(node) => word(&node),
+            None => {
+                let of_package = sources.iter().find_map(Source::version).map(str::to_owned);
+                // A source that is wrong was reported, and may have been the one that says it.
+                if of_package.is_none() && sources.len() == given {
+                    entry.refuse("version", "it is missing", "say which version of the model this is: no package says it");
+                }
+                of_package
+            }
+        };
         entry.finish();
-        if let (Some(file), Some(size), Some(sha256), Some(license)) = (file, size, sha256, license) {
-            all.push(Model { file, size, sha256, license, sources });
+        if let (Some(file), Some(version), Some(size), Some(sha256), Some(license)) = (file, version, size, sha256, license) {
+            all.push(Model { file, version, size, sha256, license, sources });
         }
     }
     all
@@ -627,6 +641,16 @@ pub(crate) fn line(node: &Node<'_, '_>) -> Option<String> {
     let text = node.string()?;
     if text.trim().is_empty() || text.chars().any(char::is_control) || text.len() > 1000 {
         node.refuse("it is empty, long, or has line breaks", "write one line of at most 1000 bytes");
+        return None;
+    }
+    Some(text)
+}
+
+/// A version of something that is no plugin: whatever its maker writes, without spaces.
+fn word(node: &Node<'_, '_>) -> Option<String> {
+    let text = node.string()?;
+    if text.is_empty() || text.len() > 64 || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        node.refuse(format!("`{}` is no version", shown(&text)), "use 1 to 64 characters without spaces, such as 6.2 or v3");
         return None;
     }
     Some(text)

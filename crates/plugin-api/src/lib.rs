@@ -113,12 +113,14 @@ mod duplex;
 mod error;
 mod health;
 mod hook;
+mod notice;
 mod plugin;
 mod runtime_pack;
 
-pub use plugin::{BESPOKE_PLUGINS_V1, compiled_in};
 #[cfg(not(target_family = "wasm"))]
-pub use runtime_pack::RuntimePack;
+pub use notice::{BESPOKE_NOTICES_V1, notices};
+#[cfg(not(target_family = "wasm"))]
+pub use plugin::{BESPOKE_PLUGINS_V1, compiled_in};
 pub use {
     api::{Contract, Contribution, Kind, PluginApi, Spec},
     audio::Audio,
@@ -136,7 +138,9 @@ pub use {
     error::{Code, Error, ErrorBody, Result},
     health::{Facts, Health},
     hook::{Hook, HookEvent, HookHandler, HookReply, HookSpec, OnFailure},
+    notice::Notice,
     plugin::{Descriptor, Instance, Life, Package, Plugin, PluginMeta, Reload, State},
+    runtime_pack::RuntimePack,
 };
 
 // Re-exported so that a plugin crate can do with this one dependency, and so that versions agree.

@@ -26,6 +26,13 @@ use crate::{
     program::on_path,
 };
 
+bespoke_plugin_api::notice! {
+    name: "python-sdk",
+    files: ["sdk/src"],
+    license: "Apache-2.0",
+    text: include_str!("../../../LICENSES/python-sdk.txt"),
+}
+
 static SDK: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/sdk/src");
 
 /// A file that is there while packages are being installed.

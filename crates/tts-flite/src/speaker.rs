@@ -4,6 +4,14 @@ use flite_rs::{Engine, Flow};
 
 use crate::spoken::spoken;
 
+// They come inside the crate flite-rs, whose own licence stands with those of all crates.
+bespoke_plugin_api::notice! {
+    name: "flite",
+    files: ["cmu_us_kal16"],
+    license: "Apache-2.0 AND LicenseRef-CMU",
+    text: include_str!("../../../LICENSES/flite.txt"),
+}
+
 /// The rate of the voice in Hz.
 pub const SAMPLE_RATE: u32 = 16_000;
 

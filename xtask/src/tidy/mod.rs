@@ -1,6 +1,7 @@
 //! `tidy`: what the compiler does not check. Each check returns its problems, so that all are shown at once.
 
 mod layers;
+mod notices;
 mod plugins;
 mod texts;
 
@@ -12,6 +13,7 @@ use crate::{codegen, workspace::Workspace};
 pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     let mut problems = layers::check(&workspace.metadata(true)?);
     problems.extend(texts::check(workspace)?);
+    problems.extend(notices::check(workspace, &project_files(workspace)?)?);
     match plugin_problems(workspace) {
         Ok(more) => problems.extend(more),
         Err(error) => problems.push(format!("{error:#}")),

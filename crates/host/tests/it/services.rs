@@ -289,7 +289,7 @@ impl ModelStore for Shelf {
 async fn a_model_is_looked_up_by_the_manifest_and_found_by_the_store() {
     let entry = |file: &str| {
         format!(
-            "[[models]]\nfile = \"{file}\"\nsize = 1\nsha256 = \"{}\"\nlicense = \"MIT\"\n[[models.sources]]\nurl = \"https://example.com/{file}\"\n",
+            "[[models]]\nfile = \"{file}\"\nversion = \"1\"\nsize = 1\nsha256 = \"{}\"\nlicense = \"MIT\"\n[[models.sources]]\nurl = \"https://example.com/{file}\"\n",
             "0".repeat(64)
         )
     };

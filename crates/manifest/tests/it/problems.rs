@@ -311,6 +311,7 @@ fn models() {
         "[[models]]\nfile = \"../a.bin\"\nsize = -4\nsha256 = \"ABC\"\n",
         expect![[r#"
         p.toml:8:1: models[0].license: it is missing; say under which licence the file may be used
+        p.toml:8:1: models[0].version: it is missing; say which version of the model this is: no package says it
         p.toml:9:1: models[0].file: `../a.bin` is no path inside a folder; write names separated by `/`, none of which begins with a dot, ends in a dot or a space, or holds `\` or `:`
         p.toml:10:1: models[0].size: -4 is out of range; write a whole number from 1 to 1125899906842624
         p.toml:11:1: models[0].sha256: `ABC` is no SHA-256; write 64 lower-case hexadecimal digits, as sha256sum prints them"#]],
@@ -344,6 +345,15 @@ fn models() {
         expect![[r#"
         p.toml:13:42: models[0].sources[0].range: it does not hold the file; write [start, end), in bytes of the members one after the other, as long as size
         p.toml:13:90: models[0].sources[1].range: it does not hold the file; write [start, end), in bytes of the members one after the other, as long as size"#]],
+    );
+    // An address says no version, a package does; what it is called is its maker's business, but it is one word.
+    tail(
+        &model("{ url = \"https://x/\" }"),
+        expect!["p.toml:8:1: models[0].version: it is missing; say which version of the model this is: no package says it"],
+    );
+    tail(
+        &(model("{ url = \"https://x/\" }") + "version = \"6 2\"\n"),
+        expect!["p.toml:14:1: models[0].version: `6 2` is no version; use 1 to 64 characters without spaces, such as 6.2 or v3"],
     );
     let twice = FULL.to_owned() + &FULL[FULL.find("[[models]]").unwrap()..];
     check(&twice, expect!["p.toml:85:1: models[1].file: `onnx/dice.onnx` stands here twice; remove one of them"]);

@@ -76,6 +76,8 @@ fn every_key_is_read() {
     assert_eq!(m.config_schema, Some(schema));
     let [model] = &m.models[..] else { panic!("{:?}", m.models) };
     assert_eq!((model.file.as_str(), model.size, model.license.as_str()), ("onnx/dice.onnx", 16, "MIT"));
+    // That of its first package: the file names none.
+    assert_eq!(model.version, "1.2.3");
     let [Source::Url(url), Source::Pip(pip), Source::Npm(npm)] = &model.sources[..] else { panic!("{:?}", model.sources) };
     assert_eq!(url, "https://models.example/dice.onnx");
     assert_eq!((pip.spec.as_str(), pip.archive_size, pip.python_version.as_deref()), ("dice-models==1.2.3", Some(99), Some("3.12")));

@@ -11,6 +11,14 @@ use crate::Rate;
 
 mod protobuf;
 
+#[cfg(feature = "bundled")]
+bespoke_plugin_api::notice! {
+    name: "silero-vad",
+    files: ["silero_vad.onnx"],
+    license: "MIT",
+    text: include_str!("../../../../LICENSES/silero-vad.txt"),
+}
+
 /// The file as it ships in the Python package `silero-vad` 6.2.3: 2,327,524 bytes.
 pub const SHA256: &str = "1a153a22f4509e292a94e67d6f9b85e8deb25b4988682b7e174c65279d8788e3";
 
@@ -70,6 +78,18 @@ impl Model {
     pub fn bundled() -> Result<Self, ModelError> {
         let bytes: &'static [u8] = include_bytes!("../../models/silero_vad.onnx");
         Self::parse(bytes.into()).map_err(|reason| ModelError::Content { path: "bundled silero_vad.onnx".into(), reason })
+    }
+
+    /// This model, if it is the pinned one: another of the same shape gives other probabilities.
+    ///
+    /// # Errors
+    /// [`ModelError::Content`] with both digests.
+    pub fn pinned(self, path: &Path) -> Result<Self, ModelError> {
+        if self.sha256 == SHA256 {
+            return Ok(self);
+        }
+        let reason = format!("its SHA-256 is {}, expected {SHA256}", self.sha256);
+        Err(ModelError::Content { path: path.to_owned(), reason })
     }
 
     /// The ONNX file itself.
