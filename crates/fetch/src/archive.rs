@@ -4,7 +4,7 @@
 //! it cannot point anywhere. Links, folders and devices are refused.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, BufReader, Read},
     path::Path,
 };
@@ -13,11 +13,11 @@ use flate2::read::GzDecoder;
 use zip::{ZipArchive, result::ZipError};
 
 use crate::{
-    Package, Pin,
+    Member, Package, Pin, Sha256, Unpacked, Wheel,
     error::{Error, Failure, Stop},
-    place,
+    name, place,
     progress::{Phase, Watch},
-    sink::{CHUNK, Sink},
+    sink::{CHUNK, Sink, Want},
 };
 
 /// The most that is decompressed on the way to the members of one npm archive. A small file can unfold into any size.
@@ -25,7 +25,7 @@ const MOST: u64 = 16 * 1024 * 1024 * 1024;
 
 /// Writes the members of `package` out of `archive` to `to`, verified against `pin` and flushed.
 pub(crate) fn extract(archive: &Path, package: &Package, pin: &Pin, to: &Path, watch: &mut Watch<'_>) -> Result<(), Stop> {
-    let mut sink = Sink::create(to, pin)?;
+    let mut sink = Sink::create(to, &pin.into())?;
     sink.keep(package.range);
     let is_zip = archive.extension().is_some_and(|e| e == "whl" || e == "zip");
     for member in &package.members {
@@ -34,7 +34,68 @@ pub(crate) fn extract(archive: &Path, package: &Package, pin: &Pin, to: &Path, w
         }
         if is_zip { from_zip(archive, member, &mut sink, watch)? } else { from_tar(archive, member, &mut sink, watch)? }
     }
-    sink.finish()
+    sink.finish().map(drop)
+}
+
+/// Writes the members of a verified `wheel` that lies at `archive` below `into`. On failure none of them is left.
+///
+/// An archive that names something outside itself, or the same thing twice, is refused as a whole, wanted or not.
+pub(crate) fn unpack(archive: &Path, wheel: &Wheel, into: &Path, watch: &mut Watch<'_>) -> Result<Vec<Unpacked>, Stop> {
+    let mut zip = open_zip(archive)?;
+    if zip.has_duplicate_names() {
+        return Err(Failure::Archive("it names a file twice".to_owned()).into());
+    }
+    for name in zip.file_names() {
+        let name = name.map_err(unreadable)?;
+        if name::member_problem(&name).is_some() {
+            return Err(Failure::Archive(format!("it names {name:?}, which leaves its folder")).into());
+        }
+    }
+    let mut written = Vec::new();
+    let unpacked = wheel.members.iter().map(|member| {
+        let path = into.join(&member.to);
+        place::make_parent(&path)?;
+        // What an earlier attempt left, or a link that would lead elsewhere: the file is made anew.
+        let _ = fs::remove_file(&path);
+        written.push(path.clone());
+        let sha256 = take(&mut zip, member, &path, watch)?;
+        Ok(Unpacked { to: member.to.clone(), size: member.size, sha256 })
+    });
+    let unpacked = unpacked.collect::<Result<Vec<_>, Stop>>().and_then(|unpacked| {
+        written.iter().try_for_each(|path| place::sync_folders(path, into))?;
+        Ok(unpacked)
+    });
+    if unpacked.is_err() {
+        written.iter().for_each(|path| place::remove(path, into));
+    }
+    unpacked
+}
+
+fn take(zip: &mut ZipArchive<BufReader<File>>, member: &Member, to: &Path, watch: &mut Watch<'_>) -> Result<Sha256, Stop> {
+    /// The bits of a Unix mode that say what a file is, and the value for a regular one.
+    const KIND: u32 = 0o170_000;
+    const REGULAR: u32 = 0o100_000;
+
+    let mut entry = match zip.by_name(&member.name) {
+        Ok(entry) => entry,
+        Err(ZipError::FileNotFound) => return Err(Failure::NoMember(member.name.clone()).into()),
+        Err(e) => return Err(unreadable(e)),
+    };
+    let regular = entry.unix_mode().is_none_or(|mode| matches!(mode & KIND, 0 | REGULAR));
+    if !entry.is_file() || !regular {
+        return Err(Failure::NoMember(member.name.clone()).into());
+    }
+    let other_size = |got: u64| Failure::Archive(format!("{:?} has {got} bytes in it, pinned are {}", member.name, member.size));
+    if entry.size() != member.size {
+        return Err(other_size(entry.size()).into());
+    }
+    let want = Want { size: Some(member.size), cap: member.size, sha256: None };
+    let mut sink = Sink::create(to, &want)?;
+    let drained = sink.drain(&mut entry, Phase::Extracting, watch).and_then(|()| sink.finish());
+    drained.map_err(|stop| match stop {
+        Stop::Source(Failure::Size { got, .. }) => other_size(got).into(),
+        other => other,
+    })
 }
 
 /// Unpacks the entries of a verified wheel that are `wanted` below `folder`, at most `most` bytes.
@@ -76,7 +137,7 @@ pub(crate) fn unpack_wheel(
     Ok(())
 }
 
-fn from_zip(archive: &Path, member: &str, sink: &mut Sink<'_>, watch: &mut Watch<'_>) -> Result<(), Stop> {
+fn from_zip(archive: &Path, member: &str, sink: &mut Sink, watch: &mut Watch<'_>) -> Result<(), Stop> {
     let mut zip = open_zip(archive)?;
     let mut entry = match zip.by_name(member) {
         Ok(entry) if entry.is_file() => entry,
@@ -86,7 +147,7 @@ fn from_zip(archive: &Path, member: &str, sink: &mut Sink<'_>, watch: &mut Watch
     sink.drain(&mut entry, Phase::Extracting, watch)
 }
 
-fn from_tar(archive: &Path, member: &str, sink: &mut Sink<'_>, watch: &mut Watch<'_>) -> Result<(), Stop> {
+fn from_tar(archive: &Path, member: &str, sink: &mut Sink, watch: &mut Watch<'_>) -> Result<(), Stop> {
     let file = File::open(archive).map_err(broken)?;
     let unpacked = Stoppable { inner: GzDecoder::new(BufReader::with_capacity(CHUNK, file)).take(MOST), watch, unpacked: 0, stop: None };
     let mut tar = tar::Archive::new(unpacked);
@@ -98,7 +159,7 @@ fn from_tar(archive: &Path, member: &str, sink: &mut Sink<'_>, watch: &mut Watch
     }
 }
 
-fn find_in_tar(tar: &mut tar::Archive<impl Read>, member: &str, sink: &mut Sink<'_>) -> Result<(), Stop> {
+fn find_in_tar(tar: &mut tar::Archive<impl Read>, member: &str, sink: &mut Sink) -> Result<(), Stop> {
     for entry in tar.entries().map_err(broken)? {
         let mut entry = entry.map_err(broken)?;
         let name = entry.path_bytes();

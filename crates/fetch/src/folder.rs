@@ -9,7 +9,7 @@ use std::{
 use crate::{
     Package, Pin, Source, archive,
     error::{Failure, Stop},
-    name,
+    name::WheelName,
     progress::{Phase, Watch},
     sink::Sink,
     store,
@@ -31,16 +31,32 @@ impl Offer<'_> {
     }
 }
 
-/// What `folder` offers for `pin`, files before archives. A folder that cannot be read offers nothing.
-pub(crate) fn offers<'p>(folder: &Path, sub: &str, pin: &'p Pin) -> Vec<Offer<'p>> {
-    let files = store::candidates(folder, sub, pin).into_iter().filter(|path| path.is_file()).map(Offer::File);
-    files.chain(archives(folder, pin)).collect()
+/// What `from`, a folder or a file, offers for `pin`, files before archives. What cannot be read offers nothing.
+pub(crate) fn offers<'p>(from: &Path, sub: &str, pin: &'p Pin) -> Vec<Offer<'p>> {
+    let named = from.file_name().is_some() && from.file_name() == Path::new(&pin.file).file_name();
+    let itself = Some(from.to_owned()).filter(|path| named && path.is_file());
+    let inside = store::candidates(from, sub, pin).into_iter().filter(|path| path.is_file());
+    itself.into_iter().chain(inside).map(Offer::File).chain(archives(from, pin)).collect()
 }
 
-/// The archives in `folder` that carry a member of `pin`, by their names.
-pub(crate) fn archives<'p>(folder: &Path, pin: &'p Pin) -> Vec<Offer<'p>> {
-    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
-    let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file()).collect();
+/// Where the wheel called `file`, of `size` bytes, may lie: in the folder `from`, or as the file `from`.
+pub(crate) fn wheel(from: &Path, file: &str, size: u64) -> Option<PathBuf> {
+    let inside = from.join(file);
+    if inside.is_file() {
+        return Some(inside);
+    }
+    // A file may have been renamed on its way here; one of another name and size is for another wheel.
+    let metadata = from.metadata().ok().filter(fs::Metadata::is_file)?;
+    (from.file_name().is_some_and(|name| name == file) || metadata.len() == size).then(|| from.to_owned())
+}
+
+/// The archives in the folder `from`, or the archive `from`, that carry a member of `pin`, by their names.
+pub(crate) fn archives<'p>(from: &Path, pin: &'p Pin) -> Vec<Offer<'p>> {
+    let mut paths = match fs::read_dir(from) {
+        Ok(entries) => entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file()).collect(),
+        Err(_) if from.is_file() => vec![from.to_owned()],
+        Err(_) => Vec::new(),
+    };
     paths.sort();
     let mut found = Vec::new();
     for source in &pin.sources {
@@ -65,9 +81,9 @@ pub(crate) fn take(offer: &Offer<'_>, pin: &Pin, to: &Path, watch: &mut Watch<'_
             if len != pin.size {
                 return Err(Failure::Size { got: len, size: pin.size }.into());
             }
-            let mut sink = Sink::create(to, pin)?;
+            let mut sink = Sink::create(to, &pin.into())?;
             sink.drain(&mut file, Phase::Downloading, watch)?;
-            sink.finish()
+            sink.finish().map(drop)
         }
     }
 }
@@ -75,10 +91,7 @@ pub(crate) fn take(offer: &Offer<'_>, pin: &Pin, to: &Path, watch: &mut Watch<'_
 /// `silero_vad-6.2.3-py3-none-any.whl` is one of `silero-vad==6.2.3`.
 fn is_wheel_of(file: &str, spec: &str) -> bool {
     let Some((name, version)) = spec.split_once("==") else { return false };
-    let Some(stem) = file.strip_suffix(".whl") else { return false };
-    let mut parts = stem.split('-');
-    let named = parts.next().is_some_and(|part| name::normalised(part) == name::normalised(name));
-    named && parts.next().is_some_and(|part| part.eq_ignore_ascii_case(version))
+    WheelName::parse(file).is_some_and(|named| named.is_of(name, version))
 }
 
 /// `usefulsensors-moonshine-js-0.1.21.tgz` is the one of `@usefulsensors/moonshine-js@0.1.21`.

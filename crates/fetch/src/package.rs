@@ -1,6 +1,8 @@
-//! Package archives through pip and npm: downloaded once a run, never unpacked as a whole, never run.
+//! Package archives from an index, through pip and through npm: downloaded once a run, never unpacked as a whole, never
+//! run.
 //!
-//! Which index, proxy, certificates and credentials are used is decided by the user's pip and npm, as they are set up.
+//! Without an index, which one is used, with which proxy, certificates and credentials, is decided by the user's pip and
+//! npm, as they are set up.
 
 use std::{
     collections::HashMap,
@@ -11,19 +13,30 @@ use std::{
 };
 
 use crate::{
-    Limits, Package, Sha256, Tools, child,
+    Fetcher, Index, Limits, Package, Sha256, Tools, child,
+    client::{Client, Question},
+    download,
     error::{Error, Failure, Stop},
-    node,
-    place::Staging,
+    index, node,
+    page::{self, Link},
+    place::{self, Staging, TargetLock},
     progress::{Phase, Watch},
-    sink,
+    sink::{self, Want},
 };
+
+/// The largest page of an index. The largest projects have some ten thousand files, in some ten megabytes.
+const PAGE: u64 = 64 * 1024 * 1024;
+
+/// Where the parts and locks of wheels lie: no plugin has a name with a dot in front.
+const WHEELS: &str = ".wheels";
 
 /// The archives of one run. They live in a staging folder that ends with it.
 pub(crate) struct Depot<'f> {
     root: &'f Path,
     tools: &'f Tools,
     limits: &'f Limits,
+    index: Option<&'f Index>,
+    client: Client,
     staging: Option<Staging>,
     /// What was downloaded or failed, so that the second pin out of an archive costs nothing, nor does its failure.
     archives: HashMap<Key, Result<PathBuf, Failure>>,
@@ -40,18 +53,33 @@ enum Registry {
     Npm,
 }
 
-/// What pip is asked for.
-pub(crate) struct Wheel<'a> {
-    pub(crate) spec: &'a str,
-    /// Any of these; pip checks it. Empty: unchecked here.
+/// What an index or pip is asked for.
+#[derive(Default)]
+pub(crate) struct Ask<'a> {
+    pub(crate) project: &'a str,
+    pub(crate) version: &'a str,
+    /// The wheel's exact file name, where it is known. pip is told its tags instead.
+    pub(crate) file: Option<&'a str>,
+    /// Bytes of the archive.
+    pub(crate) size: Option<u64>,
+    /// Any of these; empty: unchecked here.
     pub(crate) hashes: &'a [Sha256],
     pub(crate) platform: &'a [String],
     pub(crate) python_version: Option<&'a str>,
+    /// As what a download is reported.
+    pub(crate) phase: Phase,
 }
 
 impl<'f> Depot<'f> {
-    pub(crate) fn new(root: &'f Path, tools: &'f Tools, limits: &'f Limits) -> Self {
-        Self { root, tools, limits, staging: None, archives: HashMap::new(), own_npm: None }
+    pub(crate) fn new(fetcher: &'f Fetcher) -> Self {
+        let Fetcher { store, index, limits, tools, .. } = fetcher;
+        let (index, client) = (index.as_ref(), Client::new(limits, index.as_ref()));
+        Self { root: &store.root, tools, limits, index, client, staging: None, archives: HashMap::new(), own_npm: None }
+    }
+
+    /// What downloads of this run are made with.
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
     }
 
     /// A new empty folder on the file system of the root, gone with this depot.
@@ -67,18 +95,77 @@ impl<'f> Depot<'f> {
     pub(crate) fn wheel(&mut self, package: &Package, watch: &mut Watch<'_>) -> Result<PathBuf, Stop> {
         self.once(Registry::Pip, package, |depot| {
             let hashes: Vec<_> = package.archive_sha256.into_iter().collect();
-            let wheel = Wheel {
-                spec: &package.spec,
+            // Checked with the pin that the package stands in.
+            let (project, version) = package.spec.split_once("==").unwrap_or((&package.spec, ""));
+            let ask = Ask {
+                project,
+                version,
+                file: None,
+                size: package.archive_size,
                 hashes: &hashes,
                 platform: &package.platform,
                 python_version: package.python_version.as_deref(),
+                phase: Phase::Downloading,
             };
-            // The folder also holds pip's second copy, and then one less: never show more than there is, nor a step back.
-            let (most, mut shown) = (package.archive_size.unwrap_or(u64::MAX), 0);
-            depot.pip(&wheel, &mut |size| {
-                shown = size.min(most).max(shown);
-                watch.step(Phase::Downloading, shown, package.archive_size)
-            })
+            depot.archive(&ask, watch)
+        })
+    }
+
+    /// The wheel that is asked for: out of the index, or through pip when none is set. Of the pinned digest, if there
+    /// is one.
+    pub(crate) fn archive(&mut self, ask: &Ask<'_>, watch: &mut Watch<'_>) -> Result<PathBuf, Stop> {
+        let path = match self.index {
+            Some(index) => self.from_index(index, ask, watch)?,
+            None => self.pip(ask, watch)?,
+        };
+        let Some(pinned) = ask.hashes.first().copied() else { return Ok(path) };
+        let got = sink::digest_of(&path, u64::MAX).map_err(Error::io("read", &path))?;
+        if ask.hashes.contains(&got) { Ok(path) } else { Err(Failure::Digest { got, pinned }.into()) }
+    }
+
+    fn from_index(&mut self, index: &Index, ask: &Ask<'_>, watch: &mut Watch<'_>) -> Result<PathBuf, Stop> {
+        let link = self.look_up(index, ask, watch)?;
+        // One pinned digest is the one; of several, or without any, the page's at least tells a whole file from a part.
+        let listed = link.sha256.filter(|digest| ask.hashes.is_empty() || ask.hashes.contains(digest));
+        let sha256 = if let [only] = ask.hashes { Some(*only) } else { listed };
+        let want = Want { size: ask.size, cap: self.limits.archive_bytes, sha256 };
+        let done = self.scratch("index-")?.join(&link.name);
+        let question = Question { url: link.url, accept: None };
+        let Some(digest) = sha256 else {
+            download::fetch(&self.client, &question, &want, &done, ask.phase, watch)?;
+            return Ok(done);
+        };
+        // Two pins, in two processes, may need the same wheel: one of them at a time.
+        let name = format!("{}.{}", link.name, &digest.to_string()[..16]);
+        let _lock = TargetLock::acquire(self.root, WHEELS, &name, self.limits.lock_wait, watch)?;
+        let part = self.root.join(".partial").join(WHEELS).join(format!("{name}.part"));
+        place::make_parent(&part)?;
+        download::fetch(&self.client, &question, &want, &part, ask.phase, watch)?;
+        fs::rename(&part, &done).map_err(Error::io("write", &done))?;
+        Ok(done)
+    }
+
+    /// Where the index says that the wheel lies.
+    fn look_up(&mut self, index: &Index, ask: &Ask<'_>, watch: &mut Watch<'_>) -> Result<Link, Stop> {
+        let page = self.scratch("page-")?.join("page");
+        let question = Question { url: index.page(ask.project), accept: Some(page::ACCEPT) };
+        let want = Want { size: None, cap: PAGE, sha256: None };
+        let arrived = download::fetch(&self.client, &question, &want, &page, Phase::Looking, watch).map_err(|stop| match stop {
+            Stop::Source(Failure::Status(404)) => {
+                Failure::NotListed(format!("the index has no project {} (HTTP status 404)", ask.project)).into()
+            }
+            other => other,
+        })?;
+        let bytes = fs::read(&page).map_err(Error::io("read", &page))?;
+        let links = page::links(&bytes, &arrived.content_type, &arrived.url)
+            .map_err(|why| Failure::NotListed(format!("the index cannot be used for {}: {why}", ask.project)))?;
+        let count = links.len();
+        index::select(links, ask).ok_or_else(|| {
+            let wanted = match ask.file {
+                Some(file) => file.to_owned(),
+                None => format!("wheel of version {} for this platform", ask.version),
+            };
+            Failure::NotListed(format!("the index lists {count} files of {}, but no {wanted}", ask.project)).into()
         })
     }
 
@@ -109,8 +196,15 @@ impl<'f> Depot<'f> {
         })
     }
 
-    /// Downloads a wheel. `step` is told the bytes that have come.
-    pub(crate) fn pip(&mut self, wheel: &Wheel<'_>, step: &mut dyn FnMut(u64) -> Result<(), Stop>) -> Result<PathBuf, Stop> {
+    /// Downloads a wheel through pip.
+    fn pip(&mut self, ask: &Ask<'_>, watch: &mut Watch<'_>) -> Result<PathBuf, Stop> {
+        // The folder also holds pip's second copy, and then one less: never show more than there is, nor a step back.
+        let (most, mut shown) = (ask.size.unwrap_or(u64::MAX), 0);
+        let mut step = |size: u64| {
+            shown = size.min(most).max(shown);
+            watch.step(ask.phase, shown, ask.size)
+        };
+        let spec = format!("{}=={}", ask.project, ask.version);
         let folder = self.scratch("pip-")?;
         let (out, temporary) = (folder.join("out"), folder.join("tmp"));
         for made in [&out, &temporary] {
@@ -121,20 +215,20 @@ impl<'f> Depot<'f> {
             let Some(mut command) = start(pip) else { continue };
             command.args(["download", "--quiet", "--no-deps", "--only-binary=:all:", "--no-input"]);
             command.arg("--disable-pip-version-check").arg("--dest").arg(&out);
-            for tag in wheel.platform {
+            for tag in ask.platform {
                 command.arg("--platform").arg(tag);
             }
-            match wheel.python_version {
+            match ask.python_version {
                 Some(version) => command.arg("--python-version").arg(version),
                 // The wheel is data to us: which Pythons could run it does not matter.
                 None => command.arg("--ignore-requires-python"),
             };
-            if wheel.hashes.is_empty() {
-                command.arg(wheel.spec);
+            if ask.hashes.is_empty() {
+                command.arg(&spec);
             } else {
-                let hashes: String = wheel.hashes.iter().map(|hash| format!(" --hash=sha256:{hash}")).collect();
+                let hashes: String = ask.hashes.iter().map(|hash| format!(" --hash=sha256:{hash}")).collect();
                 let list = folder.join("requirements.txt");
-                fs::write(&list, format!("{}{hashes}\n", wheel.spec)).map_err(Error::io("write", &list))?;
+                fs::write(&list, format!("{spec}{hashes}\n")).map_err(Error::io("write", &list))?;
                 command.arg("--require-hashes").arg("--requirement").arg(&list);
             }
             // pip downloads into its temporary folder; inside ours it can be watched, and is removed with it.
@@ -144,8 +238,8 @@ impl<'f> Depot<'f> {
             // Fail fast: pip's own five retries take a minute against a dead host.
             unless_set(&mut command, "PIP_RETRIES", "1");
             command.env("NO_COLOR", "1");
-            let most = self.limits.archive_bytes.saturating_mul(2); // the temporary copy and the final one
-            match child::run(command, &folder, most, step)? {
+            let bound = self.limits.archive_bytes.saturating_mul(2); // the temporary copy and the final one
+            match child::run(command, &folder, bound, &mut step)? {
                 child::Ran::Success => return only_file(&out, ".whl"),
                 child::Ran::NotThere(why) => tried.push(why),
                 child::Ran::Failed(failure) => return Err(hash_refusal(failure).into()),
@@ -196,8 +290,9 @@ impl<'f> Depot<'f> {
         if let Some(known) = self.archives.get(&key) {
             return known.clone().map_err(Stop::from);
         }
+        // Of npm's archives; those of pip are checked already.
         let got = get(self).and_then(|path| {
-            let Some(pinned) = package.archive_sha256 else { return Ok(path) };
+            let Some(pinned) = package.archive_sha256.filter(|_| registry == Registry::Npm) else { return Ok(path) };
             let got = sink::digest_of(&path, u64::MAX).map_err(Error::io("read", &path))?;
             if got == pinned { Ok(path) } else { Err(Failure::Digest { got, pinned }.into()) }
         });

@@ -130,9 +130,8 @@ impl Source {
             return Some(format!("{tool} = {:?} needs member = \"path in the archive\"", package.spec));
         }
         for member in &package.members {
-            // Member names are only compared, never joined to a folder, but one that climbs is a mistake or an attack.
-            if member.is_empty() || member.starts_with('/') || member.split('/').any(|part| part == "..") {
-                return Some(format!("member = {member:?} of {:?} must be a path inside the archive", package.spec));
+            if let Some(why) = name::member_problem(member) {
+                return Some(format!("member = {member:?} of {:?} {why}", package.spec));
             }
         }
         if let Some((start, end)) = package.range

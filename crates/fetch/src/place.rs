@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{Pin, error::Error, progress::Watch};
+use crate::{error::Error, progress::Watch};
 
 /// How often a lock held by someone else is tried again.
 const RETRY: Duration = Duration::from_millis(50);
@@ -18,8 +18,8 @@ pub(crate) struct TargetLock(#[expect(dead_code, reason = "the open file is the 
 
 impl TargetLock {
     /// Waits for the lock. The caller must look again afterwards: whoever held it may have placed the file.
-    pub(crate) fn acquire(root: &Path, sub: &str, pin: &Pin, most: Duration, watch: &mut Watch<'_>) -> Result<Self, Error> {
-        let path = root.join(".locks").join(sub).join(format!("{}.lock", pin.file));
+    pub(crate) fn acquire(root: &Path, sub: &str, file: &str, most: Duration, watch: &mut Watch<'_>) -> Result<Self, Error> {
+        let path = root.join(".locks").join(sub).join(format!("{file}.lock"));
         make_parent(&path)?;
         // Never deleted: a lock on a deleted file would let a second holder in beside the first.
         let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(Error::io("open", &path))?;
@@ -82,6 +82,27 @@ pub(crate) fn place(from: &Path, to: &Path) -> Result<(), Error> {
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(Error::io("flush", folder))?;
     }
     Ok(())
+}
+
+/// Makes the names of `path` and of its folders, up to `top`, durable.
+pub(crate) fn sync_folders(path: &Path, top: &Path) -> Result<(), Error> {
+    #[cfg(unix)]
+    for folder in path.ancestors().skip(1).take_while(|folder| folder.starts_with(top)) {
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(Error::io("flush", folder))?;
+    }
+    #[cfg(not(unix))]
+    let _ = (path, top);
+    Ok(())
+}
+
+/// Removes a file, and its folders below `top` that are empty without it.
+pub(crate) fn remove(path: &Path, top: &Path) {
+    let _ = fs::remove_file(path);
+    for folder in path.ancestors().skip(1).take_while(|folder| folder.starts_with(top) && *folder != top) {
+        if fs::remove_dir(folder).is_err() {
+            return;
+        }
+    }
 }
 
 /// Creates the folder of `path`.

@@ -24,15 +24,20 @@ pub struct Progress<'a> {
 }
 
 /// What is being done for a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Phase {
     /// Another process or thread holds the lock of this file.
     Waiting,
+    /// The package index is asked where the archive lies.
+    Looking,
     /// The file, or the archive that holds it, is being downloaded or copied.
+    #[default]
     Downloading,
     /// Node.js is being fetched through pip, because an npm package is wanted and this machine has no npm.
     FetchingNpm,
+    /// An archive that was given is being read and compared with its pin.
+    Verifying,
     /// Members are being taken out of an archive.
     Extracting,
     /// The file is verified and in place; `done` is its size.

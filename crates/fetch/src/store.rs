@@ -170,7 +170,7 @@ impl Search {
     fn located(self, sub: &str, pin: &Pin) -> Result<Located, Error> {
         match self.found {
             Some(path) => Ok(Located { path, rejected: self.rejected }),
-            None => Err(absent(sub, pin, self.rejected, self.looked_in)),
+            None => Err(absent(sub.to_owned(), pin.file.clone(), self.rejected, self.looked_in)),
         }
     }
 }
@@ -182,8 +182,7 @@ impl fmt::Display for Rejected {
 }
 
 /// The error for a file that is nowhere and may not be fetched.
-pub(crate) fn absent(sub: &str, pin: &Pin, rejected: Vec<Rejected>, looked_in: Vec<PathBuf>) -> Error {
-    let (sub, file) = (sub.to_owned(), pin.file.clone());
+pub(crate) fn absent(sub: String, file: String, rejected: Vec<Rejected>, looked_in: Vec<PathBuf>) -> Error {
     if rejected.is_empty() { Error::NotFound { sub, file, looked_in } } else { Error::Rejected { sub, file, rejected } }
 }
 
