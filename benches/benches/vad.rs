@@ -1,4 +1,5 @@
-//! One window of Silero: both engines against Python with onnxruntime, which is what most people run, by turns in one run.
+//! One window of Silero, and what comes before the first: both engines against Python with onnxruntime, which is what most
+//! people run, by turns in one run. What ONNX Runtime allocates inside itself, in C++, is not counted.
 //!
 //! Python and its packages are set up by this benchmark itself, below the target folder.
 
@@ -7,11 +8,12 @@ use std::{
     io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    time::Duration,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use bespoke_benches::{Aim, Counting, Group};
-use bespoke_plugin_api::{Contribution, Duplex, PluginContext, VadEvent, VadOptions, serde_json::json, try_next};
+use bespoke_plugin_api::{Contribution, Duplex, PluginContext, Vad, VadEvent, VadOptions, serde_json::json, try_next};
 use bespoke_plugin_testkit::{TestHost, block_on};
 
 #[global_allocator]
@@ -22,18 +24,25 @@ const WINDOW: usize = 512;
 
 const PACKAGES: [&str; 2] = ["onnxruntime==1.28.0", "numpy==2.2.6"];
 
-/// Reads a number of windows, runs them, answers a line: the loop of silero-vad's own wrapper, without torch.
+/// Reads a number of windows, runs them, answers a line: the loop of silero-vad's own wrapper, without torch. With `s` before the
+/// number, it makes sessions.
 const SCRIPT: &str = r#"
 import os, sys, numpy, onnxruntime
 options = onnxruntime.SessionOptions()
 options.inter_op_num_threads = options.intra_op_num_threads = 1
-session = onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
+def make():
+    return onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
+session = make()
 samples = numpy.fromfile(sys.argv[2], dtype=numpy.float32)
 windows = [samples[n:n + 512] for n in range(0, len(samples) - 511, 512)]
 state, context, rate = numpy.zeros((2, 1, 128), numpy.float32), numpy.zeros(64, numpy.float32), numpy.array(16000, numpy.int64)
 at = 0
 print("ready", flush=True)
 for line in sys.stdin:
+    if line.startswith("s"):
+        made = [make() for _ in range(int(line[1:]))]
+        print(len(made), flush=True)
+        continue
     for _ in range(int(line)):
         window = windows[at % len(windows)]
         at += 1
@@ -56,8 +65,9 @@ fn main() {
     output.read_line(&mut line).expect("python starts");
     assert_eq!(line.trim(), "ready", "python says what is wrong above");
 
-    let mut builtin = Stream::open("builtin", None, &samples);
-    let mut ort = Stream::open("ort", Some(&library), &samples);
+    let (builtin_vad, ort_vad) = (detector("builtin", None), detector("ort", Some(&library)));
+    let mut builtin = Stream::open(&*builtin_vad, &samples);
+    let mut ort = Stream::open(&*ort_vad, &samples);
     Group::new("a window of 32 ms at 16 kHz, one thread")
         // A turn of Python costs a message through a pipe: long turns make it not count.
         .turns(20, Duration::from_millis(20))
@@ -71,10 +81,52 @@ fn main() {
         .aim(Aim::Allocations(0))
         .case("onnxruntime 1.28.0, through the plugin's stream", |n| ort.windows(n))
         .aim(Aim::Ratio(1.0))
+        .aim(Aim::Allocations(0))
+        .run();
+    // All are held until the turn is over: a stream that ends leaves its session to the next.
+    let hold = |vad: &dyn Vad, n: u64| {
+        let streams: Vec<_> = (0..n).map(|_| vad.open(&VadOptions::new(16_000)).expect("16 kHz is native")).collect();
+        black_box(streams.len());
+    };
+    let fresh = |n: u64| {
+        // Another instance, whose streams find no session that is left over.
+        let vad = detector("ort", Some(&library));
+        let begun = Instant::now();
+        let streams: Vec<_> = (0..=n).map(|_| vad.open(&VadOptions::new(16_000)).expect("16 kHz is native")).collect();
+        let took = begun.elapsed();
+        black_box(streams.len());
+        took
+    };
+    Group::new("session start: another stream")
+        .turns(10, Duration::from_millis(50))
+        .case("Python: InferenceSession", |n| {
+            writeln!(input, "s{n}").expect("python listens");
+            line.clear();
+            output.read_line(&mut line).expect("python answers");
+        })
+        .case("built-in engine", |n| hold(&*builtin_vad, n))
+        .timed("onnxruntime, a session of its own", fresh)
+        .case("onnxruntime, a session that is left over", |n| (0..n).for_each(|_| hold(&*ort_vad, 1)))
+        .case("start of the plugin, built-in", |n| (0..n).for_each(|_| drop(black_box(detector("builtin", None)))))
+        .case("start of the plugin, onnxruntime, one window", |n| {
+            (0..n).for_each(|_| drop(black_box(detector("ort", Some(&library)))));
+        })
         .run();
     // Closing its input ends the child; waiting leaves no zombie.
     drop(input);
     python.wait().expect("python ends");
+}
+
+/// What the plugin contributes, on an instance of its own.
+fn detector(engine: &str, library: Option<&Path>) -> Arc<dyn Vad> {
+    let mut config = json!({ "engine": engine });
+    if let Some(library) = library {
+        config["onnxruntime"] = json!(library);
+    }
+    let cx = PluginContext::new("silero", TestHost::new());
+    let instance = block_on(bespoke_vad_silero::BESPOKE_PLUGIN.start(cx, config)).expect("the engine starts");
+    let [Contribution::Vad(_, vad)] = &instance.contributions[..] else { panic!("silero contributes one detector") };
+    vad.clone()
 }
 
 /// An open stream of the plugin, as the voice pipeline holds it.
@@ -85,16 +137,8 @@ struct Stream<'s> {
 }
 
 impl<'s> Stream<'s> {
-    fn open(engine: &str, library: Option<&Path>, samples: &'s [f32]) -> Self {
-        let mut config = json!({ "engine": engine });
-        if let Some(library) = library {
-            config["onnxruntime"] = json!(library);
-        }
-        let cx = PluginContext::new("silero", TestHost::new());
-        let instance = block_on(bespoke_vad_silero::BESPOKE_PLUGIN.start(cx, config)).expect("the engine starts");
-        let [Contribution::Vad(_, vad)] = &instance.contributions[..] else { panic!("silero contributes one detector") };
-        let duplex = vad.open(&VadOptions::new(16_000)).expect("16 kHz is native");
-        Stream { duplex, samples, at: 0 }
+    fn open(vad: &dyn Vad, samples: &'s [f32]) -> Self {
+        Stream { duplex: vad.open(&VadOptions::new(16_000)).expect("16 kHz is native"), samples, at: 0 }
     }
 
     fn windows(&mut self, n: u64) {

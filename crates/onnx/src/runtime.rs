@@ -1,12 +1,15 @@
-//! The one loaded library and its environment. Looking for it is in `search`, running a model in
-//! `session`.
+//! The one loaded library and its environment. Looking for it is in `search`, choosing a device in
+//! `provider`, running a model in `session`.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use crate::search::{self, NotFound, Origin, Search};
+use ort::ep::ExecutionProvider as _;
+
+use crate::provider::{NoCuda, Provider};
+use crate::search::{self, Found, NotFound, Origin, Places};
 use crate::session::Session;
-use crate::telemetry::telemetry_disabled;
+use crate::telemetry::{Telemetry, telemetry};
 
 /// Why ONNX Runtime, or a model in it, cannot be used. Every variant leaves the process able to try
 /// again.
@@ -35,6 +38,18 @@ pub enum OnnxError {
         /// What was asked for.
         asked: PathBuf,
     },
+    /// The library would report to its maker, and nobody has said that it may.
+    #[error(
+        "{path} is a build of ONNX Runtime that reports to its maker; set ORT_DISABLE_TELEMETRY=1 before the program starts (or 0 to let it)",
+        path = path.display()
+    )]
+    Telemetry {
+        /// The file.
+        path: PathBuf,
+    },
+    /// CUDA was required and does not run.
+    #[error("CUDA is required and does not run: {0}")]
+    Cuda(NoCuda),
     /// The model was refused.
     #[error("ONNX Runtime refused the model: {0}")]
     Model(String),
@@ -52,34 +67,50 @@ pub struct Runtime {
     version: Option<String>,
 }
 
+/// The runtime of this process, for somebody who asked for one.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Current {
+    /// It.
+    pub runtime: &'static Runtime,
+    /// The library that would be loaded had none been; it takes a restart to get it.
+    pub after_restart: Option<PathBuf>,
+}
+
 static RUNTIME: OnceLock<Runtime> = OnceLock::new();
 /// Held while loading, so that two first callers do not load twice.
 static LOADING: Mutex<()> = Mutex::new(());
 
 impl Runtime {
-    /// The runtime, loaded on the first call. `explicit` names the library or its folder; see
-    /// [`find`](crate::find) for where else it is looked for.
+    /// The runtime, loaded on the first call; see [`find`](crate::find) for where it is looked for and
+    /// what `cuda` means. With `cuda`, the libraries that its pack names are loaded before it.
+    ///
+    /// What others have loaded serves everybody, except whoever names another library.
     ///
     /// # Errors
     /// No library, one that cannot be loaded, or another one than the one already loaded.
-    pub fn get(explicit: Option<&Path>) -> Result<&'static Self, OnnxError> {
+    pub fn get(places: &Places, cuda: bool) -> Result<Current, OnnxError> {
         // A panic while loading leaves nothing behind that the lock protects.
         let _guard = LOADING.lock().unwrap_or_else(PoisonError::into_inner);
-        if explicit.is_none()
-            && let Some(runtime) = RUNTIME.get()
-        {
-            return Ok(runtime);
-        }
-        let (path, origin) = match search::find(explicit) {
-            Search::Found { path, origin } => (path, origin),
-            Search::NotFound(reason) => return Err(reason.into()),
+        let found = search::find(places, cuda);
+        let Some(runtime) = RUNTIME.get() else {
+            let found = found?;
+            preload(&found, cuda)?;
+            let loaded = Self::load(found)?;
+            return Ok(Current { runtime: RUNTIME.get_or_init(|| loaded), after_restart: None });
         };
-        if let Some(runtime) = RUNTIME.get() {
-            let same = runtime.path == path || runtime.path.canonicalize().ok() == path.canonicalize().ok();
-            return if same { Ok(runtime) } else { Err(OnnxError::AlreadyLoaded { loaded: runtime.path.clone(), asked: path }) };
+        match found {
+            Ok(found) if runtime.is(&found.path) => {
+                preload(&found, cuda)?;
+                Ok(Current { runtime, after_restart: None })
+            }
+            Ok(found) if found.origin == Origin::Explicit => {
+                Err(OnnxError::AlreadyLoaded { loaded: runtime.path.clone(), asked: found.path })
+            }
+            Ok(found) => Ok(Current { runtime, after_restart: Some(found.path) }),
+            Err(error) if places.explicit.is_some() => Err(error.into()),
+            Err(_) => Ok(Current { runtime, after_restart: None }),
         }
-        let runtime = Self::load(path, origin)?;
-        Ok(RUNTIME.get_or_init(|| runtime))
     }
 
     /// The runtime if one is loaded; loads nothing.
@@ -97,38 +128,75 @@ impl Runtime {
         self.origin
     }
 
-    /// Its version such as `1.28.0`, where the library or its file name tells it.
+    /// Its version such as `1.28.0`, where the library, its file name or its pack tells it.
     pub fn version(&self) -> Option<&str> {
         self.version.as_deref()
     }
 
-    /// Whether this library may report to its maker: it is 1.29 or later, or of unknown version, and
-    /// [`NO_TELEMETRY`](crate::NO_TELEMETRY) was not set.
-    pub fn may_report_home(&self) -> bool {
-        let minor = self.version.as_deref().and_then(|v| v.split('.').nth(1)).and_then(|m| m.parse::<u32>().ok());
-        !telemetry_disabled() && minor.is_none_or(|minor| minor >= 29)
+    /// Whether this library reports to its maker.
+    pub fn telemetry(&self) -> Telemetry {
+        telemetry(self.version.as_deref().and_then(minor))
     }
 
-    /// Makes a session of a model from its bytes: one thread, no spinning.
+    /// Whether it was built with CUDA. That says nothing on whether CUDA runs here.
+    pub fn built_with_cuda(&self) -> bool {
+        ort::ep::CUDA::is_available().unwrap_or(false)
+    }
+
+    /// Makes a session of a model from its bytes: one thread of the processor, no spinning. With
+    /// [`Provider::Cuda`] it fails where CUDA cannot be had, instead of running elsewhere.
     ///
     /// # Errors
     /// [`OnnxError::Model`] with what the runtime said.
-    pub fn session(&self, model: &[u8]) -> Result<Session, OnnxError> {
-        Session::new(&self.environment, model)
+    pub fn session(&self, model: &[u8], provider: Provider) -> Result<Session, OnnxError> {
+        Session::new(&self.environment, model, provider)
     }
 
-    fn load(path: PathBuf, origin: Origin) -> Result<Self, OnnxError> {
+    fn is(&self, path: &Path) -> bool {
+        self.path == path || self.path.canonicalize().is_ok_and(|own| path.canonicalize().is_ok_and(|other| own == other))
+    }
+
+    fn load(found: Found) -> Result<Self, OnnxError> {
+        let Found { path, origin, version, .. } = found;
+        // Looked at beforehand: what is loaded for good must be fit to run.
+        crate::whole::check(&path).map_err(|reason| OnnxError::Load { path: path.clone(), reason })?;
+        if crate::telemetry::undecided() && ort::util::probe(&path).is_some_and(crate::telemetry::built_in) {
+            return Err(OnnxError::Telemetry { path });
+        }
         let failed = |reason: String| OnnxError::Load { path: path.clone(), reason };
         // `init_from` reports a missing or foreign library; `ort::init` alone would panic.
         let environment = ort::init_from(&path)
-            .map_err(|error| failed(error.to_string()))?
+            .map_err(|error| match &error {
+                ort::LoadDynamicError::Dlopen { error, .. } => failed(loader_words(error)),
+                _ => failed(error.to_string()),
+            })?
             .with_name("bespoke")
             .with_telemetry(false)
             .build()
             .map_err(|error| failed(error.to_string()))?;
-        let version = version_in_build_info(ort::info()).or_else(|| version_in_name(&path));
+        let version = version_in_build_info(ort::info()).or_else(|| version_in_name(&path)).or(version);
         Ok(Self { environment, path, origin, version })
     }
+}
+
+/// Loads what CUDA needs by absolute path, so that the loader knows it when it is asked for by name only.
+fn preload(found: &Found, cuda: bool) -> Result<(), OnnxError> {
+    for path in found.cuda.iter().flatten().filter(|_| cuda) {
+        crate::whole::check(path)
+            .and_then(|()| ort::util::preload_dylib(path.as_path()).map_err(|error| loader_words(&error)))
+            .map_err(|reason| OnnxError::Load { path: path.clone(), reason })?;
+    }
+    Ok(())
+}
+
+/// What the system's loader said, which its error tells as its source only.
+pub(crate) fn loader_words(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), ToString::to_string)
+}
+
+/// `1.28.0` gives 28.
+fn minor(version: &str) -> Option<u32> {
+    version.split('.').nth(1)?.parse().ok()
 }
 
 /// `… git-branch=rel-1.28.0, …` gives `1.28.0`; distributions may say something else.
@@ -141,9 +209,9 @@ fn version_in_build_info(info: &str) -> Option<String> {
 /// `libonnxruntime.so.1.28.0` gives `1.28.0`, through links as well.
 fn version_in_name(path: &Path) -> Option<String> {
     let file = path.canonicalize().ok()?;
-    let name = file.file_name()?.to_str()?.strip_suffix(".dylib").unwrap_or(file.file_name()?.to_str()?).to_owned();
-    let start = name.find(|c: char| c.is_ascii_digit())?;
-    let version = &name[start..];
+    let name = file.file_name()?.to_str()?;
+    let name = name.strip_suffix(".dylib").unwrap_or(name);
+    let version = &name[name.find(|c: char| c.is_ascii_digit())?..];
     (version.split('.').count() >= 2 && version.chars().all(|c| c.is_ascii_digit() || c == '.')).then(|| version.to_owned())
 }
 
@@ -164,5 +232,6 @@ mod tests {
             std::fs::write(&path, b"").expect("written");
             assert_eq!(version_in_name(&path).as_deref(), version, "{name}");
         }
+        assert_eq!((minor("1.28.0"), minor("1"), minor("1.x")), (Some(28), None, None));
     }
 }

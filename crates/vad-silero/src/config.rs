@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bespoke_audio::SpeechOptions;
+use bespoke_onnx::Device;
 use bespoke_plugin_api::{
     Error, Result,
     serde::{self, Deserialize},
@@ -41,7 +42,14 @@ pub struct Config {
     /// What computes the probabilities: `ort` is ONNX Runtime, `builtin` is our own code, `auto` is `ort` where a library is found.
     #[cfg_attr(test, schemars(extend("x-reload" = "restart")))]
     pub engine: EngineChoice,
-    /// The library of ONNX Runtime or its folder; ORT_DYLIB_PATH, then the system's library folders when absent.
+    /// Where ONNX Runtime runs the model: `auto` is CUDA where the pack onnx:cuda is installed and comes up, else the processor.
+    #[cfg_attr(test, schemars(extend("x-reload" = "restart")))]
+    pub device: DeviceChoice,
+    /// Whether not to start where `device = "cuda"` cannot be had. When false, one warning says why, and the processor runs it.
+    #[cfg_attr(test, schemars(extend("x-reload" = "restart")))]
+    pub device_required: bool,
+    /// The library of ONNX Runtime or its folder; when absent, the first of ORT_DYLIB_PATH, the installed and the bundled pack,
+    /// ONNXRUNTIME_ROOT and the system's library folders that there is.
     #[cfg_attr(test, schemars(extend("x-reload" = "restart")))]
     pub onnxruntime: Option<PathBuf>,
     /// Another `silero_vad.onnx` than the pinned one.
@@ -51,6 +59,30 @@ pub struct Config {
     /// hears high voices in telephone sound better.
     #[cfg_attr(test, schemars(extend("x-reload" = "restart")))]
     pub sample_rate: Option<u32>,
+}
+
+/// Where a model is to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(crate = "serde", rename_all = "snake_case")]
+#[cfg_attr(test, derive(schemars::JsonSchema, serde::Serialize))]
+pub enum DeviceChoice {
+    /// CUDA where its pack is installed and comes up, else the processor.
+    #[default]
+    Auto,
+    /// The processor.
+    Cpu,
+    /// CUDA.
+    Cuda,
+}
+
+impl From<DeviceChoice> for Device {
+    fn from(choice: DeviceChoice) -> Self {
+        match choice {
+            DeviceChoice::Auto => Self::Auto,
+            DeviceChoice::Cpu => Self::Cpu,
+            DeviceChoice::Cuda => Self::Cuda,
+        }
+    }
 }
 
 impl Default for Config {
@@ -67,6 +99,8 @@ impl Default for Config {
             deactivation_threshold: None,
             smoothing,
             engine: EngineChoice::Auto,
+            device: DeviceChoice::Auto,
+            device_required: false,
             onnxruntime: None,
             model_file: None,
             sample_rate: None,

@@ -12,8 +12,8 @@ mod plugin;
 mod rate;
 mod stream;
 
-pub use config::Config;
-pub use engine::{Builtin, Engine, EngineChoice, EngineError, EngineKind, Engines, Network, Simd};
+pub use config::{Config, DeviceChoice};
+pub use engine::{Builtin, Engine, EngineChoice, EngineError, EngineKind, Engines, Network, Onnx, Simd, Wanted};
 pub use model::{Model, ModelError, SHA256};
 pub use plugin::{BESPOKE_PLUGIN, Silero};
 pub use rate::Rate;

@@ -3,16 +3,20 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use bespoke_onnx::{Device, NoCuda, OnnxError, Pack, Places};
 use bespoke_plugin_api::{
-    Code, Duplex, Error, Facts, Health, Plugin, PluginApi, PluginContext, Reload, Result, Vad, VadEvent, VadOptions, VadSpec,
+    Code, Duplex, Error, Facts, Health, Level, Plugin, PluginApi, PluginContext, Reload, Result, Vad, VadEvent, VadOptions, VadSpec,
 };
 
 use crate::stream::{LiveOptions, Stream};
-use crate::{Config, EngineChoice, EngineError, EngineKind, Engines, Model, ModelError, Rate};
+use crate::{Config, EngineChoice, EngineError, EngineKind, Engines, Model, ModelError, Rate, Wanted};
 
 /// The file in the manifest.
 #[cfg(not(feature = "bundled"))]
 const MODEL_FILE: &str = "silero_vad.onnx";
+
+/// What brings ONNX Runtime with CUDA.
+const INSTALL_CUDA: &str = "bespoke plugin install onnx:cuda";
 
 /// One instance, with its model loaded.
 pub struct Silero {
@@ -22,7 +26,9 @@ pub struct Silero {
     sample_rate: Option<u32>,
     /// Where the model came from.
     source: String,
-    /// A library was named and does not run, so that another engine does.
+    /// Where the configuration wants it to run.
+    device: Device,
+    /// What was asked for and does not run, so that something else does.
     degraded: Option<String>,
 }
 
@@ -36,14 +42,29 @@ impl Plugin for Silero {
     async fn start(cx: PluginContext, config: Config) -> Result<Self> {
         let live = Arc::new(LiveOptions::new(config.speech()?));
         let place = place(&cx, config.model_file)?;
-        let (choice, library) = (config.engine, config.onnxruntime);
-        let named = library.is_some() || std::env::var_os(bespoke_onnx::LIBRARY_VAR).is_some_and(|value| !value.is_empty());
         let source = place.to_string();
-        // Reading, checking and laying out the model takes tens of milliseconds.
-        let engines = cx.blocking(move || make(&place, choice, library)).await??;
-        let degraded = (choice == EngineChoice::Auto && named && engines.kind() == EngineKind::Builtin)
-            .then(|| format!("the ONNX Runtime library that was named does not run; {}", engines.reason()));
-        Ok(Silero { cx, engines, live, sample_rate: config.sample_rate, source, degraded })
+        let (choice, device, device_required) = (config.engine, Device::from(config.device), config.device_required);
+        let asked = cx.clone();
+        // Reading, checking and laying out the model takes tens of milliseconds, and a library may take longer.
+        let (engines, named) = cx
+            .blocking(move || {
+                let places = places(&asked, config.onnxruntime);
+                let named = places.any_named();
+                let engines = make(&place, &Wanted { engine: choice, device, device_required, places })?;
+                Ok::<_, Error>((engines, named))
+            })
+            .await??;
+        let no_cuda = engines.no_cuda().filter(|_| device == Device::Cuda);
+        let degraded = if let Some(why) = no_cuda {
+            let engine = engines.kind().name();
+            let message = format!("device = \"cuda\" does not run: {why}; the engine {engine} runs on the processor");
+            cx.log(Level::Warn, &message);
+            Some(message)
+        } else {
+            (choice == EngineChoice::Auto && named && engines.kind() == EngineKind::Builtin)
+                .then(|| format!("the ONNX Runtime library that was named or installed does not run; {}", engines.reason()))
+        };
+        Ok(Silero { cx, engines, live, sample_rate: config.sample_rate, source, device, degraded })
     }
 
     async fn reconfigure(&self, new: Config) -> Result<Reload> {
@@ -56,14 +77,32 @@ impl Plugin for Silero {
     }
 
     fn facts(&self) -> Facts {
-        let model = self.engines.model();
-        Facts::from([
-            ("engine".into(), self.engines.kind().name().into()),
-            ("engine_reason".into(), self.engines.reason().into()),
+        let Self { engines, source, .. } = self;
+        let model = engines.model();
+        let mut facts = Facts::from([
+            ("engine".into(), engines.kind().name().into()),
+            ("engine_reason".into(), engines.reason().into()),
+            ("device".into(), engines.onnx().map_or("cpu", |onnx| onnx.provider().name()).into()),
             ("model".into(), model.checkpoint().into()),
             ("model_sha256".into(), model.sha256().into()),
-            ("model_source".into(), self.source.clone()),
-        ])
+            ("model_source".into(), source.clone()),
+        ]);
+        if let Some(why) = engines.no_cuda().filter(|_| self.device != Device::Cpu) {
+            facts.insert("device_reason".into(), format!("no CUDA: {why}"));
+        }
+        if let Some(onnx) = engines.onnx() {
+            let runtime = onnx.runtime();
+            facts.extend([
+                ("onnxruntime".into(), runtime.version().unwrap_or("unknown version").into()),
+                ("onnxruntime_library".into(), runtime.path().display().to_string()),
+                ("onnxruntime_origin".into(), runtime.origin().to_string()),
+                ("onnxruntime_telemetry".into(), runtime.telemetry().to_string()),
+            ]);
+            if let Some(library) = onnx.after_restart() {
+                facts.insert("onnxruntime_after_restart".into(), library.display().to_string());
+            }
+        }
+        facts
     }
 }
 
@@ -80,9 +119,25 @@ impl Vad for Detector {
     }
 }
 
+/// Where ONNX Runtime may lie: where the configuration says, and the packs that the host knows.
+fn places(cx: &PluginContext, explicit: Option<PathBuf>) -> Places {
+    let pack = |spec: &str| match cx.runtime(spec) {
+        Ok(pack) => Ok(Pack { library: pack.library, version: pack.version, bundled: pack.origin == "bundled", preload: pack.preload }),
+        Err(error) => {
+            let help = error.help().map_or_else(|| format!("bespoke plugin install {spec}"), str::to_owned);
+            Err(format!("{}; {help}", error.message()))
+        }
+    };
+    Places { explicit, cpu: pack("onnx:cpu"), cuda: pack("onnx:cuda") }
+}
+
 /// Where the model lies.
 enum Place {
-    File(PathBuf),
+    /// A file of the user's choice.
+    Configured(PathBuf),
+    /// The file of the manifest.
+    #[cfg(not(feature = "bundled"))]
+    Pinned(PathBuf),
     #[cfg(feature = "bundled")]
     Bundled,
 }
@@ -90,7 +145,9 @@ enum Place {
 impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::File(path) => path.display().fmt(f),
+            Self::Configured(path) => path.display().fmt(f),
+            #[cfg(not(feature = "bundled"))]
+            Self::Pinned(path) => path.display().fmt(f),
             #[cfg(feature = "bundled")]
             Self::Bundled => f.write_str("bundled"),
         }
@@ -99,21 +156,23 @@ impl std::fmt::Display for Place {
 
 #[cfg(feature = "bundled")]
 fn place(_cx: &PluginContext, configured: Option<PathBuf>) -> Result<Place> {
-    Ok(configured.map_or(Place::Bundled, Place::File))
+    Ok(configured.map_or(Place::Bundled, Place::Configured))
 }
 
 #[cfg(not(feature = "bundled"))]
 fn place(cx: &PluginContext, configured: Option<PathBuf>) -> Result<Place> {
-    configured.map_or_else(|| cx.model(MODEL_FILE), Ok).map(Place::File)
+    configured.map_or_else(|| cx.model(MODEL_FILE).map(Place::Pinned), |path| Ok(Place::Configured(path)))
 }
 
-fn make(place: &Place, choice: EngineChoice, library: Option<PathBuf>) -> Result<Engines> {
+fn make(place: &Place, wanted: &Wanted) -> Result<Engines> {
     let model = match place {
-        Place::File(path) => Model::read(path),
+        Place::Configured(path) => Model::read(path),
+        #[cfg(not(feature = "bundled"))]
+        Place::Pinned(path) => Model::read(path).and_then(|model| model.pinned(path)),
         #[cfg(feature = "bundled")]
         Place::Bundled => Model::bundled(),
     };
-    Engines::new(model.map_err(model_error)?, choice, library).map_err(engine_error)
+    Engines::new(model.map_err(model_error)?, wanted).map_err(engine_error)
 }
 
 fn model_error(error: ModelError) -> Error {
@@ -126,8 +185,11 @@ fn model_error(error: ModelError) -> Error {
 
 fn engine_error(error: EngineError) -> Error {
     let message = error.to_string();
+    let failed = |help: &str| Error::new(Code::INITIALIZE_FAILED, message.clone()).with_help(help);
     match error {
-        EngineError::Onnx(_) => Error::new(Code::INITIALIZE_FAILED, message).with_help("set plugins.silero.engine = \"builtin\""),
+        EngineError::Onnx(OnnxError::Cuda(NoCuda::NoPack(_))) => failed(INSTALL_CUDA),
+        EngineError::Onnx(OnnxError::Cuda(_)) => failed("set plugins.silero.device = \"auto\""),
+        EngineError::Onnx(_) => failed("set plugins.silero.engine = \"builtin\""),
         _ => Error::internal(message),
     }
 }

@@ -1,16 +1,31 @@
-//! An ONNX Runtime library for tests: `ORT_DYLIB_PATH` if set, else installed with pip once into the
-//! build folder. A test that needs it is never left out because it is missing.
+//! An ONNX Runtime library for tests: the pack below `BESPOKE_TEST_RUNTIMES`, else `ORT_DYLIB_PATH`, else
+//! installed with pip once into the build folder. A test that needs it is never left out because it is
+//! missing.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The version that is pinned: the last one without telemetry, and the one the figures were measured with.
 const VERSION: &str = "1.28.0";
 
-/// The library file or its folder, ready for `Runtime::get`.
+/// Set in a process that runs one test alone.
+const APART: &str = "BESPOKE_TEST_APART";
+
+/// Where [`apart`] hands on what was named before it changed the environment.
+const NAMED: &str = "BESPOKE_TEST_ONNXRUNTIME";
+
+/// The library file or its folder, ready for `Places::new`.
 pub(crate) fn onnxruntime() -> PathBuf {
-    if let Some(path) = std::env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()) {
-        return path.into();
+    let set = |name| std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from);
+    if let Some(path) = set(NAMED) {
+        return path;
+    }
+    if let Some(root) = set("BESPOKE_TEST_RUNTIMES") {
+        return pack(&root.join("onnx/cpu"));
+    }
+    if let Some(path) = set("ORT_DYLIB_PATH") {
+        return path;
     }
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("onnxruntime-{VERSION}"));
     let library = cache.join("onnxruntime").join("capi");
@@ -19,6 +34,40 @@ pub(crate) fn onnxruntime() -> PathBuf {
     }
     assert!(library.is_dir(), "{} lacks onnxruntime/capi; remove the folder and run again", cache.display());
     library
+}
+
+/// The library file itself.
+pub(crate) fn library() -> PathBuf {
+    bespoke_onnx::find(&bespoke_onnx::Places::new(Some(onnxruntime())), false).expect("a library").path
+}
+
+/// Runs the test of this name alone, in a process whose environment has these variables or lacks them. True in that process;
+/// false in the one that started it, when it has ended well.
+pub(crate) fn apart(test: &str, variables: &[(&str, Option<PathBuf>)]) -> bool {
+    if std::env::var_os(APART).is_some_and(|name| name == *OsStr::new(test)) {
+        return true;
+    }
+    let mut command = Command::new(std::env::current_exe().expect("a test program"));
+    command.env(NAMED, onnxruntime()).env(APART, test);
+    for (name, value) in variables {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    // The harness names a test by its path; a part of it that only this test has will do.
+    let output = command.args([test, "--nocapture", "--test-threads=1"]).output().expect("starts itself");
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{variables:?}: {}\n{text}", output.status);
+    assert!(text.contains("1 passed"), "no test of that name ran:\n{text}");
+    false
+}
+
+/// The folder of the one version of a pack.
+fn pack(device: &Path) -> PathBuf {
+    let versions = device.read_dir().unwrap_or_else(|error| panic!("BESPOKE_TEST_RUNTIMES: {}: {error}", device.display()));
+    let folders = versions.map(|entry| entry.expect("an entry").path()).filter(|path| path.is_dir());
+    folders.max().unwrap_or_else(|| panic!("BESPOKE_TEST_RUNTIMES: {} holds no version", device.display()))
 }
 
 fn install(cache: &Path) {

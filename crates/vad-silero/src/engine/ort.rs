@@ -14,25 +14,32 @@ pub(super) struct Ort {
     rate: Rate,
     /// Context, then window.
     input: Tensor,
-    state: Tensor,
     sample_rate: Tensor,
+    probability: Tensor,
+    /// The state that the next window starts from, and the one that it leaves behind.
+    state: Tensor,
+    next_state: Tensor,
     /// Where the session goes when the stream ends; it has no state of its own.
     home: Weak<Mutex<Vec<Session>>>,
 }
 
 impl Ort {
     pub(super) fn new(session: Session, rate: Rate, home: Weak<Mutex<Vec<Session>>>) -> Result<Self, EngineError> {
-        if session.inputs() != ["input", "state", "sr"] {
-            let reason = format!("it takes the inputs {:?}, expected input, state and sr", session.inputs());
+        if !session.inputs().eq(["input", "state", "sr"]) || !session.outputs().eq(["output", "stateN"]) {
+            let (inputs, outputs): (Vec<_>, Vec<_>) = (session.inputs().collect(), session.outputs().collect());
+            let reason = format!("it makes {outputs:?} of {inputs:?}, expected output and stateN of input, state and sr");
             return Err(OnnxError::Model(reason).into());
         }
         let length = rate.context() + rate.window();
+        let state = || Tensor::f32(&[2, 1, 128], vec![0.0; 256]);
         Ok(Self {
             session: Some(session),
             rate,
             input: Tensor::f32(&[1, length as i64], vec![0.0; length])?,
-            state: Tensor::f32(&[2, 1, 128], vec![0.0; 256])?,
             sample_rate: Tensor::i64(&[], vec![i64::from(rate.hz())])?,
+            probability: Tensor::f32(&[1, 1], vec![0.0])?,
+            state: state()?,
+            next_state: state()?,
             home,
         })
     }
@@ -57,15 +64,9 @@ impl Engine for Ort {
         let Some(session) = &mut self.session else {
             return Err(EngineError::Run("the stream is closed".into()));
         };
-        let outputs = session.run([&self.input, &self.state, &self.sample_rate])?;
-        let probability = outputs.f32("output")?.first().copied();
-        let state = outputs.f32("stateN")?;
-        let target = self.state.as_f32_mut();
-        if state.len() != target.len() {
-            return Err(EngineError::Run(format!("a state of {} numbers, expected {}", state.len(), target.len())));
-        }
-        target.copy_from_slice(state);
-        probability.ok_or_else(|| EngineError::Run("the model gave no probability".into()))
+        session.run([&self.input, &self.state, &self.sample_rate], [&mut self.probability, &mut self.next_state])?;
+        std::mem::swap(&mut self.state, &mut self.next_state);
+        self.probability.as_f32().first().copied().ok_or_else(|| EngineError::Run("the model gave no probability".into()))
     }
 
     fn reset(&mut self) {

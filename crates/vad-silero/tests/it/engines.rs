@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use bespoke_vad_silero::{Builtin, Engine, EngineChoice, EngineKind, Engines, Network, Rate, Simd};
+use bespoke_onnx::Places;
+use bespoke_vad_silero::{Builtin, Engine, EngineChoice, EngineKind, Engines, Model, Network, Rate, Simd, Wanted};
 
 use crate::kit::{self, recordings, windows};
 use crate::support;
@@ -44,7 +45,7 @@ fn the_built_in_engine_gives_the_reference_probabilities() {
 
 #[test]
 fn onnx_runtime_gives_the_reference_probabilities() {
-    let engines = Engines::new(kit::model(), EngineChoice::Ort, Some(support::onnxruntime())).expect("ONNX Runtime runs");
+    let engines = ort();
     assert_eq!(engines.kind(), EngineKind::Ort);
     println!("{}", engines.reason());
     for rate in [Rate::Hz8000, Rate::Hz16000] {
@@ -57,8 +58,8 @@ fn onnx_runtime_gives_the_reference_probabilities() {
 /// No recording at 8 kHz may be redistributed, so at 8 kHz the engines are held against each other.
 #[test]
 fn the_engines_agree_at_both_rates() {
-    let ort = Engines::new(kit::model(), EngineChoice::Ort, Some(support::onnxruntime())).expect("ONNX Runtime runs");
-    let builtin = Engines::new(kit::model(), EngineChoice::Builtin, None).expect("always runs");
+    let ort = ort();
+    let builtin = builtin();
     for rate in [Rate::Hz8000, Rate::Hz16000] {
         let (mut a, mut b) = (ort.open(rate).expect("opens"), builtin.open(rate).expect("opens"));
         for (reference, samples) in recordings() {
@@ -75,8 +76,8 @@ fn the_engines_agree_at_both_rates() {
 
 #[test]
 fn reset_restores_a_fresh_stream_and_a_refused_window_leaves_it_untouched() {
-    let ort = Engines::new(kit::model(), EngineChoice::Ort, Some(support::onnxruntime())).expect("ONNX Runtime runs");
-    let builtin = Engines::new(kit::model(), EngineChoice::Builtin, None).expect("always runs");
+    let ort = ort();
+    let builtin = builtin();
     let (_, samples) = recordings().swap_remove(0);
     for engines in [&ort, &builtin] {
         let mut engine = engines.open(Rate::Hz16000).expect("opens");
@@ -96,13 +97,48 @@ fn reset_restores_a_fresh_stream_and_a_refused_window_leaves_it_untouched() {
 
 #[test]
 fn the_choice_of_engine_is_kept_and_explained() {
-    let missing = Some("/nowhere/libonnxruntime.so".into());
-    let error = Engines::new(kit::model(), EngineChoice::Ort, missing.clone()).err().expect("no such library");
+    let missing = || "/nowhere/libonnxruntime.so".into();
+    let error = Engines::new(kit::model(), &named(EngineChoice::Ort, missing())).err().expect("no such library");
     assert!(error.to_string().contains("/nowhere/libonnxruntime.so"), "{error}");
-    let auto = Engines::new(kit::model(), EngineChoice::Auto, missing).expect("falls back");
+    let auto = Engines::new(kit::model(), &named(EngineChoice::Auto, missing())).expect("falls back");
     assert_eq!(auto.kind(), EngineKind::Builtin);
     assert!(auto.reason().contains("/nowhere/libonnxruntime.so"), "{}", auto.reason());
-    let auto = Engines::new(kit::model(), EngineChoice::Auto, Some(support::onnxruntime())).expect("loads");
+    let auto = Engines::new(kit::model(), &named(EngineChoice::Auto, support::onnxruntime())).expect("loads");
     assert_eq!(auto.kind(), EngineKind::Ort);
     assert!(auto.reason().contains("ONNX Runtime 1."), "{}", auto.reason());
+    assert!(auto.reason().contains(" on cpu from "), "{}", auto.reason());
+}
+
+/// What ONNX Runtime says to a model that has lost an operation is an error, or a reason for the built-in engine, which does
+/// not look at operations; never an engine `ort` that has run nothing.
+#[test]
+fn a_model_that_onnx_runtime_refuses_is_no_engine_ort() {
+    let mut bytes = std::fs::read(kit::model_path()).expect("the model of the repository");
+    let operation = b"ConstantOfShape";
+    let mut found = 0;
+    while let Some(at) = bytes.windows(operation.len()).position(|window| window == operation) {
+        bytes[at] = b'X';
+        found += 1;
+    }
+    assert!(found > 0);
+    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("vad-silero-unknown-operation.onnx");
+    std::fs::write(&path, bytes).expect("written");
+    let model = || Model::read(&path).expect("its weights are whole");
+    let error = Engines::new(model(), &named(EngineChoice::Ort, support::onnxruntime())).err().expect("refused").to_string();
+    assert!(error.contains("refused the model") && error.contains("XonstantOfShape"), "{error}");
+    let auto = Engines::new(model(), &named(EngineChoice::Auto, support::onnxruntime())).expect("falls back");
+    assert_eq!(auto.kind(), EngineKind::Builtin);
+    assert!(auto.onnx().is_none() && auto.reason().contains("refused the model"), "{}", auto.reason());
+}
+
+pub(crate) fn ort() -> Engines {
+    Engines::new(kit::model(), &named(EngineChoice::Ort, support::onnxruntime())).expect("ONNX Runtime runs")
+}
+
+pub(crate) fn builtin() -> Engines {
+    Engines::new(kit::model(), &Wanted::new(EngineChoice::Builtin)).expect("always runs")
+}
+
+fn named(engine: EngineChoice, library: std::path::PathBuf) -> Wanted {
+    Wanted { places: Places::new(Some(library)), ..Wanted::new(engine) }
 }

@@ -7,19 +7,21 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use bespoke_plugin_api::{
-    BoxFuture, Code, Contribution, Duplex, Error, Health, HostApi, Instance, Level, PluginContext, Result, Timestamp, Vad, VadEvent,
-    VadOptions,
+    BoxFuture, Code, Contribution, Duplex, Error, Health, HostApi, Instance, Level, PluginContext, Result, RuntimePack, Timestamp, Vad,
+    VadEvent, VadOptions,
     serde_json::{Value, json},
     try_next,
 };
-use bespoke_vad_silero::BESPOKE_PLUGIN;
+use bespoke_vad_silero::{BESPOKE_PLUGIN, Model};
 
 use crate::kit::{self, recordings};
 use crate::support;
 
-/// A host that keeps one model and remembers what is logged.
+/// A host that keeps one model, and packs of runtimes, and remembers what is logged.
+#[derive(Default)]
 pub(crate) struct Host {
     pub(crate) model: Option<PathBuf>,
+    pub(crate) packs: Vec<RuntimePack>,
     pub(crate) log: Mutex<Vec<String>>,
 }
 
@@ -42,10 +44,24 @@ impl HostApi for Host {
         assert_eq!(file, "silero_vad.onnx");
         self.model.clone().ok_or_else(|| Error::new(Code::MODEL_NOT_FOUND, "no such model"))
     }
+    fn runtime(&self, spec: &str) -> Result<RuntimePack> {
+        let pack = self.packs.iter().find(|pack| pack.spec == spec).cloned();
+        let missing = || Error::new(Code::DEPENDENCY_MISSING, format!("{spec} is not installed"));
+        pack.ok_or_else(|| missing().with_help(format!("bespoke plugin install {spec}")))
+    }
 }
 
+impl Host {
+    fn clone_of(other: &Host) -> Self {
+        Host { model: other.model.clone(), packs: other.packs.clone(), log: Mutex::default() }
+    }
+}
+
+/// Nothing of the environment names a library.
+const UNNAMED: [(&str, Option<PathBuf>); 2] = [(bespoke_onnx::LIBRARY_VAR, None), (bespoke_onnx::ROOT_VAR, None)];
+
 pub(crate) fn host() -> Arc<Host> {
-    Arc::new(Host { model: Some(kit::model_path()), log: Mutex::default() })
+    Arc::new(Host { model: Some(kit::model_path()), ..Host::default() })
 }
 
 fn now<T>(future: impl Future<Output = T>) -> T {
@@ -241,10 +257,144 @@ fn what_runs_is_reported_and_what_does_not_is_explained() {
     }
 }
 
+/// ONNX Runtime out of a pack, as the host hands it over, and nothing of the environment: the probabilities of the original,
+/// and where they came from.
+#[test]
+fn a_pack_gives_the_reference_probabilities_and_is_reported() {
+    if !support::apart("a_pack_gives_the_reference_probabilities_and_is_reported", &UNNAMED) {
+        return;
+    }
+    let library = support::library();
+    for origin in ["installed", "bundled"] {
+        let pack = RuntimePack::new("onnx:cpu", "1.28.0", origin, library.parent().expect("in a folder"), &library);
+        let host = Arc::new(Host { packs: vec![pack], ..Host::clone_of(&host()) });
+        let instance = start(host.clone(), json!({})).expect("starts");
+        let facts = instance.life.facts();
+        let fact = |name: &str| facts.get(name).map(String::as_str);
+        assert_eq!((fact("engine"), fact("device")), (Some("ort"), Some("cpu")));
+        assert_eq!(fact("onnxruntime_library"), library.to_str());
+        // The first is the one that the process has.
+        assert_eq!(fact("onnxruntime_origin"), Some("installed pack"));
+        assert_eq!(fact("device_reason"), Some("no CUDA: onnx:cuda is not installed; bespoke plugin install onnx:cuda"));
+        assert!(fact("onnxruntime").is_some_and(|version| version.starts_with("1.")), "{facts:?}");
+        assert!(facts.contains_key("onnxruntime_telemetry") && !facts.contains_key("onnxruntime_after_restart"), "{facts:?}");
+        assert_eq!(instance.life.health(), Health::Ok);
+        assert!(host.log.lock().unwrap().is_empty(), "nothing was asked for that does not run");
+
+        for (reference, samples) in recordings() {
+            let mut stream = vad(&instance).open(&VadOptions::new(reference.sr)).expect("opens");
+            let got = probabilities(&listen(&mut stream, &samples, 512));
+            assert_eq!(got.len(), reference.probs.len());
+            for (got, want) in got.iter().zip(&reference.probs) {
+                assert!((got - want).abs() <= 1e-4, "{}: {got} and {want}", reference.name);
+            }
+        }
+    }
+}
+
+/// No machine for tests has a pack with CUDA: it is asked for in vain, and the processor does it.
+#[test]
+fn cuda_that_does_not_run_is_one_warning_or_an_error() {
+    if !support::apart("cuda_that_does_not_run_is_one_warning_or_an_error", &UNNAMED) {
+        return;
+    }
+    let library = support::library();
+    let packs = || vec![RuntimePack::new("onnx:cpu", "1.28.0", "installed", library.parent().expect("in a folder"), &library)];
+    // Those without a library first: once one is loaded, it serves everybody.
+    for (engine, packs) in [("auto", Vec::new()), ("builtin", Vec::new()), ("auto", packs()), ("ort", packs())] {
+        let host = Arc::new(Host { packs, ..Host::clone_of(&host()) });
+        let instance = start(host.clone(), json!({ "device": "cuda", "engine": engine })).expect("runs on the processor");
+        let facts = instance.life.facts();
+        assert_eq!(facts["engine"], if host.packs.is_empty() { "builtin" } else { "ort" });
+        assert_eq!(facts["device"], "cpu");
+        let log = host.log.lock().unwrap();
+        assert!(matches!(&log[..], [line] if line.starts_with("device = \"cuda\" does not run: ")), "{log:?}");
+        assert_eq!(instance.life.health(), Health::Degraded(log[0].clone()));
+        // The driver, if there is none, else the pack.
+        let why = facts["device_reason"].as_str();
+        let causes = ["libcuda", "bespoke plugin install onnx:cuda", "engine = \"builtin\""];
+        assert!(causes.iter().any(|cause| why.contains(cause)) && log[0].contains(&why["no CUDA: ".len()..]), "{why}");
+        drop(log);
+
+        let error = start(host, json!({ "device": "cuda", "device_required": true, "engine": engine })).expect_err("required");
+        assert_eq!(error.code(), Code::INITIALIZE_FAILED);
+        assert!(error.message().starts_with("CUDA is required and does not run: ") && error.help().is_some(), "{error}");
+    }
+    let instance = start(host(), json!({ "device": "auto", "device_required": true })).expect("auto asks for nothing");
+    assert_eq!(instance.life.health(), Health::Ok);
+    // With `cpu` nobody wants to hear of CUDA.
+    let facts = start(host(), json!({ "device": "cpu" })).expect("starts").life.facts();
+    assert!(!facts.contains_key("device_reason"), "{facts:?}");
+    let error = start(host(), json!({ "device": "gpu" })).expect_err("no such device");
+    assert!(error.message().contains("gpu"), "{error}");
+}
+
+/// A pack that is broken is said to be; the plugin runs without it.
+#[test]
+fn a_broken_pack_is_a_reason_and_no_engine() {
+    if !support::apart("a_broken_pack_is_a_reason_and_no_engine", &UNNAMED) {
+        return;
+    }
+    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("vad-silero-broken-pack");
+    std::fs::create_dir_all(&folder).expect("a folder for this test");
+    let (truncated, gone) = (folder.join("libonnxruntime.so.1.28.0"), folder.join("libonnxruntime.so.9"));
+    let bytes = std::fs::read(support::library()).expect("a library");
+    std::fs::write(&truncated, &bytes[..bytes.len() / 2]).expect("written");
+    for library in [truncated, gone] {
+        let pack = RuntimePack::new("onnx:cpu", "1.28.0", "installed", &folder, &library);
+        let host = Arc::new(Host { packs: vec![pack], ..Host::clone_of(&host()) });
+        let instance = start(host.clone(), json!({})).expect("falls back");
+        assert_eq!(instance.life.facts()["engine"], "builtin");
+        let health = instance.life.health();
+        assert!(health.reason().is_some_and(|reason| reason.contains(library.to_str().expect("text"))), "{health:?}");
+        let error = start(host, json!({ "engine": "ort" })).expect_err("nothing to fall back on");
+        assert!(error.message().contains(library.to_str().expect("text")), "{error}");
+    }
+}
+
+/// The file of the manifest is the one that the plugin was written for, or it does not start; one of the user's choice may be
+/// another, and is named for what it is.
+#[test]
+fn a_wrong_truncated_or_replaced_model_is_refused() {
+    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("vad-silero-replaced-models");
+    std::fs::create_dir_all(&folder).expect("a folder for this test");
+    let good = std::fs::read(kit::model_path()).expect("the model of the repository");
+    let mut replaced = good.clone();
+    // The last byte of a weight: as long as before, and as well-formed.
+    let at = good.windows(9).position(|window| window == b"raw_data\0").unwrap_or(good.len() / 2);
+    replaced[at] ^= 1;
+    let cases = [
+        ("wrong", b"<!DOCTYPE html><html><body>404</body></html>".to_vec(), false),
+        ("truncated", good[..good.len() - 4096].to_vec(), false),
+        ("replaced", replaced, true),
+    ];
+    for (name, bytes, well_formed) in cases {
+        let path = folder.join(format!("{name}.onnx"));
+        std::fs::write(&path, bytes).expect("written");
+        assert_eq!(Model::read(&path).is_ok(), well_formed, "{name}");
+        for engine in [json!({ "engine": "builtin" }), json!({ "engine": "ort", "onnxruntime": support::onnxruntime() })] {
+            // From the host; a program with the model inside asks nobody.
+            if !cfg!(feature = "bundled") {
+                let host = Arc::new(Host { model: Some(path.clone()), ..Host::default() });
+                let error = start(host, engine.clone()).expect_err(name);
+                assert_eq!(error.code(), Code::INITIALIZE_FAILED, "{error}");
+                assert!(error.message().contains(path.to_str().expect("text")) && error.message().contains("fetch it again"), "{error}");
+                assert_eq!(error.help(), Some("bespoke plugin download-files silero"));
+            }
+            let mut config = engine;
+            config["model_file"] = json!(path);
+            match start(host(), config) {
+                Ok(instance) => assert!(well_formed && instance.life.facts()["model"] == "unknown checkpoint", "{name}"),
+                Err(error) => assert!(!well_formed && error.message().contains(path.to_str().expect("text")), "{name}: {error}"),
+            }
+        }
+    }
+}
+
 /// Without the bundled model the host is asked for it, and its answer is passed on; with it nobody is asked.
 #[test]
 fn the_model_comes_from_the_program_or_from_the_host() {
-    let empty = Arc::new(Host { model: None, log: Mutex::default() });
+    let empty = Arc::new(Host::default());
     match start(empty, json!({ "engine": "builtin" })) {
         Ok(instance) => assert!(cfg!(feature = "bundled") && instance.life.facts()["model_source"] == "bundled"),
         Err(error) => assert!(!cfg!(feature = "bundled") && error.code() == Code::MODEL_NOT_FOUND),

@@ -3,15 +3,15 @@
 use bespoke_audio::{
     Border, IteratorOptions, SpeechDetector, SpeechEdge, SpeechIterator, SpeechOptions, TimestampOptions, speech_timestamps,
 };
-use bespoke_vad_silero::{EngineChoice, Engines, Rate};
+use bespoke_vad_silero::Rate;
 
+use crate::engines;
 use crate::kit::{self, LiveKitEvent, Reference, recordings, windows};
-use crate::support;
 
 /// Probabilities of every recording by both engines, and the reference ones.
 fn cases() -> Vec<(String, Reference, Vec<f32>)> {
-    let ort = Engines::new(kit::model(), EngineChoice::Ort, Some(support::onnxruntime())).expect("ONNX Runtime runs");
-    let builtin = Engines::new(kit::model(), EngineChoice::Builtin, None).expect("always runs");
+    let ort = engines::ort();
+    let builtin = engines::builtin();
     let mut cases = Vec::new();
     for engines in [ort, builtin] {
         for (reference, samples) in recordings() {
