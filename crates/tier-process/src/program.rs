@@ -151,7 +151,15 @@ impl Program {
                     || terms.granted.env.iter().any(|granted| *granted == name)
             })
             .collect();
-        let own = [("HOME", home.as_os_str()), ("TMPDIR", temporary.as_os_str()), ("BESPOKE_PLUGIN_ID", OsStr::new(id))];
+        // Builds of ONNX Runtime, from whatever package, report to their maker unless they find this.
+        const NO_TELEMETRY: &str = "ORT_DISABLE_TELEMETRY";
+        let no_telemetry = env::var_os(NO_TELEMETRY).unwrap_or_else(|| "1".into());
+        let own = [
+            ("HOME", home.as_os_str()),
+            ("TMPDIR", temporary.as_os_str()),
+            ("BESPOKE_PLUGIN_ID", OsStr::new(id)),
+            (NO_TELEMETRY, &no_telemetry),
+        ];
         for (name, value) in own.map(|(name, value)| (OsString::from(name), value.to_owned())).into_iter().chain(self.env.iter().cloned()) {
             all.retain(|(known, _)| *known != name);
             all.push((name, value));
