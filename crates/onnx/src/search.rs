@@ -127,7 +127,7 @@ pub enum NotFound {
 /// else the system's folders. With `cuda`, the pack with CUDA comes before the other one; without, it
 /// is better than none, because its library runs on the processor as well.
 ///
-/// A path may name the file or its folder. A path that was named and holds nothing ends the search:
+/// A path may name the file, its folder, or the folder that has it in `lib`. A path that was named and holds nothing ends the search:
 /// running something else than what the user asked for would hide the mistake.
 ///
 /// # Errors
@@ -140,7 +140,7 @@ pub fn find(places: &Places, cuda: bool) -> Result<Found, NotFound> {
 fn find_in(places: &Places, cuda: bool, variable: Option<PathBuf>, root: Option<PathBuf>, folders: &[PathBuf]) -> Result<Found, NotFound> {
     let explicit = places.explicit.clone().map(|path| (path, Origin::Explicit));
     if let Some((path, origin)) = explicit.or_else(|| variable.map(|path| (path, Origin::Environment))) {
-        return named(&path, origin, &[""]);
+        return named(&path, origin);
     }
     if let Some((pack, with_cuda)) = pack(places, cuda) {
         let origin = if pack.bundled { Origin::Bundled } else { Origin::Installed };
@@ -151,7 +151,7 @@ fn find_in(places: &Places, cuda: bool, variable: Option<PathBuf>, root: Option<
         return Ok(Found { path, origin, version: Some(pack.version.clone()), cuda: with_cuda.then(|| pack.preload.clone()) });
     }
     if let Some(path) = root {
-        return named(&path, Origin::Root, &["", "lib"]);
+        return named(&path, Origin::Root);
     }
     match folders.iter().filter(|folder| folder.is_absolute()).find_map(|folder| library_in(folder)) {
         Some(path) => Ok(Found { path, origin: Origin::System, version: None, cuda: None }),
@@ -166,12 +166,12 @@ fn pack(places: &Places, cuda: bool) -> Option<(&Pack, bool)> {
     if cuda { with.or(without) } else { without.or(with) }
 }
 
-/// The library that `path` is, or that lies in one of its folders `below`.
-fn named(path: &Path, origin: Origin, below: &[&str]) -> Result<Found, NotFound> {
+/// The library that `path` is, or that lies in it or in its folder `lib`.
+fn named(path: &Path, origin: Origin) -> Result<Found, NotFound> {
     // Absolute, because the loader tries a relative path beside the executable first.
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let file = if path.is_dir() {
-        below.iter().find_map(|folder| library_in(&path.join(folder)))
+        library_in(&path).or_else(|| library_in(&path.join("lib")))
     } else {
         Some(path.clone()).filter(|path| path.is_file())
     };

@@ -63,7 +63,7 @@ pub(crate) fn apart(test: &str, variables: &[(&str, Option<PathBuf>)]) -> bool {
     false
 }
 
-/// The folder of the one version of a pack.
+/// The folder of the latest version of a pack.
 fn pack(device: &Path) -> PathBuf {
     let versions = device.read_dir().unwrap_or_else(|error| panic!("BESPOKE_TEST_RUNTIMES: {}: {error}", device.display()));
     let folders = versions.map(|entry| entry.expect("an entry").path()).filter(|path| path.is_dir());
