@@ -12,7 +12,7 @@ use std::{
 use bespoke_host::RuntimeStore;
 use bespoke_pjrt::{Client, CompileOptions, LIBRARY_VAR, Library, PjrtError, Tensor, Value as Setting, skip_tpu_metadata};
 use bespoke_plugin_api::Code;
-use bespoke_runtimes::{Spec, Tpu};
+use bespoke_runtimes::{Spec, Tpu, UnknownSpec};
 use serde_json::{Value, json};
 
 use crate::{
@@ -73,42 +73,41 @@ struct Loaded {
 impl Runtime {
     /// The library that is named; else that of the pack, installed or bundled; else that of the environment.
     fn find(setup: &Setup, spec: &str, library: Option<&Path>) -> Result<Self> {
-        let spec: Spec = spec.parse().map_err(|error: bespoke_runtimes::UnknownSpec| Failure::new(Exit::NotFound, error.to_string()))?;
+        let spec: Spec = spec
+            .parse()
+            .map_err(|error: UnknownSpec| Failure::new(Exit::NotFound, error.to_string()).help("bespoke plugin list runtime"))?;
         match spec {
             Spec::XlaCpu | Spec::XlaCuda | Spec::XlaTpu => {}
             Spec::OnnxCpu | Spec::OnnxCuda => {
                 let why = format!("{spec} runs models of ONNX, and plugins do that with their own; this verb runs programs in StableHLO");
-                return Err(Failure::new(Exit::Usage, why).help("bespoke vad FILE.wav --engine ort").or("bespoke runtime run xla:cpu FILE"));
+                return Err(Failure::new(Exit::Usage, why)
+                    .help("bespoke vad FILE.wav --engine ort")
+                    .or("bespoke runtime run xla:cpu FILE"));
             }
             _ => {
                 let why = format!("{spec} runs no programs by itself; this verb runs programs in StableHLO");
                 return Err(Failure::new(Exit::Usage, why).help("bespoke runtime run xla:cpu FILE"));
             }
         }
-        let named = |library: &Path, origin: &str| Runtime {
-            spec,
-            library: library.to_owned(),
-            preload: Vec::new(),
-            origin: origin.to_owned(),
-        };
+        let named =
+            |library: &Path, origin: &str| Runtime { spec, library: library.to_owned(), preload: Vec::new(), origin: origin.to_owned() };
         if let Some(library) = library {
             return Ok(named(library, "--library"));
         }
         match setup.packs.find(spec.as_str()) {
             Ok(pack) => {
-                Ok(Runtime { spec, library: pack.library, preload: pack.preload, origin: format!("{} {}", pack.origin, pack.version) })
+                let origin = format!("{} {}", pack.origin, pack.version);
+                Ok(Runtime { spec, library: pack.library, preload: pack.preload, origin })
             }
             Err(error) => match std::env::var_os(LIBRARY_VAR).filter(|path| !path.is_empty()) {
                 Some(library) => {
-                    tracing::info!("{error}; {LIBRARY_VAR} names another library");
+                    tracing::info!("{LIBRARY_VAR} names the library: {error}");
                     Ok(named(Path::new(&library), LIBRARY_VAR))
                 }
                 None => {
                     let absent = error.code() == Code::DEPENDENCY_MISSING;
-                    let failure = Failure::from(error);
-                    let failure = if absent { Failure { exit: Exit::NotFound, ..failure } } else { failure };
-                    let failure = if failure.help.is_some() { failure } else { failure.help(format!("bespoke plugin install {spec}")) };
-                    Err(failure.or(format!("export {LIBRARY_VAR}=/a/pjrt_plugin.so")))
+                    let failure = Failure::from(error).or(format!("export {LIBRARY_VAR}=/a/pjrt_plugin.so"));
+                    Err(if absent { Failure { exit: Exit::NotFound, ..failure } } else { failure })
                 }
             },
         }
@@ -167,8 +166,9 @@ fn devices(out: Out, runtime: &Runtime) -> Result<()> {
     let devices = loaded.client.devices();
     if out.json {
         let listed = devices.iter().enumerate();
-        let listed: Vec<_> =
-            listed.map(|(n, device)| json!({ "device": n, "id": device.id(), "kind": device.kind(), "name": device.to_string() })).collect();
+        let listed: Vec<_> = listed
+            .map(|(n, device)| json!({ "device": n, "id": device.id(), "kind": device.kind(), "name": device.to_string() }))
+            .collect();
         let attributes = loaded.client.library().attributes().map_err(failed)?;
         let attributes: serde_json::Map<_, _> = attributes.into_iter().map(|(name, value)| (name, json!(value.to_string()))).collect();
         let mut told = runtime.told(&loaded);
@@ -183,7 +183,8 @@ fn devices(out: Out, runtime: &Runtime) -> Result<()> {
 
 fn execute(out: Out, runtime: &Runtime, args: &RunProgram) -> Result<()> {
     let program = read(&args.file)?;
-    let written: Vec<Value> = args.input.iter().enumerate().map(|(n, text)| values::parse(n, text)).collect::<Result<_, _>>().map_err(usage)?;
+    let written: Vec<Value> =
+        args.input.iter().enumerate().map(|(n, text)| values::parse(n, text)).collect::<Result<_, _>>().map_err(usage)?;
     let loaded = runtime.load(out)?;
     let client = &loaded.client;
     let device = client.devices().get(args.device).ok_or_else(|| {

@@ -18,11 +18,14 @@ pub(super) fn inputs(written: &[Value], types: &[TensorType]) -> Result<Vec<Tens
             1 => format!("the program takes one input, a {}", all[0]),
             count => format!("the program takes {count} inputs, {}", all.join(", ")),
         };
-        return Err(format!("{takes}; there {}", match written.len() {
-            0 => "is none: add --input JSON for each".to_owned(),
-            1 => "is one --input".to_owned(),
-            count => format!("are {count} --input"),
-        }));
+        return Err(format!(
+            "{takes}; there {}",
+            match written.len() {
+                0 => "is none: add --input JSON for each".to_owned(),
+                1 => "is one --input".to_owned(),
+                count => format!("are {count} --input"),
+            }
+        ));
     }
     written.iter().zip(types).enumerate().map(|(n, (value, of))| tensor(n, value, of)).collect()
 }
@@ -281,7 +284,10 @@ mod tests {
         }
         assert!(parse(3, "[1,").unwrap_err().starts_with("input 3 is no JSON: "));
         let scalar = of(ElementType::F32, &[]);
-        assert_eq!(inputs(&[], std::slice::from_ref(&scalar)).unwrap_err(), "the program takes one input, a tensor<f32>; there is none: add --input JSON for each");
+        assert_eq!(
+            inputs(&[], std::slice::from_ref(&scalar)).unwrap_err(),
+            "the program takes one input, a tensor<f32>; there is none: add --input JSON for each"
+        );
         assert_eq!(inputs(&[Value::Null], &[]).unwrap_err(), "the program takes no input; there is one --input");
         let two = inputs(&[], &[scalar.clone(), scalar]).unwrap_err();
         assert!(two.starts_with("the program takes 2 inputs, tensor<f32>, tensor<f32>"), "{two}");
