@@ -85,6 +85,13 @@ impl AppManifest {
 
     /// The plugins that these features switch on.
     pub(crate) fn reach(&self, features: &[String]) -> BTreeSet<String> {
+        let mut seen = self.enabled(features);
+        seen.retain(|name| matches!(self.what(name), Feature::Plugin { .. }));
+        seen
+    }
+
+    /// All features that these switch on, themselves among them.
+    pub(crate) fn enabled(&self, features: &[String]) -> BTreeSet<String> {
         let mut seen = BTreeSet::new();
         let mut open = features.to_vec();
         while let Some(name) = open.pop() {
@@ -92,7 +99,6 @@ impl AppManifest {
                 open.extend(self.members(&name).iter().filter(|m| self.features.contains_key(*m)).cloned());
             }
         }
-        seen.retain(|name| matches!(self.what(name), Feature::Plugin { .. }));
         seen
     }
 

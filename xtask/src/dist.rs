@@ -6,9 +6,12 @@ use std::{
     io::{BufReader, Read},
     path::{Path, PathBuf},
     process::Command,
+    sync::atomic::AtomicBool,
 };
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use bespoke_fetch::Index;
+use bespoke_runtimes::{Features, Packs, Platform, Spec};
 use flate2::{Compression, GzBuilder, read::GzDecoder};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -36,6 +39,9 @@ pub(crate) struct Args {
     /// Build for this target instead of this machine
     #[arg(long)]
     target: Option<String>,
+    /// Native runtimes that lie beside the program, such as onnx:cpu, separated by commas
+    #[arg(long, value_name = "RUNTIME:DEVICE", value_delimiter = ',')]
+    bundle: Vec<Spec>,
     /// Where the archive goes
     #[arg(long, value_name = "DIR", default_value = "dist")]
     out: PathBuf,
@@ -46,18 +52,19 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let features = chosen(workspace, &app, args)?;
     let host = host()?;
     let target = args.target.clone().unwrap_or_else(|| host.clone());
+    let bundle = bundled(workspace, &app, &features, &args.bundle, &target)?;
     let crates = third_party::crates(workspace, &features, &target)?;
     let binary = build(workspace, &features, args.target.as_deref(), &third_party::list(&crates))?;
     let version = version(workspace)?;
-    let name = archive_name(&version, &target, &features);
+    let name = archive_name(&version, &target, &features, &args.bundle);
     let out = if args.out.is_absolute() { args.out.clone() } else { workspace.root.join(&args.out) };
     fs::create_dir_all(&out).with_context(|| out.display().to_string())?;
     let archive = out.join(format!("{name}.tar.gz"));
-    pack(workspace, &binary, &third_party::page(&crates), &name, &archive)?;
+    pack(workspace, &binary, &third_party::page(&crates), bundle, &name, &archive)?;
     let sum = digest(&archive)?;
     sums(&out)?;
     if target == host {
-        verify(&archive, &name, &version, &app.reach(&features))?;
+        verify(&archive, &name, &version, &app.reach(&features), &args.bundle)?;
     } else {
         eprintln!("built for {target}, which this machine cannot run: unpacked and asked on no machine yet");
     }
@@ -82,6 +89,71 @@ fn chosen(workspace: &Workspace, app: &AppManifest, args: &Args) -> Result<Vec<S
 }
 
 /// `crates` is what `licenses --crates` of the binary prints.
+/// The files of the runtimes that the archive carries: fetched by their pins, unless they were before, and by their terms free to be
+/// passed on.
+fn bundled(workspace: &Workspace, app: &AppManifest, features: &[String], specs: &[Spec], target: &str) -> Result<Vec<File>> {
+    let mut files = Vec::new();
+    if specs.is_empty() {
+        return Ok(files);
+    }
+    let platform = platform(target).ok_or_else(|| anyhow!("there are no runtimes for {target}"))?;
+    let root = workspace.target()?.join("bundles").join(platform.as_str());
+    let mut packs = Packs::new(&root);
+    packs.fetcher.index = Index::choose(None, None)?;
+    packs.features = Features::ALL;
+    packs.platform = Some(platform);
+    for spec in specs {
+        let feature = spec.runtime();
+        ensure!(app.enabled(features).contains(feature), "{spec} needs the feature `{feature}`; name it with --features");
+        let pack = packs.table().of(*spec, platform).next().ok_or_else(|| anyhow!("there is no {spec} for {target}"))?;
+        if let Some(pinned) = pack.not_redistributable().next() {
+            let (project, license) = (&pinned.wheel.project, &pinned.license);
+            bail!("{spec} holds {project}, which may not be passed on ({license}); its users install it: bespoke plugin install {spec}");
+        }
+        eprintln!("{spec} {}: about {:.1} MB to fetch, unless it is here", pack.version, pack.download() as f64 / 1e6);
+        packs.install(*spec, None, &mut |_| {}, &AtomicBool::new(false))?;
+        below(&root, &Path::new(spec.runtime()).join(spec.device()), &mut files)?;
+    }
+    Ok(files)
+}
+
+/// The system of a target that there are runtimes for.
+fn platform(target: &str) -> Option<Platform> {
+    match target {
+        "x86_64-unknown-linux-gnu" => Some(Platform::LinuxX86_64),
+        "aarch64-unknown-linux-gnu" => Some(Platform::LinuxAarch64),
+        "aarch64-apple-darwin" => Some(Platform::MacosAarch64),
+        _ => None,
+    }
+}
+
+/// All files below `root/inside`, by their paths in the archive.
+fn below(root: &Path, inside: &Path, files: &mut Vec<File>) -> Result<()> {
+    let folder = root.join(inside);
+    for entry in fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
+        let entry = entry?;
+        let inside = inside.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            below(root, &inside, files)?;
+        } else {
+            files.push(File { to: Path::new("runtimes").join(&inside), content: Content::File(root.join(&inside)), mode: 0o644 });
+        }
+    }
+    Ok(())
+}
+
+/// A file of the archive.
+struct File {
+    to: PathBuf,
+    content: Content,
+    mode: u32,
+}
+
+enum Content {
+    Bytes(Vec<u8>),
+    File(PathBuf),
+}
+
 fn build(workspace: &Workspace, features: &[String], target: Option<&str>, crates: &str) -> Result<PathBuf> {
     remove_bytecode(&workspace.path(crate::sdk::SDK).join("src"))?;
     let list = features.join(",");
@@ -112,10 +184,11 @@ fn binary_name(target: Option<&str>) -> &'static str {
     if target.map_or(cfg!(windows), |t| t.contains("windows")) { "bespoke.exe" } else { "bespoke" }
 }
 
-/// `bespoke-<version>-<target>[-<features>]`, the features sorted and joined by dots; a long list becomes its number and
-/// the beginning of its hash.
-fn archive_name(version: &str, target: &str, features: &[String]) -> String {
-    let base = format!("{APP}-{version}-{target}");
+/// `bespoke-<version>-<target>[-with-<runtime>]…[-<features>]`, the features sorted and joined by dots; a long list becomes its number
+/// and the beginning of its hash.
+fn archive_name(version: &str, target: &str, features: &[String], bundle: &[Spec]) -> String {
+    let with: String = bundle.iter().map(|spec| format!("-with-{}.{}", spec.runtime(), spec.device())).collect();
+    let base = format!("{APP}-{version}-{target}{with}");
     match features.join(".") {
         label if label.is_empty() => base,
         label if label.len() <= MAX_LABEL => format!("{base}-{label}"),
@@ -127,33 +200,40 @@ fn archive_name(version: &str, target: &str, features: &[String]) -> String {
 }
 
 /// The same files give the same bytes: sorted, without owners, at the time of the commit.
-fn pack(workspace: &Workspace, binary: &Path, third_party: &str, name: &str, archive: &Path) -> Result<()> {
+fn pack(workspace: &Workspace, binary: &Path, third_party: &str, bundle: Vec<File>, name: &str, archive: &Path) -> Result<()> {
     let read = |path: &Path| fs::read(path).with_context(|| path.display().to_string());
-    let mut files = vec![
-        (binary.file_name().map(PathBuf::from).unwrap_or_default(), read(binary)?, 0o755),
-        (PathBuf::from(THIRD_PARTY), third_party.as_bytes().to_vec(), 0o644),
-    ];
-    for file in ["LICENSE", "README.md"] {
-        files.push((PathBuf::from(file), read(&workspace.path(file))?, 0o644));
+    let file = |to: PathBuf, bytes: Vec<u8>, mode: u32| File { to, content: Content::Bytes(bytes), mode };
+    let mut files = bundle;
+    files.push(file(binary.file_name().map(PathBuf::from).unwrap_or_default(), read(binary)?, 0o755));
+    files.push(file(PathBuf::from(THIRD_PARTY), third_party.as_bytes().to_vec(), 0o644));
+    for name in ["LICENSE", "README.md"] {
+        files.push(file(PathBuf::from(name), read(&workspace.path(name))?, 0o644));
     }
     let notices = workspace.path("LICENSES");
     for entry in fs::read_dir(&notices).with_context(|| notices.display().to_string())? {
         let path = entry?.path();
-        if let Some(file) = path.file_name().filter(|_| path.is_file()) {
-            files.push((Path::new("LICENSES").join(file), read(&path)?, 0o644));
+        if let Some(name) = path.file_name().filter(|_| path.is_file()) {
+            files.push(file(Path::new("LICENSES").join(name), read(&path)?, 0o644));
         }
     }
-    files.sort_by(|a, b| a.0.cmp(&b.0));
+    files.sort_by(|a, b| a.to.cmp(&b.to));
     let time = commit_time(workspace);
     let staging = tempfile::NamedTempFile::new_in(archive.parent().unwrap_or(Path::new(".")))?;
     let gzip = GzBuilder::new().mtime(0).write(staging.reopen()?, Compression::best());
     let mut tar = tar::Builder::new(gzip);
-    for (to, bytes, mode) in files {
+    for File { to, content, mode } in files {
+        let (size, mut reader): (u64, Box<dyn Read>) = match content {
+            Content::Bytes(bytes) => (bytes.len() as u64, Box::new(std::io::Cursor::new(bytes))),
+            Content::File(path) => {
+                let file = fs::File::open(&path).with_context(|| path.display().to_string())?;
+                (file.metadata()?.len(), Box::new(file))
+            }
+        };
         let mut header = tar::Header::new_gnu();
-        header.set_size(bytes.len() as u64);
+        header.set_size(size);
         header.set_mode(mode);
         header.set_mtime(time);
-        tar.append_data(&mut header, Path::new(name).join(to), &bytes[..])?;
+        tar.append_data(&mut header, Path::new(name).join(to), &mut reader)?;
     }
     tar.into_inner()?.finish()?.sync_all()?;
     #[cfg(unix)]
@@ -200,7 +280,7 @@ fn digest(path: &Path) -> Result<String> {
 }
 
 /// Unpacks the archive and asks the binary in it for its version and its plugins.
-fn verify(archive: &Path, name: &str, version: &str, plugins: &BTreeSet<String>) -> Result<()> {
+fn verify(archive: &Path, name: &str, version: &str, plugins: &BTreeSet<String>, bundle: &[Spec]) -> Result<()> {
     let folder = tempfile::tempdir()?;
     tar::Archive::new(GzDecoder::new(fs::File::open(archive)?)).unpack(folder.path())?;
     let unpacked = folder.path().join(name);
@@ -212,6 +292,11 @@ fn verify(archive: &Path, name: &str, version: &str, plugins: &BTreeSet<String>)
     ensure!(said.split_whitespace().any(|word| word == version), "{}: --version says `{}`", binary.display(), said.trim());
     let linked = compiled_in(&binary, folder.path())?;
     ensure!(linked == *plugins, "the packed binary lists {linked:?}, the features are {plugins:?}");
+    let rows = plugin_list(&binary, folder.path())?;
+    for spec in bundle {
+        let state = rows.iter().find(|row| row["id"] == spec.as_str()).map(|row| &row["state"]);
+        ensure!(state.is_some_and(|state| state == "bundled"), "the packed binary says of {spec}: {state:?}");
+    }
     Ok(())
 }
 
@@ -251,7 +336,8 @@ mod tests {
 
     #[test]
     fn archives_are_named_by_what_is_in_them() {
-        let name = |features: &[&str]| archive_name("0.1.0", "t", &features.iter().map(|f| (*f).to_owned()).collect::<Vec<_>>());
+        let name = |features: &[&str]| archive_name("0.1.0", "t", &features.iter().map(|f| (*f).to_owned()).collect::<Vec<_>>(), &[]);
+        assert_eq!(archive_name("0.1.0", "t", &["silero".into()], &[Spec::OnnxCpu]), "bespoke-0.1.0-t-with-onnx.cpu-silero");
         assert_eq!(name(&[]), "bespoke-0.1.0-t");
         assert_eq!(name(&["clock", "silero"]), "bespoke-0.1.0-t-clock.silero");
         let many = name(&["alpha-plugin", "beta-plugin", "gamma-plugin", "delta-plugin", "epsilon-plugin", "zeta-plugin"]);

@@ -47,6 +47,7 @@ impl App {
             return Exit::Failed.into();
         }
         decline_telemetry();
+        cmd::before_threads();
         let mut args = std::env::args_os().skip(1);
         if let Some(verb) = args.next().as_deref().and_then(|first| bespoke_host::inner_verb(first.to_str()?)) {
             return (verb.run)(&args.collect::<Vec<_>>());

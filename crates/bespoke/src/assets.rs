@@ -1,5 +1,19 @@
 //! The recordings of `bespoke demo`.
 
+bespoke_plugin_api::notice! {
+    name: "recording-austen",
+    files: ["sense_and_sensibility.wav"],
+    license: "public domain",
+    text: include_str!("../../../LICENSES/recording-austen.txt"),
+}
+
+bespoke_plugin_api::notice! {
+    name: "recording-question",
+    files: ["question.wav"],
+    license: "Apache-2.0",
+    text: include_str!("../../../LICENSES/recording-question.txt"),
+}
+
 /// A recording, as the bytes of a WAV file.
 pub(crate) struct Recording {
     pub(crate) name: &'static str,

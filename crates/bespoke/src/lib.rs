@@ -33,8 +33,15 @@ mod keyring;
 mod logs;
 mod models;
 mod output;
+#[cfg(feature = "runtimes")]
+mod packs;
+#[cfg(not(feature = "runtimes"))]
+#[path = "packs_disabled.rs"]
+mod packs;
 mod paths;
 mod plugins;
+#[cfg(feature = "models")]
+mod progress;
 mod schema;
 mod secrets;
 mod setup;

@@ -17,6 +17,7 @@ use crate::{
     http, logs,
     models::{Consent, Models},
     output::Out,
+    packs::Packs,
     paths::Paths,
     secrets,
     shelf::Shelf,
@@ -36,6 +37,7 @@ pub(crate) struct Setup {
     pub(crate) shelf: Shelf,
     pub(crate) host: Host,
     pub(crate) models: Models,
+    pub(crate) packs: Packs,
     /// As it was read, whatever is wrong with it.
     pub(crate) config: Config,
     pub(crate) agent: AgentConfig,
@@ -90,19 +92,21 @@ impl Setup {
         config.notices().iter().for_each(|notice| out.note(notice));
         let (agent, voice, faults) = sections(&config);
         let models = Models::new(&paths);
+        let packs = Packs::new(&paths, &config);
         let shelf = Shelf::of(&paths, &config, &also.folders, also.install_dependencies).with(also.plugins);
         let host = state::give(http::give(Host::builder()), &paths)
             .config(if faults.of("plugins").is_some() { config.without_plugin_defaults() } else { config.clone() })
             .plugins(shelf.all())
             .grants(paths.granted())
             .models(Arc::new(models.clone()))
+            .runtimes(Arc::new(packs.clone()))
             .data_dir(paths.data())
             .tell(move |line| out.note(line))
             .build()?;
         // It knows more secrets than the configuration: those that manifests ask for.
         logs::redact(host.redactor().clone());
         let providers = agent.provider_names();
-        Ok(Setup { out, paths, shelf, host, models, config, agent, providers, voice, faults, overrides })
+        Ok(Setup { out, paths, shelf, host, models, packs, config, agent, providers, voice, faults, overrides })
     }
 
     /// Refuses to go on with sections that are wrong, if the verb works with them; without any, only tells of them. A section
@@ -454,7 +458,7 @@ impl<'s> Need<'s> {
 
 impl From<&Fetching> for Consent {
     fn from(fetching: &Fetching) -> Self {
-        Consent { yes: fetching.yes, from: fetching.from.clone(), offline: fetching.offline }
+        Consent { yes: fetching.yes, from: fetching.from.clone(), offline: fetching.offline, index_url: fetching.index_url.clone() }
     }
 }
 
@@ -464,6 +468,7 @@ const PARTS: &[(&str, bool)] = &[
     ("keyring", cfg!(feature = "keyring")),
     ("process", cfg!(feature = "process")),
     ("silero-bundled", cfg!(feature = "silero-bundled")),
+    ("xla", cfg!(feature = "xla")),
 ];
 
 /// The command that builds this binary with more features: those it has, and these.

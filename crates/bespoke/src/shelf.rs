@@ -107,7 +107,7 @@ impl Shelf {
 }
 
 /// This program, to be started again. Not by its path where there is another way: an upgrade puts another program there, or none.
-fn this_program() -> std::io::Result<PathBuf> {
+pub(crate) fn this_program() -> std::io::Result<PathBuf> {
     let itself = Path::new("/proc/self/exe");
     if cfg!(target_os = "linux") && itself.exists() { Ok(itself.to_owned()) } else { env::current_exe() }
 }

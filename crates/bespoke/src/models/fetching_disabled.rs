@@ -8,7 +8,7 @@ use bespoke_plugin_api::{Code, Error};
 
 use crate::{
     exit::{Exit, Failure, Result},
-    models::{Consent, Listed},
+    models::{Checked, Consent, Listed},
     output::Out,
     paths::Paths,
     setup::build_with,
@@ -27,6 +27,20 @@ impl Models {
 
     pub(crate) fn list(&self, _plugin: &str, models: &[Model], _consent: &Consent) -> Result<Vec<Listed>> {
         Ok(models.iter().map(|model| Listed { model: model.clone(), path: None, from: None }).collect())
+    }
+
+    pub(crate) fn verify(&self, _plugin: &str, _model: &Model) -> Result<Checked> {
+        Err(Failure::new(Exit::NotFound, WHY).help(build_with(&["models"])))
+    }
+
+    pub(crate) fn fetch_each(
+        &self,
+        _plugin: &str,
+        _models: &[Model],
+        _consent: &Consent,
+        _told: impl FnMut(&Model, Result<()>),
+    ) -> Result<()> {
+        Err(Failure::new(Exit::NotFound, WHY).help(build_with(&["models"])))
     }
 
     pub(crate) fn ensure(&self, _out: Out, _host: &Host, _plugins: &[String], _consent: &Consent) -> Result<()> {

@@ -23,6 +23,8 @@ pub(crate) struct Consent {
     pub(crate) from: Option<PathBuf>,
     /// Nothing may be downloaded.
     pub(crate) offline: bool,
+    /// The package index, before that of the configuration and of the environment.
+    pub(crate) index_url: Option<String>,
 }
 
 /// A model file, and where it is or would come from.
@@ -33,6 +35,15 @@ pub(crate) struct Listed {
     pub(crate) path: Option<PathBuf>,
     /// Its first source, while it is not here.
     pub(crate) from: Option<String>,
+}
+
+/// What was read of one model file.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Checked {
+    /// Files with the pinned bytes, the one in use first.
+    pub(crate) right: Vec<PathBuf>,
+    /// Files of its name with other bytes, and what differs.
+    pub(crate) wrong: Vec<(PathBuf, String)>,
 }
 
 /// The folder of a path, for messages.

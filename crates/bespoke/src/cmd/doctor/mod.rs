@@ -18,7 +18,7 @@ mod machine;
 mod models;
 mod plugins;
 mod program;
-mod report;
+pub(crate) mod report;
 mod terminal;
 mod tiers;
 
@@ -72,6 +72,7 @@ async fn of_setup(report: &mut Report, setup: &Setup, online: bool) {
     plugins::check(report, setup);
     tiers::check(report, setup);
     models::check(report, setup);
+    crate::packs::check(report, setup);
     agent::check(report, setup, online).await;
 }
 

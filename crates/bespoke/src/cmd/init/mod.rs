@@ -205,7 +205,7 @@ async fn prove(setup: &Setup, args: &Init, plan: &Plan, out: Out) -> Result<Opti
             return Ok(None);
         }
     }
-    let consent = Consent { yes: args.yes || args.no_fetch, from: args.from.clone(), offline: args.no_fetch };
+    let consent = Consent { yes: args.yes || args.no_fetch, from: args.from.clone(), offline: args.no_fetch, index_url: None };
     let needs = if plan.voice { setup.voice_needs() } else { setup.text_needs() };
     match setup.start(&needs, &consent).await {
         Err(failure) if setup.host.lacking_models().contains(&provider) => {
