@@ -147,7 +147,7 @@ fn one_plugin_in_detail() {
     assert_eq!((&info["id"], &info["state"], &info["license"]), (&"smol".into(), &"ready".into(), &"Apache-2.0".into()));
     assert_eq!(info["models"][0]["file"], "smollm2-135m-instruct-q4_1.gguf");
     let shown = user.run(["plugin", "info", "silero"]).ok();
-    for part in ["silero", "vad:silero", "compiled", "ready", "silero_vad.onnx (2.3 MB, MIT)"] {
+    for part in ["silero", "vad:silero", "compiled", "ready", "silero_vad.onnx 6.2.3 (2.3 MB, MIT)"] {
         assert!(shown.out.contains(part), "`{part}` is not in:\n{}", shown.out);
     }
     user.run(["plugin", "info", "silro"]).code(3).nothing().says("did you mean `silero`?").says("try: bespoke plugin list");

@@ -30,6 +30,7 @@ const FOREIGN: &[&str] = &[
     "BESPOKE_PLUGIN_PATH",
     "OPENAI_API_KEY",
     "ORT_DYLIB_PATH",
+    "PJRT_PLUGIN_LIBRARY_PATH",
     "NO_COLOR",
     "HTTPS_PROXY",
     "https_proxy",
