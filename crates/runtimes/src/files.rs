@@ -145,18 +145,16 @@ pub(crate) fn digest(path: &Path) -> io::Result<(u64, Sha256)> {
     }
 }
 
-/// The same file under a second name: a hard link, or where the file system has none a relative symbolic link.
-/// `up` leads from the folder of `to` to the folder that `below` starts in.
-pub(crate) fn link(from: &Path, to: &Path, up: &Path) -> Result<(), Error> {
+/// The same file under a second name: a hard link, or where there are none a symbolic link to `relative`.
+pub(crate) fn link(from: &Path, to: &Path, hard: bool, relative: &Path) -> Result<(), Error> {
     if let Some(parent) = to.parent() {
         fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
     }
-    match fs::hard_link(from, to) {
-        Ok(()) => Ok(()),
-        // Permission denied is what file systems without them say, too, so it is tried.
-        Err(e) if e.kind() == io::ErrorKind::NotFound || e.kind() == io::ErrorKind::StorageFull => Err(Error::io("link", to)(e)),
-        Err(e) => symlink(up, to).map_err(|_| Error::io("link", to)(e)),
+    // A file system without them answers in many ways; where the disk is at fault, the symbolic link fails, too.
+    if hard && fs::hard_link(from, to).is_ok() {
+        return Ok(());
     }
+    symlink(relative, to).map_err(Error::io("link", to))
 }
 
 /// Bytes that are free on the disk of `path`, or of the nearest folder above it that exists; `None` where nobody says.

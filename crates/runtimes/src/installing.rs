@@ -119,7 +119,7 @@ impl Packs {
         if let Some(done) = self.in_use(pack)? {
             return Ok(done);
         }
-        let mut desk = Desk { spec, report, cancel, done: 0, total: 0 };
+        let mut desk = Desk { spec, report, cancel, done: 0, total: 0, shown: 0 };
         let writing = Writing::begin(&self.root.0, self.fetcher.limits.lock_wait, &mut || desk.tell("", Phase::Waiting))?;
         // Whoever held the lock may have installed it.
         if let Some(done) = self.in_use(pack)? {
@@ -283,7 +283,7 @@ impl Packs {
             // From the folder of the file up to the pack, and on from `<runtime>/<device>/<version>` to the root.
             let up = "../".repeat(place.matches('/').count() + 3);
             let relative = format!("{up}nvidia/{}/{}/{}", wheel.project, wheel.version, file.path);
-            files::link(&folder.join(&file.path), &made.join(place), Path::new(&relative))?;
+            files::link(&folder.join(&file.path), &made.join(place), self.hard_links, Path::new(&relative))?;
         }
         Ok(())
     }
@@ -296,6 +296,8 @@ pub(crate) struct Desk<'a> {
     pub(crate) cancel: &'a AtomicBool,
     pub(crate) done: u64,
     pub(crate) total: u64,
+    /// The most that was reported.
+    pub(crate) shown: u64,
 }
 
 impl Desk<'_> {
@@ -310,7 +312,9 @@ impl Desk<'_> {
 
     pub(crate) fn told(&mut self, file: &str, source: &str, phase: Phase, done: u64, total: Option<u64>) {
         let within = if phase == Phase::Downloading { done } else { 0 };
-        let pack_done = (self.done + within).min(self.total);
+        // A page of the index is downloaded, too, and a transfer that broke off may begin again: neither is a step back.
+        self.shown = self.shown.max(self.done + within).min(self.total);
+        let pack_done = self.shown;
         (self.report)(Progress { spec: self.spec, file, source, phase, done, total, pack_done, pack_total: self.total });
     }
 

@@ -24,6 +24,8 @@ pub struct Packs {
     pub platform: Option<Platform>,
     /// Bytes that are free on the disk of a path; `None` where nobody says, and then it is not asked.
     pub free_space: fn(&Path) -> Option<u64>,
+    /// Whether packs get hard links to what they share, where the file system has them. Default true; else symbolic ones.
+    pub hard_links: bool,
     pub(crate) table: Table,
     pub(crate) root: Root,
     pub(crate) bundled: Option<Root>,
@@ -168,6 +170,7 @@ impl Packs {
             features: Features::compiled_in(),
             platform: Platform::current(),
             free_space: files::free_space,
+            hard_links: true,
             table: Table::shipped().clone(),
             root: Root(root),
             bundled: None,

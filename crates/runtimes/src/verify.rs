@@ -81,7 +81,7 @@ impl Packs {
             (None, Some((root, found))) => (root, Origin::Bundled, vec![found.record.version]),
             (None, None) => return Err(Error::NotInstalled { spec }),
         };
-        let mut desk = Desk { spec, report, cancel, done: 0, total: 0 };
+        let mut desk = Desk { spec, report, cancel, done: 0, total: 0, shown: 0 };
         desk.total = versions.iter().filter_map(|version| root.recorded(spec, version).ok()).map(|found| found.record.size()).sum();
         versions.into_iter().map(|version| verify_one(root, origin, spec, version, &mut desk)).collect()
     }

@@ -1,0 +1,131 @@
+//! Verifying: each file that is missing, wrong or extra is named, and a pack with one is not used until it is repaired.
+
+use std::{fs, sync::atomic::AtomicBool};
+
+use bespoke_runtimes::{Error, Packs, Spec, State, Verified};
+use expect_test::expect;
+
+use crate::{
+    index::Index,
+    kit::{Bench, Kit, install},
+};
+
+fn verify(packs: &Packs, spec: Spec) -> Vec<Verified> {
+    packs.verify(spec, None, &mut |_| {}, &AtomicBool::new(false)).unwrap()
+}
+
+#[test]
+fn every_file_that_is_not_as_it_was_is_named() {
+    let bench = Bench::new();
+    let kit = Kit::new();
+    let index = Index::start(&kit);
+    let packs = bench.packs(&kit, Some(&index));
+    install(&packs, Spec::OnnxCuda, None).unwrap();
+    assert_eq!(verify(&packs, Spec::OnnxCuda)[0].problems, []);
+
+    let folder = bench.root().join("onnx/cuda/1.0.0+cu13");
+    let library = folder.join("lib/libort.so");
+    let mut bytes = fs::read(&library).unwrap();
+    bytes[30_000] ^= 1;
+    fs::write(&library, bytes).unwrap();
+    // The size is the same: a listing cannot tell.
+    assert_eq!(packs.row(Spec::OnnxCuda).state, State::Installed);
+    fs::remove_file(folder.join("licenses/LICENSE")).unwrap();
+    fs::write(folder.join("nvidia/dnn/lib/libdnn.so.9"), b"cut").unwrap();
+    fs::write(folder.join("lib/libextra.so"), b"not ours").unwrap();
+
+    let verified = verify(&packs, Spec::OnnxCuda);
+    let words: Vec<String> = verified[0].problems.iter().map(ToString::to_string).collect();
+    expect![[r#"
+        nvidia/dnn/lib/libdnn.so.9 has 3 bytes instead of 60000
+        lib/libort.so has other bytes than were installed
+        licenses/LICENSE is missing
+        lib/libextra.so was not installed"#]]
+    .assert_eq(&words.join("\n"));
+    let State::Broken(why) = packs.row(Spec::OnnxCuda).state else { panic!("not broken") };
+    assert_eq!(why, words[0]);
+    assert!(matches!(packs.find(Spec::OnnxCuda), Err(Error::Broken { .. })));
+
+    install(&packs, Spec::OnnxCuda, None).unwrap();
+    assert_eq!(verify(&packs, Spec::OnnxCuda)[0].problems, []);
+    packs.find(Spec::OnnxCuda).unwrap();
+    assert!(!folder.join("lib/libextra.so").exists());
+}
+
+#[test]
+fn a_changed_byte_alone_is_found_and_repaired_also_in_what_is_shared() {
+    for path in ["lib/libort.so", "nvidia/cu13/lib/libblas.so.13"] {
+        let bench = Bench::new();
+        let kit = Kit::new();
+        let index = Index::start(&kit);
+        let packs = bench.packs(&kit, Some(&index));
+        install(&packs, Spec::OnnxCuda, None).unwrap();
+        install(&packs, Spec::XlaCuda, None).unwrap();
+        let file = bench.root().join("onnx/cuda/1.0.0+cu13").join(path);
+        let right = fs::read(&file).unwrap();
+        let mut wrong = right.clone();
+        wrong[7] ^= 1;
+        fs::write(&file, &wrong).unwrap();
+        assert_eq!(verify(&packs, Spec::OnnxCuda)[0].problems.len(), 1, "{path}");
+        // The other one has the same file, where it is shared, and says so.
+        let shared = path.starts_with("nvidia");
+        assert_eq!(verify(&packs, Spec::XlaCuda)[0].problems.len(), usize::from(shared), "{path}");
+        install(&packs, Spec::OnnxCuda, None).unwrap();
+        install(&packs, Spec::XlaCuda, None).unwrap();
+        for spec in [Spec::OnnxCuda, Spec::XlaCuda] {
+            assert_eq!(verify(&packs, spec)[0].problems, [], "{path} {spec}");
+            packs.find(spec).unwrap();
+        }
+        assert_eq!(fs::read(&file).unwrap(), right);
+    }
+}
+
+#[test]
+fn what_was_found_wrong_and_is_right_again_is_used_again() {
+    let bench = Bench::new();
+    let kit = Kit::new();
+    let index = Index::start(&kit);
+    let packs = bench.packs(&kit, Some(&index));
+    install(&packs, Spec::OnnxCpu, None).unwrap();
+    let extra = bench.root().join("onnx/cpu/1.0.0/lib/libextra.so");
+    fs::write(&extra, b"x").unwrap();
+    assert_eq!(verify(&packs, Spec::OnnxCpu)[0].problems[0].to_string(), "lib/libextra.so was not installed");
+    assert!(packs.find(Spec::OnnxCpu).is_err());
+    fs::remove_file(extra).unwrap();
+    verify(&packs, Spec::OnnxCpu);
+    packs.find(Spec::OnnxCpu).unwrap();
+}
+
+#[test]
+fn all_versions_are_verified_or_the_one_that_is_named() {
+    let bench = Bench::new();
+    for version in ["1.0.0", "1.1.0"] {
+        let kit = Kit::of(version);
+        let index = Index::start(&kit);
+        install(&bench.packs(&kit, Some(&index)), Spec::OnnxCpu, None).unwrap();
+    }
+    let packs = bench.packs(&Kit::of("1.1.0"), None);
+    assert_eq!(verify(&packs, Spec::OnnxCpu).iter().map(|v| v.version.as_str()).collect::<Vec<_>>(), ["1.0.0", "1.1.0"]);
+    let one = packs.verify(Spec::OnnxCpu, Some("1.0.0"), &mut |_| {}, &AtomicBool::new(false)).unwrap();
+    assert_eq!(one.len(), 1);
+    let none = packs.verify(Spec::OnnxCpu, Some("2.0"), &mut |_| {}, &AtomicBool::new(false));
+    assert!(matches!(none, Err(Error::NoVersion { .. })));
+    assert!(matches!(packs.verify(Spec::XlaCpu, None, &mut |_| {}, &AtomicBool::new(false)), Err(Error::NotInstalled { .. })));
+    assert!(matches!(packs.verify(Spec::OnnxCpu, None, &mut |_| {}, &AtomicBool::new(true)), Err(Error::Cancelled { .. })));
+}
+
+#[test]
+fn what_is_bundled_is_verified_and_not_written_to() {
+    let (bench, release) = (Bench::new(), Bench::new());
+    let kit = Kit::new();
+    let index = Index::start(&kit);
+    install(&release.packs(&kit, Some(&index)), Spec::OnnxCpu, None).unwrap();
+    let packs = bench.packs(&kit, None).with_bundled(release.root());
+    let library = release.root().join("onnx/cpu/1.0.0/lib/libort.so");
+    let mut bytes = fs::read(&library).unwrap();
+    bytes[1] ^= 1;
+    fs::write(&library, bytes).unwrap();
+    let verified = verify(&packs, Spec::OnnxCpu);
+    assert_eq!((verified[0].origin.as_str(), verified[0].problems.len()), ("bundled", 1));
+    assert!(!release.root().join("onnx/cpu/1.0.0/wrong.json").exists());
+}
