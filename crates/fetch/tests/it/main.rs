@@ -2,9 +2,12 @@
 
 mod concurrent;
 mod folders;
+mod indexes;
+mod logins;
 mod names;
 mod packages;
 mod server;
 mod stores;
 mod urls;
+mod wheels;
 mod workbench;

@@ -23,6 +23,9 @@ pub(crate) struct Request {
     /// The first byte that is asked for, with a Range header.
     pub(crate) from: Option<usize>,
     pub(crate) accept_encoding: Option<String>,
+    pub(crate) accept: Option<String>,
+    /// The Authorization header, as sent.
+    pub(crate) authorization: Option<String>,
 }
 
 /// What goes over the wire after a request.
@@ -55,6 +58,11 @@ impl Server {
 
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}/{path}", self.address)
+    }
+
+    /// The same server under another host name.
+    pub(crate) fn url_by_name(&self, path: &str) -> String {
+        format!("http://localhost:{}/{path}", self.address.port())
     }
 
     pub(crate) fn seen(&self) -> Vec<Request> {
@@ -102,14 +110,19 @@ pub(crate) fn wait_for(what: &str, mut ready: impl FnMut() -> bool) {
 }
 
 fn serve(mut stream: TcpStream, seen: &Mutex<Vec<Request>>, answer: &dyn Fn(&Request) -> Vec<Send>) {
-    let mut request = Request { path: String::new(), from: None, accept_encoding: None };
+    let mut request = Request { path: String::new(), from: None, accept_encoding: None, accept: None, authorization: None };
     for line in BufReader::new(stream.try_clone().unwrap()).lines() {
         let Ok(line) = line else { return };
         let lower = line.to_ascii_lowercase();
         if line.is_empty() {
             break;
-        } else if let Some(rest) = line.strip_prefix("GET /") {
-            request.path = rest.split(' ').next().unwrap().to_owned();
+        } else if let Some(rest) = line.strip_prefix("GET ").or_else(|| line.strip_prefix("CONNECT ")) {
+            let path = rest.split(' ').next().unwrap();
+            request.path = path.strip_prefix('/').unwrap_or(path).to_owned();
+        } else if lower.starts_with("authorization: ") {
+            request.authorization = Some(line["authorization: ".len()..].to_owned());
+        } else if let Some(accept) = lower.strip_prefix("accept: ") {
+            request.accept = Some(accept.to_owned());
         } else if let Some(range) = lower.strip_prefix("range: bytes=") {
             request.from = Some(range.trim_end_matches('-').parse().unwrap());
         } else if let Some(encoding) = lower.strip_prefix("accept-encoding: ") {

@@ -80,7 +80,8 @@ fn an_error_page_is_never_stored_and_does_not_cost_the_part() {
         write(&part_of(&bench, &pin), &content()[..1000]);
         ensure(&bench.fetcher(), &pin).unwrap_err();
         assert_eq!(fs::read(bench.part().unwrap()).unwrap(), content()[..1000]);
-        assert_eq!(server.seen().len(), 2, "asked once each time");
+        let tries = if status == 500 { 1 + Limits::default().retries as usize } else { 1 };
+        assert_eq!(server.seen().len(), 2 * tries, "{status}");
         let text = error.to_string();
         let told = if status == 200 { "has 9 bytes, pinned are 300000".to_owned() } else { format!("HTTP status {status}") };
         assert!(text.contains(&told) && text.contains("--from DIR"), "{text}");
@@ -131,8 +132,8 @@ fn a_slow_drip_and_a_stall_end_at_their_limits() {
     let mut fetcher = bench.fetcher();
     let (short, long) = (Duration::from_millis(300), Duration::from_secs(20));
     for (path, limits) in [
-        ("drip", Limits { total: short, stall: long, ..Limits::default() }),
-        ("stall", Limits { total: long, stall: short, ..Limits::default() }),
+        ("drip", Limits { total: short, stall: long, ..fetcher.limits.clone() }),
+        ("stall", Limits { total: long, stall: short, ..fetcher.limits.clone() }),
     ] {
         fetcher.limits = limits;
         let since = Instant::now();
@@ -141,6 +142,55 @@ fn a_slow_drip_and_a_stall_end_at_their_limits() {
         assert!(since.elapsed() < Duration::from_secs(5), "{path}");
     }
     released.store(true, Ordering::Relaxed);
+}
+
+#[test]
+fn a_server_in_trouble_is_asked_again_and_one_that_refuses_is_not() {
+    let refused = |status: u16| move |_: usize| vec![head(status, &[("Content-Length", "0")])];
+    let (retries, told) = (Limits::default().retries as usize, "the connection broke off");
+    type Trouble = Box<dyn Fn(usize) -> Vec<Send> + std::marker::Send + Sync>;
+    let troubles: Vec<(Trouble, usize, usize, &str)> = vec![
+        // How it answers, how often before it is well, how often it is asked, what is told.
+        (Box::new(refused(500)), 1, 2, ""),
+        (Box::new(refused(503)), retries, retries + 1, ""),
+        (Box::new(refused(502)), usize::MAX, retries + 1, "HTTP status 502"),
+        (Box::new(|_| vec![head(429, &[("Retry-After", "0"), ("Content-Length", "0")])]), 2, 3, ""),
+        (Box::new(|_| vec![]), 2, 3, ""),
+        (Box::new(|_| vec![]), usize::MAX, retries + 1, told),
+        (Box::new(|_| vec![Send::Text("SSH-2.0-OpenSSH_9.2\r\n".to_owned())]), usize::MAX, retries + 1, told),
+        (Box::new(refused(404)), 1, 1, "HTTP status 404"),
+        (Box::new(refused(401)), 1, 1, "~/.netrc"),
+        (Box::new(refused(403)), 1, 1, "HTTP status 403: the server refuses"),
+    ];
+    for (trouble, bouts, asked, told) in troubles {
+        let (bench, count) = (Workbench::new(), AtomicUsize::new(0));
+        let server = Server::start(move |r| match count.fetch_add(1, Ordering::Relaxed) {
+            at if at < bouts => trouble(at),
+            _ => correct(r, &content()),
+        });
+        let result = ensure(&bench.fetcher(), &pin(&content(), vec![Source::url(server.url("m"))]));
+        assert_eq!(server.seen().len(), asked, "{told} {bouts}");
+        match result {
+            Ok(path) => assert!(told.is_empty() && fs::read(path).unwrap() == content()),
+            Err(error) => {
+                let text = error.to_string();
+                assert!(!told.is_empty() && text.contains(told), "{told}: {text}");
+                assert!(bench.files().is_empty());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_cancel_is_noticed_in_the_pause_before_the_next_try() {
+    let bench = Workbench::new();
+    let server = Server::start(|_| vec![head(503, &[("Retry-After", "25"), ("Content-Length", "0")])]);
+    let (cancel, since) = (AtomicBool::new(false), Instant::now());
+    let pins = [pin(&content(), vec![Source::url(server.url("m"))])];
+    let mut report = |_: bespoke_fetch::Progress<'_>| cancel.store(!server.seen().is_empty(), Ordering::Relaxed);
+    let error = bench.fetcher().ensure("sub", &pins, &mut report, &cancel).unwrap_err();
+    assert_eq!(error.class(), Class::Cancelled);
+    assert!(since.elapsed() < Duration::from_secs(10));
 }
 
 #[test]

@@ -35,7 +35,8 @@ impl Workbench {
     pub(crate) fn fetcher(&self) -> Fetcher {
         let mut fetcher = Fetcher::new(Store::new(self.root()));
         let second = Duration::from_secs(1);
-        fetcher.limits = Limits { connect: 2 * second, stall: 5 * second, total: 20 * second, ..Limits::default() };
+        let backoff = Duration::from_millis(5);
+        fetcher.limits = Limits { connect: 2 * second, stall: 5 * second, total: 20 * second, backoff, ..Limits::default() };
         fetcher
     }
 
