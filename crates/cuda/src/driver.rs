@@ -62,7 +62,7 @@ pub struct Device {
 #[non_exhaustive]
 pub enum Missing {
     /// There is no driver library.
-    #[error("there is no NVIDIA driver: the library libcuda was not found")]
+    #[error("there is no NVIDIA driver: no library libcuda can be opened")]
     Library,
     /// The driver library lacks a function that every driver of the last years has.
     #[error("the NVIDIA driver cannot be used: its library has no {0}")]
@@ -93,7 +93,7 @@ pub enum Missing {
         words: String,
     },
     /// The driver did not answer.
-    #[error("the NVIDIA driver has not answered for {} s", .0.as_secs())]
+    #[error("the NVIDIA driver has not answered for {:.1} s", .0.as_secs_f32())]
     Late(Duration),
     /// A fault of the probe itself.
     #[error("asking the NVIDIA driver failed: {0}")]
@@ -130,6 +130,14 @@ impl Driver {
 /// # Errors
 /// What is missing. Another call may find it.
 pub fn probe() -> Result<Driver, Missing> {
+    probe_within(LIMIT)
+}
+
+/// As [`probe`], with another limit. It counts from when the driver was asked, by whichever caller.
+///
+/// # Errors
+/// As [`probe`]; [`Missing::Late`] sooner.
+pub fn probe_within(limit: Duration) -> Result<Driver, Missing> {
     // One thread asks, however many wait: a driver that hangs holds one thread, not one a call.
     let mut desk = lock();
     let started = match desk.under_way {
@@ -152,7 +160,7 @@ pub fn probe() -> Result<Driver, Missing> {
         }
     };
     let before = desk.answered;
-    let left = LIMIT.saturating_sub(started.elapsed());
+    let left = limit.saturating_sub(started.elapsed());
     let (desk, _) = ANSWERED.wait_timeout_while(desk, left, |desk| desk.answered == before).unwrap_or_else(PoisonError::into_inner);
     match &desk.answer {
         Some(answer) if desk.answered != before => answer.clone(),

@@ -19,5 +19,5 @@ mod nvml;
 mod nvrtc;
 
 pub use check::{RunError, SAXPY, saxpy};
-pub use driver::{Device, Driver, LIMIT, Missing, OLDEST, probe};
+pub use driver::{Device, Driver, LIMIT, Missing, OLDEST, probe, probe_within};
 pub use nvrtc::{Nvrtc, NvrtcError, Ptx};

@@ -185,7 +185,11 @@ fn open(path: &Path) -> Result<Library, NvrtcError> {
         return Err(NvrtcError::Relative(path.into()));
     }
     // SAFETY: a library that the user installed or named, as trusted as the program itself; its initialisers run.
-    unsafe { Library::new(path) }.map_err(|e| NvrtcError::Load { path: path.into(), reason: e.to_string() })
+    unsafe { Library::new(path) }.map_err(|e| {
+        // The loader's own words stand behind those of the crate.
+        let reason = std::error::Error::source(&e).map_or_else(|| e.to_string(), ToString::to_string);
+        NvrtcError::Load { path: path.into(), reason }
+    })
 }
 
 type Handle = *mut c_void;

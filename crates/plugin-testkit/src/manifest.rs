@@ -9,6 +9,8 @@ pub(crate) struct Manifest {
     pub(crate) provides: Vec<Provides>,
     #[serde(default)]
     pub(crate) models: Vec<Model>,
+    #[serde(default)]
+    pub(crate) runtimes: Vec<String>,
 }
 
 #[derive(Deserialize)]

@@ -246,7 +246,7 @@ impl Conformance {
             }
             Tier::Loopback => {
                 let models = manifest.models.into_iter().map(|m| m.file).chain(self.models.iter().map(|(file, _)| file.clone()));
-                let options = StartOptions::new(id, self.config.clone()).models(models.collect());
+                let options = StartOptions::new(id, self.config.clone()).models(models.collect()).runtimes(manifest.runtimes);
                 block_on_for(LIMIT, loopback(self.descriptor, host.clone(), options)).map(|r| r.map(|(i, p)| (i, Some(p))))
             }
             Tier::Other(n) => {

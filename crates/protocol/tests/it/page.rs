@@ -202,7 +202,7 @@ fn messages() -> Page {
     p.specs();
 
     p.section("The plugin itself", "Without `name`. A plugin that does not know one of them, but for `plugin.start`, answers −32601.");
-    let setup = Setup { config: json!({ "voice": "eva" }), data_dir: Some("/data/p".into()), cpu_budget: 2, models: [].into() };
+    let setup = Setup { config: json!({ "voice": "eva" }), data_dir: Some("/data/p".into()), cpu_budget: 2, models: [].into(), runtimes: [].into() };
     p.call(method::START, "makes the one instance; once. `models` says of each file of the manifest `{\"path\": …}` or `{\"error\": …}`. The answer is its vitals.", "", &setup, &vitals);
     p.call(
         method::RECONFIGURE,
@@ -369,10 +369,10 @@ fn messages() -> Page {
     );
     p.call(
         method::ACCELERATOR_DEVICES,
-        "what it can compute on.",
+        "what it can compute on. Only `index` and `name` must be there; memory is in bytes, utilization in percent.",
         "cuda",
         &Nothing {},
-        &vec![Device::new(0, "NVIDIA T4").memory(16 << 30)],
+        &vec![Device::new(0, "NVIDIA T4").memory(16 << 30).memory_free(15 << 30).utilization(3).capability("7.5")],
     );
 
     p.section("What a plugin asks its host for", "Each under its permission; a refusal is −32053.");
