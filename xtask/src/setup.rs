@@ -1,5 +1,5 @@
-//! What tests need of the world: models and recordings by their pins, ONNX Runtime and a server for language models through
-//! pip. A second run fetches nothing.
+//! What tests need of the world: models and recordings by their pins, native runtimes as the product installs them, and a server for
+//! language models through pip. A second run fetches nothing.
 
 use std::{
     env, fs,
@@ -10,13 +10,15 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, ensure};
-use bespoke_fetch::{Fetcher, Phase, Pin, Store};
+use bespoke_fetch::{Fetcher, Index, Phase, Pin, Store};
+use bespoke_runtimes::{Features, Packs, Spec};
 use serde::Deserialize;
 
 use crate::{shell, workspace::Workspace};
 
-/// The last release whose Linux builds contain no telemetry.
-const ONNXRUNTIME: &str = "1.28.0";
+/// The packs that tests load. Those for NVIDIA's devices and for TPUs are large, and of no use on most machines; the compiler of NVIDIA
+/// works everywhere.
+const RUNTIMES: [Spec; 3] = [Spec::OnnxCpu, Spec::XlaCpu, Spec::CudaNvrtc];
 
 /// llama.cpp with its server, as a Python package: the real server that `provider-openai` is tested against. Each run of the tests
 /// executes what is in it, so the archives are pinned by content: Linux on x86-64 and on ARM, macOS on both, Windows.
@@ -43,11 +45,13 @@ pub(crate) fn prepare(workspace: &Workspace, voice_kit: Option<&Path>) -> Result
     let mut path = vec![models];
     path.extend(env::var_os("BESPOKE_MODEL_PATH").iter().flat_map(env::split_paths));
     let mut environment: Environment = vec![("BESPOKE_MODEL_PATH", env::join_paths(path)?)];
+    let packs = runtimes(&target.join("runtimes"))?;
     let library = match env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()) {
         Some(path) => path,
-        None => onnxruntime(&python, &target)?.into_os_string(),
+        None => packs.find(Spec::OnnxCpu).context("name a library of ONNX Runtime in ORT_DYLIB_PATH")?.library.into_os_string(),
     };
     environment.push(("ORT_DYLIB_PATH", library));
+    environment.push(("BESPOKE_TEST_RUNTIMES", packs.root().into()));
     // Both together: the interpreter that pip filled the folder for is the one that reads it.
     environment.push(("BESPOKE_XLLAMACPP", xllamacpp(&python, &target)?.into_os_string()));
     environment.push(("BESPOKE_PYTHON", python.clone().into()));
@@ -119,16 +123,23 @@ fn python() -> Result<String> {
     Ok(found.to_owned())
 }
 
-/// The library of ONNX Runtime, installed once below the target folder.
-fn onnxruntime(python: &str, target: &Path) -> Result<PathBuf> {
-    let home = target.join(format!("onnxruntime-{ONNXRUNTIME}"));
-    if let Some(library) = library(&home) {
-        return Ok(library);
+/// The packs that there are for this system, installed once below the target folder.
+fn runtimes(root: &Path) -> Result<Packs> {
+    let mut packs = Packs::new(root);
+    packs.features = Features::ALL;
+    packs.fetcher.index = Index::choose(None, None)?;
+    let offered = |packs: &Packs, spec| packs.platform.is_some_and(|platform| packs.table().of(spec, platform).next().is_some());
+    for spec in RUNTIMES {
+        if !offered(&packs, spec) {
+            continue;
+        }
+        let plan = packs.plan(spec, None)?;
+        if !plan.installed {
+            eprintln!("fetching {spec} {}: about {:.0} MB", plan.version, plan.download as f64 / 1e6);
+        }
+        packs.install(spec, None, &mut |_| {}, &AtomicBool::new(false))?;
     }
-    eprintln!("fetching onnxruntime {ONNXRUNTIME} through pip: about 19 MB");
-    pip(python, target, &home, &format!("onnxruntime=={ONNXRUNTIME}\n"), false)?;
-    library(&home)
-        .ok_or_else(|| anyhow!("the package onnxruntime {ONNXRUNTIME} has no library for this platform; name one in ORT_DYLIB_PATH"))
+    Ok(packs)
 }
 
 /// The folder with the server of llama.cpp, installed once below the target folder.
@@ -139,23 +150,20 @@ fn xllamacpp(python: &str, target: &Path) -> Result<PathBuf> {
     }
     eprintln!("fetching xllamacpp {XLLAMACPP} through pip: about 34 MB");
     let hashes: String = XLLAMACPP_SHA256.iter().map(|hash| format!(" --hash=sha256:{hash}")).collect();
-    pip(python, target, &home, &format!("xllamacpp=={XLLAMACPP}{hashes}\n"), true)?;
+    pip(python, target, &home, &format!("xllamacpp=={XLLAMACPP}{hashes}\n"))?;
     ensure!(home.join("xllamacpp/__init__.py").is_file(), "the package xllamacpp {XLLAMACPP} is not what it was: no xllamacpp/__init__.py");
     Ok(home)
 }
 
-/// Installs what a list of requirements names into a folder, without what it depends on.
-fn pip(python: &str, target: &Path, home: &Path, requirements: &str, hashed: bool) -> Result<()> {
+/// Installs what a list of requirements names into a folder, without what it depends on. Each has its hashes.
+fn pip(python: &str, target: &Path, home: &Path, requirements: &str) -> Result<()> {
     fs::create_dir_all(target)?;
     // Installed aside and renamed, so that a run that was interrupted leaves nothing that looks complete.
     let staging = tempfile::tempdir_in(target)?;
     let (list, packages) = (staging.path().join("requirements.txt"), staging.path().join("packages"));
     fs::write(&list, requirements)?;
     let mut pip = Command::new(python);
-    pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check", "--only-binary=:all:"]);
-    if hashed {
-        pip.arg("--require-hashes");
-    }
+    pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check", "--only-binary=:all:", "--require-hashes"]);
     pip.arg("--requirement").arg(&list).arg("--target").arg(&packages);
     shell::run(pip.env("PIP_ROOT_USER_ACTION", "ignore"))?;
     if home.exists() {
@@ -163,17 +171,4 @@ fn pip(python: &str, target: &Path, home: &Path, requirements: &str, hashed: boo
     }
     fs::rename(&packages, home)?;
     Ok(())
-}
-
-fn library(home: &Path) -> Option<PathBuf> {
-    let entries = fs::read_dir(home.join("onnxruntime/capi")).ok()?;
-    let mut found: Vec<PathBuf> = entries
-        .filter_map(|e| Some(e.ok()?.path()))
-        .filter(|path| {
-            let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-            name.starts_with("libonnxruntime.") || name == "onnxruntime.dll"
-        })
-        .collect();
-    found.sort();
-    found.into_iter().next()
 }
