@@ -35,9 +35,10 @@ macro_rules! table {
                 }
                 // SAFETY: as above; cudarc keeps it open for good. It panics only when the library vanished since the line before.
                 let library = unsafe { sys::culib() };
-                // SAFETY (of the look-ups below): the signatures are those of cuda.h, with `CUresult` as the int that it is; the
-                // library is never closed, so the pointers stay good.
+                // The signatures are those of cuda.h, with `CUresult` as the int that it is; the library is never closed, so the
+                // pointers stay good.
                 Ok(Some(Api {
+                    // SAFETY: the type is that of the field, as above.
                     $($field: *unsafe { library.get($symbol.as_bytes()) }.map_err(|_| $symbol)?,)*
                     // SAFETY: as above.
                     uuid: *unsafe { library.get(b"cuDeviceGetUuid_v2").or_else(|_| library.get(b"cuDeviceGetUuid")) }

@@ -148,7 +148,9 @@ fn setup_and_vitals() {
     };
     body(
         &setup,
-        expect![[r#"EVENT 1 {"config":{"b":1,"a":2},"data_dir":"/data","cpu_budget":2,"models":{"a.bin":{"found":"/m/a.bin"},"b.bin":{"error":{"code":-32052,"kind":"MODEL_NOT_FOUND","message":"no"}}}} []"#]],
+        expect![[
+            r#"EVENT 1 {"config":{"b":1,"a":2},"data_dir":"/data","cpu_budget":2,"models":{"a.bin":{"found":"/m/a.bin"},"b.bin":{"error":{"code":-32052,"kind":"MODEL_NOT_FOUND","message":"no"}}}} []"#
+        ]],
     );
     let vitals =
         Vitals { health: bespoke_plugin_api::Health::Degraded("slow".into()), facts: [("engine".to_owned(), "ort".to_owned())].into() };

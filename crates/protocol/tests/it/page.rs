@@ -202,8 +202,14 @@ fn messages() -> Page {
     p.specs();
 
     p.section("The plugin itself", "Without `name`. A plugin that does not know one of them, but for `plugin.start`, answers −32601.");
-    let setup = Setup { config: json!({ "voice": "eva" }), data_dir: Some("/data/p".into()), cpu_budget: 2, models: [].into(), runtimes: [].into() };
-    p.call(method::START, "makes the one instance; once. `models` says of each file of the manifest `{\"path\": …}` or `{\"error\": …}`. The answer is its vitals.", "", &setup, &vitals);
+    let setup = Setup {
+        config: json!({ "voice": "eva" }),
+        data_dir: Some("/data/p".into()),
+        cpu_budget: 2,
+        models: [].into(),
+        runtimes: [].into(),
+    };
+    p.call(method::START, "makes the one instance; once. `models` says of each file of the manifest, and `runtimes` of each native runtime, `{\"found\": …}` or `{\"error\": …}`. The answer is its vitals.", "", &setup, &vitals);
     p.call(
         method::RECONFIGURE,
         "a new configuration: `\"applied\"`, or `\"restart\"` when it needs a new instance.",
