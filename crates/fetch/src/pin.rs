@@ -41,8 +41,8 @@ pub struct Pin {
     pub sources: Vec<Source>,
 }
 
-/// Where the bytes of a [`Pin`] can come from.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+/// Where the bytes of a [`Pin`] can come from. Neither `Debug` nor `Display` shows a URL's user part or query.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "RawSource")]
 #[non_exhaustive]
 pub enum Source {
@@ -114,7 +114,7 @@ impl Source {
             Self::Url { url } => {
                 let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
                 let good = rest.is_some_and(|r| !r.is_empty() && !r.contains(|c: char| c.is_whitespace() || c.is_control()));
-                return (!good).then(|| format!("url = {url:?} must begin with https:// or http:// and hold no spaces"));
+                return (!good).then(|| format!("url = {:?} must begin with https:// or http:// and hold no spaces", shown_url(url)));
             }
             Self::Pip(package) => ("pip", package),
             Self::Npm(package) => ("npm", package),
@@ -155,6 +155,16 @@ impl fmt::Display for Source {
             Self::Url { url } => f.write_str(&shown_url(url)),
             Self::Pip(package) => write!(f, "pip {}", package.spec),
             Self::Npm(package) => write!(f, "npm {}", package.spec),
+        }
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Url { url } => f.debug_struct("Url").field("url", &shown_url(url)).finish(),
+            Self::Pip(package) => f.debug_tuple("Pip").field(package).finish(),
+            Self::Npm(package) => f.debug_tuple("Npm").field(package).finish(),
         }
     }
 }
@@ -282,7 +292,7 @@ impl TryFrom<RawSource> for Source {
         };
         match (raw.url, raw.pip, raw.npm) {
             (Some(url), None, None) if bare => Ok(Self::Url { url }),
-            (Some(url), None, None) => Err(format!("url = {url:?} stands alone; members are for pip and npm")),
+            (Some(url), None, None) => Err(format!("url = {:?} stands alone; members are for pip and npm", shown_url(&url))),
             (None, Some(spec), None) => package(spec).map(Self::Pip),
             (None, None, Some(spec)) => package(spec).map(Self::Npm),
             _ => Err("a source has exactly one of url, pip and npm".to_owned()),

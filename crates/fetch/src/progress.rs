@@ -62,6 +62,11 @@ impl<'a> Watch<'a> {
     /// The next source gets the whole time limit again.
     pub(crate) fn turn_to(&mut self, source: String) {
         self.source = source;
+        self.restart();
+    }
+
+    /// What was waited for a lock is not the source's fault.
+    pub(crate) fn restart(&mut self) {
         self.started = Instant::now();
     }
 

@@ -139,7 +139,9 @@ fn a_url_of_a_model_may_have_its_own_login() {
         _ => vec![head(401, &[("Content-Length", "0")])],
     });
     let url = server.url("m").replace("http://", &format!("http://{LOGIN}@"));
-    ensure(&bench.fetcher(), &pin(&content(), vec![Source::url(url)])).unwrap();
+    let pin = pin(&content(), vec![Source::url(url)]);
+    assert_secret(&format!("{pin:?} {:#?}", bench.fetcher().plan("sub", std::slice::from_ref(&pin))));
+    ensure(&bench.fetcher(), &pin).unwrap();
 }
 
 /// In the process that a test started of itself, with an environment of its own: unpack what that names.
@@ -149,7 +151,9 @@ fn as_child() -> bool {
     let mut fetcher = Fetcher::new(Store::new(folder.join("root")));
     fetcher.limits.backoff = std::time::Duration::from_millis(5);
     fetcher.index = Some(Index::new(&index).unwrap());
-    unpack(&fetcher, &pinned(&good()), &folder.join("into")).unwrap();
+    if let Err(error) = unpack(&fetcher, &pinned(&good()), &folder.join("into")) {
+        panic!("{error} {error:?}");
+    }
     true
 }
 
