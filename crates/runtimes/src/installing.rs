@@ -131,6 +131,10 @@ impl Packs {
             // What this leaves lying, the next run collects.
             let _ = shared::collect(&self.root, &writing);
         }
+        if result.is_err() && !keep {
+            // On a disk that is full, the half of a download is the last thing that is wanted.
+            let _ = writing.forget_downloads();
+        }
         result
     }
 

@@ -13,11 +13,15 @@ use crate::{error::Error, files};
 /// How often a lock held by someone else is tried again.
 const RETRY: Duration = Duration::from_millis(50);
 const INSTALLING: &str = ".installing";
+/// Of the downloader, whose store lies at the same root.
+const PARTIAL: &str = ".partial";
 
 /// The right to change what is below a root. Ends when dropped, or with the process. What is not complete when it ends is removed.
 pub(crate) struct Writing {
     /// Empty when it was taken.
     installing: PathBuf,
+    /// Downloads that broke off.
+    partial: PathBuf,
     _lock: File,
 }
 
@@ -32,6 +36,8 @@ impl Writing {
             match lock.try_lock() {
                 Ok(()) => break,
                 Err(TryLockError::WouldBlock) => {}
+                // A file system without locks: two processes may both install; the renames keep the result whole.
+                Err(TryLockError::Error(e)) if e.kind() == io::ErrorKind::Unsupported => break,
                 Err(TryLockError::Error(e)) => return Err(Error::io("lock", &path)(e)),
             }
             if since.elapsed() > most {
@@ -43,7 +49,7 @@ impl Writing {
         // Whatever lies here is of a run that died.
         let installing = files::inside(root, &[INSTALLING])?;
         remove(&installing)?;
-        Ok(Self { installing, _lock: lock })
+        Ok(Self { installing, partial: files::inside(root, &[PARTIAL])?, _lock: lock })
     }
 
     /// A new empty folder for what is not complete, on the disk of the root.
@@ -53,6 +59,11 @@ impl Writing {
         let made = made.map_err(Error::io("create a folder in", &self.installing))?.keep();
         open_to_all(&made)?;
         Ok(made)
+    }
+
+    /// Gives up what could have been resumed.
+    pub(crate) fn forget_downloads(&self) -> Result<(), Error> {
+        remove(&self.partial)
     }
 
     /// Makes a folder vanish at once; its files are removed after that.

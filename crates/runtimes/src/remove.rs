@@ -36,6 +36,8 @@ impl Packs {
             writing.take_away(&folder)?;
         }
         freed += shared::collect(&self.root, &writing)?;
+        // Of a version that nobody installs any more, a part would lie there for ever.
+        writing.forget_downloads()?;
         // Only if they are empty.
         let device = self.root.device(spec)?;
         if std::fs::remove_dir(&device).is_ok() {

@@ -130,7 +130,8 @@ fn the_steps_are_told_in_order_and_their_bytes_add_up() {
         Flushing 
         Placing 
         Switching 
-        Done "#]].assert_eq(&steps.seen.join("\n"));
+        Done "#]]
+    .assert_eq(&steps.seen.join("\n"));
 }
 
 #[test]

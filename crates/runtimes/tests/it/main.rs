@@ -9,6 +9,7 @@ mod kit;
 mod limits;
 mod links;
 mod listing;
+mod real;
 mod regressions;
 mod removing;
 mod specs;
