@@ -42,7 +42,8 @@ pub(crate) async fn arm(setup: &Setup, offline: bool) -> Result<()> {
             Err(failure) => return warn(setup, &failure.to_string()),
         };
         let outcome = packs.plan(spec, set).and_then(|plan| {
-            if plan.installed {
+            // An older version that somebody stays with, or went back to, is of use, if the driver runs it: a new one comes by `update`.
+            if plan.installed || packs.find(spec).is_ok_and(|found| found.set <= set) {
                 return Ok(());
             }
             let free = plan.free.map_or(String::new(), |free| format!("; {} are free", bytes(free)));
