@@ -91,7 +91,7 @@ impl Setup {
         logs::start(global.log_level.name(), logs_in);
         config.notices().iter().for_each(|notice| out.note(notice));
         let (agent, voice, faults) = sections(&config);
-        let models = Models::new(&paths);
+        let models = Models::new(&paths, &config);
         let packs = Packs::new(&paths, &config);
         let shelf = Shelf::of(&paths, &config, &also.folders, also.install_dependencies).with(also.plugins);
         let host = state::give(http::give(Host::builder()), &paths)

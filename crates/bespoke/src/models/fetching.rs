@@ -8,8 +8,8 @@ use std::{
     },
 };
 
-use bespoke_fetch::{Class, Fetcher, Located, Needed, Package, Phase, Pin, Progress, Source, Store};
-use bespoke_host::{Host, ModelStore};
+use bespoke_fetch::{Class, Fetcher, Index, Located, Needed, Package, Phase, Pin, Progress, Source, Store};
+use bespoke_host::{Config, Host, ModelStore};
 use bespoke_manifest as manifest;
 use bespoke_plugin_api::{Code, Error};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -28,14 +28,17 @@ pub(crate) struct Models {
     store: Store,
     /// The folders of `BESPOKE_MODEL_PATH` alone, which go before. Nothing is ever placed at its root: it keeps their stamps.
     path: Vec<Store>,
+    /// The package index of the configuration.
+    index_url: Option<String>,
 }
 
 impl Models {
-    pub(crate) fn new(paths: &Paths) -> Self {
+    pub(crate) fn new(paths: &Paths, config: &Config) -> Self {
+        let index_url = config.plugin_defaults().ok().and_then(|defaults| defaults.index_url);
         let folders = Paths::model_path();
         let aside = paths.models().join(".path");
         let path = folders.iter().map(|folder| Store::new(&aside).with_search([folder.clone()])).collect();
-        Models { store: Store::new(paths.models()).with_search(folders), path }
+        Models { store: Store::new(paths.models()).with_search(folders), path, index_url }
     }
 
     /// Where the models of a plugin are, or would come from.
@@ -190,14 +193,25 @@ impl Models {
             }
             bar.set_position(p.done);
         };
-        let result = self.fetcher(consent).ensure(plugin, pins, &mut report, &cancel);
+        // Who looks may do so with an index that is wrong; who fetches may not.
+        let fetcher = self.index(consent).map(|_| self.fetcher(consent));
+        let result = fetcher.and_then(|fetcher| fetcher.ensure(plugin, pins, &mut report, &cancel));
         bar.finish_and_clear();
         result.map(drop)
+    }
+
+    /// Where packages of pip come from, if somebody says so and they may come at all.
+    fn index(&self, consent: &Consent) -> std::result::Result<Option<Index>, bespoke_fetch::Error> {
+        if consent.offline {
+            return Ok(None);
+        }
+        Index::choose(consent.index_url.as_deref(), self.index_url.as_deref())
     }
 
     fn fetcher(&self, consent: &Consent) -> Fetcher {
         let mut fetcher = Fetcher::new(self.store.clone());
         fetcher.offline = consent.offline;
+        fetcher.index = self.index(consent).ok().flatten();
         match &consent.from {
             Some(folder) => fetcher.with_from(folder),
             None => fetcher,

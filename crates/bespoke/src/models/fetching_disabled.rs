@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use bespoke_host::{Host, ModelStore};
+use bespoke_host::{Config, Host, ModelStore};
 use bespoke_manifest::Model;
 use bespoke_plugin_api::{Code, Error};
 
@@ -21,7 +21,7 @@ const WHY: &str = "this binary was built without the feature `models`, so it fin
 pub(crate) struct Models;
 
 impl Models {
-    pub(crate) fn new(_paths: &Paths) -> Self {
+    pub(crate) fn new(_paths: &Paths, _config: &Config) -> Self {
         Models
     }
 
