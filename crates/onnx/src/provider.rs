@@ -65,8 +65,8 @@ pub enum NoCuda {
     /// The library, or one that it needs, does not load.
     #[error("{0}")]
     Load(String),
-    /// The provider did not come up.
-    #[error("its provider does not come up: {0}")]
+    /// The provider did not come up, or the attempt failed on it.
+    #[error("{0}")]
     Provider(String),
 }
 

@@ -47,8 +47,8 @@ pub enum OnnxError {
         /// The file.
         path: PathBuf,
     },
-    /// CUDA was required and does not run.
-    #[error("CUDA is required and does not run: {0}")]
+    /// CUDA was asked for, and nothing else would do.
+    #[error("CUDA does not run: {0}")]
     Cuda(NoCuda),
     /// The model was refused.
     #[error("ONNX Runtime refused the model: {0}")]

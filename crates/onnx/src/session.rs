@@ -4,9 +4,10 @@ use std::ffi::{CString, c_char};
 use std::sync::{Mutex, PoisonError};
 
 use ort::AsPointer as _;
+use ort::session::builder::SessionBuilder;
 use ort::value::{Outlet, TensorElementType, ValueType};
 
-use crate::{OnnxError, Provider};
+use crate::{NoCuda, OnnxError, Provider};
 
 /// A tensor that the caller owns and hands to [`Session::run`] again and again, as input or for an output.
 #[derive(Debug)]
@@ -97,7 +98,7 @@ static BUILDING: Mutex<()> = Mutex::new(());
 impl Session {
     pub(crate) fn new(environment: &ort::environment::Environment, model: &[u8], provider: Provider) -> Result<Self, OnnxError> {
         let _guard = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
-        let inner = build(environment, model, provider).map_err(|error| OnnxError::Model(error.to_string()))?;
+        let inner = builder(environment, provider)?.commit_from_memory(model).map_err(|error| OnnxError::Model(error.to_string()))?;
         let (inputs, outputs) = (ports(inner.inputs())?, ports(inner.outputs())?);
         Ok(Self { inner, inputs, outputs, provider })
     }
@@ -177,19 +178,24 @@ fn ports(outlets: &[Outlet]) -> Result<Vec<Port>, OnnxError> {
     outlets.iter().map(port).collect()
 }
 
-fn build(environment: &ort::environment::Environment, model: &[u8], provider: Provider) -> ort::Result<ort::session::Session> {
-    // One thread and no spinning: a spinning pool on a busy machine is slower by orders of magnitude.
-    let mut builder = ort::session::Session::builder(environment)?
-        .with_intra_threads(1)?
-        .with_inter_threads(1)?
-        .with_intra_op_spinning(false)?
-        .with_inter_op_spinning(false)?;
-    if provider == Provider::Cuda {
+fn builder(environment: &ort::environment::Environment, provider: Provider) -> Result<SessionBuilder, OnnxError> {
+    let options = || {
+        // One thread and no spinning: a spinning pool on a busy machine is slower by orders of magnitude.
+        Ok(ort::session::Session::builder(environment)?
+            .with_intra_threads(1)?
+            .with_inter_threads(1)?
+            .with_intra_op_spinning(false)?
+            .with_inter_op_spinning(false)?)
+    };
+    let builder = options().map_err(|error: ort::Error| OnnxError::Model(error.to_string()))?;
+    match provider {
+        Provider::Cpu => Ok(builder),
         // Without `error_on_failure` the session would run on the processor and nobody would know. Full precision, so that a
         // model gives what it gives elsewhere.
-        builder = builder.with_execution_providers([ort::ep::CUDA::default().with_tf32(false).build().error_on_failure()])?;
+        Provider::Cuda => builder
+            .with_execution_providers([ort::ep::CUDA::default().with_tf32(false).build().error_on_failure()])
+            .map_err(|error| OnnxError::Cuda(NoCuda::Provider(error.to_string()))),
     }
-    builder.commit_from_memory(model)
 }
 
 fn run_error(error: ort::Error) -> OnnxError {
