@@ -49,9 +49,12 @@ impl Executable {
         let device = client.device(options.device)?;
         let options = proto::compile_options(Some(device.id));
         const FORMAT: &str = "mlir";
+        // MLIR reads on until it finds a zero, whatever the size says.
+        let mut code = Vec::with_capacity(program.len() + 1);
+        code.extend_from_slice(program);
+        code.push(0);
         let program = Args::new(Program {
-            // It is only read: the field is shared with a function that writes.
-            code: program.as_ptr().cast_mut(),
+            code: code.as_mut_ptr(),
             code_size: program.len(),
             format: FORMAT.as_ptr().cast(),
             format_size: FORMAT.len(),

@@ -201,6 +201,19 @@ fn a_bad_program_is_an_error_in_the_words_of_xla() {
     assert_eq!(run(&client, &compile(&client, ADD), &[]).len(), 1);
 }
 
+/// MLIR expects a zero behind a text, which a text of Rust does not have.
+#[test]
+fn what_stands_behind_a_program_is_not_read() {
+    let client = client();
+    let text = "func.func @main() { return }func.func @main() { oops }";
+    for end in [text.find("}func").unwrap() + 1, text.find("return").unwrap()] {
+        let compiled = client.compile(&text[..end], &CompileOptions::default());
+        assert_eq!(compiled.is_ok(), end > 25, "{:?}", compiled.map_err(|error| error.to_string()));
+    }
+    let error = client.compile(&"func.func @main() { oopsome"[..24], &CompileOptions::default()).unwrap_err();
+    assert!(error.to_string().contains("custom op 'oops' is unknown"), "{error}");
+}
+
 #[test]
 fn a_program_runs_where_it_was_compiled_for() {
     let client = client();

@@ -270,7 +270,7 @@ mod tests {
             (ElementType::F32, &[2, 2], "[[1, 2], [3, \"x\"]]", "input 0[1][1] is no f32: \"x\""),
             (ElementType::F32, &[], "[1]", "input 0 is no f32: [1]"),
             (ElementType::F32, &[], "\"1\"", "input 0 is no f32: \"1\""),
-            (ElementType::F32, &[], "1e39", "input 0 is no f32: 1e39"),
+            (ElementType::F32, &[], "1e39", "input 0 is no f32: 1e+39"),
             (ElementType::F16, &[], "65520", "input 0 is no f16: 65520"),
             (ElementType::Bf16, &[], "-3.4e38", "input 0 is no bf16: -3.4e38"),
             (ElementType::S8, &[], "128", "input 0 is no i8: 128"),
