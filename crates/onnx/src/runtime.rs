@@ -47,7 +47,10 @@ pub enum OnnxError {
         /// The file.
         path: PathBuf,
     },
-    /// CUDA was asked for, and nothing else would do.
+    /// The provider for CUDA did not come up.
+    #[error("its provider does not come up: {0}")]
+    Provider(String),
+    /// CUDA was required and does not run.
     #[error("CUDA does not run: {0}")]
     Cuda(NoCuda),
     /// The model was refused.

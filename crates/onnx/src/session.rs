@@ -7,7 +7,7 @@ use ort::AsPointer as _;
 use ort::session::builder::SessionBuilder;
 use ort::value::{Outlet, TensorElementType, ValueType};
 
-use crate::{NoCuda, OnnxError, Provider};
+use crate::{OnnxError, Provider};
 
 /// A tensor that the caller owns and hands to [`Session::run`] again and again, as input or for an output.
 #[derive(Debug)]
@@ -194,7 +194,7 @@ fn builder(environment: &ort::environment::Environment, provider: Provider) -> R
         // model gives what it gives elsewhere.
         Provider::Cuda => builder
             .with_execution_providers([ort::ep::CUDA::default().with_tf32(false).build().error_on_failure()])
-            .map_err(|error| OnnxError::Cuda(NoCuda::Provider(error.to_string()))),
+            .map_err(|error| OnnxError::Provider(error.to_string())),
     }
 }
 
