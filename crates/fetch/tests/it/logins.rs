@@ -132,6 +132,20 @@ fn a_login_that_comes_back_by_a_redirect_is_sent_again_to_its_own_host_only() {
 }
 
 #[test]
+fn a_login_in_a_redirect_of_the_page_is_not_taken_for_the_files() {
+    let (bench, own) = (Workbench::new(), std::sync::Arc::new(std::sync::OnceLock::<String>::new()));
+    let to = std::sync::Arc::clone(&own);
+    let server = Server::start(move |r| match r.path.as_str() {
+        "root/simple/some-model/" => vec![head(302, &[("Location", to.get().unwrap()), ("Content-Length", "0")])],
+        "moved/" => page("text/html", &format!("<a href='{FILE}'>{FILE}</a>")),
+        _ => guarded(r),
+    });
+    own.set(server.url("moved/").replace("http://", "http://evil:evil@")).unwrap();
+    unpack(&with_login(&bench, &server.url("root/simple/")), &pinned(&good()), &bench.beside("into")).unwrap();
+    assert!(server.seen().iter().all(|r| r.authorization.as_deref() == Some(BASIC)) && server.seen().len() == 3);
+}
+
+#[test]
 fn a_url_of_a_model_may_have_its_own_login() {
     let bench = Workbench::new();
     let server = Server::start(|r| match r.authorization.as_deref() {
