@@ -272,7 +272,7 @@ mod tests {
             (ElementType::F32, &[], "\"1\"", "input 0 is no f32: \"1\""),
             (ElementType::F32, &[], "1e39", "input 0 is no f32: 1e+39"),
             (ElementType::F16, &[], "65520", "input 0 is no f16: 65520"),
-            (ElementType::Bf16, &[], "-3.4e38", "input 0 is no bf16: -3.4e38"),
+            (ElementType::Bf16, &[], "-3.4e38", "input 0 is no bf16: -3.4e+38"),
             (ElementType::S8, &[], "128", "input 0 is no i8: 128"),
             (ElementType::U8, &[], "-1", "input 0 is no ui8: -1"),
             (ElementType::S32, &[], "1.5", "input 0 is no i32: 1.5"),
