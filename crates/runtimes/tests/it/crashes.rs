@@ -129,3 +129,20 @@ fn signal(status: std::process::ExitStatus) -> Option<i32> {
     use std::os::unix::process::ExitStatusExt as _;
     status.signal()
 }
+
+#[test]
+fn what_a_dead_run_left_is_gone_before_the_next_one_needs_the_room() {
+    let bench = Bench::new();
+    let kit = Kit::new();
+    let index = Index::start(&kit);
+    let left = bench.root().join(".installing/new-dead/lib/libort.so");
+    std::fs::create_dir_all(left.parent().unwrap()).unwrap();
+    std::fs::write(&left, vec![0; 1000]).unwrap();
+    let mut steps = 0;
+    let mut report = |_: bespoke_runtimes::Progress<'_>| {
+        steps += 1;
+        assert!(!left.exists());
+    };
+    bench.packs(&kit, Some(&index)).install(Spec::OnnxCpu, None, &mut report, &AtomicBool::new(false)).unwrap();
+    assert!(steps > 0);
+}
