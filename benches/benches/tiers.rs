@@ -87,7 +87,7 @@ fn core() -> Core {
     }
     let mut core = Core::new(&FAKE, Arc::new(Bare));
     let (mut frames, mut out) = (Vec::new(), Vec::new());
-    let setup = Setup { config: json!({}), data_dir: None, cpu_budget: 1, models: Default::default() };
+    let setup = Setup { config: json!({}), data_dir: None, cpu_budget: 1, models: Default::default(), runtimes: Default::default() };
     put_call(&mut frames, Kind::CALL, 1, method::START, "", &CxHead::default(), &setup).expect("a small call");
     // A stream can be opened once the start has been polled.
     core.step(&frames, &mut out).expect("frames");

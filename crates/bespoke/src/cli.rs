@@ -572,7 +572,10 @@ pub(crate) enum Plugin {
         how: Packing,
     },
     /// Remove a native runtime that is installed
-    #[command(after_help = "Examples:\n  bespoke plugin uninstall xla:cpu\n  bespoke plugin uninstall onnx:cpu --version 1.26.0")]
+    #[command(
+        disable_version_flag = true,
+        after_help = "Examples:\n  bespoke plugin uninstall xla:cpu\n  bespoke plugin uninstall onnx:cpu --version 1.26.0"
+    )]
     Uninstall {
         /// Runtime and device
         #[arg(value_name = "RUNTIME:DEVICE")]

@@ -5,12 +5,11 @@
 use std::{
     borrow::Cow,
     ffi::{CStr, CString, c_char, c_int, c_void},
-    mem::ManuallyDrop,
     path::{Path, PathBuf},
     ptr,
 };
 
-use libloading::Library;
+use bespoke_library::Library;
 
 /// A kernel in NVIDIA's assembly for virtual devices, which a driver makes one for its device of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,9 +42,6 @@ pub enum NvrtcError {
         /// The function that it lacks.
         symbol: &'static str,
     },
-    /// A path that the loader would look up by itself.
-    #[error("{} is no absolute path", .0.display())]
-    Relative(PathBuf),
     /// The source or the architecture holds a zero byte.
     #[error("the {0} holds a zero byte")]
     Zero(&'static str),
@@ -74,7 +70,6 @@ pub struct Nvrtc {
     architectures: Vec<u32>,
     api: Api,
     // Never closed: it keeps threads and memory of its own, which outlive a close.
-    _library: ManuallyDrop<Library>,
 }
 
 impl Nvrtc {
@@ -84,17 +79,16 @@ impl Nvrtc {
     /// A file that is not there, is no library, or no NVRTC.
     pub fn load(library: &Path, preload: &[PathBuf]) -> Result<Self, NvrtcError> {
         for path in preload {
-            // Whoever asks for it by name gets what is loaded under that name.
-            std::mem::forget(open(path)?);
+            open(path)?;
         }
-        let handle = ManuallyDrop::new(open(library)?);
-        let api = Api::of(&handle).map_err(|symbol| NvrtcError::Symbol { path: library.into(), symbol })?;
+        let handle = open(library)?;
+        let api = Api::of(handle).map_err(|symbol| NvrtcError::Symbol { path: library.into(), symbol })?;
         let (mut major, mut minor): (c_int, c_int) = (0, 0);
         // SAFETY: places for two ints.
         api.check("nvrtcVersion", unsafe { (api.version)(&mut major, &mut minor) })?;
         let version = (u32::try_from(major).unwrap_or_default(), u32::try_from(minor).unwrap_or_default());
         let architectures = api.architectures()?;
-        Ok(Nvrtc { path: library.into(), version, architectures, api, _library: handle })
+        Ok(Nvrtc { path: library.into(), version, architectures, api })
     }
 
     /// The library.
@@ -180,16 +174,8 @@ const INVALID_OPTION: c_int = 5;
 /// `NVRTC_ERROR_COMPILATION`.
 const COMPILATION: c_int = 6;
 
-fn open(path: &Path) -> Result<Library, NvrtcError> {
-    if !path.is_absolute() {
-        return Err(NvrtcError::Relative(path.into()));
-    }
-    // SAFETY: a library that the user installed or named, as trusted as the program itself; its initialisers run.
-    unsafe { Library::new(path) }.map_err(|e| {
-        // The loader's own words stand behind those of the crate.
-        let reason = std::error::Error::source(&e).map_or_else(|| e.to_string(), ToString::to_string);
-        NvrtcError::Load { path: path.into(), reason }
-    })
+fn open(path: &Path) -> Result<&'static Library, NvrtcError> {
+    bespoke_library::open(path).map_err(|error| NvrtcError::Load { path: error.path, reason: error.reason })
 }
 
 type Handle = *mut c_void;

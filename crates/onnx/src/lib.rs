@@ -21,7 +21,6 @@ mod runtime;
 mod search;
 mod session;
 mod telemetry;
-mod whole;
 
 pub use provider::{Device, NoCuda, Provider, Settled, settle};
 pub use runtime::{Current, OnnxError, Runtime};

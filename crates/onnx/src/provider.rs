@@ -154,5 +154,5 @@ fn on_cuda<T, E: fmt::Display>(
 /// Whether NVIDIA's driver is here. Without it the libraries of a pack would be loaded for nothing.
 fn driver() -> Result<(), String> {
     let name = if cfg!(windows) { "nvcuda.dll" } else { "libcuda.so.1" };
-    ort::util::preload_dylib(name).map_err(|error| crate::runtime::loader_words(&error))
+    ort::util::preload_dylib(name).map_err(|error| bespoke_library::words(&error))
 }

@@ -162,7 +162,7 @@ impl Runtime {
     fn load(found: Found) -> Result<Self, OnnxError> {
         let Found { path, origin, version, .. } = found;
         // Looked at beforehand: what is loaded for good must be fit to run.
-        crate::whole::check(&path).map_err(|reason| OnnxError::Load { path: path.clone(), reason })?;
+        bespoke_library::check(&path).map_err(|reason| OnnxError::Load { path: path.clone(), reason })?;
         if crate::telemetry::undecided() && ort::util::probe(&path).is_some_and(crate::telemetry::built_in) {
             return Err(OnnxError::Telemetry { path });
         }
@@ -170,7 +170,7 @@ impl Runtime {
         // `init_from` reports a missing or foreign library; `ort::init` alone would panic.
         let environment = ort::init_from(&path)
             .map_err(|error| match &error {
-                ort::LoadDynamicError::Dlopen { error, .. } => failed(loader_words(error)),
+                ort::LoadDynamicError::Dlopen { error, .. } => failed(bespoke_library::words(error)),
                 _ => failed(error.to_string()),
             })?
             .with_name("bespoke")
@@ -185,16 +185,9 @@ impl Runtime {
 /// Loads what CUDA needs by absolute path, so that the loader knows it when it is asked for by name only.
 fn preload(found: &Found, cuda: bool) -> Result<(), OnnxError> {
     for path in found.cuda.iter().flatten().filter(|_| cuda) {
-        crate::whole::check(path)
-            .and_then(|()| ort::util::preload_dylib(path.as_path()).map_err(|error| loader_words(&error)))
-            .map_err(|reason| OnnxError::Load { path: path.clone(), reason })?;
+        bespoke_library::open(path).map_err(|error| OnnxError::Load { path: error.path, reason: error.reason })?;
     }
     Ok(())
-}
-
-/// What the system's loader said, which its error tells as its source only.
-pub(crate) fn loader_words(error: &dyn std::error::Error) -> String {
-    error.source().map_or_else(|| error.to_string(), ToString::to_string)
 }
 
 /// `1.28.0` gives 28.

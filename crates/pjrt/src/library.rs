@@ -127,12 +127,6 @@ impl Library {
     }
 }
 
-/// Opens a library for good: what runs inside of it, its threads and its clean-up at exit, has no end that could be waited for.
-#[allow(unsafe_code, reason = "loads a library")]
-fn open(path: &Path) -> Result<&'static libloading::Library, PjrtError> {
-    // SAFETY: what a library does when it is loaded is its own; the caller of `load` trusts the file.
-    match unsafe { libloading::Library::new(path) } {
-        Ok(library) => Ok(Box::leak(Box::new(library))),
-        Err(error) => Err(PjrtError::Load { path: path.to_owned(), reason: error.to_string() }),
-    }
+fn open(path: &Path) -> Result<&'static bespoke_library::Library, PjrtError> {
+    bespoke_library::open(path).map_err(|error| PjrtError::Load { path: error.path, reason: error.reason })
 }

@@ -12,9 +12,10 @@ const EDGES: &[(&str, &[&str])] = &[
     ("plugin-api", &[]),
     ("audio", &[]),
     ("fetch", &[]),
-    ("onnx", &[]),
-    ("pjrt", &[]),
-    ("cuda", &[]),
+    ("library", &[]),
+    ("onnx", &["library"]),
+    ("pjrt", &["library"]),
+    ("cuda", &["library"]),
     ("runtimes", &["fetch", "cuda"]),
     ("schema", &[]),
     ("screen", &[]),
@@ -53,13 +54,13 @@ const DEV_EDGES: &[(&str, &[&str])] = &[
     ("voice", &["@plugins", "plugin-testkit", "manifest"]),
 ];
 
-const SUPPORT: &[&str] = &["audio", "cuda", "fetch", "onnx", "pjrt", "sandbox", "schema", "screen"];
+const SUPPORT: &[&str] = &["audio", "cuda", "fetch", "library", "onnx", "pjrt", "sandbox", "schema", "screen"];
 
 /// Crates of others that only some of ours may use: which, who, why.
 const GUARDED: &[(&str, &[&str], &str)] = &[
     ("ort", &["onnx"], "one environment per process; see crates/onnx"),
     ("cudarc", &["cuda"], "it panics without a driver; crates/cuda asks first"),
-    ("libloading", &["pjrt", "cuda"], "libraries of others are opened in few places"),
+    ("libloading", &["library"], "libraries of others are opened in one place"),
     ("clap", &["bespoke"], "only the app has a command line"),
     ("anyhow", &["bespoke"], "libraries have one error enum per boundary"),
     ("ureq", &["fetch"], "one HTTP client for files"),

@@ -9,7 +9,7 @@ use std::path::Path;
 ///
 /// # Errors
 /// What is wrong, in words.
-pub(crate) fn check(path: &Path) -> Result<(), String> {
+pub fn check(path: &Path) -> Result<(), String> {
     let cut = || format!("it is cut off: {} bytes are less than its segments need", path.metadata().map_or(0, |m| m.len()));
     match segments_end(path) {
         Ok(Some((end, length))) if end > length => Err(cut()),
