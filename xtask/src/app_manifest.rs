@@ -64,7 +64,9 @@ impl AppManifest {
             _ => return Feature::App,
         }
         match members.iter().find(|m| !m.contains('/')) {
-            Some(of) if members.iter().any(|m| m.contains('/')) => Feature::Part { of: of.clone() },
+            Some(of) if members.iter().any(|m| m.contains('/')) && self.plugin_bank.contains(of) => Feature::Part { of: of.clone() },
+            // A part of the app that is switched on with another one.
+            Some(_) if members.iter().any(|m| m.contains('/')) => Feature::App,
             _ => Feature::Group,
         }
     }

@@ -27,7 +27,7 @@ pub(crate) const CATALOG: &[Known] = &[
         id: "cuda",
         package: "bespoke-accel-cuda",
         provides: &[(Kind::Accelerator, "cuda")],
-        description: "Offers the processor as a device.",
+        description: "Shows NVIDIA's devices with their memory and load, and checks that NVIDIA's run-time compiler works.",
     },
     Known {
         id: "energy",

@@ -134,7 +134,7 @@ mod tests {
     const DIGEST: &str = "0a83bdb70d143cede762b677789bf2a7acca54b3fb82565601d5c30695aa933c";
 
     fn shown(page: &str, content_type: &str) -> Vec<String> {
-        let base = Url::parse("https://index.example/root/simple/a-b/").unwrap();
+        let base = Url::parse("https://index.example/base/simple/a-b/").unwrap();
         let links = links(page.as_bytes(), content_type, &base).unwrap();
         links.iter().map(|link| format!("{} {} {}", link.name, link.url, link.sha256.is_some())).collect()
     }
@@ -158,7 +158,7 @@ mod tests {
             shown.iter().map(|line| line.replace(&format!("#sha256={DIGEST}"), "").replace("#md5=0", "")).collect()
         };
         let expected = [
-            "a_b-1+l.whl https://index.example/root/packages/a_b-1%2Bl.whl true",
+            "a_b-1+l.whl https://index.example/base/packages/a_b-1%2Bl.whl true",
             "a_b-2.whl https://index.example/f?a=1&b=2 false",
             "a_b-3.whl https://files.example/x/a_b-3.whl false",
         ];
