@@ -90,10 +90,11 @@ impl App {
     }
 }
 
-/// ONNX Runtime 1.29 and later report home unless this is set before the library is loaded, and plugins may load it.
+/// ONNX Runtime 1.29 and later report home unless this is set before the library is loaded, and plugins may load it. An empty value
+/// is no decision. The only place that sets it: plugins in processes get it from `tier-process`, and `onnx` refuses to load without.
 fn decline_telemetry() {
     const NAME: &str = "ORT_DISABLE_TELEMETRY";
-    if std::env::var_os(NAME).is_none() {
+    if std::env::var_os(NAME).is_none_or(|value| value.is_empty()) {
         #[allow(unsafe_code, reason = "the environment can only be set through an unsafe call")]
         // SAFETY: the first thing that the program does: no other thread exists that could read the environment.
         unsafe {

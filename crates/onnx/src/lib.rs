@@ -13,8 +13,9 @@
 //!
 //! **Telemetry.** From 1.29 on, builds of ONNX Runtime may write a device id to the user's cache
 //! folder and report to their maker; the switch in its API does not stop that, only the environment
-//! variable [`NO_TELEMETRY`] does, and only when it is set before the library is loaded. A program
-//! sets it first thing in `main` with [`disable_telemetry`]; without, such a library is refused.
+//! variable [`NO_TELEMETRY`] does, and only when it is set before the library is loaded. The program
+//! sets it first thing in `main`, while no other thread can read the environment; where nobody has, such
+//! a library is refused, and so is one whose version cannot be told.
 
 mod provider;
 mod runtime;
@@ -26,4 +27,4 @@ pub use provider::{Device, NoCuda, Provider, Settled, settle};
 pub use runtime::{Current, OnnxError, Runtime};
 pub use search::{Found, LIBRARY_VAR, NotFound, Origin, Pack, Places, ROOT_VAR, find};
 pub use session::{Session, Tensor};
-pub use telemetry::{NO_TELEMETRY, Telemetry, disable_telemetry};
+pub use telemetry::{NO_TELEMETRY, Telemetry};

@@ -38,9 +38,9 @@ pub enum OnnxError {
         /// What was asked for.
         asked: PathBuf,
     },
-    /// The library would report to its maker, and nobody has said that it may.
+    /// The library would report to its maker, or may be one that does, and nobody has said that it may.
     #[error(
-        "{path} is a build of ONNX Runtime that reports to its maker; set ORT_DISABLE_TELEMETRY=1 before the program starts (or 0 to let it)",
+        "{path} is a build of ONNX Runtime that reports to its maker, or its version cannot be told; set ORT_DISABLE_TELEMETRY=1 before the program starts (or 0 to let it)",
         path = path.display()
     )]
     Telemetry {
@@ -163,7 +163,9 @@ impl Runtime {
         let Found { path, origin, version, .. } = found;
         // Looked at beforehand: what is loaded for good must be fit to run.
         bespoke_library::check(&path).map_err(|reason| OnnxError::Load { path: path.clone(), reason })?;
-        if crate::telemetry::undecided() && ort::util::probe(&path).is_some_and(crate::telemetry::built_in) {
+        // The probe opens the library to ask for its version, which runs its initialisers, and closes it again. What reports
+        // starts with an environment, which is not made of such a library.
+        if crate::telemetry::undecided() && crate::telemetry::built_in(ort::util::probe(&path)) {
             return Err(OnnxError::Telemetry { path });
         }
         let failed = |reason: String| OnnxError::Load { path: path.clone(), reason };

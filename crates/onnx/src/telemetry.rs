@@ -1,6 +1,7 @@
-//! The variable that keeps ONNX Runtime from reporting to its maker. It only says and sets; loading
-//! is elsewhere.
+//! The variable that keeps ONNX Runtime from reporting to its maker. It only reads it: a program sets
+//! it, and loading is elsewhere.
 
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 
 /// The environment variable that ONNX Runtime 1.29 and later read before they report anything.
@@ -16,7 +17,7 @@ pub enum Telemetry {
     Absent,
     /// [`NO_TELEMETRY`] keeps it from it.
     Off,
-    /// It may: somebody set [`NO_TELEMETRY`] to allow it.
+    /// It may: somebody set [`NO_TELEMETRY`] to 0.
     Allowed,
 }
 
@@ -30,35 +31,51 @@ impl fmt::Display for Telemetry {
     }
 }
 
-/// Sets [`NO_TELEMETRY`] for this process and its children, unless the user has set it.
-///
-/// # Safety
-/// The environment of a process must not change while another thread may read it, so this is called
-/// as the first statement of `main`, before any thread is started.
-#[allow(unsafe_code, reason = "changing the environment is unsafe since edition 2024")]
-pub unsafe fn disable_telemetry() {
-    if undecided() {
-        // SAFETY: the caller promises that no other thread exists.
-        unsafe { std::env::set_var(NO_TELEMETRY, "1") };
+/// What somebody has set [`NO_TELEMETRY`] to. An empty value says nothing, as with all variables here.
+fn decision() -> Option<OsString> {
+    std::env::var_os(NO_TELEMETRY).filter(|value| !value.is_empty())
+}
+
+/// Whether nobody has said anything with [`NO_TELEMETRY`].
+pub(crate) fn undecided() -> bool {
+    decision().is_none()
+}
+
+/// Whether release 1.`minor` contains telemetry; a release that does not say which it is may be any.
+pub(crate) fn built_in(minor: Option<u32>) -> bool {
+    minor.is_none_or(|minor| minor >= FIRST_WITH_TELEMETRY)
+}
+
+/// What release 1.`minor` does in this process.
+pub(crate) fn telemetry(minor: Option<u32>) -> Telemetry {
+    under(minor, decision().as_deref())
+}
+
+fn under(minor: Option<u32>, decision: Option<&OsStr>) -> Telemetry {
+    match decision {
+        _ if !built_in(minor) => Telemetry::Absent,
+        Some(value) if value != "0" => Telemetry::Off,
+        _ => Telemetry::Allowed,
     }
 }
 
-/// Whether nobody has set [`NO_TELEMETRY`] to anything.
-pub(crate) fn undecided() -> bool {
-    std::env::var_os(NO_TELEMETRY).is_none()
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Whether release 1.`minor` contains telemetry.
-pub(crate) fn built_in(minor: u32) -> bool {
-    minor >= FIRST_WITH_TELEMETRY
-}
-
-/// What release 1.`minor` does in this process; a release that does not say which it is may be any.
-pub(crate) fn telemetry(minor: Option<u32>) -> Telemetry {
-    let off = std::env::var_os(NO_TELEMETRY).is_some_and(|value| !value.is_empty() && value != "0");
-    match minor {
-        Some(minor) if !built_in(minor) => Telemetry::Absent,
-        _ if off => Telemetry::Off,
-        _ => Telemetry::Allowed,
+    #[test]
+    fn what_a_release_does_follows_from_its_version_and_from_what_was_said() {
+        for (minor, decision, want) in [
+            (Some(28), None, Telemetry::Absent),
+            (Some(28), Some("0"), Telemetry::Absent),
+            (Some(29), Some("1"), Telemetry::Off),
+            (Some(29), Some("yes"), Telemetry::Off),
+            (Some(29), Some("0"), Telemetry::Allowed),
+            (Some(30), None, Telemetry::Allowed),
+            (None, Some("1"), Telemetry::Off),
+            (None, Some("0"), Telemetry::Allowed),
+        ] {
+            assert_eq!(under(minor, decision.map(OsStr::new)), want, "{minor:?} {decision:?}");
+        }
     }
 }

@@ -153,7 +153,7 @@ impl Program {
             .collect();
         // Builds of ONNX Runtime, from whatever package, report to their maker unless they find this.
         const NO_TELEMETRY: &str = "ORT_DISABLE_TELEMETRY";
-        let no_telemetry = env::var_os(NO_TELEMETRY).unwrap_or_else(|| "1".into());
+        let no_telemetry = env::var_os(NO_TELEMETRY).filter(|value| !value.is_empty()).unwrap_or_else(|| "1".into());
         let own = [
             ("HOME", home.as_os_str()),
             ("TMPDIR", temporary.as_os_str()),

@@ -166,41 +166,64 @@ fn what_keeps_cuda_from_running_is_named() {
     assert!(error.to_string().starts_with("CUDA does not run: "), "{error}");
 }
 
-/// The variable is there before the library is, in this process and whatever it starts.
+/// What was said before the library is loaded holds; an empty value says nothing.
 #[test]
-fn telemetry_is_declined_before_a_library_is_loaded() {
-    let test = "telemetry_is_declined_before_a_library_is_loaded";
+fn a_release_that_reports_is_loaded_when_somebody_has_decided() {
+    let test = "a_release_that_reports_is_loaded_when_somebody_has_decided";
     let home = tempfile::tempdir().expect("temporary folder");
-    for value in [None, Some("1".into()), Some("0".into())] {
-        let variables = [(NO_TELEMETRY, value), ("HOME", Some(home.path().to_owned())), ("XDG_CACHE_HOME", None)];
+    for value in [None, Some(""), Some("1"), Some("0")] {
+        let variables = [
+            (NO_TELEMETRY, value.map(PathBuf::from)),
+            ("HOME", Some(home.path().to_owned())),
+            ("XDG_CACHE_HOME", None),
+            (LIBRARY_VAR, None),
+        ];
         if apart(test, &variables) {
-            let places = Places::new(Some(support::onnxruntime()));
+            let said = std::env::var(NO_TELEMETRY).unwrap_or_default();
             let file = support::library();
             let digits = file.to_str().expect("text").rsplit(".so.1.").next().unwrap_or_default();
-            let minor: Option<u32> = digits.split('.').next().and_then(|minor| minor.parse().ok());
-            let set = std::env::var_os(NO_TELEMETRY);
-            if set.is_none() && minor.is_some_and(|minor| minor >= 29) {
-                let error = Runtime::get(&places, false).expect_err("nobody has decided");
-                assert!(matches!(&error, OnnxError::Telemetry { path } if *path == file), "{error}");
-            }
-            #[allow(unsafe_code, reason = "as the first statement of a program does")]
-            // SAFETY: nothing in this process reads the environment meanwhile: it runs this test alone.
-            unsafe {
-                bespoke_onnx::disable_telemetry();
-            }
-            let now = std::env::var_os(NO_TELEMETRY).expect("set");
-            assert_eq!(now, set.unwrap_or_else(|| "1".into()));
-            let runtime = Runtime::get(&places, false).expect("loads").runtime;
-            let minor: u32 = runtime.version().expect("told").split('.').nth(1).expect("minor").parse().expect("a number");
-            let want = match (minor, now == "0") {
-                (..=28, _) => Telemetry::Absent,
-                (_, true) => Telemetry::Allowed,
-                (_, false) => Telemetry::Off,
+            let minor: u32 = digits.split('.').next().and_then(|minor| minor.parse().ok()).unwrap_or_default();
+            let loaded = Runtime::get(&Places::new(Some(file.clone())), false);
+            let want = match (minor, &*said) {
+                (29.., "") => {
+                    let error = loaded.expect_err("nobody has decided");
+                    assert!(matches!(&error, OnnxError::Telemetry { path } if *path == file), "{error}");
+                    return;
+                }
+                (29.., "0") => Telemetry::Allowed,
+                (29.., _) => Telemetry::Off,
+                _ => Telemetry::Absent,
             };
-            assert_eq!(runtime.telemetry(), want);
+            assert_eq!(loaded.expect("loads").runtime.telemetry(), want);
             // Where a release that reports keeps the id that it makes for the machine, unless it is told not to.
             let home = PathBuf::from(std::env::var_os("HOME").expect("set"));
             assert!(want == Telemetry::Allowed || home.read_dir().expect("a folder").next().is_none());
+            return;
+        }
+    }
+}
+
+/// Libraries that say a version and end the process when they are asked for anything else.
+#[cfg(target_os = "linux")]
+#[test]
+fn what_reports_or_may_is_not_loaded_while_nobody_has_decided() {
+    let test = "what_reports_or_may_is_not_loaded_while_nobody_has_decided";
+    for value in [None, Some("".into())] {
+        if apart(test, &[(NO_TELEMETRY, value), (LIBRARY_VAR, None)]) {
+            let folder = tempfile::tempdir().expect("temporary folder");
+            for version in ["1.29.0", "1.130.1", "2.30.0", "nightly.30"] {
+                let library = folder.path().join(format!("libonnxruntime.so.{version}"));
+                support::versioned(&library, version);
+                let error = Runtime::get(&Places::new(Some(library.clone())), false).expect_err(version);
+                assert!(matches!(&error, OnnxError::Telemetry { path } if *path == library), "{version}: {error}");
+                assert!(error.to_string().contains("set ORT_DISABLE_TELEMETRY=1"), "{error}");
+            }
+            // Without a doubt, what else is wrong with it is told.
+            let library = folder.path().join("libonnxruntime.so.1.2.0");
+            support::versioned(&library, "1.2.0");
+            let error = Runtime::get(&Places::new(Some(library)), false).expect_err("too old");
+            assert!(matches!(&error, OnnxError::Load { reason, .. } if reason.contains("1.2.0")), "{error}");
+            assert!(Runtime::loaded().is_none());
             return;
         }
     }

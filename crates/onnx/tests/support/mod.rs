@@ -41,6 +41,24 @@ pub(crate) fn library() -> PathBuf {
     bespoke_onnx::find(&bespoke_onnx::Places::new(Some(onnxruntime())), false).expect("a library").path
 }
 
+/// Makes a library that says it is this version of ONNX Runtime, and has nothing else of it.
+#[cfg(target_os = "linux")]
+#[allow(dead_code, reason = "shared by the tests of two crates")]
+pub(crate) fn versioned(library: &Path, version: &str) {
+    let source = library.with_extension("c");
+    let text = format!(
+        "#include <stdlib.h>\n\
+         static const void *api(unsigned version) {{ (void)version; abort(); }}\n\
+         static const char *said(void) {{ return \"{version}\"; }}\n\
+         static struct {{ const void *(*api)(unsigned); const char *(*said)(void); }} base = {{ api, said }};\n\
+         void *OrtGetApiBase(void) {{ return &base; }}\n"
+    );
+    std::fs::write(&source, text).expect("written");
+    let output =
+        Command::new("gcc").args(["-shared", "-fPIC", "-o"]).arg(library).arg(source).output().expect("gcc, which this test needs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 /// Runs the test of this name alone, in a process whose environment has these variables or lacks them. True in that process;
 /// false in the one that started it, when it has ended well.
 pub(crate) fn apart(test: &str, variables: &[(&str, Option<PathBuf>)]) -> bool {

@@ -67,6 +67,8 @@ async fn a_child_sees_of_the_environment_what_every_program_needs_and_what_was_g
             ("LD_PRELOAD", ""),
             ("LC_TIME", "C"),
             ("HTTP_PROXY", "http://127.0.0.1:1"),
+            // Which decides nothing.
+            ("ORT_DISABLE_TELEMETRY", ""),
         ] {
             std::env::set_var(name, value);
         }
