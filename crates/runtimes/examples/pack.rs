@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     match verb.as_str() {
         "install" => println!("{:#?}", packs.install(spec, None, &mut report, &cancel)?),
-        "update" => println!("{:#?}", packs.update(spec, &mut report, &cancel)?),
+        "update" => println!("{:#?}", packs.update(spec, None, &mut report, &cancel)?),
         "verify" => println!("{:#?}", packs.verify(spec, None, &mut report, &cancel)?),
         "find" => println!("{:#?}", packs.find(spec)?),
         "rollback" => println!("{:#?}", packs.rollback(spec)?),

@@ -69,6 +69,20 @@ pub enum Error {
         /// The version in use.
         version: String,
     },
+    /// Updating would put an older version into use.
+    #[error("{spec} {pinned}, which this program would install, is older than {version} in use{}; to go there all the same, run `bespoke plugin install {spec}{}`", shown_broken(.broken), shown_set(.set))]
+    Older {
+        /// The pack.
+        spec: Spec,
+        /// The version in use.
+        version: String,
+        /// What this program would install.
+        pinned: String,
+        /// For which generation of NVIDIA's libraries that is.
+        set: Option<Set>,
+        /// What is wrong with the version in use, if it cannot be used.
+        broken: Option<String>,
+    },
     /// Something of it is missing or wrong.
     #[error("{spec} {version} is broken: {why}; run `bespoke plugin install {spec}`, which repairs it")]
     Broken {
@@ -140,7 +154,7 @@ impl Error {
             | Self::NoVersion { .. }
             | Self::NoPrevious { .. } => Class::NotFound,
             Self::Broken { .. } => Class::Verification,
-            Self::Bundled { .. } | Self::Locked { .. } => Class::Conflict,
+            Self::Bundled { .. } | Self::Locked { .. } | Self::Older { .. } => Class::Conflict,
             Self::Cancelled { .. } => Class::Cancelled,
             Self::Fetch(error) => error.class(),
             Self::Space { .. } | Self::Link { .. } | Self::Io { .. } => Class::Local,
@@ -168,6 +182,15 @@ fn shown_platforms(offered: &[Platform]) -> String {
 
 fn shown_versions(versions: &[String]) -> String {
     if versions.is_empty() { "none".to_owned() } else { versions.join(", ") }
+}
+
+fn shown_broken(broken: &Option<String>) -> String {
+    broken.as_ref().map_or_else(String::new, |why| format!(", which is broken: {why}"))
+}
+
+/// As an argument of the command.
+fn shown_set(set: &Option<Set>) -> String {
+    set.map_or_else(String::new, |set| format!(" --cuda {}", set.as_str().trim_start_matches("cu")))
 }
 
 fn bytes(count: u64) -> String {

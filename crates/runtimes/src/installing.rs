@@ -19,6 +19,7 @@ use crate::{
     shared,
     spec::{Set, Spec},
     table::{Pack, Pinned},
+    version,
 };
 
 /// One step of an installation or verification. Reported often; cheap to drop.
@@ -138,20 +139,34 @@ impl Packs {
         result
     }
 
-    /// As [`Packs::install`] for one that is installed, in the set in use: puts the pinned version into use if that is newer.
+    /// As [`Packs::install`] for one that is installed: of the set that is named, else of the one in use. Never goes to an older
+    /// version. Where the table has only one, nothing is done; where that would leave undone what was asked for, it is an error.
     ///
     /// # Errors
-    /// [`Error::NotInstalled`], and as [`Packs::install`].
-    pub fn update(&self, spec: Spec, report: &mut dyn FnMut(Progress<'_>), cancel: &AtomicBool) -> Result<Installed, Error> {
+    /// [`Error::NotInstalled`]; [`Error::Older`] where another set is named, or what is in use is broken; and as [`Packs::install`].
+    pub fn update(
+        &self,
+        spec: Spec,
+        set: Option<Set>,
+        report: &mut dyn FnMut(Progress<'_>),
+        cancel: &AtomicBool,
+    ) -> Result<Installed, Error> {
         let active = self.root.active(spec)?.ok_or(Error::NotInstalled { spec })?;
-        let set = self.root.recorded(spec, &active.version).ok().and_then(|found| found.record.set);
-        let pack = self.choose(spec, set)?;
-        if is_older(&active.version, &pack.version) || self.root.whole(spec, &active.version).is_err() {
-            return self.install(spec, set, report, cancel);
+        let used = version::set(&active.version);
+        let pack = self.choose(spec, set.or(used))?;
+        if !version::is_older(&pack.version, &active.version) {
+            return self.install(spec, pack.set, report, cancel);
         }
-        let folder = self.root.version(spec, &active.version)?;
-        let size = self.root.recorded(spec, &active.version).map_or(0, |found| found.record.size());
-        Ok(Installed { spec, version: active.version, outcome: Outcome::AlreadyInstalled, folder, size, previous: None })
+        match self.root.whole(spec, &active.version) {
+            Ok(found) if pack.set == used => {
+                let (folder, size) = (found.folder, found.record.size());
+                Ok(Installed { spec, version: active.version, outcome: Outcome::AlreadyInstalled, folder, size, previous: None })
+            }
+            whole => {
+                let (version, pinned) = (active.version, pack.version.clone());
+                Err(Error::Older { spec, version, pinned, set: pack.set, broken: whole.err() })
+            }
+        }
     }
 
     fn in_use(&self, pack: &Pack) -> Result<Option<Installed>, Error> {
@@ -363,25 +378,4 @@ fn exchange(made: &Path, to: &Path) -> bool {
 
 fn installed(pack: &Pack, outcome: Outcome, folder: PathBuf, size: u64, previous: Option<String>) -> Installed {
     Installed { spec: pack.spec, version: pack.version.clone(), outcome, folder, size, previous }
-}
-
-/// Compares what is before the `+`, number by number.
-fn is_older(version: &str, than: &str) -> bool {
-    let numbers =
-        |version: &str| -> Vec<u64> { version.split('+').next().unwrap_or("").split('.').map(|part| part.parse().unwrap_or(0)).collect() };
-    numbers(version) < numbers(than)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_older;
-
-    #[test]
-    fn versions_are_compared_by_their_numbers() {
-        for (old, new) in [("1.9.0", "1.28.0"), ("1.26.0+cu12", "1.28.0+cu12"), ("0.12.0", "0.12.0.1")] {
-            assert!(is_older(old, new), "{old} {new}");
-            assert!(!is_older(new, old), "{new} {old}");
-        }
-        assert!(!is_older("1.28.0+cu12", "1.28.0+cu13"));
-    }
 }

@@ -49,6 +49,7 @@ mod spec;
 mod switch;
 mod table;
 mod verify;
+mod version;
 
 pub use error::Error;
 pub use hardware::{Hardware, NoTpu, Tpu, Wanted};

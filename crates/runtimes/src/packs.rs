@@ -11,6 +11,7 @@ use crate::{
     shared,
     spec::{Set, Spec},
     table::{Pack, Platform, Table},
+    version,
 };
 
 /// The packs below one folder, and those that came with the program.
@@ -224,7 +225,7 @@ impl Packs {
         if let Some(active) = active {
             let whole = self.root.whole(spec, &active.version);
             let recorded = self.root.recorded(spec, &active.version).ok();
-            set = recorded.as_ref().and_then(|found| found.record.set);
+            set = version::set(&active.version);
             row.size = recorded.map(|found| found.record.size());
             row.path = self.root.version(spec, &active.version).ok();
             row.version = Some(active.version);

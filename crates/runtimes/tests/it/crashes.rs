@@ -78,7 +78,7 @@ fn killed_while_it_updates_the_old_version_stays_in_use_until_the_new_one_is() {
         let packs = bench.packs(&new, Some(&index));
         let found = packs.find(Spec::OnnxCpu).unwrap();
         assert!(["1.0.0", "1.1.0"].contains(&found.version.as_str()), "step {step}");
-        let done = packs.update(Spec::OnnxCpu, &mut |_| {}, &AtomicBool::new(false)).unwrap();
+        let done = packs.update(Spec::OnnxCpu, None, &mut |_| {}, &AtomicBool::new(false)).unwrap();
         assert_eq!(done.version, "1.1.0", "step {step}");
         assert_eq!(packs.find(Spec::OnnxCpu).unwrap().version, "1.1.0", "step {step}");
         assert_eq!(bench.hidden(), [] as [&str; 0], "step {step}");

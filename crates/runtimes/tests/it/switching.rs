@@ -10,7 +10,11 @@ use crate::{
 };
 
 fn update(packs: &Packs, spec: Spec) -> Result<Installed, Error> {
-    packs.update(spec, &mut |_| {}, &AtomicBool::new(false))
+    update_to(packs, spec, None)
+}
+
+fn update_to(packs: &Packs, spec: Spec, set: Option<Set>) -> Result<Installed, Error> {
+    packs.update(spec, set, &mut |_| {}, &AtomicBool::new(false))
 }
 
 #[test]
@@ -48,6 +52,15 @@ fn a_program_that_is_older_than_the_pack_does_not_update_it_backwards() {
     let done = update(&bench.packs(&old, Some(&old_index)), Spec::OnnxCpu).unwrap();
     assert_eq!((done.outcome, done.version.as_str()), (Outcome::AlreadyInstalled, "1.28.0"));
     assert!(old_index.seen().is_empty());
+    // Neither where the newer one is broken: the older one is put there when it is asked for.
+    fs::remove_file(bench.root().join("onnx/cpu/1.28.0/lib/libort.so")).unwrap();
+    let error = update(&bench.packs(&old, Some(&old_index)), Spec::OnnxCpu).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "onnx:cpu 1.9.0, which this program would install, is older than 1.28.0 in use, which is broken: lib/libort.so is missing; \
+         to go there all the same, run `bespoke plugin install onnx:cpu`"
+    );
+    assert!(old_index.seen().is_empty());
 }
 
 #[test]
@@ -59,6 +72,35 @@ fn an_update_stays_in_the_set_in_use() {
     install(&packs, Spec::OnnxCuda, Some(Set::Cu12)).unwrap();
     assert_eq!(packs.row(Spec::OnnxCuda).pinned.as_deref(), Some("0.9+cu12"));
     assert_eq!(update(&packs, Spec::OnnxCuda).unwrap().version, "0.9+cu12");
+    // Also when nobody can read of which it is.
+    fs::write(bench.root().join("onnx/cuda/0.9+cu12/pack.json"), b"?").unwrap();
+    assert_eq!(packs.row(Spec::OnnxCuda).pinned.as_deref(), Some("0.9+cu12"));
+    let done = update(&packs, Spec::OnnxCuda).unwrap();
+    assert_eq!((done.outcome, done.version.as_str()), (Outcome::Repaired, "0.9+cu12"));
+}
+
+#[test]
+fn an_update_goes_to_the_set_that_is_named_unless_that_is_older() {
+    let bench = Bench::new();
+    let kit = Kit::new();
+    let index = Index::start(&kit);
+    let packs = bench.packs(&kit, Some(&index));
+    install(&packs, Spec::OnnxCuda, Some(Set::Cu12)).unwrap();
+    let done = update_to(&packs, Spec::OnnxCuda, Some(Set::Cu13)).unwrap();
+    assert_eq!((done.outcome, done.version.as_str(), done.previous.as_deref()), (Outcome::Installed, "1.0.0+cu13", Some("0.9+cu12")));
+    assert_eq!(update_to(&packs, Spec::OnnxCuda, Some(Set::Cu13)).unwrap().outcome, Outcome::AlreadyInstalled);
+
+    let error = update_to(&packs, Spec::OnnxCuda, Some(Set::Cu12)).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "onnx:cuda 0.9+cu12, which this program would install, is older than 1.0.0+cu13 in use; \
+         to go there all the same, run `bespoke plugin install onnx:cuda --cuda 12`"
+    );
+    assert_eq!(packs.find(Spec::OnnxCuda).unwrap().version, "1.0.0+cu13");
+    // A pack without sets is for each of them.
+    install(&packs, Spec::OnnxCpu, None).unwrap();
+    assert_eq!(update_to(&packs, Spec::OnnxCpu, Some(Set::Cu12)).unwrap().outcome, Outcome::AlreadyInstalled);
+    assert!(matches!(update_to(&packs, Spec::XlaCpu, Some(Set::Cu12)), Err(Error::NotInstalled { .. })));
 }
 
 #[test]
