@@ -115,6 +115,10 @@ pub trait Artifact: Send + Sync {
     fn declare(&self, terms: &Terms) -> Result<Vec<Spec>>;
     /// Whether a configuration fits; the error's `data.path` names the key.
     fn check(&self, config: &Value) -> Result<()>;
+    /// Whether it could use a runtime of its manifest with a configuration.
+    fn uses_runtime(&self, _config: &Value, _runtime: &str) -> bool {
+        true
+    }
     /// Makes an instance, which may have and use what the terms say.
     fn start(&self, cx: PluginContext, config: Value, terms: Terms) -> BoxFuture<'static, Result<Instance>>;
 }
@@ -126,6 +130,10 @@ impl Artifact for &'static Descriptor {
 
     fn check(&self, config: &Value) -> Result<()> {
         Descriptor::check(self, config)
+    }
+
+    fn uses_runtime(&self, config: &Value, runtime: &str) -> bool {
+        Descriptor::uses_runtime(self, config, runtime)
     }
 
     /// The terms of a plugin inside the program are advice.

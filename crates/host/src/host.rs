@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
@@ -14,7 +15,7 @@ use bespoke_plugin_api::{CallCx, CancelToken, Code, Contract, Error, Kind, Resul
 use tokio::{runtime::Handle, task::JoinSet};
 
 use crate::{
-    Config, ConfigError, Consent, Events, Grants, Hooks, HttpClient, KeyValue, ModelStore, NoTerms, Problem, Redactor, Registry, Row,
+    Config, ConfigError, Consent, Events, Grants, Hooks, HttpClient, KeyValue, ModelStore, NoTerms, PluginDefaults, Problem, Redactor, Registry, Row,
     RuntimeStore, Slot, Supervision, Use,
     api::Services,
     candidate::{Candidate, State, Tier},
@@ -307,6 +308,20 @@ impl Host {
         self.inner.services.plugin(id)?.manifest.clone()
     }
 
+    /// The native runtimes that a plugin could use as it is configured: those that its manifest names, but for what it says that it could
+    /// not use. None of one that is switched off or may not run.
+    pub fn runtimes(&self, id: &str) -> Vec<String> {
+        let Some(plugin) = self.inner.services.plugin(id) else { return Vec::new() };
+        let (Some(manifest), Ok(config)) = (&plugin.manifest, self.config().plugin(id)) else { return Vec::new() };
+        if matches!(plugin.state(), State::Disabled | State::Missing | State::Blocked) {
+            return Vec::new();
+        }
+        let artifact = &plugin.candidate.artifact;
+        // It runs plugin code, which may panic.
+        let used = |spec: &&String| catch_unwind(AssertUnwindSafe(|| artifact.uses_runtime(&config, spec))).unwrap_or(false);
+        manifest.runtimes.iter().filter(used).cloned().collect()
+    }
+
     /// The slot of a contribution, or why there is none: a plugin that did not start has no slots, and says the reason.
     ///
     /// # Errors
@@ -544,6 +559,9 @@ impl fmt::Debug for Host {
 /// What must not be shown: values behind references of the configuration, those that schemas mark as secret, and secrets that
 /// plugins may ask for. It learns what is looked up later.
 pub(crate) fn redactor(config: &Config, plugins: &[Arc<PluginCell>]) -> Redactor {
+    // The address of an index may hold a password.
+    let schema = serde_json::from_str(PluginDefaults::CONFIG_SCHEMA).unwrap_or_default();
+    config.learn_secrets("plugins", &schema);
     for plugin in plugins {
         config.learn_secrets(&format!("plugins.{}", plugin.id()), &plugin.schema);
         for secret in plugin.manifest.iter().flat_map(|m| &m.permissions.secrets) {

@@ -19,6 +19,12 @@ pub trait Plugin: Send + Sync + Sized + 'static {
     /// Declares what the plugin contributes. No instance, no I/O; must equal `[[provides]]` of plugin.toml.
     fn register(api: &mut PluginApi<Self>);
 
+    /// Whether it could use a runtime of its manifest, such as `onnx:cuda`, with this configuration: what it could not use is not
+    /// installed for it. No I/O.
+    fn uses_runtime(_config: &Self::Config, _runtime: &str) -> bool {
+        true
+    }
+
     /// Makes an instance. Time-boxed by the host; never waits for the network.
     fn start(cx: PluginContext, config: Self::Config) -> impl Future<Output = Result<Self>> + Send;
 
@@ -124,6 +130,7 @@ pub struct Descriptor {
     package: Package,
     declare: fn() -> Vec<Spec>,
     check: fn(&Value) -> Result<()>,
+    uses_runtime: fn(&Value, &str) -> bool,
     start: fn(PluginContext, Value) -> BoxFuture<'static, Result<Instance>>,
 }
 
@@ -145,7 +152,7 @@ pub struct Package {
 impl Descriptor {
     /// Erases a plugin type.
     pub const fn of<P: Plugin>(id: &'static str, package: Package) -> Self {
-        Descriptor { id, package, declare: declare::<P>, check: check::<P>, start: start::<P> }
+        Descriptor { id, package, declare: declare::<P>, check: check::<P>, uses_runtime: uses_runtime::<P>, start: start::<P> }
     }
 
     /// The id: a literal, so that slices can be sorted without parsing a manifest.
@@ -169,6 +176,11 @@ impl Descriptor {
     /// `INVALID_PARAMS`; `data.path` is the dotted path of the offending key.
     pub fn check(&self, config: &Value) -> Result<()> {
         (self.check)(config)
+    }
+
+    /// Whether it could use a runtime with this configuration; not with one that does not fit.
+    pub fn uses_runtime(&self, config: &Value, runtime: &str) -> bool {
+        (self.uses_runtime)(config, runtime)
     }
 
     /// Makes an instance.
@@ -252,6 +264,10 @@ fn declare<P: Plugin>() -> Vec<Spec> {
 
 fn check<P: Plugin>(config: &Value) -> Result<()> {
     parse::<P>(config).map(drop)
+}
+
+fn uses_runtime<P: Plugin>(config: &Value, runtime: &str) -> bool {
+    parse::<P>(config).is_ok_and(|config| P::uses_runtime(&config, runtime))
 }
 
 fn start<P: Plugin>(cx: PluginContext, config: Value) -> BoxFuture<'static, Result<Instance>> {

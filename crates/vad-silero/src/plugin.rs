@@ -39,6 +39,12 @@ impl Plugin for Silero {
         api.vad(VadSpec::new("silero"), |silero| Arc::new(Detector(silero.clone())));
     }
 
+    /// A library that somebody named goes before every pack.
+    fn uses_runtime(config: &Config, runtime: &str) -> bool {
+        let named = config.onnxruntime.is_some() || std::env::var_os(bespoke_onnx::LIBRARY_VAR).is_some_and(|value| !value.is_empty());
+        config.engine != EngineChoice::Builtin && !named && (runtime != "onnx:cuda" || Device::from(config.device) != Device::Cpu)
+    }
+
     async fn start(cx: PluginContext, config: Config) -> Result<Self> {
         let live = Arc::new(LiveOptions::new(config.speech()?));
         let place = place(&cx, config.model_file)?;

@@ -103,13 +103,13 @@ fn shows_what_the_machine_has() {
         expect![[r#"
             {"index":0,"name":"Fake A","memory":17179869184,"capability":"9.0"}
             {"index":1,"name":"Fake B","memory":34359738368,"memory_free":21474836480,"utilization":37,"capability":"9.0"}
-            Degraded("NVRTC does not work: /nowhere/libnvrtc.so.13 cannot be loaded: /nowhere/libnvrtc.so.13: cannot open shared object file: No such file or directory")
+            Degraded("NVRTC does not work: /nowhere/libnvrtc.so.13 cannot be loaded: No such file or directory (os error 2)")
             cuda: 13.0
             cuda_libraries: CUDA 13
             device_0: Fake A, compute 9.0, 16.0 GiB
             device_1: Fake B, compute 9.0, 32.0 GiB, 20.0 GiB free, 37 % busy, 41 °C
             driver: 580.95.05
-            nvrtc: does not work: /nowhere/libnvrtc.so.13 cannot be loaded: /nowhere/libnvrtc.so.13: cannot open shared object file: No such file or directory
+            nvrtc: does not work: /nowhere/libnvrtc.so.13 cannot be loaded: No such file or directory (os error 2)
             nvrtc_library: /nowhere/libnvrtc.so.13 (plugins.cuda.nvrtc)
         "#]],
     );
