@@ -59,6 +59,8 @@ pub struct Row {
     pub previous: Option<String>,
     /// The version that this program would install for the set in use.
     pub pinned: Option<String>,
+    /// What is installed is older than the pinned one: [`Packs::update`] would bring a newer one.
+    pub outdated: bool,
     /// Bytes on the disk: of the version in use, or of the one that would be installed. What packs share counts in each.
     pub size: Option<u64>,
     /// Bytes to download, where it is not installed.
@@ -217,17 +219,19 @@ impl Packs {
             versions: self.root.versions(spec),
             previous: active.as_ref().and_then(|active| active.previous.clone()),
             pinned: None,
+            outdated: false,
             size: None,
             download: None,
             path: None,
         };
-        let mut set = None;
+        let (mut set, mut installed) = (None, None);
         if let Some(active) = active {
             let whole = self.root.whole(spec, &active.version);
             let recorded = self.root.recorded(spec, &active.version).ok();
             set = version::set(&active.version);
             row.size = recorded.map(|found| found.record.size());
             row.path = self.root.version(spec, &active.version).ok();
+            installed = Some(active.version.clone());
             row.version = Some(active.version);
             row.state = match whole {
                 Ok(_) => State::Installed,
@@ -242,6 +246,7 @@ impl Packs {
         }
         let pinned = self.pinned(spec, set).or_else(|| self.pinned(spec, None));
         row.pinned = pinned.map(|pack| pack.version.clone());
+        row.outdated = installed.zip(pinned).is_some_and(|(installed, pack)| version::is_older(&installed, &pack.version));
         if row.state == State::Available {
             match pinned {
                 Some(pack) => {

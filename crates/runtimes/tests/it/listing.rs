@@ -90,6 +90,27 @@ fn what_is_installed_is_listed_with_its_versions() {
 }
 
 #[test]
+fn only_what_is_older_than_the_pinned_version_is_outdated() {
+    let bench = Bench::new();
+    let kit = Kit::of("1.9.0");
+    let index = Index::start(&kit);
+    install(&bench.packs(&kit, Some(&index)), Spec::OnnxCpu, None).unwrap();
+    install(&bench.packs(&kit, Some(&index)), Spec::OnnxCuda, None).unwrap();
+    for (pinned, outdated) in [("1.28.0", true), ("1.9.0", false), ("1.8.0", false)] {
+        let packs = bench.packs(&Kit::of(pinned), None);
+        for spec in [Spec::OnnxCpu, Spec::OnnxCuda] {
+            assert_eq!(packs.row(spec).outdated, outdated, "{spec} {pinned}");
+        }
+        // What is not installed cannot be updated, however old the bundled one is.
+        let row = Bench::new().packs(&Kit::of(pinned), None).with_bundled(bench.root()).row(Spec::OnnxCpu);
+        assert_eq!((row.pinned.as_deref(), row.version.as_deref(), row.outdated), (Some(pinned), Some("1.9.0"), false));
+    }
+    // The other set of NVIDIA's libraries is no update.
+    install(&bench.packs(&kit, Some(&index)), Spec::OnnxCuda, Some(Set::Cu12)).unwrap();
+    assert!(!bench.packs(&Kit::of("1.28.0"), None).row(Spec::OnnxCuda).outdated);
+}
+
+#[test]
 fn a_file_that_is_gone_or_cut_is_seen_by_a_listing() {
     let bench = Bench::new();
     let kit = Kit::new();
