@@ -3,8 +3,8 @@
 //! It asks once and hands over what comes; trying again is [`crate::download`]'s.
 //!
 //! **Invariant:** a user name and password go to the scheme, host and port that they were given for, those of a netrc
-//! file to their host, and nothing goes over plain HTTP after a redirect from HTTPS. No URL that holds them reaches
-//! `ureq`, a message or a file: they become a header here.
+//! file to their host, and nothing goes over plain HTTP after HTTPS: neither after a redirect nor to what a page links
+//! to. No URL that holds them reaches `ureq`, a message or a file: they become a header here.
 
 use std::{
     io::{self, Read as _},
@@ -53,6 +53,21 @@ pub(crate) struct Question {
     pub(crate) url: Url,
     /// What kinds of page are understood; any when absent.
     pub(crate) accept: Option<&'static str>,
+    /// It was named by a page that came over HTTPS, or should have: over plain HTTP nobody is told a password for it.
+    secure: bool,
+}
+
+impl Question {
+    /// For what a user or a pin names.
+    pub(crate) fn new(url: Url, accept: Option<&'static str>) -> Self {
+        Self { url, accept, secure: false }
+    }
+
+    /// For what a page links to, which was asked for at one address and came from another.
+    pub(crate) fn linked(url: Url, asked: &Url, came_from: &Url) -> Self {
+        let secure = [asked, came_from].iter().any(|page| page.scheme() == "https");
+        Self { url, accept: None, secure }
+    }
 }
 
 /// What comes of it, in this order: an answer, bytes, the end. A failure takes the place of any of them.
@@ -165,7 +180,7 @@ impl Inner {
             if had > 0 {
                 request = request.header(header::RANGE, format!("bytes={had}-"));
             }
-            if let Some(login) = self.login(&question.url, &url).and_then(|login| basic(&login)) {
+            if let Some(login) = self.login(question, &url).and_then(|login| basic(&login)) {
                 request = request.header(header::AUTHORIZATION, login);
             }
             let response = request.call().map_err(|e| failure(e, &self.limits))?;
@@ -179,9 +194,10 @@ impl Inner {
         Err(Failure::Connection(format!("more than {REDIRECTS} redirects, one after the other")))
     }
 
-    /// What `url` may be told, when `first` was asked for.
-    fn login(&self, first: &Url, url: &Url) -> Option<Login> {
-        if first.scheme() == "https" && url.scheme() != "https" {
+    /// What `url` may be told, where the question has led to it.
+    fn login(&self, question: &Question, url: &Url) -> Option<Login> {
+        let first = &question.url;
+        if (question.secure || first.scheme() == "https") && url.scheme() != "https" {
             return None;
         }
         let given = [Some(first), self.index.as_ref()].into_iter().flatten();
@@ -286,7 +302,7 @@ mod tests {
         let index = Index::new("https://me:p%40ss@index.example:8443/simple/").unwrap();
         let inner = Client::new(&Limits::default(), Some(&index)).0;
         let to = |first: &str, url: &str| {
-            let login = inner.login(&Url::parse(first).unwrap(), &Url::parse(url).unwrap());
+            let login = inner.login(&Question::new(parsed(first), None), &parsed(url));
             login.map(|login| format!("{}:{}", login.user, login.password))
         };
         let page = "https://index.example:8443/simple/x/";
@@ -302,5 +318,35 @@ mod tests {
         let own = "https://you:there@files.example/x";
         assert_eq!(to(own, "https://files.example/x").as_deref(), Some("you:there"));
         assert_eq!(to(own, "https://elsewhere.example/x"), None);
+    }
+
+    #[test]
+    fn what_an_https_page_links_to_is_told_no_password_over_plain_http() {
+        let mut inner = Arc::into_inner(Client::new(&Limits::default(), None).0).unwrap();
+        inner.netrc = Netrc::parse("machine index.example login me password s3cret").unwrap();
+        let (secure, plain) = (parsed("https://index.example/simple/x/"), parsed("http://index.example/simple/x/"));
+        let told = |question: &Question, url: &Url| inner.login(question, url).is_some();
+        for (asked, came_from, link, expected) in [
+            (&secure, &secure, "https://index.example/x.whl", true),
+            (&secure, &secure, "http://index.example/x.whl", false),
+            (&secure, &secure, "http://other:pw@index.example/x.whl", false),
+            // A redirect to plain HTTP, and one from it.
+            (&secure, &plain, "http://index.example/x.whl", false),
+            (&plain, &secure, "http://index.example/x.whl", false),
+            // Whoever sets up an index without encryption has asked for it.
+            (&plain, &plain, "http://index.example/x.whl", true),
+            (&plain, &plain, "http://other.example/x.whl", false),
+        ] {
+            let question = Question::linked(parsed(link), asked, came_from);
+            assert_eq!(told(&question, &question.url), expected, "{asked} {came_from} {link}");
+        }
+        // Nor when what is linked over HTTPS leads there.
+        let question = Question::linked(parsed("https://index.example/x.whl"), &secure, &secure);
+        assert!(!told(&question, &parsed("http://index.example/x.whl")));
+        assert!(told(&Question::new(plain.clone(), None), &plain));
+    }
+
+    fn parsed(url: &str) -> Url {
+        Url::parse(url).unwrap()
     }
 }

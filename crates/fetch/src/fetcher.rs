@@ -258,7 +258,7 @@ impl Fetcher {
             Way::Source(Source::Url { url }) => {
                 place::make_parent(&part)?;
                 let url = Url::parse(url).map_err(|e| Failure::Connection(format!("the URL cannot be used: {e}")))?;
-                let question = Question { url, accept: None };
+                let question = Question::new(url, None);
                 download::fetch(depot.client(), &question, &pin.into(), &part, Phase::Downloading, watch)?;
                 part.clone()
             }

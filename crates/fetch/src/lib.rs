@@ -72,7 +72,7 @@
 //! links to. The page's digests only decide between several wheels that fit; what counts is the pin. Extra indexes are
 //! never asked. A user name and password in the index URL are sent as Basic authentication to that scheme, host and
 //! port only; for other hosts, `~/.netrc` or the file that `NETRC` names is read; a redirect takes nothing along, and
-//! none goes over HTTP after HTTPS. No message, `Debug` text or file holds them. Proxies come from the environment
+//! nothing goes over HTTP after HTTPS, neither after a redirect nor to what a page links to. No message, `Debug` text or file holds them. Proxies come from the environment
 //! (`HTTPS_PROXY`, `NO_PROXY` …), certificates from the operating system (`SSL_CERT_FILE`).
 //!
 //! # A server in trouble

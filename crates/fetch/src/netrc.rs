@@ -34,7 +34,7 @@ impl Netrc {
         entry(host).or_else(|| entry("")).map(|(_, login)| login)
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut netrc = Self::default();
         let mut words = Words(text.chars());
         while let Some(word) = words.next() {

@@ -139,13 +139,12 @@ impl<'f> Depot<'f> {
 
     /// The wheel, and whether it was compared with a pinned digest on its way.
     fn through_index(&mut self, index: &Index, ask: &Ask<'_>, watch: &mut Watch<'_>) -> Result<(PathBuf, bool), Stop> {
-        let link = self.look_up(index, ask, watch)?;
+        let (link, question) = self.look_up(index, ask, watch)?;
         // One pinned digest is the one; of several, or without any, the page's at least tells a whole file from a part.
         let listed = link.sha256.filter(|digest| ask.hashes.is_empty() || ask.hashes.contains(digest));
         let sha256 = if let [only] = ask.hashes { Some(*only) } else { listed };
         let want = Want { size: ask.size, cap: self.limits.archive_bytes, sha256 };
         let done = self.scratch("index-")?.join(&link.name);
-        let question = Question { url: link.url, accept: None };
         let Some(digest) = sha256 else {
             download::fetch(&self.client, &question, &want, &done, ask.phase, watch)?;
             return Ok((done, false));
@@ -174,10 +173,10 @@ impl<'f> Depot<'f> {
         Ok(Part { path: self.root.join(".partial").join(WHEELS).join(format!("{name}.part")), _lock: lock })
     }
 
-    /// Where the index says that the wheel lies.
-    fn look_up(&mut self, index: &Index, ask: &Ask<'_>, watch: &mut Watch<'_>) -> Result<Link, Stop> {
+    /// What the index says of the wheel, and how it is asked for.
+    fn look_up(&mut self, index: &Index, ask: &Ask<'_>, watch: &mut Watch<'_>) -> Result<(Link, Question), Stop> {
         let page = self.scratch("page-")?.join("page");
-        let question = Question { url: index.page(ask.project), accept: Some(page::ACCEPT) };
+        let question = Question::new(index.page(ask.project), Some(page::ACCEPT));
         let want = Want { size: None, cap: PAGE, sha256: None };
         let arrived = download::fetch(&self.client, &question, &want, &page, Phase::Looking, watch).map_err(|stop| match stop {
             Stop::Source(Failure::Status(404)) => {
@@ -189,13 +188,15 @@ impl<'f> Depot<'f> {
         let links = page::links(&bytes, &arrived.content_type, &arrived.url)
             .map_err(|why| Failure::NotListed(format!("the index cannot be used for {}: {why}", ask.project)))?;
         let count = links.len();
-        index::select(links, ask).ok_or_else(|| {
+        let link = index::select(links, ask).ok_or_else(|| -> Stop {
             let wanted = match ask.file {
                 Some(file) => file.to_owned(),
                 None => format!("wheel of version {} for this platform", ask.version),
             };
             Failure::NotListed(format!("the index lists {count} files of {}, but no {wanted}", ask.project)).into()
-        })
+        })?;
+        let question = Question::linked(link.url.clone(), &question.url, &arrived.url);
+        Ok((link, question))
     }
 
     /// The archive that npm packs for `package`.
