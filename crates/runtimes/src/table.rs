@@ -52,7 +52,8 @@ pub struct Pinned {
     pub wheel: Wheel,
     /// An SPDX expression; `LicenseRef-…` for terms that are not in that list.
     pub license: String,
-    /// Whether a release may carry the files. What may not is only downloaded by its user.
+    /// Whether a release may carry the files: the terms allow it, and the notices that they ask for are among the members. What it
+    /// may not is only downloaded by its user.
     pub redistribute: bool,
 }
 

@@ -12,7 +12,8 @@ LINUX_X, LINUX_A, MACOS_A = "linux-x86_64", "linux-aarch64", "macos-aarch64"
 PLATFORMS = {LINUX_X: r"manylinux\w*_x86_64", LINUX_A: r"manylinux\w*_aarch64", MACOS_A: r"macosx_\w*_(arm64|universal2)"}
 
 # Licence, and whether a release may carry the files. What may not is only ever downloaded by its user.
-MIT, APACHE = ("MIT", True), ("Apache-2.0", True)
+# The wheels of XLA hold neither their licence nor the notices of what is linked into them, which whoever passes them on has to add.
+MIT, APACHE = ("MIT", True), ("Apache-2.0", False)
 NVIDIA, GOOGLE = ("LicenseRef-NVIDIA", False), ("LicenseRef-Google-Cloud", False)
 
 # What of a wheel is wanted: a pattern and its place below the pack. `*` keeps the name. What is NVIDIA's keeps its path.
