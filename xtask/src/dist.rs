@@ -88,7 +88,6 @@ fn chosen(workspace: &Workspace, app: &AppManifest, args: &Args) -> Result<Vec<S
     Ok(features.into_iter().collect())
 }
 
-/// `crates` is what `licenses --crates` of the binary prints.
 /// The files of the runtimes that the archive carries: fetched by their pins, unless they were before, and by their terms free to be
 /// passed on.
 fn bundled(workspace: &Workspace, app: &AppManifest, features: &[String], specs: &[Spec], target: &str) -> Result<Vec<File>> {
@@ -108,12 +107,23 @@ fn bundled(workspace: &Workspace, app: &AppManifest, features: &[String], specs:
         let pack = packs.table().of(*spec, platform).next().ok_or_else(|| anyhow!("there is no {spec} for {target}"))?;
         if let Some(pinned) = pack.not_redistributable().next() {
             let (project, license) = (&pinned.wheel.project, &pinned.license);
-            bail!("{spec} holds {project}, which may not be passed on ({license}); its users install it: bespoke plugin install {spec}");
+            let noticed = pinned.wheel.members.iter().any(|member| member.to.starts_with("licenses/"));
+            let why = if noticed { "may not be passed on" } else { "comes without the notices that have to go with it" };
+            bail!("{spec} holds {project}, which {why} ({license}); its users install it: bespoke plugin install {spec}");
         }
         eprintln!("{spec} {}: about {:.1} MB to fetch, unless it is here", pack.version, pack.download() as f64 / 1e6);
-        packs.install(*spec, None, &mut |_| {}, &AtomicBool::new(false))?;
-        below(&root, &Path::new(spec.runtime()).join(spec.device()), &mut files)?;
+        let installed = packs.install(*spec, None, &mut |_| {}, &AtomicBool::new(false))?;
+        files.extend(beside(*spec, &installed.version, &installed.folder)?);
     }
+    Ok(files)
+}
+
+/// One version of a runtime as it lies beside the program, in use. Earlier builds may have left others in the folder above it.
+fn beside(spec: Spec, version: &str, folder: &Path) -> Result<Vec<File>> {
+    let to = Path::new("runtimes").join(spec.runtime()).join(spec.device());
+    let active = serde_json::to_vec_pretty(&serde_json::json!({ "version": version }))?;
+    let mut files = vec![File { to: to.join("active.json"), content: Content::Bytes(active), mode: 0o644 }];
+    below(folder, &to.join(version), &mut files)?;
     Ok(files)
 }
 
@@ -127,16 +137,15 @@ fn platform(target: &str) -> Option<Platform> {
     }
 }
 
-/// All files below `root/inside`, by their paths in the archive.
-fn below(root: &Path, inside: &Path, files: &mut Vec<File>) -> Result<()> {
-    let folder = root.join(inside);
-    for entry in fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
+/// All files below `folder`, as files below `to`.
+fn below(folder: &Path, to: &Path, files: &mut Vec<File>) -> Result<()> {
+    for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
         let entry = entry?;
-        let inside = inside.join(entry.file_name());
+        let to = to.join(entry.file_name());
         if entry.file_type()?.is_dir() {
-            below(root, &inside, files)?;
+            below(&entry.path(), &to, files)?;
         } else {
-            files.push(File { to: Path::new("runtimes").join(&inside), content: Content::File(root.join(&inside)), mode: 0o644 });
+            files.push(File { to, content: Content::File(entry.path()), mode: 0o644 });
         }
     }
     Ok(())
@@ -154,6 +163,7 @@ enum Content {
     File(PathBuf),
 }
 
+/// `crates` is what `licenses --crates` of the binary prints.
 fn build(workspace: &Workspace, features: &[String], target: Option<&str>, crates: &str) -> Result<PathBuf> {
     remove_bytecode(&workspace.path(crate::sdk::SDK).join("src"))?;
     let list = features.join(",");
@@ -342,6 +352,24 @@ mod tests {
         assert_eq!(name(&["clock", "silero"]), "bespoke-0.1.0-t-clock.silero");
         let many = name(&["alpha-plugin", "beta-plugin", "gamma-plugin", "delta-plugin", "epsilon-plugin", "zeta-plugin"]);
         assert!(many.starts_with("bespoke-0.1.0-t-6features-") && many.len() < 50, "{many}");
+    }
+
+    #[test]
+    fn of_a_runtime_only_the_version_that_was_installed_is_packed() {
+        let root = tempfile::tempdir().unwrap();
+        for name in ["1.9.0/pack.json", "1.28.0/pack.json", "1.28.0/lib/libonnxruntime.so", "active.json"] {
+            let path = root.path().join("onnx/cpu").join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, r#"{ "version": "1.28.0", "previous": "1.9.0" }"#).unwrap();
+        }
+        let mut files = beside(Spec::OnnxCpu, "1.28.0", &root.path().join("onnx/cpu/1.28.0")).unwrap();
+        files.sort_by(|a, b| a.to.cmp(&b.to));
+        let names: Vec<_> = files.iter().map(|file| file.to.to_str().unwrap()).collect();
+        let expected = ["1.28.0/lib/libonnxruntime.so", "1.28.0/pack.json", "active.json"].map(|name| format!("runtimes/onnx/cpu/{name}"));
+        assert_eq!(names, expected);
+        let Content::Bytes(active) = &files[2].content else { panic!("the active.json of an earlier build") };
+        let active: Value = serde_json::from_slice(active).unwrap();
+        assert_eq!(active, serde_json::json!({ "version": "1.28.0" }));
     }
 
     #[test]
