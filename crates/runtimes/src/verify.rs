@@ -13,7 +13,8 @@ use crate::{
     error::Error,
     files,
     installing::{Desk, Phase, Progress},
-    layout::{Root, Version},
+    layout::Root,
+    lock::Writing,
     packs::{Origin, Packs},
     spec::Spec,
 };
@@ -83,35 +84,63 @@ impl Packs {
         };
         let mut desk = Desk { spec, report, cancel, done: 0, total: 0, shown: 0 };
         desk.total = versions.iter().filter_map(|version| root.recorded(spec, version).ok()).map(|found| found.record.size()).sum();
-        versions.into_iter().map(|version| verify_one(root, origin, spec, version, &mut desk)).collect()
+        let verified = versions.into_iter().map(|version| {
+            let folder = root.version(spec, &version)?;
+            let mut problems = problems(root, spec, &version, &|_| true, &mut desk)?;
+            if origin == Origin::Installed && (!problems.is_empty() || is_marked(&folder)) {
+                problems = self.settle(spec, &version, &folder, problems, &mut desk)?;
+            }
+            Ok(Verified { spec, version, origin, folder, problems })
+        });
+        verified.collect()
+    }
+
+    /// Writes down what is wrong, or that nothing is any more. While this was looking, another process may have repaired or removed the
+    /// pack, or found something itself: what is in doubt is looked at again when nobody else writes.
+    fn settle(&self, spec: Spec, version: &str, folder: &Path, found: Vec<Problem>, desk: &mut Desk<'_>) -> Result<Vec<Problem>, Error> {
+        let waiting = &mut || desk.tell("", Phase::Waiting);
+        let _writing = match Writing::begin(&self.root.0, self.fetcher.limits.lock_wait, waiting) {
+            Ok(writing) => writing,
+            // On a disk that cannot be written to, saying it has to do.
+            Err(Error::Io { .. }) => return Ok(found),
+            Err(error) => return Err(error),
+        };
+        if !folder.is_dir() {
+            return Err(Error::NoVersion { spec, version: version.to_owned(), installed: self.root.versions(spec) });
+        }
+        let before: Vec<Problem> = files::read_json(&folder.join(files::WRONG)).ok().flatten().unwrap_or_default();
+        let doubtful = |path: &str| found.iter().chain(&before).any(|problem| problem.path == path);
+        let problems = problems(&self.root, spec, version, &doubtful, desk)?;
+        if problems.is_empty() {
+            let _ = fs::remove_file(folder.join(files::WRONG));
+        } else {
+            let _ = files::write_json(&folder.join(files::WRONG), &problems);
+        }
+        Ok(problems)
     }
 }
 
 /// What an earlier verification found.
 pub(crate) fn marked(folder: &Path) -> Option<String> {
-    let path = folder.join(files::WRONG);
-    if fs::symlink_metadata(&path).is_err() {
+    if !is_marked(folder) {
         return None;
     }
-    let problems: Vec<Problem> = files::read_json(&path).ok().flatten().unwrap_or_default();
+    let problems: Vec<Problem> = files::read_json(&folder.join(files::WRONG)).ok().flatten().unwrap_or_default();
     Some(problems.first().map_or_else(|| format!("there is a {}", files::WRONG), ToString::to_string))
 }
 
-fn verify_one(root: &Root, origin: Origin, spec: Spec, version: String, desk: &mut Desk<'_>) -> Result<Verified, Error> {
-    let folder = root.version(spec, &version)?;
-    let problems = match root.recorded(spec, &version) {
-        Ok(found) => problems(root, &found, desk)?,
-        Err(why) => vec![Problem { path: files::PACK.to_owned(), wrong: Wrong::Misplaced(why) }],
-    };
-    if origin == Origin::Installed {
-        mark(&folder, &problems);
-    }
-    Ok(Verified { spec, version, origin, folder, problems })
+fn is_marked(folder: &Path) -> bool {
+    fs::symlink_metadata(folder.join(files::WRONG)).is_ok()
 }
 
-fn problems(root: &Root, found: &Version, desk: &mut Desk<'_>) -> Result<Vec<Problem>, Error> {
+/// What is wrong with those of its files that are `meant`, and what is there beside them.
+fn problems(root: &Root, spec: Spec, version: &str, meant: &dyn Fn(&str) -> bool, desk: &mut Desk<'_>) -> Result<Vec<Problem>, Error> {
+    let found = match root.recorded(spec, version) {
+        Ok(found) => found,
+        Err(why) => return Ok(vec![Problem { path: files::PACK.to_owned(), wrong: Wrong::Misplaced(why) }]),
+    };
     let mut problems = Vec::new();
-    for file in &found.record.files {
+    for file in found.record.files.iter().filter(|file| meant(&file.path)) {
         desk.tell(&file.path, Phase::Verifying)?;
         let path = found.folder.join(&file.path);
         let wrong = match root.misplaced(&path, file.size) {
@@ -130,16 +159,6 @@ fn problems(root: &Root, found: &Version, desk: &mut Desk<'_>) -> Result<Vec<Pro
     let extra = files::list(&found.folder)?.into_iter().filter(|path| !listed(path));
     problems.extend(extra.map(|path| Problem { path, wrong: Wrong::Extra }));
     Ok(problems)
-}
-
-/// Writes down what is wrong, or that nothing is any more. On a disk that cannot be written to, saying it has to do.
-fn mark(folder: &Path, problems: &[Problem]) {
-    let path = folder.join(files::WRONG);
-    if problems.is_empty() {
-        let _ = fs::remove_file(path);
-    } else {
-        let _ = files::write_json(&path, &problems);
-    }
 }
 
 impl fmt::Display for Problem {

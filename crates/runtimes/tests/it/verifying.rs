@@ -2,12 +2,12 @@
 
 use std::{fs, sync::atomic::AtomicBool};
 
-use bespoke_runtimes::{Error, Packs, Spec, State, Verified};
+use bespoke_runtimes::{Error, Packs, Phase, Spec, State, Verified};
 use expect_test::expect;
 
 use crate::{
     index::Index,
-    kit::{Bench, Kit, install},
+    kit::{Bench, Kit, install, packs as packs_at},
 };
 
 fn verify(packs: &Packs, spec: Spec) -> Vec<Verified> {
@@ -94,6 +94,88 @@ fn what_was_found_wrong_and_is_right_again_is_used_again() {
     fs::remove_file(extra).unwrap();
     verify(&packs, Spec::OnnxCpu);
     packs.find(Spec::OnnxCpu).unwrap();
+}
+
+/// Verifies `onnx:cpu`, whose library is wrong, while another process holds the lock until `meanwhile` is over.
+fn verify_beside(meanwhile: impl FnOnce(&Bench, &Packs)) -> (Bench, Packs, Result<Vec<Verified>, Error>) {
+    let bench = Bench::new();
+    let kit = Kit::new();
+    let index = Index::start(&kit);
+    let packs = bench.packs(&kit, Some(&index));
+    install(&packs, Spec::OnnxCpu, None).unwrap();
+    let folder = bench.root().join("onnx/cpu/1.0.0");
+    fs::write(folder.join("lib/libort.so"), b"cut").unwrap();
+    let held = fs::File::create(bench.root().join(".locks/packs.lock")).unwrap();
+    held.lock().unwrap();
+    let mut other = Some((held, meanwhile));
+    let mut report = |p: bespoke_runtimes::Progress<'_>| {
+        if p.phase == Phase::Waiting
+            && let Some((held, meanwhile)) = other.take()
+        {
+            assert!(!folder.join("wrong.json").exists(), "marked without the lock");
+            meanwhile(&bench, &packs);
+            drop(held);
+        }
+    };
+    let verified = packs.verify(Spec::OnnxCpu, None, &mut report, &AtomicBool::new(false));
+    assert!(other.is_none(), "nobody waited for the lock");
+    (bench, packs, verified)
+}
+
+#[test]
+fn what_is_repaired_meanwhile_is_not_marked() {
+    let (bench, packs, verified) = verify_beside(|bench, packs| {
+        // What a repair does: a whole folder in place of the broken one.
+        let elsewhere = bench.folder.path().join("elsewhere");
+        let kit = Kit::new();
+        let index = Index::start(&kit);
+        install(&packs_at(&elsewhere, &kit.table, Some(&index.url())), Spec::OnnxCpu, None).unwrap();
+        fs::remove_dir_all(packs.root().join("onnx")).unwrap();
+        fs::rename(elsewhere.join("onnx"), packs.root().join("onnx")).unwrap();
+    });
+    assert_eq!(verified.unwrap()[0].problems, []);
+    assert!(!bench.root().join("onnx/cpu/1.0.0/wrong.json").exists());
+    packs.find(Spec::OnnxCpu).unwrap();
+}
+
+#[test]
+fn what_stays_wrong_is_marked_and_what_is_gone_is_not() {
+    let (bench, packs, verified) = verify_beside(|_, _| {});
+    assert_eq!(verified.unwrap()[0].problems.len(), 1);
+    assert!(bench.root().join("onnx/cpu/1.0.0/wrong.json").is_file());
+    assert!(packs.find(Spec::OnnxCpu).is_err());
+
+    let (bench, _, verified) = verify_beside(|_, packs| fs::remove_dir_all(packs.root().join("onnx")).unwrap());
+    assert!(matches!(verified, Err(Error::NoVersion { .. })), "{verified:?}");
+    assert_eq!(bench.files(), [] as [&str; 0]);
+}
+
+/// A mark of another process, for a file that was right when this one read it.
+#[test]
+fn a_mark_is_not_taken_away_unseen() {
+    let (bench, packs, verified) = verify_beside(|_, packs| {
+        let folder = packs.root().join("onnx/cpu/1.0.0");
+        fs::write(folder.join("licenses/LICENSE"), b"cut").unwrap();
+        fs::write(folder.join("wrong.json"), r#"[{ "path": "licenses/LICENSE", "wrong": "changed" }]"#).unwrap();
+    });
+    let paths: Vec<String> = verified.unwrap().remove(0).problems.into_iter().map(|problem| problem.path).collect();
+    assert_eq!(paths, ["lib/libort.so", "licenses/LICENSE"]);
+    let marked = fs::read_to_string(bench.root().join("onnx/cpu/1.0.0/wrong.json")).unwrap();
+    assert!(marked.contains("LICENSE") && marked.contains("libort"), "{marked}");
+    drop(packs);
+}
+
+#[test]
+fn a_pack_that_is_right_is_verified_without_the_lock() {
+    let bench = Bench::new();
+    let kit = Kit::new();
+    let index = Index::start(&kit);
+    let packs = bench.packs(&kit, Some(&index));
+    install(&packs, Spec::OnnxCpu, None).unwrap();
+    let held = fs::File::create(bench.root().join(".locks/packs.lock")).unwrap();
+    held.lock().unwrap();
+    let mut report = |p: bespoke_runtimes::Progress<'_>| assert_ne!(p.phase, Phase::Waiting);
+    assert_eq!(packs.verify(Spec::OnnxCpu, None, &mut report, &AtomicBool::new(false)).unwrap()[0].problems, []);
 }
 
 #[test]
