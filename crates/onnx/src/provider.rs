@@ -3,9 +3,13 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::search::{self, Origin, Places};
 use crate::{Current, OnnxError, Runtime};
+
+/// How long NVIDIA's driver may take to say what devices there are: half of what a plugin has to start.
+const LIMIT: Duration = Duration::from_secs(5);
 
 /// Where somebody wants a model to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -48,9 +52,9 @@ impl fmt::Display for Provider {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NoCuda {
-    /// There is no driver.
-    #[error("no NVIDIA driver: {0}")]
-    NoDriver(String),
+    /// There is no driver, or it has no device, or it does not answer.
+    #[error(transparent)]
+    NoDevice(bespoke_cuda::Missing),
     /// There is no library with CUDA; why, and what would bring one.
     #[error("{0}")]
     NoPack(String),
@@ -133,7 +137,8 @@ fn on_cuda<T, E: fmt::Display>(
     if device == Device::Auto && !found.as_ref().is_ok_and(|found| found.cuda.is_some()) {
         return Err(no_pack());
     }
-    driver().map_err(NoCuda::NoDriver)?;
+    // Without a device the libraries of a pack, which are gigabytes, would be loaded for nothing.
+    bespoke_cuda::probe_within(LIMIT).map_err(NoCuda::NoDevice)?;
     let found = found.map_err(|error| match error {
         search::NotFound::Nowhere { .. } => no_pack(),
         named => NoCuda::Load(named.to_string()),
@@ -149,10 +154,4 @@ fn on_cuda<T, E: fmt::Display>(
     }
     let value = attempt(runtime, Provider::Cuda).map_err(|error| NoCuda::Provider(error.to_string()))?;
     Ok(Settled { value, runtime, provider: Provider::Cuda, no_cuda: None, after_restart: current.after_restart })
-}
-
-/// Whether NVIDIA's driver is here. Without it the libraries of a pack would be loaded for nothing.
-fn driver() -> Result<(), String> {
-    let name = if cfg!(windows) { "nvcuda.dll" } else { "libcuda.so.1" };
-    ort::util::preload_dylib(name).map_err(|error| bespoke_library::words(&error))
 }

@@ -1,7 +1,7 @@
 //! Machines for tests: a driver built from driver.c and nvml.c in a process of its own, and the NVRTC of the test packs.
 
-// Two crates test with this, and neither uses all of it.
-#![allow(dead_code, reason = "shared by the tests of two crates")]
+// Three crates test with this, and none uses all of it.
+#![allow(dead_code, reason = "shared by the tests of three crates")]
 
 use std::{
     fs,

@@ -3,6 +3,9 @@
 //! One library per process: the cases that need an order stand in one test, and those that need an
 //! environment of their own in a process of their own.
 
+#[cfg(target_os = "linux")]
+#[path = "../../../cuda/tests/support/mod.rs"]
+mod machine;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -147,7 +150,7 @@ fn what_keeps_cuda_from_running_is_named() {
         })
         .map_err(|(error, _)| error)
     };
-    let no_driver = |why: &NoCuda| matches!(why, NoCuda::NoDriver(words) if words.contains("libcuda"));
+    let no_device = |why: &NoCuda| matches!(why, NoCuda::NoDevice(_));
 
     let settled = run(&installed, Device::Auto, true).expect("asks for nothing");
     assert_eq!((settled.provider, settled.value), (Provider::Cpu, vec![2.0, 4.0]));
@@ -156,11 +159,11 @@ fn what_keeps_cuda_from_running_is_named() {
     assert_eq!(run(&installed, Device::Cpu, true).expect("runs").no_cuda, None);
 
     let why = run(&installed, Device::Cuda, false).expect("runs").no_cuda.expect("a reason");
-    assert!(no_driver(&why) || why == NoCuda::NoPack("onnx:cuda is not installed".into()), "{why}");
+    assert!(no_device(&why) || why == NoCuda::NoPack("onnx:cuda is not installed".into()), "{why}");
     let why = run(&explicit, Device::Cuda, false).expect("runs").no_cuda.expect("a reason");
-    assert!(no_driver(&why) || matches!(&why, NoCuda::WithoutCuda { path, .. } if *path == library), "{why}");
+    assert!(no_device(&why) || matches!(&why, NoCuda::WithoutCuda { path, .. } if *path == library), "{why}");
     let why = run(&broken, Device::Auto, false).expect("runs").no_cuda.expect("a reason");
-    assert!(matches!(&why, NoCuda::NoPack(_) | NoCuda::Load(_)) || no_driver(&why), "{why}");
+    assert!(matches!(&why, NoCuda::NoPack(_) | NoCuda::Load(_)) || no_device(&why), "{why}");
 
     let error = run(&installed, Device::Cuda, true).expect_err("required");
     assert!(error.to_string().starts_with("CUDA does not run: "), "{error}");
@@ -227,6 +230,33 @@ fn what_reports_or_may_is_not_loaded_while_nobody_has_decided() {
             return;
         }
     }
+}
+
+/// The libraries of the pack with CUDA are no libraries, so that whoever loads one says so.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_pack_is_loaded_only_where_its_driver_has_a_device() {
+    use machine::{Machine, here};
+    const TEST: &str = "a_pack_is_loaded_only_where_its_driver_has_a_device";
+    here(TEST, || {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let [library, needed] = ["libonnxruntime.so", "libneeded.so"].map(|name| folder.path().join(name));
+        for path in [&library, &needed] {
+            std::fs::write(path, "no library").expect("written");
+        }
+        let cuda = Pack { preload: vec![needed], ..pack(&library, "1.28.0") };
+        let places = Places { explicit: None, cpu: Ok(pack(&support::library(), "1.28.0")), cuda: Ok(cuda) };
+        let settled = settle(&places, Device::Auto, false, |_, provider| Ok::<_, OnnxError>(provider)).expect("the processor runs it");
+        assert_eq!((settled.value, settled.runtime.origin()), (Provider::Cpu, Origin::Installed));
+        settled.no_cuda.expect("a reason").to_string()
+    });
+    let said = |machine: Machine| machine.set(NO_TELEMETRY, "1").set(LIBRARY_VAR, "").run(TEST);
+    let with_device = said(Machine::with_driver("onnx-device", &[]));
+    assert!(with_device.contains("libneeded.so"), "{with_device}");
+    let without = said(Machine::with_driver("onnx-no-device", &[]).set("FAKE_CUDA_INIT", "100"));
+    assert_eq!(without, "the NVIDIA driver (CUDA 13.0) has no device");
+    let hangs = said(Machine::with_driver("onnx-hangs", &[]).set("FAKE_CUDA_HANGS", "1"));
+    assert!(hangs.starts_with("the NVIDIA driver has not answered for "), "{hangs}");
 }
 
 fn pack(library: &Path, version: &str) -> Pack {

@@ -312,7 +312,7 @@ fn cuda_that_does_not_run_is_one_warning_or_an_error() {
         assert_eq!(instance.life.health(), Health::Degraded(log[0].clone()));
         // The driver, if there is none, else the pack.
         let why = facts["device_reason"].as_str();
-        let causes = ["libcuda", "bespoke plugin install onnx:cuda", "engine = \"builtin\""];
+        let causes = ["NVIDIA driver", "bespoke plugin install onnx:cuda", "engine = \"builtin\""];
         assert!(causes.iter().any(|cause| why.contains(cause)) && log[0].contains(&why["no CUDA: ".len()..]), "{why}");
         drop(log);
 
