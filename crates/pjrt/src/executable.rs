@@ -29,7 +29,7 @@ impl CompileOptions {
 pub struct Executable {
     raw: Handle,
     client: Arc<Inner>,
-    inputs: Option<Vec<TensorType>>,
+    inputs: Vec<TensorType>,
     outputs: Vec<TensorType>,
 }
 
@@ -70,14 +70,14 @@ impl Executable {
         let made = unsafe { functions.client_compile.call(functions, fields) }?;
         let raw = Handle::filled(functions.client_compile.name, made.executable)?;
         // From here on it is freed, whatever happens.
-        let mut executable = Executable { raw, client: client.inner.clone(), inputs: None, outputs: Vec::new() };
+        let mut executable = Executable { raw, client: client.inner.clone(), inputs: Vec::new(), outputs: Vec::new() };
         executable.look()?;
         Ok(executable)
     }
 
-    /// What it takes; `None` where the plugin does not say.
-    pub fn inputs(&self) -> Option<&[TensorType]> {
-        self.inputs.as_deref()
+    /// What it takes.
+    pub fn inputs(&self) -> &[TensorType] {
+        &self.inputs
     }
 
     /// What it returns.
@@ -138,7 +138,7 @@ impl Executable {
     }
 
     fn check(&self, inputs: &[&Buffer]) -> Result<(), PjrtError> {
-        let Some(expected) = &self.inputs else { return Ok(()) };
+        let expected = &self.inputs;
         if inputs.len() != expected.len() {
             return Err(PjrtError::Mismatch(format!("the program takes {}, and was given {}", inputs_of(expected.len()), inputs.len())));
         }
@@ -165,8 +165,8 @@ impl Executable {
         let raw = Handle::filled(functions.loaded_executable.name, found.other)?;
         let compiled = Compiled { raw, client: &self.client };
         let outputs = compiled.outputs()?;
-        // A program whose inputs cannot be read can be run all the same; the plugin checks them.
-        let inputs = compiled.inputs();
+        // `execute` holds what it is given against them: a plugin reads as many as the program has, however many there are.
+        let inputs = compiled.inputs().ok_or_else(|| PjrtError::Unsupported("the plugin does not say what the program takes".into()))?;
         drop(compiled);
         (self.inputs, self.outputs) = (inputs, outputs);
         Ok(())
@@ -231,7 +231,7 @@ impl Compiled<'_> {
         Ok(outputs)
     }
 
-    /// The interface has no function for it: the compiled program says.
+    /// The interface has no function for it: the compiled program says. `None` where it does not, or one is no plain tensor.
     #[allow(unsafe_code, reason = "calls a C interface")]
     fn inputs(&self) -> Option<Vec<TensorType>> {
         let functions = &self.client.library.functions;

@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use bespoke_pjrt::{Client, CompileOptions, ErrorCode, Library, PjrtError, Tensor, Value};
+use bespoke_pjrt::{Client, CompileOptions, ErrorCode, Library, PjrtError, Tensor, TensorType, Value};
 use tempfile::TempDir;
 
 /// A plugin made from `fake.c` with these macros.
@@ -134,11 +134,14 @@ fn everything_is_freed_and_the_client_last() {
     let error = client.compile("bad", &CompileOptions::default()).unwrap_err();
     assert!(error.to_string().contains("something is not as it should be (failed precondition, from PJRT_Client_Compile)"), "{error}");
     let program = client.compile("good", &CompileOptions::default()).unwrap();
-    assert_eq!((program.inputs(), program.outputs()[0].to_string().as_str()), (None, "tensor<2xf32>"));
+    let told = |types: &[TensorType]| types.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!((told(program.inputs()), told(program.outputs())), (vec!["tensor<2xf32>".into()], vec!["tensor<2xf32>".into()]));
     let input = client.buffer(&Tensor::of(&[2], &[0.0_f32; 2]).unwrap(), 0).unwrap();
     assert!(client.buffer(&Tensor::of(&[2], &[0.0_f32; 2]).unwrap(), 1).unwrap_err().to_string().contains("there is only device 0"));
     assert_eq!(input.device().unwrap(), None);
     drop(client);
+    // The plugin would look for one that is not there.
+    assert!(matches!(program.execute(&[]), Err(PjrtError::Mismatch(_))));
     let results = program.execute(&[&input]).unwrap();
     assert_eq!(live(&file), [0, 1, 1, 2, 0]);
     drop((program, input));
@@ -160,6 +163,8 @@ fn answers_that_cannot_be_are_errors_and_leave_nothing() {
         ("NO_RESULT", "fewer results than it has"),
         ("BAD_EVENTS", "something is not as it should be"),
         ("NEGATIVE", "a negative dimension"),
+        ("ABSENT=48", "the plugin does not say what the program takes"),
+        ("NO_INPUTS", "the plugin does not say what the program takes"),
     ] {
         let file = fake(&folder, &[macros]);
         let library = Library::load(&file, &[]).unwrap();

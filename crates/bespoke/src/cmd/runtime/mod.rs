@@ -198,11 +198,8 @@ fn execute(out: Out, runtime: &Runtime, args: &RunProgram) -> Result<()> {
     let compiled = client.compile(&program, &CompileOptions::on(args.device));
     let compiled = compiled.map_err(|error| Failure::failed(format!("{} does not compile: {error}", args.file.display())))?;
     let compile = begun.elapsed();
-    let inputs: Vec<Tensor> = match compiled.inputs() {
-        Some(types) => values::inputs(&written, types).map_err(|why| usage(format!("{}: {why}", args.file.display())))?,
-        None if written.is_empty() => Vec::new(),
-        None => return Err(Failure::failed(format!("{} does not say what the program takes", runtime.library.display()))),
-    };
+    let inputs: Vec<Tensor> =
+        values::inputs(&written, compiled.inputs()).map_err(|why| usage(format!("{}: {why}", args.file.display())))?;
 
     let begun = Instant::now();
     let buffers = inputs.iter().map(|input| client.buffer(input, args.device)).collect::<Result<Vec<_>, _>>().map_err(failed)?;
