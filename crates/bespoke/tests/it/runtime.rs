@@ -118,11 +118,16 @@ fn a_runtime_that_is_not_here_is_named_with_the_command_that_brings_it() {
     assert!(ended.err.contains("bespoke plugin install xla:cpu") && ended.err.contains("PJRT_PLUGIN_LIBRARY_PATH"), "{}", ended.err);
 }
 
-/// A library for another device than was asked for runs, and that it does is said.
+/// What was asked of one device does not run on another.
 #[test]
-fn what_runs_somewhere_else_says_so() {
+fn a_library_for_another_device_is_refused() {
     let library = xla();
+    let library = library.to_str().unwrap();
     let user = User::new();
-    let args = ["runtime", "run", "xla:cuda", &example("add.mlir"), "--library", library.to_str().unwrap()];
-    user.run(args).ok().says("xla:cuda was asked for, and this library runs on cpu");
+    let (add, named) = (example("add.mlir"), ["--library", library]);
+    for args in [&["run", "xla:cuda", &*add][..], &["devices", "xla:tpu"]] {
+        let args = ["runtime"].iter().chain(args).chain(&named);
+        let says = "was asked for, and this library runs on cpu";
+        user.run(args).code(1).nothing().says(says).says("try: bespoke runtime run xla:cpu FILE");
+    }
 }

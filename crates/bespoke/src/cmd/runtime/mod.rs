@@ -113,7 +113,7 @@ impl Runtime {
         }
     }
 
-    fn load(&self, out: Out) -> Result<Loaded> {
+    fn load(&self) -> Result<Loaded> {
         let begun = Instant::now();
         let library = Library::load(&self.library, &self.preload).map_err(|error| self.unusable(&error))?;
         // Else XLA takes most of a device's memory at once, for a program that may need little.
@@ -125,8 +125,9 @@ impl Runtime {
         tracing::info!("{}: {} ({}), PJRT API {major}.{minor}", self.spec, library.path().display(), self.origin);
         let more = if version == platform { String::new() } else { format!(" ({})", version.replace('\n', " ")) };
         tracing::info!("platform {platform}{more}, ready in {}", shown(took));
-        if !is_of(self.spec, &platform) {
-            out.note(format!("{} was asked for, and this library runs on {platform}: {}", self.spec, library.path().display()));
+        if let Some(other) = instead(self.spec, &platform) {
+            let why = format!("{} was asked for, and this library runs on {platform}: {}", self.spec, library.path().display());
+            return Err(Failure::failed(why).help(format!("bespoke runtime run {other} FILE")));
         }
         Ok(Loaded { client, platform, version, took })
     }
@@ -154,15 +155,15 @@ impl Runtime {
     }
 }
 
-/// Whether a platform is what a pack is for. Those of other makers are for none, and users who name a library know.
-fn is_of(spec: Spec, platform: &str) -> bool {
+/// The pack that a platform is of, where it is another one. Platforms of other makers are of none, and users who name such a library know.
+fn instead(spec: Spec, platform: &str) -> Option<Spec> {
     let platform = platform.to_ascii_lowercase();
-    let platform = if platform == "gpu" { "cuda" } else { &platform };
-    spec.device() == platform || !["cpu", "cuda", "tpu"].contains(&platform)
+    let device = if platform == "gpu" { "cuda" } else { &platform };
+    [Spec::XlaCpu, Spec::XlaCuda, Spec::XlaTpu].into_iter().find(|other| other.device() == device && *other != spec)
 }
 
 fn devices(out: Out, runtime: &Runtime) -> Result<()> {
-    let loaded = runtime.load(out)?;
+    let loaded = runtime.load()?;
     let devices = loaded.client.devices();
     if out.json {
         let listed = devices.iter().enumerate();
@@ -185,7 +186,7 @@ fn execute(out: Out, runtime: &Runtime, args: &RunProgram) -> Result<()> {
     let program = read(&args.file)?;
     let written: Vec<Value> =
         args.input.iter().enumerate().map(|(n, text)| values::parse(n, text)).collect::<Result<_, _>>().map_err(usage)?;
-    let loaded = runtime.load(out)?;
+    let loaded = runtime.load()?;
     let client = &loaded.client;
     let device = client.devices().get(args.device).ok_or_else(|| {
         let count = client.devices().len();
