@@ -109,7 +109,8 @@ impl Packs {
             return Err(Error::NoVersion { spec, version: version.to_owned(), installed: self.root.versions(spec) });
         }
         let before: Vec<Problem> = files::read_json(&folder.join(files::WRONG)).ok().flatten().unwrap_or_default();
-        let doubtful = |path: &str| found.iter().chain(&before).any(|problem| problem.path == path);
+        // Without a record, no file was looked at.
+        let doubtful = |path: &str| found.iter().chain(&before).any(|problem| [path, files::PACK].contains(&problem.path.as_str()));
         let problems = problems(&self.root, spec, version, &doubtful, desk)?;
         if problems.is_empty() {
             let _ = fs::remove_file(folder.join(files::WRONG));

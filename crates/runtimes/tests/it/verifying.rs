@@ -98,6 +98,10 @@ fn what_was_found_wrong_and_is_right_again_is_used_again() {
 
 /// Verifies `onnx:cpu`, whose library is wrong, while another process holds the lock until `meanwhile` is over.
 fn verify_beside(meanwhile: impl FnOnce(&Bench, &Packs)) -> (Bench, Packs, Result<Vec<Verified>, Error>) {
+    verify_beside_with(|_| {}, meanwhile)
+}
+
+fn verify_beside_with(before: impl FnOnce(&Bench), meanwhile: impl FnOnce(&Bench, &Packs)) -> (Bench, Packs, Result<Vec<Verified>, Error>) {
     let bench = Bench::new();
     let kit = Kit::new();
     let index = Index::start(&kit);
@@ -105,6 +109,7 @@ fn verify_beside(meanwhile: impl FnOnce(&Bench, &Packs)) -> (Bench, Packs, Resul
     install(&packs, Spec::OnnxCpu, None).unwrap();
     let folder = bench.root().join("onnx/cpu/1.0.0");
     fs::write(folder.join("lib/libort.so"), b"cut").unwrap();
+    before(&bench);
     let held = fs::File::create(bench.root().join(".locks/packs.lock")).unwrap();
     held.lock().unwrap();
     let mut other = Some((held, meanwhile));
@@ -163,6 +168,22 @@ fn a_mark_is_not_taken_away_unseen() {
     let marked = fs::read_to_string(bench.root().join("onnx/cpu/1.0.0/wrong.json")).unwrap();
     assert!(marked.contains("LICENSE") && marked.contains("libort"), "{marked}");
     drop(packs);
+}
+
+#[test]
+fn a_record_that_can_be_read_again_does_not_speak_for_the_files() {
+    let (bench, packs, verified) = verify_beside_with(
+        |bench| fs::write(bench.root().join("onnx/cpu/1.0.0/pack.json"), b"?").unwrap(),
+        |bench, packs| {
+            let elsewhere = bench.folder.path().join("elsewhere");
+            let kit = Kit::new();
+            let index = Index::start(&kit);
+            install(&packs_at(&elsewhere, &kit.table, Some(&index.url())), Spec::OnnxCpu, None).unwrap();
+            fs::copy(elsewhere.join("onnx/cpu/1.0.0/pack.json"), packs.root().join("onnx/cpu/1.0.0/pack.json")).unwrap();
+        },
+    );
+    assert_eq!(verified.unwrap()[0].problems[0].path, "lib/libort.so");
+    assert!(packs.find(Spec::OnnxCpu).is_err() && bench.root().join("onnx/cpu/1.0.0/wrong.json").is_file());
 }
 
 #[test]
