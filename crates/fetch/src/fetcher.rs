@@ -11,13 +11,13 @@ use std::{
 use url::Url;
 
 use crate::{
-    Attempt, Error, Index, Pin, Plan, Progress, Source, Store, Unpacked, Wheel, archive,
+    Attempt, Error, Index, Pin, Plan, Progress, Sha256, Source, Store, Unpacked, Wheel, archive,
     client::Question,
     download,
     error::{Failure, Stop},
     folder::{self, Offer},
     name::WheelName,
-    package::{Ask, Depot},
+    package::{self, Ask, Depot},
     place::{self, TargetLock},
     plan::{Download, Needed},
     progress::{Phase, Watch},
@@ -174,7 +174,7 @@ impl Fetcher {
             match archive.and_then(|archive| archive::unpack(&archive, wheel, into, &mut watch)) {
                 Ok(unpacked) => {
                     if given.is_some() {
-                        depot.forget_part(&wheel.file, wheel.sha256, &mut watch);
+                        package::forget_part(&self.store.root, &wheel.file, wheel.sha256, &mut watch);
                     }
                     watch.done(wheel.size);
                     return Ok(unpacked);
@@ -184,6 +184,16 @@ impl Fetcher {
             }
         }
         Err(exhausted("", &wheel.file, attempts, Vec::new(), self.from.clone()))
+    }
+
+    /// Removes what an interrupted [`Fetcher::unpack`] left of a wheel, by the name of its file and its digest, unless another process
+    /// is at it. What is no name of a wheel, and what cannot be removed, is left alone.
+    pub fn forget(&self, file: &str, sha256: Sha256) {
+        if WheelName::parse(file).is_some() {
+            let (mut silent, cancel) = (|_: Progress<'_>| {}, AtomicBool::new(false));
+            let mut watch = Watch::new(file, &mut silent, &cancel, self.limits.total);
+            package::forget_part(&self.store.root, file, sha256, &mut watch);
+        }
     }
 
     /// The wheel out of the index or through pip, in the depot's staging folder.

@@ -150,27 +150,12 @@ impl<'f> Depot<'f> {
             return Ok((done, false));
         };
         // Two pins, in two processes, may need the same wheel: one of them at a time.
-        let part = self.part_of(&link.name, digest, self.limits.lock_wait, watch)?;
+        let part = part_of(self.root, &link.name, digest, self.limits.lock_wait, watch)?;
         watch.restart();
         place::make_parent(&part.path)?;
         download::fetch(&self.client, &question, &want, &part.path, ask.phase, watch)?;
         fs::rename(&part.path, &done).map_err(Error::io("write", &done))?;
         Ok((done, !ask.hashes.is_empty()))
-    }
-
-    /// Removes what an interrupted download left of a wheel that was had otherwise, unless someone is at it.
-    pub(crate) fn forget_part(&self, file: &str, digest: Sha256, watch: &mut Watch<'_>) {
-        if self.root.join(".partial").join(WHEELS).is_dir()
-            && let Ok(part) = self.part_of(file, digest, Duration::ZERO, watch)
-        {
-            let _ = fs::remove_file(part.path);
-        }
-    }
-
-    fn part_of(&self, file: &str, digest: Sha256, wait: Duration, watch: &mut Watch<'_>) -> Result<Part, Error> {
-        let name = format!("{file}.{}", &digest.to_string()[..16]);
-        let lock = TargetLock::acquire(self.root, WHEELS, &name, wait, watch)?;
-        Ok(Part { path: self.root.join(".partial").join(WHEELS).join(format!("{name}.part")), _lock: lock })
     }
 
     /// What the index says of the wheel, and how it is asked for.
@@ -331,6 +316,29 @@ impl<'f> Depot<'f> {
         }
         got
     }
+}
+
+/// Removes what an interrupted download left of a wheel, unless someone is at it. What cannot be removed is in nobody's way.
+pub(crate) fn forget_part(root: &Path, file: &str, digest: Sha256, watch: &mut Watch<'_>) {
+    if part_path(root, file, digest).is_file()
+        && let Ok(part) = part_of(root, file, digest, Duration::ZERO, watch)
+    {
+        let _ = fs::remove_file(part.path);
+    }
+}
+
+fn part_of(root: &Path, file: &str, digest: Sha256, wait: Duration, watch: &mut Watch<'_>) -> Result<Part, Error> {
+    let lock = TargetLock::acquire(root, WHEELS, &part_name(file, digest), wait, watch)?;
+    Ok(Part { path: part_path(root, file, digest), _lock: lock })
+}
+
+fn part_path(root: &Path, file: &str, digest: Sha256) -> PathBuf {
+    root.join(".partial").join(WHEELS).join(format!("{}.part", part_name(file, digest)))
+}
+
+/// Named by the digest, too: a part is continued for the same bytes only.
+fn part_name(file: &str, digest: Sha256) -> String {
+    format!("{file}.{}", &digest.to_string()[..16])
 }
 
 enum Packed {

@@ -134,7 +134,9 @@ impl Packs {
         }
         if result.is_err() && !keep {
             // On a disk that is full, the half of a download is the last thing that is wanted.
-            let _ = writing.forget_downloads();
+            for pinned in pack.all() {
+                self.fetcher.forget(&pinned.wheel.file, pinned.wheel.sha256);
+            }
         }
         result
     }

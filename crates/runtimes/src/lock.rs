@@ -24,8 +24,6 @@ pub(crate) struct Writing {
     installing: PathBuf,
     /// What this run has in it, once it has something.
     own: OnceCell<TempDir>,
-    /// Downloads that broke off.
-    partial: PathBuf,
     _lock: File,
 }
 
@@ -65,7 +63,8 @@ impl Writing {
             // Whatever lies here is of a run that died. Without a lock, nobody can tell it from that of one at work.
             remove(&installing)?;
         }
-        Ok(Self { installing, own: OnceCell::new(), partial: files::inside(root, &[PARTIAL])?, _lock: lock })
+        files::inside(root, &[PARTIAL])?;
+        Ok(Self { installing, own: OnceCell::new(), _lock: lock })
     }
 
     /// A new empty folder for what is not complete, on the disk of the root.
@@ -83,11 +82,6 @@ impl Writing {
         let made = made.map_err(Error::io("create a folder in", own))?.keep();
         open_to_all(&made)?;
         Ok(made)
-    }
-
-    /// Gives up what could have been resumed.
-    pub(crate) fn forget_downloads(&self) -> Result<(), Error> {
-        remove(&self.partial)
     }
 
     /// Makes a folder vanish at once; its files are removed after that.

@@ -1,6 +1,6 @@
 //! Removing packs, and what only they used. Never through a link, and never what came with the program.
 
-use crate::{error::Error, layout::Active, lock::Writing, packs::Packs, record::PackRecord, shared, spec::Spec};
+use crate::{error::Error, layout::Active, lock::Writing, packs::Packs, record::PackRecord, shared, spec::Spec, table::Pack};
 
 /// What was removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,16 +28,22 @@ impl Packs {
         // Another process may have been faster.
         let versions = self.removable(spec, version)?;
         let active = self.retire(spec, &versions)?;
+        // Of what nobody installs any more, the part of a download would lie there for ever: also of an update that never came.
+        let pinned = self.table.packs().iter().filter(|pack| pack.spec == spec && (version.is_none() || versions.contains(&pack.version)));
+        let mut wheels: Vec<_> = pinned.flat_map(Pack::all).map(|pinned| (pinned.wheel.file.clone(), pinned.wheel.sha256)).collect();
         let mut freed = 0;
         for version in &versions {
             let folder = self.root.version(spec, version)?;
-            let record = PackRecord::read(&folder).ok().flatten();
-            freed += record.map_or(0, |record| record.files.iter().filter(|file| !file.shared).map(|file| file.size).sum());
+            if let Some(record) = PackRecord::read(&folder).ok().flatten() {
+                freed += record.files.iter().filter(|file| !file.shared).map(|file| file.size).sum::<u64>();
+                wheels.extend(record.wheels.into_iter().map(|wheel| (wheel.file, wheel.sha256)));
+            }
             writing.take_away(&folder)?;
         }
         freed += shared::collect(&self.root, &writing)?;
-        // Of a version that nobody installs any more, a part would lie there for ever.
-        writing.forget_downloads()?;
+        for (file, sha256) in wheels {
+            self.fetcher.forget(&file, sha256);
+        }
         // Only if they are empty.
         let device = self.root.device(spec)?;
         if std::fs::remove_dir(&device).is_ok() {

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bespoke_fetch::{Class, Error, Fetcher, Index, Limits, Package, Phase, Progress, Source, Wheel};
+use bespoke_fetch::{Class, Error, Fetcher, Index, Limits, Package, Phase, Progress, Sha256, Source, Wheel};
 
 use crate::{
     folders,
@@ -328,6 +328,34 @@ fn an_interrupted_wheel_is_resumed_by_the_next_run() {
     write(&bench.beside("from").join(FILE), &good());
     unpack(&fetcher.with_from(bench.beside("from")), &pinned(&good()), &bench.beside("into")).unwrap();
     assert!(bench.files().is_empty());
+}
+
+#[test]
+fn of_what_is_forgotten_only_its_own_part_goes() {
+    let bench = Workbench::new();
+    let fetcher = alone(&bench);
+    let (wheel, other) = (pinned(&good()), Sha256([7; 32]));
+    let part = |digest: Sha256| format!(".partial/.wheels/{FILE}.{}.part", &digest.to_string()[..16]);
+    for digest in [wheel.sha256, other] {
+        write(&bench.root().join(part(digest)), b"a part");
+    }
+    write(&bench.root().join(".partial/model.bin.part"), b"a part");
+    fetcher.forget("no wheel", wheel.sha256);
+    fetcher.forget("../../.partial/.wheels/x.whl", wheel.sha256);
+    assert_eq!(bench.files().len(), 3);
+    fetcher.forget(FILE, wheel.sha256);
+    fetcher.forget(FILE, wheel.sha256);
+    let mut left = [part(other), ".partial/model.bin.part".to_owned()];
+    left.sort();
+    assert_eq!(bench.files(), left);
+
+    // Another process is at it.
+    let lock = bench.root().join(format!(".locks/.wheels/{FILE}.{}.lock", &other.to_string()[..16]));
+    write(&lock, b"");
+    let held = fs::File::open(&lock).unwrap();
+    held.lock().unwrap();
+    fetcher.forget(FILE, other);
+    assert_eq!(bench.files(), left);
 }
 
 #[test]

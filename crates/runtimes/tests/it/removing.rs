@@ -1,13 +1,13 @@
 //! Removing: what goes, what stays, and what is in use afterwards.
 
-use std::fs;
+use std::{fs, path::PathBuf};
 
 use bespoke_fetch::Class;
 use bespoke_runtimes::{Error, Set, Spec};
 
 use crate::{
     index::Index,
-    kit::{Bench, Kit, install},
+    kit::{Bench, Kit, install, sha256},
 };
 
 #[test]
@@ -94,4 +94,46 @@ fn while_one_pack_cannot_be_read_nothing_shared_is_collected() {
     assert!(bench.root().join("nvidia/nvidia-blas/13.1").exists());
     install(&packs, Spec::XlaCuda, None).unwrap();
     assert!(!bench.root().join("nvidia/nvidia-dnn").exists(), "collected once all can be read");
+}
+
+#[test]
+fn what_another_pack_has_downloaded_so_far_is_kept() {
+    let bench = Bench::new();
+    let kit = Kit::new();
+    let index = Index::start(&kit);
+    let packs = bench.packs(&kit, Some(&index));
+    install(&packs, Spec::OnnxCpu, None).unwrap();
+    install(&packs, Spec::OnnxCuda, None).unwrap();
+    // An update of the one that broke off, and an installation of another.
+    let newer = Kit::of("1.1.0");
+    let (own, old, theirs) = (part(&bench, &newer, "ort"), part(&bench, &kit, "ort"), part(&bench, &kit, "pjrt-cuda"));
+    bench.packs(&newer, None).uninstall(Spec::OnnxCpu, None).unwrap();
+    assert_eq!([&own, &old, &theirs].map(|path| path.exists()), [false, false, true]);
+
+    // One version that goes says nothing of the next one.
+    let own = part(&bench, &newer, "ort-gpu");
+    bench.packs(&newer, None).uninstall(Spec::OnnxCuda, Some("1.0.0+cu13")).unwrap();
+    assert_eq!([&own, &theirs].map(|path| path.exists()), [true, true]);
+
+    // Nor does an installation that fails: what it was at goes, and the rest stays.
+    let error = {
+        let own = part(&bench, &kit, "ort");
+        let mut packs = bench.packs(&kit, Some(&index));
+        packs.free_space = |_| Some(0);
+        let error = install(&packs, Spec::OnnxCpu, None).unwrap_err();
+        assert!(!own.exists());
+        error
+    };
+    assert!(matches!(error, Error::Space { .. }), "{error}");
+    assert!(theirs.exists());
+}
+
+/// What an interrupted download of a wheel leaves.
+fn part(bench: &Bench, kit: &Kit, project: &str) -> PathBuf {
+    let wheel = kit.wheels.iter().find(|wheel| wheel.project == project).unwrap();
+    let name = format!("{}.{}.part", wheel.file, &sha256(&wheel.bytes).to_string()[..16]);
+    let path = bench.root().join(".partial/.wheels").join(name);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(&path, &wheel.bytes[..100]).unwrap();
+    path
 }
