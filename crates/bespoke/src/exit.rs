@@ -49,6 +49,21 @@ impl From<Exit> for ExitCode {
     }
 }
 
+#[cfg(feature = "models")]
+impl From<bespoke_fetch::Class> for Exit {
+    fn from(class: bespoke_fetch::Class) -> Self {
+        use bespoke_fetch::Class;
+        match class {
+            Class::NotFound => Exit::NotFound,
+            Class::Verification => Exit::Verification,
+            Class::Network => Exit::Network,
+            Class::Conflict => Exit::Conflict,
+            Class::Cancelled => Exit::Interrupted,
+            _ => Exit::Failed,
+        }
+    }
+}
+
 /// Why a verb could not do its job, and the command that would help.
 #[derive(Debug)]
 pub(crate) struct Failure {

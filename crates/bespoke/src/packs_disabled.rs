@@ -1,12 +1,13 @@
 //! A binary without the feature `runtimes` has no packs of native runtimes, and says which feature brings the one that is asked for.
 
 use bespoke_host::{Config, RuntimeStore};
-use bespoke_plugin_api::{Code, Error, RuntimePack};
+use bespoke_plugin_api::{CancelToken, Code, Error, RuntimePack};
 use serde_json::Value;
 
 use crate::{
     cli::Packing,
     cmd::doctor::report::Report,
+    cmd::licenses::Terms,
     exit::{Exit, Failure, Result},
     paths::Paths,
     setup::{Setup, build_with},
@@ -38,23 +39,29 @@ fn feature(spec: &str) -> &str {
 }
 
 fn refuse(name: Option<&str>) -> Result<()> {
-    let feature = feature(name.unwrap_or_default());
-    let failure = Failure::new(Exit::NotFound, format!("this binary was built without the feature `{feature}`, so it has no use for it"));
+    let (missing, feature) = match name {
+        Some(name) => (format!("the feature `{}`", feature(name)), feature(name)),
+        None => ("any of the features `onnx`, `xla` and `cuda`".into(), "onnx"),
+    };
+    let failure = Failure::new(Exit::NotFound, format!("this binary was built without {missing}, so it has no use for native runtimes"));
     Err(failure.help(build_with(&[feature])))
 }
 
-pub(crate) async fn arm(_setup: &Setup, _offline: bool) -> Result<()> {
-    Ok(())
-}
+pub(crate) async fn arm(_setup: &Setup, _offline: bool, _stop: &CancelToken) {}
 
 pub(crate) fn check(_report: &mut Report, _setup: &Setup) {}
+
+pub(crate) fn bundled_terms() -> Result<Vec<Terms>> {
+    Ok(Vec::new())
+}
 
 pub(crate) fn rows(_setup: &Setup) -> Vec<Value> {
     Vec::new()
 }
 
-pub(crate) fn table(_setup: &Setup) -> Result<()> {
-    Ok(())
+pub(crate) fn table(_setup: &Setup, after: bool) -> Result<()> {
+    // Beside the plugins nobody asked for them.
+    if after { Ok(()) } else { refuse(None) }
 }
 
 pub(crate) fn info(_setup: &Setup, name: &str) -> Option<Result<()>> {

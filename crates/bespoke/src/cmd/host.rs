@@ -26,7 +26,7 @@ pub(super) async fn run(global: &Global, args: HostArgs) -> Result<()> {
     let stop = CancelToken::new();
     options.stop = stop.clone();
     let signal = tokio::spawn(signals(stop));
-    crate::packs::arm(&setup, args.offline).await?;
+    crate::packs::arm(&setup, args.offline, &options.stop).await;
     if args.auto_load {
         setup.host.start(Selection::All).await;
         for row in setup.host.rows().iter().filter(|row| row.state != State::Ready) {

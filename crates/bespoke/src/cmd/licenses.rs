@@ -1,5 +1,6 @@
 //! `licenses`: the terms of this program, and of what others made and it contains. Each crate that contains such a file says so itself
-//! (`notice!` of the plugin API); what is fetched later is not here: `models list` has its licences.
+//! (`notice!` of the plugin API), and a runtime that came with the program has its terms beside it. What is fetched later is not here:
+//! `models list` has the licences of models.
 
 use std::path::Path;
 
@@ -10,6 +11,7 @@ use crate::{
     cli::Licenses,
     exit::{Exit, Failure, Result},
     output::{Out, Style},
+    packs,
     shelf::this_program,
 };
 
@@ -26,26 +28,43 @@ const CRATES: Option<&str> = option_env!("BESPOKE_CRATES");
 /// Their texts, beside the program in a release.
 const TEXTS: &str = "THIRD-PARTY.txt";
 
+/// What somebody else made, with its terms.
+#[derive(Debug)]
+pub(crate) struct Terms {
+    /// What it is called: `silero-vad`, `onnx:cpu`.
+    pub(crate) name: String,
+    /// SPDX expression, or words where there is none.
+    pub(crate) license: String,
+    /// The crate that contains it.
+    pub(crate) package: Option<String>,
+    /// The files that it covers, or the folder.
+    pub(crate) files: Vec<String>,
+    /// The texts, complete.
+    pub(crate) text: String,
+}
+
 pub(crate) fn run(out: Out, args: &Licenses) -> Result<()> {
     if args.crates {
         return crates(out);
     }
-    let mut all = notices();
-    // Its own licence first, then what is in it.
-    all.sort_by_key(|notice| !notice.files.is_empty());
+    let mut all: Vec<Terms> = notices().into_iter().map(Terms::from).collect();
+    // Its own licence first, then what is in it, then what lies beside it.
+    all.sort_by_key(|terms| !terms.files.is_empty());
+    all.extend(packs::bundled_terms()?);
     match &args.name {
         Some(name) => one(out, &all, name),
-        None if out.json => out.json(&all.iter().map(|notice| value(notice)).collect::<Vec<_>>(), true),
+        None if out.json => out.json(&all.iter().map(value).collect::<Vec<_>>(), true),
         None => every(out, &all),
     }
 }
 
-fn every(out: Out, all: &[&Notice]) -> Result<()> {
-    let row = |notice: &&Notice| [notice.name, notice.license, notice.package, &notice.files.join(", ")].map(str::to_owned).to_vec();
+fn every(out: Out, all: &[Terms]) -> Result<()> {
+    let row =
+        |terms: &Terms| vec![terms.name.clone(), terms.license.clone(), terms.package.clone().unwrap_or_default(), terms.files.join(", ")];
     out.table(&["NAME", "LICENCE", "CRATE", "FILES"], &all.iter().map(row).collect::<Vec<_>>())?;
-    for notice in all {
-        let name = format!("{}: {}", notice.name, notice.license);
-        out.line(format!("\n{}\n\n{}", out.paint(Style::Bold, &name), notice.text.trim_end()))?;
+    for terms in all {
+        let name = format!("{}: {}", terms.name, terms.license);
+        out.line(format!("\n{}\n\n{}", out.paint(Style::Bold, &name), terms.text.trim_end()))?;
     }
     let crates = CRATES.map_or(0, |list| list.lines().count());
     out.note(match crates {
@@ -55,21 +74,31 @@ fn every(out: Out, all: &[&Notice]) -> Result<()> {
     Ok(())
 }
 
-fn one(out: Out, all: &[&Notice], name: &str) -> Result<()> {
-    let found = all.iter().find(|notice| notice.name == name).or_else(|| all.iter().find(|notice| notice.files.contains(&name)));
-    let Some(notice) = found else {
-        let near = bespoke_manifest::closest(name, all.iter().map(|notice| notice.name));
+fn one(out: Out, all: &[Terms], name: &str) -> Result<()> {
+    let covers = |terms: &&Terms| terms.files.iter().any(|file| file == name);
+    let Some(terms) = all.iter().find(|terms| terms.name == name).or_else(|| all.iter().find(covers)) else {
+        let near = bespoke_manifest::closest(name, all.iter().map(|terms| &*terms.name));
         let near = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
         return Err(Failure::new(Exit::NotFound, format!("this program contains nothing called `{name}`{near}"))
             .help("bespoke licenses --json | jq -r '.[].name'"));
     };
-    if out.json { out.json(&value(notice), true) } else { out.line(notice.text.trim_end()) }
+    if out.json { out.json(&value(terms), true) } else { out.line(terms.text.trim_end()) }
 }
 
-fn value(notice: &Notice) -> Value {
-    json!({
-        "name": notice.name, "license": notice.license, "crate": notice.package, "files": notice.files, "text": notice.text,
-    })
+fn value(terms: &Terms) -> Value {
+    json!({ "name": terms.name, "license": terms.license, "crate": terms.package, "files": terms.files, "text": terms.text })
+}
+
+impl From<&Notice> for Terms {
+    fn from(notice: &Notice) -> Self {
+        Terms {
+            name: notice.name.to_owned(),
+            license: notice.license.to_owned(),
+            package: Some(notice.package.to_owned()),
+            files: notice.files.iter().map(|&file| file.to_owned()).collect(),
+            text: notice.text.to_owned(),
+        }
+    }
 }
 
 /// The list that was built in; without one, what a release has beside the program.

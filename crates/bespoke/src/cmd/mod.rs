@@ -10,7 +10,7 @@ mod host;
 #[path = "host_disabled.rs"]
 mod host;
 mod init;
-mod licenses;
+pub(crate) mod licenses;
 mod models;
 mod plugin;
 #[cfg(feature = "xla")]

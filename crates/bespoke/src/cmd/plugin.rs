@@ -93,7 +93,7 @@ const RUNTIME: &str = "runtime";
 async fn list(setup: &Setup, kind: Option<&str>, start: bool) -> Result<()> {
     if kind == Some(RUNTIME) {
         let rows = packs::rows(setup);
-        return if setup.out.json { setup.out.json(&rows, true) } else { packs::table(setup) };
+        return if setup.out.json { setup.out.json(&rows, true) } else { packs::table(setup, false) };
     }
     if let Some(kind) = kind
         && Kind::from_name(kind).is_none()
@@ -144,7 +144,10 @@ async fn list(setup: &Setup, kind: Option<&str>, start: bool) -> Result<()> {
         })
         .collect();
     out.table(&["ID", "KINDS", "TIER", "VERSION", "STATE", "HEALTH", "WHY"], &table)?;
-    if kind.is_none() { packs::table(setup) } else { Ok(()) }
+    if kind.is_some() {
+        return Ok(());
+    }
+    packs::table(setup, true)
 }
 
 /// A list has room for so many kinds; `--json` and `plugin info` have all.

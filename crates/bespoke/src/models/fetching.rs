@@ -1,24 +1,18 @@
 //! Finding, verifying and fetching model files.
 
-use std::{
-    path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::path::PathBuf;
 
 use bespoke_fetch::{Class, Fetcher, Index, Located, Needed, Package, Phase, Pin, Progress, Source, Store};
-use bespoke_host::{Config, Host, ModelStore};
+use bespoke_host::{Config, ConfigError, Host, ModelStore};
 use bespoke_manifest as manifest;
 use bespoke_plugin_api::{Code, Error};
-use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{
     exit::{Exit, Failure, Result},
     models::{Checked, Consent, Listed},
     output::{self, Out},
     paths::Paths,
+    progress::{Bar, cancel_on_interrupt},
 };
 
 /// The model files of this user.
@@ -28,13 +22,13 @@ pub(crate) struct Models {
     store: Store,
     /// The folders of `BESPOKE_MODEL_PATH` alone, which go before. Nothing is ever placed at its root: it keeps their stamps.
     path: Vec<Store>,
-    /// The package index of the configuration.
-    index_url: Option<String>,
+    /// The package index of the configuration; of one that is wrong none is taken, and nothing is fetched.
+    index_url: std::result::Result<Option<String>, ConfigError>,
 }
 
 impl Models {
     pub(crate) fn new(paths: &Paths, config: &Config) -> Self {
-        let index_url = config.plugin_defaults().ok().and_then(|defaults| defaults.index_url);
+        let index_url = config.plugin_defaults().map(|defaults| defaults.index_url);
         let folders = Paths::model_path();
         let aside = paths.models().join(".path");
         let path = folders.iter().map(|folder| Store::new(&aside).with_search([folder.clone()])).collect();
@@ -129,6 +123,7 @@ impl Models {
     /// Fetches the models of one plugin, up to the first that cannot be had. Ctrl-C ends it; what came over a URL is resumed next
     /// time.
     pub(crate) fn fetch(&self, plugin: &str, models: &[manifest::Model], consent: &Consent) -> Result<()> {
+        self.index_url.clone()?;
         Ok(self.bring(plugin, &pins(models)?, consent)?)
     }
 
@@ -144,6 +139,7 @@ impl Models {
         consent: &Consent,
         mut told: impl FnMut(&manifest::Model, Result<()>),
     ) -> Result<()> {
+        self.index_url.clone()?;
         let mut rest = models;
         while !rest.is_empty() {
             let error = match pins(rest) {
@@ -169,34 +165,21 @@ impl Models {
 
     fn bring(&self, plugin: &str, pins: &[Pin], consent: &Consent) -> std::result::Result<(), bespoke_fetch::Error> {
         let cancel = cancel_on_interrupt();
-        // Hidden by itself when stderr is no terminal.
-        let bar = ProgressBar::no_length().with_style(style(false)).with_message(plugin.to_owned());
-        let mut shown = String::new();
-        let mut known = false;
+        let bar = Bar::new(plugin);
         let mut report = |p: Progress<'_>| {
             let message = match p.phase {
                 Phase::Waiting => format!("{plugin}: waits for another process that fetches {}", p.file),
                 Phase::FetchingNpm => format!("{plugin}: {} needs npm, fetching it", p.file),
+                Phase::Looking => format!("{plugin}: looks for {} in {}", p.file, p.source),
                 Phase::Extracting => format!("{plugin}: {} out of {}", p.file, p.source),
                 _ => format!("{plugin}: {} from {}", p.file, p.source),
             };
-            if message != shown {
-                bar.set_message(message.clone());
-                shown = message;
-            }
-            if known != p.total.is_some() {
-                known = p.total.is_some();
-                bar.set_style(style(known));
-            }
-            if let Some(total) = p.total {
-                bar.set_length(total);
-            }
-            bar.set_position(p.done);
+            bar.step(&message, p.done, p.total);
         };
         // Who looks may do so with an index that is wrong; who fetches may not.
         let fetcher = self.index(consent).map(|_| self.fetcher(consent));
         let result = fetcher.and_then(|fetcher| fetcher.ensure(plugin, pins, &mut report, &cancel));
-        bar.finish_and_clear();
+        bar.end();
         result.map(drop)
     }
 
@@ -205,7 +188,8 @@ impl Models {
         if consent.offline {
             return Ok(None);
         }
-        Index::choose(consent.index_url.as_deref(), self.index_url.as_deref())
+        let configured = self.index_url.as_ref().ok().and_then(Option::as_deref);
+        Index::choose(consent.index_url.as_deref(), configured)
     }
 
     fn fetcher(&self, consent: &Consent) -> Fetcher {
@@ -272,35 +256,8 @@ fn package(p: &manifest::Package) -> Option<Package> {
     Some(package)
 }
 
-fn style(known: bool) -> ProgressStyle {
-    let template = if known { "{msg}  [{bar:24}] {bytes}/{total_bytes} {bytes_per_sec}" } else { "{msg}  {spinner} {elapsed}" };
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
-}
-
-/// A flag that Ctrl-C sets. The listener ends with the program.
-fn cancel_on_interrupt() -> Arc<AtomicBool> {
-    let flag = Arc::new(AtomicBool::new(false));
-    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-        let set = flag.clone();
-        runtime.spawn(async move {
-            if tokio::signal::ctrl_c().await.is_ok() {
-                set.store(true, Ordering::Relaxed);
-            }
-        });
-    }
-    flag
-}
-
 impl From<bespoke_fetch::Error> for Failure {
     fn from(error: bespoke_fetch::Error) -> Self {
-        let exit = match error.class() {
-            Class::NotFound => Exit::NotFound,
-            Class::Verification => Exit::Verification,
-            Class::Network => Exit::Network,
-            Class::Conflict => Exit::Conflict,
-            Class::Cancelled => Exit::Interrupted,
-            _ => Exit::Failed,
-        };
-        Failure::new(exit, error.to_string())
+        Failure::new(error.class().into(), error.to_string())
     }
 }

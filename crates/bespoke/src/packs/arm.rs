@@ -6,89 +6,70 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    thread,
     time::Duration,
 };
 
+use bespoke_plugin_api::CancelToken;
 use bespoke_runtimes::{Hardware, Wanted};
 
-use super::{bring, shown, usable};
+use super::{detect, shown, usable, with_bar};
 use crate::{
     cli::Packing,
-    exit::{Exit, Failure, Result},
+    exit::{Failure, Result},
     output::bytes,
-    progress::cancel_on_interrupt,
     setup::Setup,
 };
 
-/// Installs what was found to be of use, unless the configuration or `offline` says otherwise.
-///
-/// # Errors
-/// Only when the user interrupts it.
-pub(crate) async fn arm(setup: &Setup, offline: bool) -> Result<()> {
-    let Ok(defaults) = setup.config.plugin_defaults() else { return Ok(()) };
-    let usable = usable(&setup.host);
+/// Installs what was found to be of use, unless the configuration or `offline` says otherwise, until `stop` or the end of the time.
+pub(crate) async fn arm(setup: &Setup, offline: bool, stop: &CancelToken) {
+    let Ok(defaults) = setup.config.plugin_defaults() else { return };
     // Asking the driver takes a moment, and is of no use when nothing could come of it.
-    if offline || !defaults.auto_install || !usable.iter().any(|spec| spec.needs_nvidia() || spec.needs_tpu()) {
+    if offline || !defaults.auto_install || !usable(&setup.host).iter().any(|spec| spec.needs_nvidia() || spec.needs_tpu()) {
+        return;
+    }
+    with(setup, &detect(), Duration::from_millis(defaults.auto_install_timeout_ms), stop).await;
+}
+
+async fn with(setup: &Setup, hardware: &Hardware, limit: Duration, stop: &CancelToken) {
+    let wanted = hardware.wanted(usable(&setup.host));
+    if wanted.is_empty() {
+        return;
+    }
+    let (flag, late) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let watch = tokio::spawn({
+        let (flag, late, stop) = (flag.clone(), late.clone(), stop.clone());
+        async move {
+            if tokio::time::timeout(limit, stop.cancelled()).await.is_err() {
+                late.store(true, Ordering::SeqCst);
+            }
+            flag.store(true, Ordering::SeqCst);
+        }
+    });
+    for wanted in wanted {
+        let spec = wanted.spec;
+        let Err(failure) = bring(setup, wanted, &flag) else { continue };
+        if stop.is_cancelled() {
+            break;
+        }
+        let is_late = late.load(Ordering::SeqCst);
+        let why = if is_late { format!("it takes longer than {} s", limit.as_secs()) } else { failure.message };
+        // A warning is shown and kept.
+        tracing::warn!("{spec} is not installed: {why}; it goes on without. Try: bespoke plugin install {spec}");
+        if is_late {
+            break;
+        }
+    }
+    watch.abort();
+}
+
+fn bring(setup: &Setup, Wanted { spec, set, .. }: Wanted, cancel: &AtomicBool) -> Result<()> {
+    let packs = setup.packs.from(&Packing { dry_run: false, from: None, offline: false, index_url: None, cuda: None })?;
+    let plan = packs.plan(spec, set)?;
+    // An older version that somebody stays with, or went back to, is of use, if the driver runs it: a new one comes by `update`.
+    if plan.installed || packs.find(spec).is_ok_and(|found| found.set <= set) {
         return Ok(());
     }
-    let wanted = tokio::task::block_in_place(Hardware::detect).wanted(usable);
-    let limit = Duration::from_millis(defaults.auto_install_timeout_ms);
-    let stop = until(limit);
-    for Wanted { spec, set, .. } in wanted {
-        let how = Packing { dry_run: false, from: None, offline, index_url: None, cuda: None };
-        let packs = match setup.packs.from(&how) {
-            Ok(packs) => packs,
-            Err(failure) => return warn(setup, &failure.to_string()),
-        };
-        let outcome = packs.plan(spec, set).and_then(|plan| {
-            // An older version that somebody stays with, or went back to, is of use, if the driver runs it: a new one comes by `update`.
-            if plan.installed || packs.find(spec).is_ok_and(|found| found.set <= set) {
-                return Ok(());
-            }
-            let free = plan.free.map_or(String::new(), |free| format!("; {} are free", bytes(free)));
-            setup
-                .out
-                .note(format!("this machine has hardware for {}{free}; plugins.auto_install = false keeps it from coming", shown(&plan)));
-            bring(&packs, spec, set, &stop.flag).map(drop)
-        });
-        let Err(error) = outcome else { continue };
-        let interrupted = Failure::from(error);
-        if interrupted.exit == Exit::Interrupted && !stop.passed() {
-            return Err(interrupted);
-        }
-        let why = if stop.passed() { format!("it takes longer than {} s", limit.as_secs()) } else { interrupted.message };
-        return warn(setup, &format!("{spec} is not installed: {why}; it goes on without. Try: bespoke plugin install {spec}"));
-    }
-    Ok(())
-}
-
-fn warn(setup: &Setup, why: &str) -> Result<()> {
-    tracing::warn!("{why}");
-    setup.out.note(why);
-    Ok(())
-}
-
-/// A flag that Ctrl-C sets, or the end of the time.
-struct Stop {
-    flag: Arc<AtomicBool>,
-    late: Arc<AtomicBool>,
-}
-
-impl Stop {
-    fn passed(&self) -> bool {
-        self.late.load(Ordering::SeqCst)
-    }
-}
-
-fn until(limit: Duration) -> Stop {
-    let (flag, late) = (cancel_on_interrupt(), Arc::new(AtomicBool::new(false)));
-    let stop = Stop { flag: flag.clone(), late: late.clone() };
-    // It ends with the program; nobody waits for it.
-    thread::spawn(move || {
-        thread::sleep(limit);
-        late.store(true, Ordering::SeqCst);
-        flag.store(true, Ordering::SeqCst);
-    });
-    stop
+    let free = plan.free.map_or(String::new(), |free| format!("; {} are free", bytes(free)));
+    setup.out.note(format!("this machine has hardware for {}{free}; plugins.auto_install = false keeps it from coming", shown(&plan)));
+    with_bar(spec, |report| packs.install(spec, set, report, cancel)).map(drop).map_err(Failure::from)
 }

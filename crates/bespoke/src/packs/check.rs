@@ -1,8 +1,8 @@
 //! What `doctor` says of hardware and runtimes: what was found, what is missing, what would be downloaded and how large it is.
 
-use bespoke_runtimes::{Hardware, State};
+use bespoke_runtimes::State;
 
-use super::usable;
+use super::{detect, usable};
 use crate::{
     cmd::doctor::report::{Report, Verdict},
     output::bytes,
@@ -11,7 +11,7 @@ use crate::{
 
 pub(crate) fn check(report: &mut Report, setup: &Setup) {
     report.group("Hardware and runtimes");
-    let hardware = tokio::task::block_in_place(Hardware::detect);
+    let hardware = detect();
     match &hardware.nvidia {
         Ok(driver) => {
             let (major, minor) = driver.cuda_version;
@@ -31,7 +31,7 @@ pub(crate) fn check(report: &mut Report, setup: &Setup) {
         Err(missing) => report.skip("TPU", missing.to_string()),
     }
     let usable = usable(&setup.host);
-    let wanted: Vec<_> = hardware.wanted(usable.iter().copied()).into_iter().map(|wanted| wanted.spec).collect();
+    let wanted = hardware.wanted(usable.iter().copied());
     let auto = setup.config.plugin_defaults().is_ok_and(|defaults| defaults.auto_install);
     for row in setup.packs.packs.rows() {
         let spec = row.spec;
@@ -44,11 +44,17 @@ pub(crate) fn check(report: &mut Report, setup: &Setup) {
                 report.ok("runtime", format!("{spec} {version}: {how}{place}"));
             }
             State::Broken(why) => report.add("runtime", Verdict::Problem, format!("{spec} {version} is broken: {why}"), Some(install)),
-            State::Available if wanted.contains(&spec) => {
-                let size = row.download.map(bytes).unwrap_or_default();
+            State::Available if wanted.iter().any(|wanted| wanted.spec == spec) => {
+                // As it would be installed: for this driver, without what is here already.
+                let set = wanted.iter().find(|wanted| wanted.spec == spec).and_then(|wanted| wanted.set);
+                let what = match setup.packs.packs.plan(spec, set) {
+                    Ok(plan) => {
+                        format!("{spec} {} is missing, and there is hardware for it: {} to download", plan.version, bytes(plan.download))
+                    }
+                    Err(error) => format!("{spec} is missing, and there is hardware for it: {error}"),
+                };
                 let when = if auto { "; it comes by itself when something serves" } else { "" };
-                let message = format!("{spec} {version} is missing, and there is hardware for it: {size} to download{when}");
-                report.add("runtime", Verdict::Warning, message, Some(install));
+                report.add("runtime", Verdict::Warning, format!("{what}{when}"), Some(install));
             }
             State::Available if usable.contains(&spec) => {
                 let size = row.download.map(bytes).unwrap_or_default();

@@ -17,13 +17,13 @@ pub(crate) fn rows(setup: &Setup) -> Vec<Value> {
 fn value(row: &Row) -> Value {
     json!({
         "id": row.spec.as_str(), "kinds": ["runtime"], "tier": "none", "version": row.version, "state": state(&row.state),
-        "reason": reason(row), "fix": fix(row), "versions": row.versions, "previous": row.previous, "pinned": row.pinned,
+        "health": "unknown", "reason": reason(row), "fix": fix(row), "versions": row.versions, "previous": row.previous, "pinned": row.pinned,
         "size": row.size, "download": row.download, "path": row.path,
     })
 }
 
-/// Those that can be of use here, below the plugins.
-pub(crate) fn table(setup: &Setup) -> Result<()> {
+/// Those that can be of use here; `after` another table.
+pub(crate) fn table(setup: &Setup, after: bool) -> Result<()> {
     let rows = setup.packs.packs.rows();
     let rows: Vec<Vec<String>> = rows
         .iter()
@@ -41,6 +41,9 @@ pub(crate) fn table(setup: &Setup) -> Result<()> {
         .collect();
     if rows.is_empty() {
         return Ok(());
+    }
+    if after {
+        setup.out.line("")?;
     }
     setup.out.table(&["RUNTIME", "VERSION", "STATE", "SIZE", "WHERE"], &rows)
 }
@@ -99,7 +102,7 @@ fn fix(row: &Row) -> Option<String> {
     match &row.state {
         State::Broken(_) | State::Available => Some(format!("bespoke plugin install {}", row.spec)),
         State::NeedsFeature(feature) => Some(build_with(&[feature])),
-        State::Installed if row.pinned.is_some() && row.pinned != row.version => Some(format!("bespoke plugin update {}", row.spec)),
+        State::Installed if row.outdated => Some(format!("bespoke plugin update {}", row.spec)),
         _ => None,
     }
 }

@@ -1,10 +1,10 @@
 //! Packs of native runtimes, as the program uses them: where they lie, what its plugins find, and how they come here. What a pack is,
 //! and how one is put into place, is in `bespoke-runtimes`.
 
-use std::{env, path::PathBuf, str::FromStr, sync::atomic::AtomicBool};
+use std::{env, path::PathBuf, str::FromStr};
 
-use bespoke_fetch::{Class, Index};
-use bespoke_host::{Config, Host, RuntimeStore, State as PluginState};
+use bespoke_fetch::Index;
+use bespoke_host::{Config, ConfigError, Host, RuntimeStore};
 use bespoke_plugin_api::{Code, Error, RuntimePack};
 use bespoke_runtimes::{Hardware, Plan, Set, Spec};
 
@@ -20,19 +20,22 @@ use crate::{
 mod arm;
 mod check;
 mod listing;
+mod terms;
 mod verbs;
 
 pub(crate) use arm::arm;
 pub(crate) use check::check;
 pub(crate) use listing::{info, rows, table};
+pub(crate) use terms::bundled_terms;
 pub(crate) use verbs::{install, rollback, uninstall, update, verify};
 
 /// The packs of this user, and those beside this program.
 #[derive(Debug, Clone)]
 pub(crate) struct Packs {
     packs: bespoke_runtimes::Packs,
-    /// The index of the configuration.
-    index_url: Option<String>,
+    /// The index of the configuration, or what is wrong with `[plugins]`: then nothing is brought or removed, because it might be of
+    /// another place than the user meant.
+    index_url: std::result::Result<Option<String>, ConfigError>,
 }
 
 impl Packs {
@@ -42,13 +45,22 @@ impl Packs {
         if let Some(bundled) = beside_program() {
             packs = packs.with_bundled(bundled);
         }
-        Packs { packs, index_url: config.plugin_defaults().ok().and_then(|defaults| defaults.index_url) }
+        Packs { packs, index_url: config.plugin_defaults().map(|defaults| defaults.index_url) }
+    }
+
+    /// For who changes something.
+    fn changeable(&self) -> Result<&bespoke_runtimes::Packs> {
+        match &self.index_url {
+            Ok(_) => Ok(&self.packs),
+            Err(error) => Err(error.clone().into()),
+        }
     }
 
     /// The same, with the sources that a command names.
     fn from(&self, how: &Packing) -> Result<bespoke_runtimes::Packs> {
-        let mut packs = self.packs.clone();
-        packs.fetcher.index = Index::choose(how.index_url.as_deref(), self.index_url.as_deref())?;
+        let mut packs = self.changeable()?.clone();
+        let configured = self.index_url.as_ref().ok().cloned().flatten();
+        packs.fetcher.index = Index::choose(how.index_url.as_deref(), configured.as_deref())?;
         packs.fetcher.offline = how.offline;
         if let Some(from) = &how.from {
             if !from.exists() {
@@ -70,6 +82,9 @@ impl RuntimeStore for Packs {
             }
             other => missing(other.to_string(), "bespoke doctor".into()),
         })?;
+        if let Some(why) = &found.passed_over {
+            tracing::warn!("{spec}: the bundled {} is used: {why}; it is repaired by: bespoke plugin install {spec}", found.version);
+        }
         let origin = found.origin.as_str();
         Ok(RuntimePack::new(spec.as_str(), found.version, origin, found.folder, found.library).preload(found.preload))
     }
@@ -101,11 +116,9 @@ fn specs(names: &[String]) -> Result<Vec<Spec>> {
     Ok(specs)
 }
 
-/// The packs that plugins of this program can use, without those of plugins that are switched off.
+/// The packs that plugins can use as they are configured.
 fn usable(host: &Host) -> Vec<Spec> {
-    let rows = host.rows();
-    let on = rows.iter().filter(|row| !matches!(row.state, PluginState::Disabled | PluginState::Missing | PluginState::Blocked));
-    let named = on.filter_map(|row| host.manifest(&row.id)).flat_map(|manifest| manifest.runtimes.clone());
+    let named = host.rows().into_iter().flat_map(|row| host.runtimes(&row.id));
     let mut specs: Vec<Spec> = named.filter_map(|name| name.parse().ok()).collect();
     specs.sort_unstable();
     specs.dedup();
@@ -117,18 +130,26 @@ fn set_for(out: Out, spec: Spec, asked: Option<u8>, hardware: &mut Option<Hardwa
     if !spec.needs_nvidia() {
         return None;
     }
-    match asked {
-        Some(12) => return Some(Set::Cu12),
-        Some(_) => return Some(Set::Cu13),
-        None => {}
+    if let Some(version) = asked {
+        return Some(set_of(version));
     }
-    let hardware = hardware.get_or_insert_with(Hardware::detect);
+    let hardware = hardware.get_or_insert_with(detect);
     if let Err(missing) = &hardware.nvidia {
         out.note(format!(
             "{spec} is for NVIDIA devices, and here is none: {missing}. It is chosen for CUDA 13; --cuda 12 is for older drivers"
         ));
     }
     hardware.set()
+}
+
+/// What `--cuda` says.
+fn set_of(version: u8) -> Set {
+    if version == 12 { Set::Cu12 } else { Set::Cu13 }
+}
+
+/// What this machine has. Asking a driver may take seconds.
+fn detect() -> Hardware {
+    tokio::task::block_in_place(Hardware::detect)
 }
 
 /// What a plan downloads, in words.
@@ -146,16 +167,10 @@ fn shown(plan: &Plan) -> String {
     )
 }
 
-/// Installs with a progress bar. Blocks its thread, which may be one of the runtime's.
-fn bring(
-    packs: &bespoke_runtimes::Packs,
-    spec: Spec,
-    set: Option<Set>,
-    cancel: &AtomicBool,
-) -> std::result::Result<bespoke_runtimes::Installed, bespoke_runtimes::Error> {
+/// Does something with a pack behind a progress bar. It blocks its thread, which may be one of the runtime's.
+fn with_bar<T>(spec: Spec, work: impl FnOnce(&mut dyn FnMut(bespoke_runtimes::Progress<'_>)) -> T) -> T {
     let bar = Bar::new(spec.as_str());
-    let mut report = |p: bespoke_runtimes::Progress<'_>| bar.step(&words(&p), p.done, p.total);
-    let done = tokio::task::block_in_place(|| packs.install(spec, set, &mut report, cancel));
+    let done = tokio::task::block_in_place(|| work(&mut |p| bar.step(&words(&p), p.done, p.total)));
     bar.end();
     done
 }
@@ -174,22 +189,10 @@ fn words(p: &bespoke_runtimes::Progress<'_>) -> String {
 
 impl From<bespoke_runtimes::Error> for Failure {
     fn from(error: bespoke_runtimes::Error) -> Self {
-        let help = match &error {
-            bespoke_runtimes::Error::Feature { spec } => Some(build_with(&[spec.runtime()])),
-            _ => None,
-        };
-        let exit = match error.class() {
-            Class::NotFound => Exit::NotFound,
-            Class::Verification => Exit::Verification,
-            Class::Network => Exit::Network,
-            Class::Conflict => Exit::Conflict,
-            Class::Cancelled => Exit::Interrupted,
-            _ => Exit::Failed,
-        };
-        let failure = Failure::new(exit, error.to_string());
-        match help {
-            Some(help) => failure.help(help),
-            None => failure,
+        let failure = Failure::new(error.class().into(), error.to_string());
+        match error {
+            bespoke_runtimes::Error::Feature { spec } => failure.help(build_with(&[spec.runtime()])),
+            _ => failure,
         }
     }
 }

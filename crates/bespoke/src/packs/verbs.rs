@@ -1,99 +1,87 @@
 //! `plugin install`, `update`, `uninstall`, `verify` and `rollback`. The command is the consent: nobody is asked again.
 
-use bespoke_runtimes::{Hardware, Installed, Outcome, Spec, State, Verified};
+use std::sync::atomic::AtomicBool;
+
+use bespoke_runtimes::{Hardware, Installed, Outcome, Plan, Spec, State, Verified};
 use serde_json::{Value, json};
 
-use super::{bring, set_for, shown, specs, usable, words};
+use super::{detect, set_for, set_of, shown, specs, usable, with_bar};
 use crate::{
     cli::Packing,
     exit::{Exit, Failure, Result},
     output::bytes,
-    progress::{Bar, cancel_on_interrupt},
+    progress::cancel_on_interrupt,
     setup::Setup,
 };
 
 pub(crate) async fn install(setup: &Setup, names: &[String], auto: bool, how: &Packing) -> Result<()> {
     let mut hardware = None;
-    let wanted = if auto {
-        let found = hardware.insert(Hardware::detect());
-        let wanted: Vec<Spec> = found.wanted(usable(&setup.host)).into_iter().map(|wanted| wanted.spec).collect();
-        if wanted.is_empty() {
-            let nvidia = found.nvidia.as_ref().err().map(ToString::to_string);
-            let tpu = found.tpu.as_ref().err().map(ToString::to_string);
-            let why: Vec<String> = [nvidia, tpu].into_iter().flatten().collect();
-            let why = if why.len() == 2 { why.join("; ") } else { "no plugin of this program can use what was found".into() };
-            setup.out.note(format!("nothing to install: {why}"));
-            return if setup.out.json { setup.out.json(&json!([]), true) } else { Ok(()) };
+    let wanted = if auto { called_for(setup, hardware.insert(detect())) } else { specs(names)? };
+    let packs = setup.packs.from(how)?;
+    each(setup, &wanted, how, |spec, cancel| {
+        let set = set_for(setup.out, spec, how.cuda, &mut hardware);
+        let plan = packs.plan(spec, set)?;
+        if !plan.installed {
+            setup.out.note(format!("{}, into {}", shown(&plan), plan.folder.display()));
         }
-        wanted
-    } else {
-        specs(names)?
-    };
-    put(setup, &wanted, how, &mut hardware)
+        if how.dry_run {
+            return Ok(planned(setup, &plan));
+        }
+        Ok(told(setup, with_bar(spec, |report| packs.install(spec, set, report, cancel))?))
+    })
+}
+
+/// What the hardware calls for; why nothing, where it calls for nothing.
+fn called_for(setup: &Setup, hardware: &Hardware) -> Vec<Spec> {
+    let wanted: Vec<Spec> = hardware.wanted(usable(&setup.host)).into_iter().map(|wanted| wanted.spec).collect();
+    if wanted.is_empty() {
+        let why = match (&hardware.nvidia, &hardware.tpu) {
+            (Err(nvidia), Err(tpu)) => format!("{nvidia}; {tpu}"),
+            _ => "no plugin of this program can use what was found".into(),
+        };
+        setup.out.note(format!("nothing to install: {why}"));
+    }
+    wanted
 }
 
 pub(crate) async fn update(setup: &Setup, names: &[String], how: &Packing) -> Result<()> {
+    let packs = setup.packs.from(how)?;
     let mut wanted = specs(names)?;
-    if let Some(spec) = wanted.iter().find(|spec| setup.packs.packs.row(**spec).versions.is_empty()) {
+    if let Some(spec) = wanted.iter().find(|spec| packs.row(**spec).versions.is_empty()) {
         return Err(bespoke_runtimes::Error::NotInstalled { spec: *spec }.into());
     }
     if names.is_empty() {
-        wanted = setup.packs.packs.rows().into_iter().filter(|row| !row.versions.is_empty()).map(|row| row.spec).collect();
+        wanted = packs.rows().into_iter().filter(|row| !row.versions.is_empty()).map(|row| row.spec).collect();
         if wanted.is_empty() {
             setup.out.note("no runtime is installed");
         }
     }
     // What is installed says for which generation of NVIDIA's libraries, unless the command does.
-    let packs = setup.packs.from(how)?;
-    let cancel = cancel_on_interrupt();
-    let mut done = Vec::new();
-    for spec in wanted {
+    let set = how.cuda.map(set_of);
+    each(setup, &wanted, how, |spec, cancel| {
         if how.dry_run {
             let row = packs.row(spec);
-            let (now, pinned) = (row.version.unwrap_or_default(), row.pinned.unwrap_or_default());
-            let news =
-                if now == pinned { format!("{spec} {now} is what this program installs") } else { format!("{spec} {now} → {pinned}") };
-            setup.out.note(news);
-            continue;
+            let plan = packs.plan(spec, set.or_else(|| packs.find(spec).ok().and_then(|found| found.set)))?;
+            if set.is_none() && !row.outdated {
+                setup.out.note(format!("{spec} {} stays", row.version.as_deref().unwrap_or_default()));
+                return Ok(json!({ "id": spec.as_str(), "version": row.version, "installed": true }));
+            }
+            setup.out.note(format!("{}, into {}", shown(&plan), plan.folder.display()));
+            return Ok(planned(setup, &plan));
         }
-        let bar = Bar::new(spec.as_str());
-        let mut report = |p: bespoke_runtimes::Progress<'_>| bar.step(&words(&p), p.done, p.total);
-        let installed = tokio::task::block_in_place(|| packs.update(spec, &mut report, &cancel));
-        bar.end();
-        done.push(told(setup, installed?));
-    }
-    if setup.out.json { setup.out.json(&done, true) } else { Ok(()) }
+        Ok(told(setup, with_bar(spec, |report| packs.update(spec, set, report, cancel))?))
+    })
 }
 
-/// Says what will come, and puts it there. One that fails does not keep the others from being installed.
-fn put(setup: &Setup, wanted: &[Spec], how: &Packing, hardware: &mut Option<Hardware>) -> Result<()> {
-    let packs = setup.packs.from(how)?;
+/// Does it with each pack. One that fails does not keep the others from it.
+fn each(setup: &Setup, wanted: &[Spec], how: &Packing, mut work: impl FnMut(Spec, &AtomicBool) -> Result<Value>) -> Result<()> {
     let cancel = cancel_on_interrupt();
     let (mut done, mut failures) = (Vec::new(), Vec::new());
     for spec in wanted {
-        let set = set_for(setup.out, *spec, how.cuda, hardware);
-        let plan = packs.plan(*spec, set)?;
-        if !plan.installed {
-            setup.out.note(format!("{}, into {}", shown(&plan), plan.folder.display()));
-        }
-        if how.dry_run {
-            if plan.installed {
-                setup.out.note(format!("{spec} {} is installed", plan.version));
-            }
-            done.push(json!({
-                "id": spec.as_str(), "version": plan.version, "installed": plan.installed, "download": plan.download,
-                "disk": plan.disk, "free": plan.free, "path": plan.folder,
-                "wheels": plan.wheels.iter().map(|wheel| &wheel.file).collect::<Vec<_>>(),
-            }));
-            continue;
-        }
-        match bring(&packs, *spec, set, &cancel) {
-            Ok(installed) => done.push(told(setup, installed)),
-            Err(error) => {
-                let failure = Failure::from(error);
-                if failure.exit == Exit::Interrupted {
-                    return Err(failure);
-                }
+        match work(*spec, &cancel) {
+            Ok(value) => done.push(value),
+            Err(failure) if failure.exit == Exit::Interrupted => return Err(failure),
+            Err(failure) => {
                 if wanted.len() > 1 {
                     setup.out.note(failure.to_string());
                 }
@@ -104,11 +92,23 @@ fn put(setup: &Setup, wanted: &[Spec], how: &Packing, hardware: &mut Option<Hard
     if setup.out.json {
         setup.out.json(&done, true)?;
     }
+    let verb = if how.dry_run { "planned" } else { "done" };
     match failures.pop() {
         None => Ok(()),
         Some(failure) if wanted.len() == 1 => Err(failure),
-        Some(failure) => Err(Failure::new(failure.exit, format!("{} of {} are not installed", failures.len() + 1, wanted.len()))),
+        Some(failure) => Err(Failure::new(failure.exit, format!("{} of {} could not be {verb}", failures.len() + 1, wanted.len()))),
     }
+}
+
+fn planned(setup: &Setup, plan: &Plan) -> Value {
+    if plan.installed {
+        setup.out.note(format!("{} {} is installed", plan.spec, plan.version));
+    }
+    json!({
+        "id": plan.spec.as_str(), "version": plan.version, "installed": plan.installed, "download": plan.download,
+        "disk": plan.disk, "free": plan.free, "path": plan.folder,
+        "wheels": plan.wheels.iter().map(|wheel| &wheel.file).collect::<Vec<_>>(),
+    })
 }
 
 fn told(setup: &Setup, done: Installed) -> Value {
@@ -127,7 +127,7 @@ fn told(setup: &Setup, done: Installed) -> Value {
 
 pub(crate) fn uninstall(setup: &Setup, name: &str, version: Option<&str>, dry_run: bool) -> Result<()> {
     let spec = specs(&[name.to_owned()])?[0];
-    let packs = &setup.packs.packs;
+    let packs = setup.packs.changeable()?;
     let row = packs.row(spec);
     if dry_run {
         let versions: Vec<&String> = row.versions.iter().filter(|there| version.is_none_or(|version| version == *there)).collect();
@@ -165,7 +165,7 @@ fn missing(setup: &Setup, spec: Spec, version: Option<&str>) -> Failure {
 }
 
 pub(crate) async fn verify(setup: &Setup, names: &[String]) -> Result<()> {
-    let packs = &setup.packs.packs;
+    let packs = setup.packs.changeable()?;
     let mut wanted = specs(names)?;
     if wanted.is_empty() {
         let here = packs.rows().into_iter().filter(|row| !row.versions.is_empty() || row.state == State::Bundled);
@@ -177,11 +177,7 @@ pub(crate) async fn verify(setup: &Setup, names: &[String]) -> Result<()> {
     let cancel = cancel_on_interrupt();
     let mut all: Vec<Verified> = Vec::new();
     for spec in wanted {
-        let bar = Bar::new(spec.as_str());
-        let mut report = |p: bespoke_runtimes::Progress<'_>| bar.step(&words(&p), p.done, p.total);
-        let verified = tokio::task::block_in_place(|| packs.verify(spec, None, &mut report, &cancel));
-        bar.end();
-        all.extend(verified?);
+        all.extend(with_bar(spec, |report| packs.verify(spec, None, report, &cancel))?);
     }
     let mut wrong = Vec::new();
     for one in &all {
@@ -212,7 +208,7 @@ pub(crate) async fn verify(setup: &Setup, names: &[String]) -> Result<()> {
 
 pub(crate) fn rollback(setup: &Setup, name: &str) -> Result<()> {
     let spec = specs(&[name.to_owned()])?[0];
-    let done = setup.packs.packs.rollback(spec)?;
+    let done = setup.packs.changeable()?.rollback(spec)?;
     setup.out.note(format!("{spec} {} is in use now, instead of {}", done.to, done.from));
     if setup.out.json { setup.out.json(&json!({ "id": spec.as_str(), "from": done.from, "to": done.to }), true) } else { Ok(()) }
 }

@@ -97,7 +97,9 @@ fn a_set_up_that_is_well_has_no_problem_and_many_checks() {
         "python3",
         "pip",
         "npm",
-        "onnx runtime",
+        "NVIDIA driver",
+        "TPU",
+        "runtime",
         "width",
         "colours",
         "locale",
@@ -273,10 +275,10 @@ fn each_thing_that_is_wrong_is_found_with_what_mends_it() {
             "#]],
         ),
         (
-            "onnx runtime",
+            "library",
             Box::new(|user| user.with("ORT_DYLIB_PATH", "/nowhere/libonnxruntime.so")),
             expect![[r#"
-                warning: onnx runtime: ORT_DYLIB_PATH is /nowhere/libonnxruntime.so, which is not there
+                warning: library: ORT_DYLIB_PATH is /nowhere/libonnxruntime.so, which is not there
                 fix: unset ORT_DYLIB_PATH
             "#]],
         ),

@@ -20,6 +20,7 @@ mod killed;
 mod licenses;
 mod manners;
 mod models;
+mod packs;
 mod plugins;
 mod process;
 mod runtime;

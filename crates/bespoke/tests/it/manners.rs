@@ -49,7 +49,8 @@ fn a_pipe_gets_no_colours_and_no_cut_lines() {
     let listed = user.run(["plugin", "list"]).ok();
     assert!(!listed.out.contains('\x1b') && listed.out.contains("→ bespoke plugin download-files moonshine"), "{}", listed.out);
     let rows = user.json(["plugin", "list", "--json"]).as_array().unwrap().len();
-    assert_eq!(listed.out.lines().count(), 1 + rows, "{}", listed.out);
+    // Plugins, an empty line, runtimes; each with a heading.
+    assert_eq!(listed.out.lines().count(), 3 + rows, "{}", listed.out);
 }
 
 #[test]
@@ -133,6 +134,7 @@ fn speaking_takes_its_options_seriously() {
 fn a_run_leaves_nothing_but_its_log() {
     let user = User::new();
     user.run(["plugin", "list"]).ok();
-    assert_eq!(files_below(&user.home()), [user.home().join("logs/bespoke.log")]);
+    let logs = ["logs/bespoke.log", "logs/plugins.log"].map(|name| user.home().join(name));
+    assert_eq!(files_below(&user.home()), logs);
     assert!(files_below(&user.work("")).is_empty());
 }

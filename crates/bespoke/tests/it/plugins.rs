@@ -6,10 +6,13 @@ use serde_json::Value;
 use crate::program::{User, files_below};
 
 /// All plugins of the workspace: these tests run the binary that has them all.
-const ALL: &[&str] = &["clock", "energy", "fake", "fetch", "files", "flite", "moonshine", "openai", "shell", "silero", "smol", "terminal"];
+const ALL: &[&str] =
+    &["clock", "cuda", "energy", "fake", "fetch", "files", "flite", "moonshine", "openai", "shell", "silero", "smol", "terminal"];
 
 /// Those that have to be configured before they do anything.
 const OFF: &[&str] = &["fetch", "shell"];
+/// Those that need hardware.
+const ON_HARDWARE: &[&str] = &["cuda"];
 
 fn rows(user: &User) -> Vec<Value> {
     user.json(["plugin", "list", "--json"]).as_array().unwrap().clone()
@@ -22,14 +25,21 @@ fn row<'r>(rows: &'r [Value], id: &str) -> &'r Value {
 
 #[test]
 fn every_plugin_has_a_row_with_everything_in_it() {
-    let rows = rows(&User::with_models());
-    let ids: Vec<_> = rows.iter().map(|row| row["id"].as_str().unwrap()).collect();
-    assert_eq!(ids, ALL);
-    for row in &rows {
+    let all = rows(&User::with_models());
+    let (packs, rows): (Vec<&Value>, Vec<&Value>) = all.iter().partition(|row| row["kinds"][0] == "runtime");
+    let ids = |rows: &[&Value]| rows.iter().map(|row| row["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+    assert_eq!(ids(&rows), ALL);
+    assert_eq!(ids(&packs), ["onnx:cpu", "onnx:cuda", "xla:cpu", "xla:cuda", "xla:tpu", "cuda:nvrtc"]);
+    for row in packs {
+        for key in ["tier", "version", "state", "health", "reason", "fix", "size", "download", "path"] {
+            assert!(row.get(key).is_some(), "{key}: {row}");
+        }
+    }
+    for row in rows {
         let keys = ["id", "kinds", "tier", "version", "state", "health", "reason", "fix"];
         assert!(keys.iter().all(|key| row.get(key).is_some()), "{row}");
         assert_eq!((&row["tier"], &row["state"]), (&"compiled".into(), &"ready".into()), "{row}");
-        if OFF.iter().all(|id| row["id"] != *id) {
+        if OFF.iter().chain(ON_HARDWARE).all(|id| row["id"] != *id) {
             assert_eq!((&row["health"], &row["reason"], &row["fix"]), (&"ok".into(), &Value::Null, &Value::Null), "{row}");
         }
         assert!(row["kinds"].as_array().is_some_and(|kinds| !kinds.is_empty()), "{row}");

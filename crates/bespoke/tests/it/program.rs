@@ -21,7 +21,9 @@ const LIMIT: Duration = Duration::from_secs(240);
 
 /// Variables of the environment that would change what the program does.
 const FOREIGN: &[&str] = &[
+    "BESPOKE_INDEX_URL",
     "BESPOKE_PYTHON",
+    "BESPOKE_TEST_RUNTIMES",
     "BESPOKE_VOICE_KIT",
     "BESPOKE_XLLAMACPP",
     "BESPOKE_HOME",
@@ -29,6 +31,7 @@ const FOREIGN: &[&str] = &[
     "BESPOKE_MODEL_PATH",
     "BESPOKE_PLUGIN_PATH",
     "OPENAI_API_KEY",
+    "ONNXRUNTIME_ROOT",
     "ORT_DYLIB_PATH",
     "PJRT_PLUGIN_LIBRARY_PATH",
     "NO_COLOR",

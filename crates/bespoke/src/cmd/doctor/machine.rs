@@ -41,7 +41,7 @@ pub(crate) async fn check(report: &mut Report) {
         _ => report.ok("clock", "plausible"),
     }
     programs(report).await;
-    onnx(report);
+    libraries(report);
 }
 
 /// Bytes that a program may have without others being put aside.
@@ -98,16 +98,18 @@ fn first_line(command: &[&str]) -> Option<String> {
     Some(line.split(" from ").next().unwrap_or_default().to_owned()).filter(|line| !line.is_empty())
 }
 
-/// The library that `engine = "ort"` of a plugin loads.
-fn onnx(report: &mut Report) {
-    let Some(path) = std::env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()).map(PathBuf::from) else {
-        return report.skip("onnx runtime", "ORT_DYLIB_PATH is not set; the engine that is part of this binary serves");
-    };
-    match path.exists() {
-        true => report.ok("onnx runtime", format!("{}", path.display())),
-        false => {
-            let message = format!("ORT_DYLIB_PATH is {}, which is not there", path.display());
-            report.add("onnx runtime", Verdict::Warning, message, Some("unset ORT_DYLIB_PATH".into()));
+/// Variables that name a library of a native runtime, or the folder that has it.
+const LIBRARIES: &[&str] = &["ORT_DYLIB_PATH", "ONNXRUNTIME_ROOT", "PJRT_PLUGIN_LIBRARY_PATH"];
+
+fn libraries(report: &mut Report) {
+    for name in LIBRARIES {
+        let Some(path) = std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from) else { continue };
+        match path.exists() {
+            true => report.ok("library", format!("{name} names {}", path.display())),
+            false => {
+                let message = format!("{name} is {}, which is not there", path.display());
+                report.add("library", Verdict::Warning, message, Some(format!("unset {name}")));
+            }
         }
     }
 }
