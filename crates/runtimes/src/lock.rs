@@ -63,6 +63,7 @@ impl Writing {
             // Whatever lies here is of a run that died. Without a lock, nobody can tell it from that of one at work.
             remove(&installing)?;
         }
+        // The downloader writes and removes there, and knows nothing of links.
         files::inside(root, &[PARTIAL])?;
         Ok(Self { installing, own: OnceCell::new(), _lock: lock })
     }

@@ -60,10 +60,11 @@ pub enum Wrong {
 
 impl Packs {
     /// Reads every byte of one version, or of all that are installed; of the bundled one where none is. One with problems is not
-    /// used any more, until it is repaired by [`Packs::install`] or found right again.
+    /// used any more, until it is repaired by [`Packs::install`] or found right again. Waits for who installs or removes only where
+    /// that has to be written down.
     ///
     /// # Errors
-    /// [`Error::NotInstalled`], [`Error::NoVersion`], [`Error::Cancelled`].
+    /// [`Error::NotInstalled`], [`Error::NoVersion`], [`Error::Cancelled`], [`Error::Locked`].
     pub fn verify(
         &self,
         spec: Spec,
