@@ -3,6 +3,8 @@
 //! One library per process: the cases that need an order stand in one test, and those that need an
 //! environment of their own in a process of their own.
 
+#![allow(clippy::print_stdout, reason = "a process apart answers on it")]
+
 #[cfg(target_os = "linux")]
 #[path = "../../../cuda/tests/support/mod.rs"]
 mod machine;
