@@ -7,7 +7,6 @@ use bespoke_plugin_api::{Code, Error};
 
 /// Exit codes, the same for every verb.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(not(feature = "models"), expect(dead_code, reason = "only a fetch verifies and uses the network"))]
 pub(crate) enum Exit {
     Ok,
     Failed,

@@ -37,6 +37,7 @@ pub(crate) struct Setup {
     pub(crate) shelf: Shelf,
     pub(crate) host: Host,
     pub(crate) models: Models,
+    #[cfg_attr(not(feature = "runtimes"), expect(dead_code, reason = "there are none"))]
     pub(crate) packs: Packs,
     /// As it was read, whatever is wrong with it.
     pub(crate) config: Config,

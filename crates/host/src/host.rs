@@ -15,8 +15,8 @@ use bespoke_plugin_api::{CallCx, CancelToken, Code, Contract, Error, Kind, Resul
 use tokio::{runtime::Handle, task::JoinSet};
 
 use crate::{
-    Config, ConfigError, Consent, Events, Grants, Hooks, HttpClient, KeyValue, ModelStore, NoTerms, PluginDefaults, Problem, Redactor, Registry, Row,
-    RuntimeStore, Slot, Supervision, Use,
+    Config, ConfigError, Consent, Events, Grants, Hooks, HttpClient, KeyValue, ModelStore, NoTerms, PluginDefaults, Problem, Redactor,
+    Registry, Row, RuntimeStore, Slot, Supervision, Use,
     api::Services,
     candidate::{Candidate, State, Tier},
     grants,

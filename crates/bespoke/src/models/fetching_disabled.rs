@@ -46,10 +46,6 @@ impl Models {
     pub(crate) fn ensure(&self, _out: Out, _host: &Host, _plugins: &[String], _consent: &Consent) -> Result<()> {
         Err(Failure::new(Exit::NotFound, WHY).help(build_with(&["models"])))
     }
-
-    pub(crate) fn fetch(&self, _plugin: &str, _models: &[Model], _consent: &Consent) -> Result<()> {
-        Err(Failure::new(Exit::NotFound, WHY).help(build_with(&["models"])))
-    }
 }
 
 impl ModelStore for Models {

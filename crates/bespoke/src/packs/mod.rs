@@ -17,12 +17,14 @@ use crate::{
     setup::build_with,
 };
 
+#[cfg(feature = "process")]
 mod arm;
 mod check;
 mod listing;
 mod terms;
 mod verbs;
 
+#[cfg(feature = "process")]
 pub(crate) use arm::arm;
 pub(crate) use check::check;
 pub(crate) use listing::{info, rows, table};
