@@ -258,6 +258,10 @@ fn package(p: &manifest::Package) -> Option<Package> {
 
 impl From<bespoke_fetch::Error> for Failure {
     fn from(error: bespoke_fetch::Error) -> Self {
-        Failure::new(error.class().into(), error.to_string())
+        let exit = match error {
+            bespoke_fetch::Error::InvalidIndex { .. } => Exit::Usage,
+            _ => error.class().into(),
+        };
+        Failure::new(exit, error.to_string())
     }
 }

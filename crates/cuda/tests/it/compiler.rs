@@ -72,13 +72,13 @@ fn what_is_no_compiler_is_told() {
         let error = Nvrtc::load(library, preload).unwrap_err().to_string();
         error.replace(folder.to_str().unwrap(), "FOLDER/")
     };
-    expect!["libnvrtc.so.13 is no absolute path"].assert_eq(&told(Path::new("libnvrtc.so.13"), &[]));
-    expect!["FOLDER/absent.so cannot be loaded: FOLDER/absent.so: cannot open shared object file: No such file or directory"]
+    expect!["libnvrtc.so.13 cannot be loaded: it is no absolute path"].assert_eq(&told(Path::new("libnvrtc.so.13"), &[]));
+    expect!["FOLDER/absent.so cannot be loaded: No such file or directory (os error 2)"]
         .assert_eq(&told(&machine.library("absent.so"), &[]));
     expect!["FOLDER/text.so cannot be loaded: FOLDER/text.so: file too short"].assert_eq(&told(&text, &[]));
     expect!["FOLDER/libcuda.so is no NVRTC of CUDA 12 or later: it has no nvrtcVersion"]
         .assert_eq(&told(&machine.library("libcuda.so"), &[]));
-    expect!["FOLDER/before.so cannot be loaded: FOLDER/before.so: cannot open shared object file: No such file or directory"]
+    expect!["FOLDER/before.so cannot be loaded: No such file or directory (os error 2)"]
         .assert_eq(&told(&nvrtc(), &[machine.library("before.so")]));
 }
 
