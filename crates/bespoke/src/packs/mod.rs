@@ -78,10 +78,11 @@ impl RuntimeStore for Packs {
     fn find(&self, spec: &str) -> bespoke_plugin_api::Result<RuntimePack> {
         let missing = |message: String, help: String| Error::new(Code::DEPENDENCY_MISSING, message).with_help(help);
         let spec = Spec::from_str(spec).map_err(|unknown| Error::internal(unknown.to_string()))?;
+        // The command is the help of the error here, and not a part of its words.
+        let install = format!("bespoke plugin install {spec}");
         let found = self.packs.find(spec).map_err(|error| match error {
-            bespoke_runtimes::Error::NotInstalled { .. } | bespoke_runtimes::Error::Broken { .. } => {
-                missing(error.to_string(), format!("bespoke plugin install {spec}"))
-            }
+            bespoke_runtimes::Error::NotInstalled { .. } => missing(format!("{spec} is not installed"), install),
+            bespoke_runtimes::Error::Broken { version, why, .. } => missing(format!("{spec} {version} is broken: {why}"), install),
             other => missing(other.to_string(), "bespoke doctor".into()),
         })?;
         if let Some(why) = &found.passed_over {

@@ -96,7 +96,7 @@ fn wrong_orders_are_told_with_what_to_do() {
     user.run(["plugin", "update", "onnx:cpu"]).code(3).says("not installed");
     user.run(["plugin", "verify", "onnx:cpu"]).code(3).says("not installed");
     user.run(["plugin", "info", "onnx:cpu"]).ok();
-    assert!(!user.home().join("runtimes").exists());
+    assert!(!user.home().join("runtimes/onnx").exists());
 }
 
 #[test]
