@@ -398,8 +398,8 @@ pub(crate) struct HostArgs {
 pub(crate) enum Plugin {
     /// All plugins: in this binary, in plugin folders, and configured but missing
     ///
-    /// Plugins of this binary are started, to see how they do. Others are not run to be listed: what is known of them without
-    /// that is shown.
+    /// Plugins of this binary are started, to see how they do, but for those that may load a heavy library. Others are not run to be
+    /// listed: what is known of them without that is shown.
     #[command(
         after_help = "Examples:\n  bespoke plugin list\n  bespoke plugin list vad\n  bespoke plugin list --start\n  bespoke plugin list --json | jq '.[] | select(.state != \"ready\")'"
     )]

@@ -15,8 +15,8 @@ use bespoke_plugin_api::{CallCx, CancelToken, Code, Contract, Error, Kind, Resul
 use tokio::{runtime::Handle, task::JoinSet};
 
 use crate::{
-    Config, ConfigError, Consent, Events, Grants, Hooks, HttpClient, KeyValue, ModelStore, NoTerms, PluginDefaults, Problem, Redactor,
-    Registry, Row, RuntimeStore, Slot, Supervision, Use,
+    Config, ConfigError, Consent, Events, Grants, Hooks, HttpClient, KeyValue, ModelStore, NoTerms, Problem, Redactor, Registry, Row,
+    RuntimeStore, Slot, Supervision, Use,
     api::Services,
     candidate::{Candidate, State, Tier},
     grants,
@@ -559,9 +559,10 @@ impl fmt::Debug for Host {
 /// What must not be shown: values behind references of the configuration, those that schemas mark as secret, and secrets that
 /// plugins may ask for. It learns what is looked up later.
 pub(crate) fn redactor(config: &Config, plugins: &[Arc<PluginCell>]) -> Redactor {
-    // The address of an index may hold a password.
-    let schema = serde_json::from_str(PluginDefaults::CONFIG_SCHEMA).unwrap_or_default();
-    config.learn_secrets("plugins", &schema);
+    let index = config.plugin_defaults().ok().and_then(|defaults| defaults.index_url).unwrap_or_default();
+    if let Some(password) = password_in(&index) {
+        config.redactor().learn(password.to_owned());
+    }
     for plugin in plugins {
         config.learn_secrets(&format!("plugins.{}", plugin.id()), &plugin.schema);
         for secret in plugin.manifest.iter().flat_map(|m| &m.permissions.secrets) {
@@ -569,4 +570,11 @@ pub(crate) fn redactor(config: &Config, plugins: &[Arc<PluginCell>]) -> Redactor
         }
     }
     config.redactor()
+}
+
+/// What stands between the colon and the `@` of an address, or all before the `@`, as a token does.
+fn password_in(url: &str) -> Option<&str> {
+    let authority = url.split_once("://")?.1.split(['/', '?', '#']).next()?;
+    let (login, _) = authority.rsplit_once('@')?;
+    Some(login.split_once(':').map_or(login, |(_, password)| password))
 }

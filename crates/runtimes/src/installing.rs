@@ -116,6 +116,10 @@ impl Packs {
         cancel: &AtomicBool,
     ) -> Result<Installed, Error> {
         let pack = self.choose(spec, set)?;
+        // What was written to since and has other bytes is marked, so that it is repaired.
+        if self.root.whole(spec, &pack.version).is_ok() && self.root.loadable(spec, &pack.version).is_err() {
+            self.verify(spec, Some(&pack.version), report, cancel)?;
+        }
         // Before anything is written: a folder that cannot be written to is no obstacle.
         if let Some(done) = self.in_use(pack)? {
             return Ok(done);

@@ -1,4 +1,5 @@
-//! Where a pack lies below a root, which version of it is in use, and whether all of it is there. Reads names and sizes, never contents.
+//! Where a pack lies below a root, which version of it is in use, and whether all of it is there. Reads names and sizes; contents
+//! only of files that were touched since, before they are loaded.
 
 use std::{
     fs, io,
@@ -82,6 +83,27 @@ impl Root {
             None => Ok(found),
             Some(why) => Err(why),
         }
+    }
+
+    /// The version, if it may be loaded: all of it is there, and what was written to since it was installed has the bytes that it had. A
+    /// library with other bytes may end the process that loads it.
+    pub(crate) fn loadable(&self, spec: Spec, version: &str) -> Result<Version, String> {
+        let found = self.whole(spec, version)?;
+        let time = |path: &Path| path.metadata().and_then(|metadata| metadata.modified()).ok();
+        // The record was written last.
+        let installed = time(&found.folder.join(files::PACK));
+        for file in &found.record.files {
+            let path = found.folder.join(&file.path);
+            if time(&path) <= installed && installed.is_some() {
+                continue;
+            }
+            match files::digest(&path) {
+                Ok((_, sha256)) if sha256 == file.sha256 => {}
+                Ok(_) => return Err(format!("{} has other bytes than were installed", file.path)),
+                Err(e) => return Err(format!("{} cannot be read: {e}", file.path)),
+            }
+        }
+        Ok(found)
     }
 
     /// The version with its record.

@@ -313,7 +313,7 @@ impl Packs {
     pub fn find(&self, spec: Spec) -> Result<Found, Error> {
         let mut broken = None;
         if let Some(active) = self.root.active(spec)? {
-            match self.root.whole(spec, &active.version) {
+            match self.root.loadable(spec, &active.version) {
                 Ok(version) => return found(Origin::Installed, version, None),
                 Err(why) => broken = Some((active.version, why)),
             }

@@ -104,8 +104,9 @@ async fn list(setup: &Setup, kind: Option<&str>, start: bool) -> Result<()> {
     if start {
         setup.host.start(Selection::All).await;
     } else {
-        // A process is not spawned to be listed, and nothing foreign runs because somebody looks.
-        let ours: Vec<String> = setup.host.rows().into_iter().filter(|row| row.tier == Tier::Compiled).map(|row| row.id).collect();
+        // A process is not spawned to be listed, nothing foreign runs because somebody looks, and no heavy library is loaded.
+        let light = |row: &Row| row.tier == Tier::Compiled && setup.host.runtimes(&row.id).is_empty();
+        let ours: Vec<String> = setup.host.rows().into_iter().filter(light).map(|row| row.id).collect();
         setup.host.start(Selection::Ids(&ours)).await;
     }
     let mut rows = setup.rows();

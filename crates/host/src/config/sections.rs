@@ -27,7 +27,6 @@ pub struct PluginDefaults {
     pub auto_install_deps: bool,
     /// The package index that native runtimes and packages come from. When absent, BESPOKE_INDEX_URL, UV_DEFAULT_INDEX, UV_INDEX_URL, or
     /// PIP_INDEX_URL; without any of them, whatever pip uses.
-    #[cfg_attr(test, schemars(extend("x-secret" = true)))]
     pub index_url: Option<String>,
     /// Most time a plugin's start may take, in milliseconds.
     #[cfg_attr(test, schemars(range(min = 1, max = 86_400_000)))]

@@ -53,6 +53,32 @@ fn every_file_that_is_not_as_it_was_is_named() {
 }
 
 #[test]
+fn what_was_written_to_since_is_read_before_it_is_loaded_and_repaired_by_install() {
+    for path in ["lib/libort.so", "nvidia/cu13/lib/libblas.so.13"] {
+        let bench = Bench::new();
+        let kit = Kit::new();
+        let index = Index::start(&kit);
+        let packs = bench.packs(&kit, Some(&index));
+        install(&packs, Spec::OnnxCuda, None).unwrap();
+        packs.find(Spec::OnnxCuda).unwrap();
+        let file = bench.root().join("onnx/cuda/1.0.0+cu13").join(path);
+        let right = fs::read(&file).unwrap();
+        let mut wrong = right.clone();
+        wrong[1000] ^= 1;
+        fs::write(&file, &wrong).unwrap();
+        let error = packs.find(Spec::OnnxCuda).unwrap_err();
+        assert!(matches!(&error, Error::Broken { why, .. } if why.starts_with(path)), "{error}");
+        // Written to, and right: nothing is wrong with it.
+        fs::write(&file, &right).unwrap();
+        packs.find(Spec::OnnxCuda).unwrap();
+        fs::write(&file, &wrong).unwrap();
+        install(&packs, Spec::OnnxCuda, None).unwrap();
+        packs.find(Spec::OnnxCuda).unwrap();
+        assert_eq!(fs::read(&file).unwrap(), right);
+    }
+}
+
+#[test]
 fn a_changed_byte_alone_is_found_and_repaired_also_in_what_is_shared() {
     for path in ["lib/libort.so", "nvidia/cu13/lib/libblas.so.13"] {
         let bench = Bench::new();
