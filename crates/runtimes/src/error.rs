@@ -114,7 +114,7 @@ pub enum Error {
         waited: Duration,
     },
     /// The caller's flag was set.
-    #[error("installing {spec} was cancelled; what was downloaded is used by the next run")]
+    #[error("installing {spec} was cancelled; what came from an index is continued by the next run")]
     Cancelled {
         /// The pack.
         spec: Spec,

@@ -257,7 +257,7 @@ fn a_cancelled_download_is_resumed() {
         }
     };
     let error = packs.install(Spec::OnnxCpu, None, &mut report, &cancel).unwrap_err();
-    assert_eq!(error.to_string(), "installing onnx:cpu was cancelled; what was downloaded is used by the next run");
+    assert_eq!(error.to_string(), "installing onnx:cpu was cancelled; what came from an index is continued by the next run");
     assert_eq!(error.class(), Class::Cancelled);
     stop.store(true, Ordering::Relaxed);
     install(&packs, Spec::OnnxCpu, None).unwrap();
