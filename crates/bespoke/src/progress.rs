@@ -44,7 +44,11 @@ impl Bar {
 }
 
 fn style(known: bool) -> ProgressStyle {
-    let template = if known { "{msg}  [{bar:24}] {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec}" } else { "{msg}  {spinner} {elapsed}" };
+    let template = if known {
+        "{msg}  [{bar:24}] {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec}"
+    } else {
+        "{msg}  {spinner} {elapsed}"
+    };
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
