@@ -47,7 +47,6 @@ impl App {
             return Exit::Failed.into();
         }
         decline_telemetry();
-        cmd::before_threads();
         let mut args = std::env::args_os().skip(1);
         if let Some(verb) = args.next().as_deref().and_then(|first| bespoke_host::inner_verb(first.to_str()?)) {
             return (verb.run)(&args.collect::<Vec<_>>());
@@ -77,6 +76,7 @@ impl App {
         if let Verb::Completions { shell } = cli.verb {
             return cmd::completions(shell, command, self.info.name);
         }
+        cmd::before_threads(&cli.verb);
         // A plugin that blocks its thread is noticed and left behind by the others, so there have to be others.
         let threads = std::thread::available_parallelism().map_or(FEWEST_THREADS, |cores| cores.get().max(FEWEST_THREADS));
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;

@@ -318,11 +318,12 @@ impl Packs {
                 Err(why) => broken = Some((active.version, why)),
             }
         }
-        match (self.bundled(spec), broken) {
-            (Some((_, version)), broken) => {
+        let bundled = self.bundled(spec).map(|(root, version)| (root.loadable(spec, &version.record.version), version.record.version));
+        match (bundled, broken) {
+            (Some((Ok(version), _)), broken) => {
                 found(Origin::Bundled, version, broken.map(|(version, why)| format!("{version} is broken: {why}")))
             }
-            (None, Some((version, why))) => Err(Error::Broken { spec, version, why }),
+            (_, Some((version, why))) | (Some((Err(why), version)), None) => Err(Error::Broken { spec, version, why }),
             (None, None) => Err(Error::NotInstalled { spec }),
         }
     }

@@ -53,8 +53,10 @@ async fn with(setup: &Setup, hardware: &Hardware, limit: Duration, stop: &Cancel
         }
         let is_late = late.load(Ordering::SeqCst);
         let why = if is_late { format!("it takes longer than {} s", limit.as_secs()) } else { failure.message };
-        // A warning is shown and kept.
-        tracing::warn!("{spec} is not installed: {why}; it goes on without. Try: bespoke plugin install {spec}");
+        let warning = format!("{spec} is not installed: {why}; it goes on without. Try: bespoke plugin install {spec}");
+        // Whoever read the announcement reads this too, and the log keeps it.
+        setup.out.note(&warning);
+        tracing::warn!("{warning}");
         if is_late {
             break;
         }

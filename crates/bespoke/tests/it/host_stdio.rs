@@ -55,6 +55,7 @@ class MyTTSPlugin(TTSContract):
         if text == "die":
             os._exit(7)
         if text == "block":
+            open(os.environ["HOME"] + "/blocks", "w").close()
             time.sleep(600)
         return (text + " by " + (voice_id or self._voice)).encode()
 
@@ -267,6 +268,7 @@ fn app_factory_defects_of_plugins_in_processes() {
     assert_eq!(Served::spoken(&host.ok("tts/synthesize", json!({ "text": "Hi" }))), "Hi by emma");
     // 8: a slow call holds up nobody.
     let slow = host.request("tts/synthesize", json!({ "text": "block" }));
+    user.appears("blocks");
     assert_eq!(host.ok("ping", json!({})), "pong");
     assert_eq!(host.ok("plugin/health", json!({ "name": "my_plugin" }))["status"], "busy");
     host.send(&json!({ "jsonrpc": "2.0", "method": "$/cancel", "params": { "id": slow } }).to_string());

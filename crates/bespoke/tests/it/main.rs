@@ -2,6 +2,9 @@
 
 #![allow(clippy::print_stdout)] // a test says what it measured
 
+// A driver that is none, for who looks for devices.
+#[path = "../../../cuda/tests/support/mod.rs"]
+mod machine;
 mod program;
 mod words;
 

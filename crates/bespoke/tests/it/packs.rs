@@ -3,14 +3,17 @@
 use std::{
     fs,
     io::{Read, Write},
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     thread,
 };
 
 use serde_json::Value;
 
-use crate::program::User;
+use crate::{
+    machine::Machine,
+    program::{Ended, User},
+};
 
 /// A user who has installed this pack: a copy of what the set-up of the tests installed.
 fn with_pack(pack: &str) -> User {
@@ -99,18 +102,33 @@ fn wrong_orders_are_told_with_what_to_do() {
     assert!(!user.home().join("runtimes/onnx").exists());
 }
 
-#[test]
-fn an_index_without_the_wheel_leaves_nothing_and_no_password_behind() {
+/// An index that has no page, at an address on this machine.
+fn without_pages() -> SocketAddr {
+    answering(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+}
+
+/// A server that gives everybody this answer, and with an empty one none at all.
+fn answering(answer: &'static [u8]) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
+        let mut silent = Vec::new();
         for stream in listener.incoming().take(50) {
             let Ok(mut stream) = stream else { return };
             let mut request = [0; 4096];
             _ = stream.read(&mut request);
-            _ = stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            _ = stream.write_all(answer);
+            if answer.is_empty() {
+                silent.push(stream);
+            }
         }
     });
+    address
+}
+
+#[test]
+fn an_index_without_the_wheel_leaves_nothing_and_no_password_behind() {
+    let address = without_pages();
     let url = format!("http://me:hunter2@{address}/simple");
     let user = User::new().with("NO_PROXY", "127.0.0.1");
     let ended = user.run(["plugin", "install", "onnx:cpu", "--index-url", &url]).code(7).says("404");
@@ -130,4 +148,47 @@ fn doctor_says_what_was_found_and_what_is_missing() {
     assert!(!named("NVIDIA driver").is_empty(), "{report}");
     let runtimes = named("runtime");
     assert!(runtimes.iter().any(|check| check["message"].as_str().unwrap().contains("onnx:cpu 1.28.0: installed")), "{report}");
+}
+
+/// Serves one question of another program on a machine with a device, whose index is at this address.
+fn served(address: SocketAddr, config: &str, args: &[&str]) -> Ended {
+    let machine = Machine::with_driver(&format!("packs-{}", address.port()), &[]);
+    let user = User::new().with("NO_PROXY", "127.0.0.1").with("LD_LIBRARY_PATH", machine.library(""));
+    let user = user.configured(&format!("[plugins]\nindex_url = \"http://{address}/simple\"\n{config}"));
+    let ended = user.piped("{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"}\n", [&["host", "--stdio"], args].concat());
+    assert_eq!(ended.lines()[0]["id"], 1, "{ended:?}");
+    ended
+}
+
+#[test]
+fn what_the_hardware_calls_for_is_announced_and_tried_before_anything_is_served() {
+    let ended = served(without_pages(), "", &[]);
+    for pack in ["onnx:cuda", "cuda:nvrtc"] {
+        let times = |text: String| ended.err.matches(&text).count();
+        assert_eq!(times(format!("this machine has hardware for {pack} ")), 1, "{}", ended.err);
+        // One warning, and it goes on.
+        assert_eq!(times(format!("{pack} is not installed: ")), 1, "{}", ended.err);
+    }
+    assert!(ended.err.contains("1.28.0+cu13: 1.56 GB to download"), "{}", ended.err);
+}
+
+#[test]
+fn nothing_is_installed_that_is_not_wanted_or_could_not_be_used() {
+    for (config, args) in [
+        ("auto_install = false\n", &[][..]),
+        ("", &["--offline"]),
+        ("[plugins.silero]\ndevice = \"cpu\"\n[plugins.cuda]\nenabled = false\n", &[]),
+        ("[plugins.silero]\nengine = \"builtin\"\n[plugins.cuda]\nenabled = false\n", &[]),
+        ("[plugins.silero]\nonnxruntime = \"/opt/lib.so\"\n[plugins.cuda]\nenabled = false\n", &[]),
+    ] {
+        let ended = served(without_pages(), config, args);
+        assert!(!ended.err.contains("has hardware for"), "{config}: {}", ended.err);
+    }
+}
+
+#[test]
+fn an_index_that_is_silent_does_not_keep_anybody_waiting_longer_than_configured() {
+    let ended = served(answering(b""), "auto_install_timeout_ms = 1000\n", &[]);
+    assert_eq!(ended.err.matches("it takes longer than 1 s").count(), 1, "{}", ended.err);
+    assert_eq!(ended.err.matches("has hardware for").count(), 1, "{}", ended.err);
 }

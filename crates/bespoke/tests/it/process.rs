@@ -404,6 +404,21 @@ fn a_plugin_that_is_being_written_is_reloaded_at_every_save() {
 }
 
 #[test]
+fn an_interrupt_ends_a_reload_under_way() {
+    let user = User::new();
+    let folder = plugin(&user.home().join("plugins"), "draft", "x", "");
+    let mut child = user.command(["plugin", "reload", "draft", "--watch", "--json"]).spawn().unwrap();
+    let mut err = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    assert!(err.any(|line| line.starts_with("watching ")));
+    // The next one leaves a sign that it begins, where it may write, and then takes longer than a start may.
+    let slow = "import os, time\nopen(os.environ['HOME'] + '/begun', 'w').close()\ntime.sleep(300)\n";
+    fs::write(folder.join("plugin.py"), slow).unwrap();
+    user.appears("begun");
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    assert_eq!(wait(child).code, 0);
+}
+
+#[test]
 fn a_program_that_is_gone_since_it_began_still_starts_plugins() {
     let user = User::new();
     let folder = plugin(&user.home().join("plugins"), "draft", "x", "");

@@ -96,6 +96,16 @@ impl User {
         self.folder.path().join("home")
     }
 
+    /// Waits for a file of this name below the home: what a plugin leaves there as a sign that it has come so far.
+    #[track_caller]
+    pub(crate) fn appears(&self, name: &str) {
+        let until = Instant::now() + LIMIT;
+        while !files_below(&self.home()).iter().any(|path| path.ends_with(name)) {
+            assert!(Instant::now() < until, "{name} does not appear");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     pub(crate) fn config(&self) -> PathBuf {
         self.home().join("bespoke.toml")
     }

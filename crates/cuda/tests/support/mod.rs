@@ -1,7 +1,7 @@
 //! Machines for tests: a driver built from driver.c and nvml.c in a process of its own, and the NVRTC of the test packs.
 
-// Three crates test with this, and none uses all of it.
-#![allow(dead_code, reason = "shared by the tests of three crates")]
+// Several crates test with this, and none uses all of it.
+#![allow(dead_code, reason = "shared by the tests of several crates")]
 
 use std::{
     fs,
@@ -84,7 +84,7 @@ pub(crate) fn nvrtc() -> PathBuf {
         .filter(|root| !root.is_empty())
         .map(PathBuf::from)
         .expect("BESPOKE_TEST_RUNTIMES names the folder of the test packs, with cuda:nvrtc in it: run the tests with `cargo xtask test`");
-    let found = find(&root, 7).unwrap_or_else(|| panic!("{} has no libnvrtc.so.*: run `cargo xtask setup`", root.display()));
+    let found = find(&root, 7).unwrap_or_else(|| panic!("{} has no libnvrtc.so.*: run the tests with `cargo xtask test`", root.display()));
     found.canonicalize().expect("a library")
 }
 

@@ -164,6 +164,12 @@ impl Artifact for Plug {
         (self.check)(config)
     }
 
+    /// All but the one that its configuration names.
+    fn uses_runtime(&self, config: &Value, runtime: &str) -> bool {
+        assert!(config["never"] != "panics", "this one panics");
+        config["never"] != runtime
+    }
+
     fn start(&self, cx: PluginContext, config: Value, _: Terms) -> BoxFuture<'static, Result<Instance>> {
         let (start, contributions, life) = ((self.start)(cx, config), self.contributions.clone(), self.life.clone());
         Box::pin(async move {

@@ -9,10 +9,10 @@ use std::{
     time::Duration,
 };
 
-use bespoke_host::{Config, Host, ModelStore, SecretSource, Selection};
+use bespoke_host::{Config, Host, ModelStore, RuntimeStore, SecretSource, Selection};
 use bespoke_plugin_api::{
-    CallCx, Code, Contribution, Error, HookReply, HookSpec, Kind, Level, PluginContext, Result, Tool, ToolOutput, ToolRequest, ToolSpec,
-    async_trait,
+    CallCx, Code, Contribution, Error, HookReply, HookSpec, Kind, Level, PluginContext, Result, RuntimePack, Tool, ToolOutput, ToolRequest,
+    ToolSpec, async_trait,
     serde_json::{Value, json},
 };
 use expect_test::expect;
@@ -316,6 +316,70 @@ async fn a_model_is_looked_up_by_the_manifest_and_found_by_the_store() {
         MODEL_NOT_FOUND here.onnx: this host keeps no models
     "#]]
     .assert_eq(&said);
+}
+
+struct Rack;
+
+impl RuntimeStore for Rack {
+    fn find(&self, spec: &str) -> Result<RuntimePack> {
+        match spec {
+            "onnx:cpu" => Ok(RuntimePack::new(spec, "1.28.0", "installed", "/r/onnx", "/r/onnx/lib.so")),
+            _ => Err(Error::new(Code::DEPENDENCY_MISSING, format!("{spec} is not installed")).with_help("bespoke plugin install")),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_runtime_is_looked_up_by_the_manifest_and_found_by_the_store() {
+    let make = || {
+        let (plug, cx) = open("a");
+        (plug.extra("runtimes = [\"onnx:cpu\", \"onnx:cuda\"]\n"), cx)
+    };
+    let (plug, cx) = make();
+    let host = Host::builder().plugins([plug]).runtimes(Arc::new(Rack)).build().unwrap();
+    within(host.start(Selection::All)).await;
+    let with_store = take(&cx);
+    let (plug, cx) = make();
+    let _other = started("", [plug]).await;
+    let without = take(&cx);
+    assert_eq!(with_store.runtime("onnx:cpu").unwrap().version, "1.28.0");
+    let mut said = String::new();
+    for error in [with_store.runtime("onnx:cuda"), with_store.runtime("xla:cpu"), without.runtime("onnx:cpu")] {
+        said += &told(&error.unwrap_err());
+    }
+    expect![[r#"
+        DEPENDENCY_MISSING onnx:cuda is not installed
+            help: bespoke plugin install
+        INTERNAL_ERROR plugin.toml names no runtime `xla:cpu`
+        DEPENDENCY_MISSING onnx:cpu: this host keeps no runtimes
+    "#]]
+    .assert_eq(&said);
+}
+
+#[tokio::test]
+async fn what_a_plugin_cannot_use_as_it_is_configured_is_none_of_its_runtimes() {
+    let used = |table: &str| {
+        let config = Config::parse("bespoke.toml", &format!("[plugins.a]\n{table}\n")).unwrap();
+        let plug = Plug::new("a").extra("runtimes = [\"onnx:cpu\", \"onnx:cuda\"]\n");
+        Host::builder().config(config).plugins([plug]).build().unwrap().runtimes("a")
+    };
+    assert_eq!(used(""), ["onnx:cpu", "onnx:cuda"]);
+    assert_eq!(used("never = \"onnx:cuda\""), ["onnx:cpu"]);
+    assert_eq!(used("enabled = false"), [""; 0]);
+    assert_eq!(used("never = \"panics\""), [""; 0]);
+}
+
+#[tokio::test]
+async fn of_the_address_of_an_index_only_the_password_is_a_secret() {
+    for (url, shown) in [
+        ("https://me:hunter2hunter2@index.example/simple", "https://me:***@index.example/simple"),
+        ("https://hunter2hunter2@index.example/simple", "https://***@index.example/simple"),
+        ("https://index.example/a@b", "https://index.example/a@b"),
+    ] {
+        let config = Config::parse("bespoke.toml", &format!("[plugins]\nindex_url = \"{url}\"\n")).unwrap();
+        let host = Host::builder().config(config).build().unwrap();
+        assert_eq!(host.redactor().redact(url), shown);
+    }
 }
 
 #[tokio::test]

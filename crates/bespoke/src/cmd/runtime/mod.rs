@@ -16,7 +16,7 @@ use bespoke_runtimes::{Spec, Tpu, UnknownSpec};
 use serde_json::{Value, json};
 
 use crate::{
-    cli::{RunProgram, RuntimeVerb},
+    cli::{RunProgram, RuntimeVerb, Verb},
     exit::{Exit, Failure, Result},
     output::Out,
     setup::Setup,
@@ -25,12 +25,12 @@ use crate::{
 /// XLA compiles on the thread that asks, and large programs nest deeply.
 const STACK: usize = 64 << 20;
 
-/// Sets what has to stand in the environment before a runtime is loaded.
-pub(crate) fn before_threads() {
+/// Sets what has to stand in the environment before a runtime is loaded. Whoever loads none pays nothing for it.
+pub(crate) fn before_threads(verb: &Verb) {
     // Without a TPU, its library asks the cloud's metadata service for minutes.
-    if Tpu::detect(Path::new("/")).is_err() {
+    if matches!(verb, Verb::Runtime(_)) && Tpu::detect(Path::new("/")).is_err() {
         #[allow(unsafe_code, reason = "the environment can only be set through an unsafe call")]
-        // SAFETY: the caller is the first thing that the program does: no other thread exists that could read the environment.
+        // SAFETY: the command line was read, and nothing else was done: no other thread exists that could read the environment.
         unsafe {
             skip_tpu_metadata();
         }
