@@ -36,6 +36,12 @@ pub(crate) const CATALOG: &[Known] = &[
         description: "Last resort for hearing speech: what is clearly louder than the noise. Takes noises for speech; use silero.",
     },
     Known {
+        id: "exec",
+        package: "bespoke-hook-exec",
+        provides: &[(Kind::Hook, "exec")],
+        description: "Puts a mark before each message that is sent.",
+    },
+    Known {
         id: "fake",
         package: "bespoke-fake",
         provides: &[
@@ -87,6 +93,12 @@ pub(crate) const CATALOG: &[Known] = &[
         description: "Chat, hearing, speech and vectors from any server that speaks the OpenAI protocol, the one of OpenAI or your own.",
     },
     Known {
+        id: "post",
+        package: "bespoke-hook-post",
+        provides: &[(Kind::Hook, "post")],
+        description: "Puts a mark before each message that is sent.",
+    },
+    Known {
         id: "shell",
         package: "bespoke-tool-shell",
         provides: &[(Kind::Tool, "run_program")],
@@ -105,10 +117,22 @@ pub(crate) const CATALOG: &[Known] = &[
         description: "A small language model in this process: SmolLM2-135M-Instruct, English, no key and no network.",
     },
     Known {
+        id: "telegram",
+        package: "bespoke-channel-telegram",
+        provides: &[(Kind::Channel, "telegram")],
+        description: "Greets once, and takes what it is told to send.",
+    },
+    Known {
         id: "terminal",
         package: "bespoke-channel-terminal",
         provides: &[(Kind::Channel, "terminal")],
         description: "Talks with the person at this terminal.",
+    },
+    Known {
+        id: "webhook",
+        package: "bespoke-channel-webhook",
+        provides: &[(Kind::Channel, "webhook")],
+        description: "Greets once, and takes what it is told to send.",
     },
 ];
 
@@ -125,6 +149,8 @@ mod tests {
             "cuda",
             #[cfg(feature = "energy")]
             "energy",
+            #[cfg(feature = "exec")]
+            "exec",
             #[cfg(feature = "fake")]
             "fake",
             #[cfg(feature = "fetch")]
@@ -137,14 +163,20 @@ mod tests {
             "moonshine",
             #[cfg(feature = "openai")]
             "openai",
+            #[cfg(feature = "post")]
+            "post",
             #[cfg(feature = "shell")]
             "shell",
             #[cfg(feature = "silero")]
             "silero",
             #[cfg(feature = "smol")]
             "smol",
+            #[cfg(feature = "telegram")]
+            "telegram",
             #[cfg(feature = "terminal")]
             "terminal",
+            #[cfg(feature = "webhook")]
+            "webhook",
         ];
         let linked: Vec<_> = bespoke_plugin_api::compiled_in().iter().map(|d| d.id()).collect();
         assert_eq!(linked, enabled);

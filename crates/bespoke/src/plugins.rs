@@ -2,10 +2,18 @@
 
 #[cfg(feature = "cuda")]
 use bespoke_accel_cuda as _;
+#[cfg(feature = "telegram")]
+use bespoke_channel_telegram as _;
 #[cfg(feature = "terminal")]
 use bespoke_channel_terminal as _;
+#[cfg(feature = "webhook")]
+use bespoke_channel_webhook as _;
 #[cfg(feature = "fake")]
 use bespoke_fake as _;
+#[cfg(feature = "exec")]
+use bespoke_hook_exec as _;
+#[cfg(feature = "post")]
+use bespoke_hook_post as _;
 #[cfg(feature = "openai")]
 use bespoke_provider_openai as _;
 #[cfg(feature = "smol")]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::{CallCx, Inbound, Outbound, Result, ToolCall, ToolOutput};
+use crate::{CallCx, Event, Inbound, Outbound, Result, ToolCall, ToolOutput};
 
 macro_rules! hooks {
     ($($(#[$doc:meta])* $hook:ident $make:ident $name:literal $fields:tt),+ $(,)?) => {
@@ -133,6 +133,11 @@ hooks! {
         /// Id of the connection.
         client: String,
     },
+    /// Something happened that the subscription names in its topics, or that the user had it told of. The reply is ignored: it is over.
+    OnEvent on_event "on_event" {
+        /// The event.
+        event: Event,
+    },
 }
 
 impl Hook {
@@ -212,12 +217,24 @@ pub struct HookSpec {
     pub on_failure: OnFailure,
     /// Only looks: runs beside other observers after all who may change the event, and its reply is ignored.
     pub observer: bool,
+    /// For [`Hook::OnEvent`]: what topics of events begin with that it hears without being told to. Of events of other plugins only as far as the manifest
+    /// asks for them (`plugin_communication`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub topics: Vec<String>,
 }
 
 impl HookSpec {
     /// A subscription with priority 0, a limit of 5 s, that fails open and may change the event.
     pub fn new(name: impl Into<String>, hook: Hook) -> Self {
-        HookSpec { name: name.into(), hook, priority: 0, timeout_ms: 5_000, on_failure: OnFailure::Open, observer: false }
+        HookSpec {
+            name: name.into(),
+            hook,
+            priority: 0,
+            timeout_ms: 5_000,
+            on_failure: OnFailure::Open,
+            observer: false,
+            topics: Vec::new(),
+        }
     }
 
     /// Sets the priority.
@@ -247,6 +264,13 @@ impl HookSpec {
         self.observer = true;
         self
     }
+
+    /// Hears events whose topics begin so; see [`topics`](Self::topics).
+    #[must_use]
+    pub fn topics(mut self, topics: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.topics = topics.into_iter().map(Into::into).collect();
+        self
+    }
 }
 
 /// The contract of a hook.
@@ -268,7 +292,7 @@ mod tests {
             mask |= hook.bit();
             assert_eq!(Hook::from_name(hook.name()), Some(*hook));
         }
-        assert_eq!(Hook::ALL.len(), 12);
+        assert_eq!(Hook::ALL.len(), 13);
     }
 
     #[test]

@@ -128,9 +128,9 @@ pub use {
     cancel::{CancelToken, Cancelled},
     context::{Event, HostApi, Level, PluginContext, Target},
     contract::{
-        Accelerator, AcceleratorSpec, AudioChunk, Channel, ChannelSpec, ChatDelta, ChatRequest, Command, CommandRequest, CommandSpec,
-        Device, EmbedRequest, Embedder, EmbedderSpec, Embeddings, EndpointSpec, FinishReason, HttpEndpoint, HttpReply, HttpRequest,
-        HttpResponse, Inbound, Inbox, InboxSink, Message, MessageRef, ModelInfo, Outbound, Output, OutputSink, Part, Provider,
+        Accelerator, AcceleratorSpec, Attachment, AudioChunk, Channel, ChannelSpec, ChatDelta, ChatRequest, Command, CommandRequest,
+        CommandSpec, Device, EmbedRequest, Embedder, EmbedderSpec, Embeddings, EndpointSpec, FinishReason, HttpEndpoint, HttpReply,
+        HttpRequest, HttpResponse, Inbound, Inbox, InboxSink, Message, MessageRef, ModelInfo, Outbound, Output, OutputSink, Part, Provider,
         ProviderSpec, Role, Segment, Stt, SttEvent, SttOptions, SttRequest, SttSpec, Tool, ToolCall, ToolChoice, ToolOutput, ToolRequest,
         ToolSpec, Transcript, Tts, TtsOptions, TtsSpec, Usage, Vad, VadEvent, VadOptions, VadSpec, Voice,
     },

@@ -55,9 +55,7 @@ plain!(
     Health,
     HookEvent,
     HookReply,
-    Inbound,
     MessageRef,
-    Outbound,
     Reload,
     SttEvent,
     SttOptions,
@@ -68,7 +66,6 @@ plain!(
     Vec<ModelInfo>,
     Vec<Voice>,
     Nothing,
-    ChannelEdit,
     ChatArgs,
     HttpHead,
 );
@@ -309,6 +306,40 @@ impl Body for Embeddings {
         at_end(blob)
     }
 }
+
+/// The bytes of each attachment leave the head; the blob is, for each in order, its length as u32 and its bytes.
+macro_rules! with_attachments {
+    ($($ty:ty: $($path:ident).+),+ $(,)?) => { $(impl Body for $ty {
+        fn light(&self) -> Option<Self> {
+            if self.$($path).+.is_empty() {
+                return None;
+            }
+            let mut light = self.clone();
+            light.$($path).+.iter_mut().for_each(|attachment| attachment.data = Bytes::new());
+            Some(light)
+        }
+
+        fn put_bulk(&self, blob: &mut Vec<u8>) {
+            for attachment in &self.$($path).+ {
+                put_len(blob, attachment.data.len());
+                blob.extend_from_slice(&attachment.data);
+            }
+        }
+
+        fn take_bulk(&mut self, mut blob: &[u8]) -> Result<()> {
+            if blob.is_empty() {
+                return Ok(());
+            }
+            for attachment in &mut self.$($path).+ {
+                let len = take_len(&mut blob)?;
+                attachment.data = Bytes::copy_from_slice(take(&mut blob, len)?);
+            }
+            at_end(blob)
+        }
+    })+ };
+}
+
+with_attachments!(Inbound: attachments, Outbound: attachments, ChannelEdit: new.attachments);
 
 /// The bytes of each blob part leave the head; the blob is, for each in order, its length as u32 and its bytes. The bulk of
 /// kinds of parts that come later stands behind it, where a reader that does not know them leaves it.

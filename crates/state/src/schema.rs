@@ -13,8 +13,13 @@ use crate::{
 };
 
 /// What each step brings, and its SQL. Step number n, from 1, leads to layout n.
-const STEPS: &[(&str, &str)] =
-    &[("sessions", include_str!("schema/1-sessions.sql")), ("values of plugins", include_str!("schema/2-values.sql"))];
+const STEPS: &[(&str, &str)] = &[
+    ("sessions", include_str!("schema/1-sessions.sql")),
+    ("values of plugins", include_str!("schema/2-values.sql")),
+    ("letters of channels", include_str!("schema/3-letters.sql")),
+    ("events", include_str!("schema/4-events.sql")),
+    ("usage of plugins", include_str!("schema/5-usage.sql")),
+];
 
 /// The layout that this program reads and writes.
 const KNOWN: i64 = STEPS.len() as i64;

@@ -33,6 +33,10 @@ const EDGES: &[(&str, &[&str])] = &[
     ("agent", &["plugin-api", "host"]),
     ("state", &["plugin-api", "host", "agent"]),
     ("voice", &["plugin-api", "host", "agent", "@support"]),
+    ("serve", &["plugin-api", "host", "agent", "state", "voice"]),
+    ("gateway", &["plugin-api", "host"]),
+    ("control", &[]),
+    ("ogg-opus", &[]),
     ("bespoke", &["@all"]),
     ("@plugins", &["plugin-api", "@support"]),
 ];
@@ -52,9 +56,11 @@ const DEV_EDGES: &[(&str, &[&str])] = &[
     ("host-stdio", &["@plugins", "plugin-testkit", "tier-process"]),
     ("agent", &["@plugins", "plugin-testkit", "manifest", "http"]),
     ("voice", &["@plugins", "plugin-testkit", "manifest"]),
+    ("serve", &["@plugins", "plugin-testkit", "manifest"]),
+    ("gateway", &["@plugins", "plugin-testkit", "manifest"]),
 ];
 
-const SUPPORT: &[&str] = &["audio", "cuda", "fetch", "library", "onnx", "pjrt", "sandbox", "schema", "screen"];
+const SUPPORT: &[&str] = &["audio", "control", "cuda", "fetch", "library", "ogg-opus", "onnx", "pjrt", "sandbox", "schema", "screen"];
 
 /// Crates of others that only some of ours may use: which, who, why.
 const GUARDED: &[(&str, &[&str], &str)] = &[
@@ -65,13 +71,13 @@ const GUARDED: &[(&str, &[&str], &str)] = &[
     ("clap", &["bespoke"], "only the app has a command line"),
     ("anyhow", &["bespoke"], "libraries have one error enum per boundary"),
     ("ureq", &["fetch"], "one HTTP client for files"),
-    ("hyper", &["http"], "one HTTP client for plugins, behind the host's checks"),
-    ("hyper-util", &["http"], "one HTTP client for plugins, behind the host's checks"),
+    ("hyper", &["http", "gateway"], "one HTTP client for plugins, behind the host's checks, and one listener"),
+    ("hyper-util", &["http", "gateway"], "one HTTP client for plugins, behind the host's checks, and one listener"),
     ("rusqlite", &["state"], "one database"),
     ("landlock", &["sandbox"], "one wall around processes"),
     ("libc", &["sandbox"], "one place with calls of the system that need `unsafe`"),
     ("include_dir", &["tier-process"], "only the Python SDK is a folder inside the binary"),
-    ("notify", &["bespoke"], "only `plugin reload --watch` looks at files"),
+    ("notify", &["bespoke"], "only the app looks at files that change"),
     ("jsonschema", &["tier-process"], "2.8 MB that only foreign plugins need; crates/schema is for the rest"),
 ];
 

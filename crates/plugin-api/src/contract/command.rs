@@ -43,14 +43,31 @@ builder!(CommandSpec {
 pub struct CommandRequest {
     /// The arguments after the verb, without control characters.
     pub args: Vec<String>,
+    /// Who runs it: `local` for the user of this machine, else `CHANNEL:SENDER`.
+    #[serde(default = "local")]
+    pub user: String,
+    /// Whether that user has a login, as [`CommandSpec::require_auth`] means it.
+    #[serde(default)]
+    pub authenticated: bool,
+}
+
+fn local() -> String {
+    "local".into()
 }
 
 impl CommandRequest {
-    /// A run with these arguments.
+    /// A run with these arguments, by the user of this machine.
     pub fn new(args: Vec<String>) -> Self {
-        CommandRequest { args }
+        CommandRequest { args, user: local(), authenticated: true }
     }
 }
+
+builder!(CommandRequest {
+    /// Who runs it.
+    user: String => user,
+    /// Whether that user has a login.
+    authenticated: bool => authenticated,
+});
 
 /// Where the lines of a command go.
 pub trait OutputSink: Send + Sync {

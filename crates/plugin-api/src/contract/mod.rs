@@ -13,7 +13,7 @@ mod tts;
 mod vad;
 
 pub use accelerator::{Accelerator, AcceleratorSpec, Device};
-pub use channel::{Channel, ChannelSpec, Inbound, Inbox, InboxSink, MessageRef, Outbound};
+pub use channel::{Attachment, Channel, ChannelSpec, Inbound, Inbox, InboxSink, MessageRef, Outbound};
 pub use command::{Command, CommandRequest, CommandSpec, Output, OutputSink};
 pub use embedder::{EmbedRequest, Embedder, EmbedderSpec, Embeddings};
 pub use http::{EndpointSpec, HttpEndpoint, HttpReply, HttpRequest, HttpResponse};

@@ -1,0 +1,1 @@
+-- Messages that came in and those that are to leave.

@@ -1,0 +1,1 @@
+-- What plugins did and took.
