@@ -1,84 +1,37 @@
-//! A hook: here it puts a mark before each message that is about to be sent.
-
-use std::sync::Arc;
+//! Hooks of the configuration that are requests. Without any in `[plugins.post]` it does nothing.
 
 use bespoke_plugin_api::{
-    CallCx, Hook, HookEvent, HookHandler, HookReply, HookSpec, Plugin, PluginApi, PluginContext, Result, async_trait,
+    Plugin, PluginApi, PluginContext, Result,
     serde::{self, Deserialize},
 };
 
-/// The table `[plugins.post]`. Each field has a default, and says what may change while the plugin runs.
-#[derive(Deserialize)]
+/// The table `[plugins.post]`.
+#[derive(Deserialize, Default)]
 #[serde(crate = "serde", deny_unknown_fields, default)]
 #[cfg_attr(test, derive(schemars::JsonSchema, serde::Serialize), schemars(extend("additionalProperties" = false)))]
-pub struct Config {
-    /// Stands before each message.
-    #[cfg_attr(test, schemars(extend("x-reload" = "restart")))]
-    pub mark: String,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Config { mark: "[post] ".into() }
-    }
-}
+pub struct Config {}
 
 /// One instance.
-pub struct Post {
-    config: Config,
-}
+pub struct Post;
 
 impl Plugin for Post {
     type Config = Config;
 
-    fn register(api: &mut PluginApi<Self>) {
-        api.hook(HookSpec::new("post", Hook::BeforeMessageSend), |plugin| Arc::new(Mark(plugin.clone())));
-    }
+    fn register(_api: &mut PluginApi<Self>) {}
 
-    async fn start(_cx: PluginContext, config: Config) -> Result<Self> {
-        Ok(Post { config })
+    async fn start(_cx: PluginContext, _config: Config) -> Result<Self> {
+        Ok(Post)
     }
 }
 
 bespoke_plugin_api::plugin!("post", Post);
 
-struct Mark(Arc<Post>);
-
-#[async_trait]
-impl HookHandler for Mark {
-    async fn on(&self, _cx: &CallCx, event: &HookEvent) -> Result<HookReply> {
-        let HookEvent::BeforeMessageSend { channel, message, .. } = event else { return Ok(HookReply::Continue) };
-        let mut message = message.clone();
-        message.text.insert_str(0, &self.0.config.mark);
-        Ok(HookReply::replace(HookEvent::before_message_send(channel.clone(), message)))
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use bespoke_plugin_api::{Contribution, Outbound, serde_json::json};
-    use bespoke_plugin_testkit::{Conformance, TestHost, block_on, check_config_schema};
-
     use super::*;
 
     #[test]
-    fn marks_a_message() {
-        let instance = block_on(BESPOKE_PLUGIN.start(TestHost::new().context("post"), json!({}))).unwrap();
-        let [Contribution::Hook(_, hook)] = &instance.contributions[..] else { panic!("{instance:?}") };
-        let event = HookEvent::before_message_send("line", Outbound::new("room", "hello"));
-        let reply = block_on(hook.on(&CallCx::new(), &event)).unwrap();
-        let HookReply::Replace { event, .. } = reply else { panic!("{reply:?}") };
-        let HookEvent::BeforeMessageSend { message, .. } = *event else { panic!("{event:?}") };
-        assert_eq!(message.text, "[post] hello");
-    }
-
-    #[test]
-    fn behaves_the_same_in_every_tier() {
-        Conformance::new(&BESPOKE_PLUGIN).check();
-    }
-
-    #[test]
     fn the_schema_is_fresh() {
-        check_config_schema(env!("CARGO_MANIFEST_DIR"), schemars::schema_for!(Config));
+        bespoke_plugin_testkit::check_config_schema(env!("CARGO_MANIFEST_DIR"), schemars::schema_for!(Config));
     }
 }
