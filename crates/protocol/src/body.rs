@@ -10,7 +10,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::data::{put_samples, read_samples};
+use crate::{
+    AcceptArgs,
+    data::{put_samples, read_samples},
+};
 
 /// Something that travels as arguments, answer or event.
 pub trait Body: Serialize + DeserializeOwned + Send + 'static {
@@ -339,7 +342,7 @@ macro_rules! with_attachments {
     })+ };
 }
 
-with_attachments!(Inbound: attachments, Outbound: attachments, ChannelEdit: new.attachments);
+with_attachments!(Inbound: attachments, Outbound: attachments, ChannelEdit: new.attachments, AcceptArgs: message.attachments);
 
 /// The bytes of each blob part leave the head; the blob is, for each in order, its length as u32 and its bytes. The bulk of
 /// kinds of parts that come later stands behind it, where a reader that does not know them leaves it.

@@ -367,8 +367,6 @@ pub struct AcceptArgs {
     pub message: Inbound,
 }
 
-impl Body for AcceptArgs {}
-
 /// Appends a frame whose head is `value`.
 ///
 /// # Errors

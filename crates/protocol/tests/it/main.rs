@@ -4,9 +4,9 @@ mod line;
 mod page;
 
 use bespoke_plugin_api::{
-    Audio, AudioChunk, CallCx, CancelToken, ChatDelta, ChatRequest, Code, Embeddings, Error, FinishReason, Hook, HookEvent, HookReply,
-    HttpRequest, Level, Message, OnFailure, Outbound, Part, Reload, State, SttEvent, SttRequest, Target, Timestamp, ToolOutput,
-    ToolRequest, ToolSpec, Usage, VadEvent, VadOptions, serde_json::json,
+    Attachment, Audio, AudioChunk, CallCx, CancelToken, ChatDelta, ChatRequest, Code, CommandRequest, Embeddings, Error, Event,
+    FinishReason, Hook, HookEvent, HookReply, HookSpec, HttpRequest, Inbound, Level, Message, OnFailure, Outbound, Part, Reload, State,
+    SttEvent, SttRequest, Target, Timestamp, ToolOutput, ToolRequest, ToolSpec, Usage, VadEvent, VadOptions, serde_json::json,
 };
 use bespoke_protocol::*;
 use bytes::Bytes;
@@ -182,6 +182,84 @@ fn bulk_is_raw() {
         &output,
         expect![[r#"EVENT 1 {"content":[{"type":"text","text":"t"},{"type":"blob","mime":"image/png","bytes":[]}]} [020000008950]"#]],
     );
+}
+
+#[test]
+fn files_travel_behind_their_message() {
+    let files = || {
+        vec![
+            Attachment::voice("audio/ogg", &b"Og"[..]).name("n.ogg".into()),
+            Attachment::new("image/png", Bytes::new()),
+            Attachment::new("a/b", &b"\xff"[..]),
+        ]
+    };
+    let message = Inbound::new("c", "ann", "1", "t").sender_name("Ann".into()).attachments(files());
+    body(
+        &message,
+        expect![[
+            r#"EVENT 1 {"chat":"c","sender":"ann","id":"1","text":"t","sender_name":"Ann","attachments":[{"name":"n.ogg","mime":"audio/ogg","voice":true,"size":2},{"mime":"image/png","voice":false,"size":0},{"mime":"a/b","voice":false,"size":1}]} [020000004f670000000001000000ff]"#
+        ]],
+    );
+    body(
+        &AcceptArgs { call: 3, message },
+        expect![[
+            r#"EVENT 1 {"call":3,"message":{"chat":"c","sender":"ann","id":"1","text":"t","sender_name":"Ann","attachments":[{"name":"n.ogg","mime":"audio/ogg","voice":true,"size":2},{"mime":"image/png","voice":false,"size":0},{"mime":"a/b","voice":false,"size":1}]}} [020000004f670000000001000000ff]"#
+        ]],
+    );
+    let sent = || Outbound::new("c", "t").idempotency_key("k".into()).reply_to("1".into()).attachments(files());
+    body(
+        &sent(),
+        expect![[
+            r#"EVENT 1 {"chat":"c","text":"t","idempotency_key":"k","reply_to":"1","attachments":[{"name":"n.ogg","mime":"audio/ogg","voice":true,"size":2},{"mime":"image/png","voice":false,"size":0},{"mime":"a/b","voice":false,"size":1}]} [020000004f670000000001000000ff]"#
+        ]],
+    );
+    body(
+        &ChannelEdit { message: bespoke_plugin_api::MessageRef::new("c", "1"), new: sent() },
+        expect![[
+            r#"EVENT 1 {"message":{"chat":"c","id":"1"},"new":{"chat":"c","text":"t","idempotency_key":"k","reply_to":"1","attachments":[{"name":"n.ogg","mime":"audio/ogg","voice":true,"size":2},{"mime":"image/png","voice":false,"size":0},{"mime":"a/b","voice":false,"size":1}]}} [020000004f670000000001000000ff]"#
+        ]],
+    );
+    body(&Inbound::new("c", "ann", "1", "t"), expect![[r#"EVENT 1 {"chat":"c","sender":"ann","id":"1","text":"t"} []"#]]);
+    // Hooks see the head of it alone.
+    let light = sent().attachments(files().iter().map(Attachment::light).collect());
+    body(
+        &HookEvent::before_message_send("chat", light),
+        expect![[
+            r#"EVENT 1 {"hook":"before_message_send","channel":"chat","message":{"chat":"c","text":"t","idempotency_key":"k","reply_to":"1","attachments":[{"name":"n.ogg","mime":"audio/ogg","voice":true,"size":2},{"mime":"image/png","voice":false,"size":0},{"mime":"a/b","voice":false,"size":1}]}} []"#
+        ]],
+    );
+
+    for blob in [&[1, 0, 0][..], &[1, 0, 0, 0], &[0; 13], &[0xff; 12]] {
+        let head = head_of(&sent());
+        let frame = Frame { kind: Kind::EVENT, flags: 0, id: 1, head: &head, blob };
+        assert_eq!(read_body::<Outbound>(&frame).unwrap_err().code(), Code::INVALID_PARAMS, "{blob:?}");
+    }
+}
+
+/// The head of a body as it is written.
+fn head_of<T: Body>(value: &T) -> Vec<u8> {
+    let bytes = frame(|out| put_body(out, Kind::EVENT, 1, value).unwrap());
+    parse(&bytes).unwrap().unwrap().0.head.to_vec()
+}
+
+#[test]
+fn what_happened_and_who_runs_a_command() {
+    let event = Event::new("workflow_started", 7, Timestamp(9), Some("voice".into()), json!({ "workflow": "w" }));
+    body(
+        &HookEvent::on_event(event),
+        expect![[
+            r#"EVENT 1 {"hook":"on_event","event":{"topic":"workflow_started","seq":7,"at":9,"source":"voice","payload":{"workflow":"w"}}} []"#
+        ]],
+    );
+    let spec = bespoke_plugin_api::Spec::Hook(HookSpec::new("watch", Hook::OnEvent).topics(["a.", "b"]));
+    expect![[r#"{"kind":"hook","spec":{"name":"watch","hook":"on_event","priority":0,"timeout_ms":5000,"on_failure":"open","observer":false,"topics":["a.","b"]}}"#]].assert_eq(&bespoke_plugin_api::serde_json::to_string(&spec).unwrap());
+    body(
+        &CommandRequest::new(vec!["a".into()]).user("telegram:7".into()).authenticated(false),
+        expect![[r#"EVENT 1 {"args":["a"],"user":"telegram:7","authenticated":false} []"#]],
+    );
+    // A peer that does not say who runs it has not said that they have a login.
+    let frame = Frame { kind: Kind::EVENT, flags: 0, id: 1, head: br#"{"args":[]}"#, blob: &[] };
+    assert_eq!(read_body::<CommandRequest>(&frame).unwrap(), CommandRequest::new(vec![]).authenticated(false));
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, path::PathBuf};
 
 use bespoke_plugin_api::{
-    AcceleratorSpec, Audio, AudioChunk, CallCx, ChannelSpec, ChatDelta, ChatRequest, Code, CommandRequest, CommandSpec, Device,
+    AcceleratorSpec, Attachment, Audio, AudioChunk, CallCx, ChannelSpec, ChatDelta, ChatRequest, Code, CommandRequest, CommandSpec, Device,
     EmbedRequest, EmbedderSpec, Embeddings, EndpointSpec, Event, FinishReason, Health, Hook, HookEvent, HookReply, HookSpec, HttpRequest,
     HttpResponse, Inbound, Message, MessageRef, ModelInfo, Outbound, Part, ProviderSpec, Reload, Spec, State, SttEvent, SttOptions,
     SttRequest, SttSpec, Target, Timestamp, ToolOutput, ToolRequest, ToolSpec, Transcript, TtsOptions, TtsSpec, Usage, VadEvent,
@@ -40,11 +40,13 @@ impl Page {
         let all = specs();
         let kinds: BTreeSet<_> = all.iter().map(Spec::kind).collect();
         assert_eq!(kinds, bespoke_plugin_api::Kind::ALL.iter().copied().collect(), "a kind without an example");
-        self.text += "\nOf each kind, one. All members must be there, but for `streams`; unknown ones are passed over. So is a spec that cannot be read, and\nthen \
+        self.text += "\nOf each kind, one. All members must be there, but for `topics`, `streams`, `idempotent` and `attachments`; unknown ones are passed over. So is a spec that cannot be read, and\nthen \
                       the plugin lacks what its manifest declares: −32010.\n\n| in `specs` | |\n|---|---|\n";
         for spec in all {
             let about = match spec.kind() {
-                bespoke_plugin_api::Kind::Channel => "which of `channel.edit`, `channel.typing` and `channel.stream` work",
+                bespoke_plugin_api::Kind::Channel => {
+                    "which of `channel.edit`, `channel.typing` and `channel.stream` work; whether a message that is sent again with the same `idempotency_key` arrives once; whether files are delivered"
+                }
                 bespoke_plugin_api::Kind::Tool => "what the model reads, and a JSON Schema of the arguments, an object",
                 bespoke_plugin_api::Kind::Provider => "its name in `agent.provider`",
                 bespoke_plugin_api::Kind::Stt => {
@@ -57,7 +59,7 @@ impl Page {
                     "the verb, a line about it, how it is called, and whether only a user with a login may"
                 }
                 bespoke_plugin_api::Kind::Hook => {
-                    "one place; higher priorities run first; `on_failure` is `open` or `closed`; an observer only looks, beside others"
+                    "one place; higher priorities run first; `on_failure` is `open` or `closed`; an observer only looks, beside others. `on_event` may say in `topics` what the topics of events begin with that it hears"
                 }
                 bespoke_plugin_api::Kind::Http => "the last part of its path, `/hooks/<plugin>/<name>`; most bytes of a body",
                 bespoke_plugin_api::Kind::Accelerator => "its name",
@@ -134,7 +136,8 @@ fn specs() -> Vec<Spec> {
         Spec::Embedder(EmbedderSpec::new("small", 384)),
         Spec::Command(CommandSpec::new("count", "Counts what there is.").usage("count [WHAT]".into()).require_auth(false)),
         Spec::Hook(HookSpec::new("guard", Hook::BeforeAgentRun).priority(10).fail_closed()),
-        Spec::Channel(ChannelSpec::new("chat").edits(true).typing(true).streams(true)),
+        Spec::Hook(HookSpec::new("watch", Hook::OnEvent).topics(["clock.", "workflow_"])),
+        Spec::Channel(ChannelSpec::new("chat").edits(true).typing(true).streams(true).idempotent(true).attachments(true)),
         Spec::Http(EndpointSpec::new("hooks")),
         Spec::Accelerator(AcceleratorSpec::new("cuda")),
     ]
@@ -338,16 +341,38 @@ fn messages() -> Page {
         &HookEvent::before_agent_run("s1", "delete everything"),
         &HookReply::veto("not today"),
     );
+    let event = Event::new("workflow_started", 12, Timestamp(1_790_000_000_000_000), None, json!({ "workflow": "w1" }));
+    p.lines(
+        "A handler of `on_event` is told what happened; the next one comes when it has answered, and what it answers is ignored:",
+        &[
+            (Side::Host, call(Kind::CALL, method::HOOK_ON, "watch", &HookEvent::on_event(event))),
+            (Side::Guest, answered(Kind::REPLY, &HookReply::Continue)),
+        ],
+    );
 
-    p.section("channel", "");
-    let accept = AcceptArgs { call: 6, message: Inbound::new("c1", "ann", "m1", "Hello") };
+    p.section(
+        "channel",
+        "Of each of `attachments`, `mime`, `voice` and `size` must be there. Their bytes stand behind the line, each with its length as u32.",
+    );
+    let note = Attachment::voice("audio/ogg", vec![0; 96]).name("note.ogg".into());
+    let message = Inbound::new("c1", "ann", "m1", "Hello").sender_name("Ann".into()).attachments(vec![note]);
+    let accept = AcceptArgs { call: 6, message };
     p.method(
         method::CHANNEL_RUN,
         "runs until it is cancelled; each message that comes is a call of the host, `inbox.accept`.",
         &[(Side::Host, call(Kind::CALL, method::CHANNEL_RUN, "chat", &Nothing {})), (Side::Guest, answered(Kind::REPLY, &()))],
     );
     p.host_call(method::HOST_ACCEPT, "a message for the agent; `call` is the id of `channel.run`.", &accept, &());
-    p.call(method::CHANNEL_SEND, "sends a message.", "chat", &Outbound::new("c1", "Hi."), &MessageRef::new("c1", "m2"));
+    p.call(
+        method::CHANNEL_SEND,
+        "sends a message. What a member says is as if it were not there, where the channel's spec does not promise it.",
+        "chat",
+        &Outbound::new("c1", "Hi.")
+            .idempotency_key("k1".into())
+            .reply_to("m1".into())
+            .attachments(vec![Attachment::new("image/png", vec![0; 67]).name("map.png".into())]),
+        &MessageRef::new("c1", "m2"),
+    );
     p.call(
         method::CHANNEL_EDIT,
         "changes one that was sent.",
