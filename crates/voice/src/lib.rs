@@ -36,6 +36,8 @@ mod voice;
 
 mod live;
 
+mod notes;
+
 mod choice;
 mod exchange;
 mod floor;
@@ -49,6 +51,7 @@ pub use choice::Chosen;
 pub use config::VoiceConfig;
 pub use event::{Span, Stage, VadWindow, VoiceEvent};
 pub use live::{LiveEvents, LiveVoice};
+pub use notes::Notes;
 pub use timeline::Timeline;
 pub use voice::{Heard, Spoken, Voice, VoiceTurn};
 
