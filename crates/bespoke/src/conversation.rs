@@ -1,8 +1,8 @@
 //! A conversation of a verb: an agent, what was said, and where that is kept.
 
 use bespoke_agent::{Agent, Session, Turn, TurnEvent};
-use bespoke_host::{Outcome, Slot};
-use bespoke_plugin_api::{CallCx, Hook, HookEvent, Inbound, Outbound, Provider, Role, Tool};
+use bespoke_host::{Refused, Slot};
+use bespoke_plugin_api::{CallCx, Hook, Inbound, Outbound, Provider, Role, Tool};
 
 use crate::{
     cli::Keeping,
@@ -15,19 +15,12 @@ use crate::{
 /// Sessions that `/sessions` shows.
 const SHOWN: u32 = 10;
 
-/// Why a message does not leave.
-#[derive(Debug)]
-pub(crate) struct Withheld {
-    pub(crate) plugin: String,
-    pub(crate) reason: String,
-}
-
 /// What became of a message that was answered, or not.
 pub(crate) struct Exchange {
     /// The turn; its text is what left.
     pub(crate) turn: Result<Turn>,
     /// Why nothing of the answer left.
-    pub(crate) withheld: Option<Withheld>,
+    pub(crate) withheld: Option<Refused>,
 }
 
 /// One conversation.
@@ -108,12 +101,8 @@ impl<'s> Conversation<'s> {
     /// # Errors
     /// When one of them refuses it.
     pub(crate) async fn received(&self, cx: &CallCx, message: Inbound) -> Result<Inbound> {
-        let event = || HookEvent::after_message_receive(self.channel, message.clone());
-        match self.setup.host.hooks().run(cx, Hook::AfterMessageReceive, event).await {
-            Some(Outcome::Proceed(HookEvent::AfterMessageReceive { message, .. })) => Ok(message),
-            Some(Outcome::Vetoed { plugin, reason }) => Err(Failure::new(Exit::Consent, format!("refused by {plugin}: {reason}"))),
-            _ => Ok(message),
-        }
+        let received = self.setup.host.hooks().receive(cx, self.channel, message).await;
+        received.map_err(|refused| Failure::new(Exit::Consent, refused.to_string()))
     }
 
     /// Whether hooks want to see a message whole before it leaves: then nothing of it may be shown while it is written.
@@ -122,13 +111,8 @@ impl<'s> Conversation<'s> {
     }
 
     /// A message that is about to leave, as hooks leave it.
-    pub(crate) async fn sent(&self, cx: &CallCx, message: Outbound) -> Result<Outbound, Withheld> {
-        let event = || HookEvent::before_message_send(self.channel, message.clone());
-        match self.setup.host.hooks().run(cx, Hook::BeforeMessageSend, event).await {
-            Some(Outcome::Proceed(HookEvent::BeforeMessageSend { message, .. })) => Ok(message),
-            Some(Outcome::Vetoed { plugin, reason }) => Err(Withheld { plugin, reason }),
-            _ => Ok(message),
-        }
+    pub(crate) async fn sent(&self, cx: &CallCx, message: Outbound) -> Result<Outbound, Refused> {
+        self.setup.host.hooks().send(cx, self.channel, message).await
     }
 
     /// Answers a message: hooks see it before the agent does, and the answer before it leaves. While one of them wants to see it

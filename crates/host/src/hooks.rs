@@ -1,5 +1,7 @@
 //! Hook dispatch: who may change or stop what the host is about to do. A hook that nobody wants costs one load.
 
+mod files;
+
 use std::{
     fmt,
     future::Future,
@@ -12,7 +14,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use bespoke_plugin_api::{
-    BoxFuture, CallCx, Code, Error, Hook, HookEvent, HookHandler, HookReply, OnFailure, Result, ToolCall, ToolOutput,
+    BoxFuture, CallCx, Code, Error, Hook, HookEvent, HookHandler, HookReply, Inbound, OnFailure, Outbound, Result, ToolCall, ToolOutput,
 };
 
 use serde_json::json;
@@ -62,6 +64,23 @@ pub enum Outcome {
         reason: String,
     },
 }
+
+/// Why a message goes no further.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// The plugin that stopped it.
+    pub plugin: String,
+    /// Why, for the user.
+    pub reason: String,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "refused by {}: {}", self.plugin, self.reason)
+    }
+}
+
+impl std::error::Error for Refused {}
 
 impl Hooks {
     /// Whether anybody subscribed: the check that stands before building a payload.
@@ -120,6 +139,32 @@ impl Hooks {
             _ => result?,
         };
         Ok((call, output))
+    }
+
+    /// A message that came in over a channel, as hooks leave it. Whose it is stays: `chat`, `sender` and `id`. Handlers see its files
+    /// without their bytes, may take them away and rename them, and whatever they leave keeps its bytes.
+    ///
+    /// # Errors
+    /// When one of them refuses it.
+    pub async fn receive(&self, cx: &CallCx, channel: &str, message: Inbound) -> Result<Inbound, Refused> {
+        match self.run(cx, Hook::AfterMessageReceive, || HookEvent::after_message_receive(channel, message.clone())).await {
+            Some(Outcome::Proceed(HookEvent::AfterMessageReceive { message, .. })) => Ok(message),
+            Some(Outcome::Vetoed { plugin, reason }) => Err(Refused { plugin, reason }),
+            _ => Ok(message),
+        }
+    }
+
+    /// A message that is about to leave over a channel, as hooks leave it. Where it goes stays, and its `idempotency_key`; files as in
+    /// [`receive`](Self::receive).
+    ///
+    /// # Errors
+    /// When one of them refuses it.
+    pub async fn send(&self, cx: &CallCx, channel: &str, message: Outbound) -> Result<Outbound, Refused> {
+        match self.run(cx, Hook::BeforeMessageSend, || HookEvent::before_message_send(channel, message.clone())).await {
+            Some(Outcome::Proceed(HookEvent::BeforeMessageSend { message, .. })) => Ok(message),
+            Some(Outcome::Vetoed { plugin, reason }) => Err(Refused { plugin, reason }),
+            _ => Ok(message),
+        }
     }
 
     /// That tells on this bus what becomes of handlers.
@@ -211,14 +256,15 @@ async fn ask(handler: &Subscribed, events: &Events, cx: &CallCx, event: &HookEve
         return None;
     }
     let limit = Duration::from_millis(slot.spec().timeout_ms).min(LONGEST);
-    let (limited, given) = (cx.with_deadline(clock::now().plus(limit)), event.clone());
+    let (limited, given) = (cx.with_deadline(clock::now().plus(limit)), files::shown(event));
     // Apart: a guard that blocks must not keep the turn waiting past its limit.
     let asked = slot.apart_within(limit, &limited, move |handler, cx| async move { handler.on(&cx, &given).await }).await;
     let reply = asked.and_then(|reply| match reply {
         HookReply::Replace { event: new, .. } if new.hook() != hook => {
             Err(Error::internal(format!("answered {} with an event of {}", hook.name(), new.hook().name())))
         }
-        HookReply::Continue | HookReply::Veto { .. } | HookReply::Replace { .. } => Ok(reply),
+        HookReply::Replace { event: new, .. } => Ok(HookReply::replace(files::settled(event, *new)?)),
+        HookReply::Continue | HookReply::Veto { .. } => Ok(reply),
         // `HookReply` may grow: an answer that this host does not know is a failure, not a consent.
         _ => Err(Error::internal("answered something that this host does not know")),
     });

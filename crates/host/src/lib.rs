@@ -68,7 +68,7 @@ pub use difference::{Change, ReloadClass};
 pub use discover::{SCHEMA_FILE, discover, find, is_made, open_folder};
 pub use events::{Events, Subscription};
 pub use grants::{Asked, Asks, Blocked, Consent, Grant, Grants, Use, Used, ask};
-pub use hooks::{Hooks, Outcome};
+pub use hooks::{Hooks, Outcome, Refused};
 pub use host::{Host, HostBuilder, Selection};
 pub use http::{AllowedHost, HostsKey, HttpAllowed, HttpClient};
 pub use metrics::Metrics;

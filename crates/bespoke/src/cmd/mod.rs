@@ -32,14 +32,14 @@ use std::{
 };
 
 use bespoke_agent::TurnEvent;
-use bespoke_host::RedactedPieces;
+use bespoke_host::{RedactedPieces, Refused};
 use bespoke_plugin_api::{CallCx, CancelToken, Inbound};
 use bespoke_screen::{Page, columns};
 use serde_json::json;
 
 use crate::{
     cli::{Ask, Cli, ConfigVerb, Verb},
-    conversation::{Conversation, Exchange, Withheld},
+    conversation::{Conversation, Exchange},
     exit::{Exit, Failure, Result},
     logs,
     models::Consent,
@@ -156,7 +156,7 @@ async fn ask(setup: &Setup, args: Ask) -> Result<()> {
     }
     std::mem::replace(&mut page.wrote, Ok(()))?;
     let turn = turn?;
-    if let Some(Withheld { plugin, reason }) = withheld {
+    if let Some(Refused { plugin, reason }) = withheld {
         return Err(Failure::new(Exit::Consent, format!("the answer is withheld by {plugin}: {reason}")));
     }
     if out.json {

@@ -6,6 +6,7 @@ use std::{
 };
 
 use bespoke_agent::TurnEvent;
+use bespoke_host::Refused;
 use bespoke_plugin_api::{CallCx, Inbound};
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -13,7 +14,7 @@ use tokio::sync::mpsc;
 use super::super::{LONGEST_PIPE, interruptible, too_long};
 use crate::{
     cli::Chat,
-    conversation::{Conversation, Exchange, Withheld},
+    conversation::{Conversation, Exchange},
     exit::{Exit, Failure, Result},
     models::Consent,
     output::Out,
@@ -75,7 +76,7 @@ async fn answer(conversation: &mut Conversation<'_>, out: Out, cx: &CallCx, mess
         Ok(exchange) => exchange,
         Err(refused) => return Ok(Err(refused)),
     };
-    if let Some(Withheld { plugin, reason }) = withheld {
+    if let Some(Refused { plugin, reason }) = withheld {
         out.json(&json!({ "type": "withheld", "plugin": plugin, "reason": reason }), false)?;
     }
     let turn = match turn {
