@@ -19,7 +19,7 @@
 //!
 //! Works on Unix; elsewhere the tool says that it does not.
 
-use std::{ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
+use std::{ffi::OsString, path::PathBuf, sync::Arc};
 
 use bespoke_plugin_api::{
     CallCx, CancelToken, Contribution, Error, Facts, Health, Level, Plugin, PluginApi, PluginContext, Result, Tool, ToolOutput,
@@ -29,8 +29,6 @@ use bespoke_plugin_api::{
 };
 
 mod allowed;
-#[cfg(unix)]
-mod capture;
 mod config;
 mod refusal;
 #[cfg(unix)]
@@ -174,18 +172,11 @@ impl Tool for RunProgram {
     }
 }
 
-/// A program to run, with all that it gets.
+/// A program to run, and what the model calls it.
 #[cfg_attr(not(unix), allow(dead_code, reason = "nothing is run there"))]
 struct Job {
     name: String,
-    program: PathBuf,
-    args: Vec<String>,
-    stdin: Vec<u8>,
-    folder: PathBuf,
-    environment: Vec<(String, OsString)>,
-    timeout: Duration,
-    /// Bytes of output that are shown.
-    max_output: usize,
+    job: bespoke_program::Job,
 }
 
 impl Runner {
@@ -211,8 +202,7 @@ impl Runner {
         let most = config.timeout();
         // A caller that stops waiting earlier gets what there is until then.
         let timeout = cx.deadline().map_or(most, |deadline| self.cx.now().until(deadline).min(most));
-        Ok(Job {
-            name: args.program,
+        let job = bespoke_program::Job {
             program,
             args: args.args,
             stdin: stdin.into_bytes(),
@@ -221,7 +211,8 @@ impl Runner {
             timeout,
             // At most 16 MiB, by its range.
             max_output: usize::try_from(config.max_output_bytes).unwrap_or(usize::MAX),
-        })
+        };
+        Ok(Job { name: args.program, job })
     }
 }
 

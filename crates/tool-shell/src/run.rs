@@ -1,50 +1,27 @@
-//! Runs one program: starts it in a process group of its own, feeds and reads it at the same time, and ends the group, whatever
-//! happens. One thread looks at all pipes; a second only waits for the program's end.
+//! Runs a program for the model, and says what it did in words and in numbers.
 
 use std::{
     future::poll_fn,
-    io::{self, Read, Write},
-    os::{
-        fd::{AsFd, BorrowedFd},
-        unix::{
-            net::UnixStream,
-            process::{CommandExt, ExitStatusExt},
-        },
-    },
+    os::unix::{net::UnixStream, process::ExitStatusExt},
     pin::{Pin, pin},
-    process::{Child, ChildStdin, Command, ExitStatus, Stdio},
-    thread::JoinHandle,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bespoke_plugin_api::{CallCx, Error, Result, ToolOutput, serde_json::json};
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    io::{Errno, ioctl_fionbio},
-    process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid},
-};
+use bespoke_program::{End, Outcome, share, supervise};
 
-use crate::{
-    Job, Runner,
-    capture::{Capture, share},
-};
+use crate::{Job, Runner};
 
 pub(crate) const IS_SUPPORTED: bool = true;
-
-/// Bytes that are read or written at once: what a pipe holds.
-const CHUNK: usize = 64 * 1024;
-
-/// Chunks of a pipe that are read after the program's end: what was in the pipe, even a large one. More can only come from somebody
-/// who has left the group.
-const LAST_CHUNKS: usize = 16;
 
 /// Runs it, and answers when it has ended. Dropping the future ends it, too.
 pub(crate) async fn run(runner: &Runner, cx: &CallCx, job: Job) -> Result<ToolOutput> {
     let pair = UnixStream::pair().map_err(|e| Error::internal(format!("no pipe to tell of a cancellation: {e}")))?;
     // Closing this end tells the other; so does dropping it together with this future.
     let (mut wanted, caller) = (Some(pair.0), pair.1);
-    let (name, max_output) = (job.name.clone(), job.max_output);
-    let mut done = pin!(runner.cx.blocking(move || supervise(job, &caller)));
+    let Job { name, job } = job;
+    let (limit, max_output) = (job.timeout, job.max_output);
+    let mut done = pin!(runner.cx.blocking(move || supervise(&job, &caller)));
     let (mut gone, mut stopped) = (cx.cancelled(), runner.stopped.cancelled());
     let ended = poll_fn(|task| {
         if wanted.is_some() {
@@ -57,244 +34,13 @@ pub(crate) async fn run(runner: &Runner, cx: &CallCx, job: Job) -> Result<ToolOu
     });
     match ended.await? {
         Ok(Outcome { end: End::Cancelled, .. }) => Err(Error::cancelled()),
-        Ok(outcome) => Ok(answer(&name, outcome, max_output)),
+        Ok(outcome) => Ok(answer(&name, outcome, limit, max_output)),
         Err(e) => Ok(ToolOutput::error(format!("{name} could not be run: {e}")).with_data(json!({ "refused": "not_started" }))),
     }
 }
 
-struct Outcome {
-    end: End,
-    status: ExitStatus,
-    stdout: Capture,
-    stderr: Capture,
-    limit: Duration,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    /// By itself, or by a signal of somebody else.
-    Itself,
-    TimedOut,
-    Cancelled,
-}
-
-fn supervise(job: Job, caller: &UnixStream) -> io::Result<Outcome> {
-    let begun = Instant::now();
-    let stdin = if job.stdin.is_empty() { Stdio::null() } else { Stdio::piped() };
-    let mut command = Command::new(&job.program);
-    command.args(&job.args).current_dir(&job.folder).env_clear().envs(job.environment);
-    command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-    let mut group = Group::of(command.spawn()?)?;
-    let mut input = Input { pipe: group.child.stdin.take(), rest: &job.stdin };
-    let mut stdout = Output::new(group.child.stdout.take(), job.max_output)?;
-    let mut stderr = Output::new(group.child.stderr.take(), job.max_output)?;
-    if let Some(pipe) = &input.pipe {
-        ioctl_fionbio(pipe, true)?;
-    }
-    let exited = group.watch()?;
-    let deadline = begun + job.timeout;
-    let end = loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            break End::TimedOut;
-        }
-        let ready = wait(caller.as_fd(), exited.as_fd(), &stdout, &stderr, &input, left)?;
-        if ready.caller {
-            break End::Cancelled;
-        }
-        if ready.stdout {
-            stdout.read_some();
-        }
-        if ready.stderr {
-            stderr.read_some();
-        }
-        if ready.stdin {
-            input.write_some();
-        }
-        if ready.exited {
-            break End::Itself;
-        }
-    };
-    let status = group.end()?;
-    drop(input);
-    stdout.read_rest();
-    stderr.read_rest();
-    Ok(Outcome { end, status, stdout: stdout.capture, stderr: stderr.capture, limit: job.timeout })
-}
-
-/// What there is to do.
-#[derive(Default)]
-struct Ready {
-    caller: bool,
-    exited: bool,
-    stdout: bool,
-    stderr: bool,
-    stdin: bool,
-}
-
-/// Waits until something can be done, or the time is over.
-fn wait(
-    caller: BorrowedFd<'_>,
-    exited: BorrowedFd<'_>,
-    stdout: &Output,
-    stderr: &Output,
-    input: &Input<'_>,
-    time: Duration,
-) -> io::Result<Ready> {
-    let mut ready = Ready::default();
-    let mut fds = vec![PollFd::from_borrowed_fd(caller, PollFlags::IN), PollFd::from_borrowed_fd(exited, PollFlags::IN)];
-    let mut marks = vec![&mut ready.caller, &mut ready.exited];
-    if let Some(pipe) = &stdout.pipe {
-        fds.push(PollFd::from_borrowed_fd(pipe.as_fd(), PollFlags::IN));
-        marks.push(&mut ready.stdout);
-    }
-    if let Some(pipe) = &stderr.pipe {
-        fds.push(PollFd::from_borrowed_fd(pipe.as_fd(), PollFlags::IN));
-        marks.push(&mut ready.stderr);
-    }
-    if let Some(pipe) = &input.pipe {
-        fds.push(PollFd::from_borrowed_fd(pipe.as_fd(), PollFlags::OUT));
-        marks.push(&mut ready.stdin);
-    }
-    // Rounded up: waking a moment early would only turn in circles.
-    let time = Timespec::try_from(time + Duration::from_millis(1)).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-    match poll(&mut fds, Some(&time)) {
-        Ok(_) => {}
-        Err(Errno::INTR) => return Ok(Ready::default()),
-        Err(e) => return Err(e.into()),
-    }
-    // Any event counts: an end or a fault shows when the pipe is used.
-    for (fd, mark) in fds.iter().zip(marks) {
-        *mark = !fd.revents().is_empty();
-    }
-    Ok(ready)
-}
-
-/// A pipe that a program writes to.
-struct Output {
-    pipe: Option<Pipe>,
-    capture: Capture,
-}
-
-type Pipe = Box<dyn ReadFd>;
-
-/// Either of the two.
-trait ReadFd: Read + AsFd {}
-
-impl<T: Read + AsFd> ReadFd for T {}
-
-impl Output {
-    fn new(pipe: Option<impl ReadFd + 'static>, most: usize) -> io::Result<Self> {
-        let pipe = pipe.map(|pipe| Box::new(pipe) as Pipe);
-        if let Some(pipe) = &pipe {
-            ioctl_fionbio(pipe.as_fd(), true)?;
-        }
-        Ok(Output { pipe, capture: Capture::new(most) })
-    }
-
-    /// Reads once; whether there was something.
-    fn read_some(&mut self) -> bool {
-        let Some(pipe) = &mut self.pipe else { return false };
-        let mut chunk = vec![0; CHUNK];
-        match pipe.read(&mut chunk) {
-            Ok(0) => self.pipe = None,
-            Ok(n) => {
-                self.capture.push(&chunk[..n]);
-                return true;
-            }
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => return true,
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => self.pipe = None,
-        }
-        false
-    }
-
-    /// Reads what is in the pipe, and does not wait for whoever else may hold it open.
-    fn read_rest(&mut self) {
-        for _ in 0..LAST_CHUNKS {
-            if !self.read_some() {
-                break;
-            }
-        }
-        self.pipe = None;
-    }
-}
-
-/// The pipe that a program reads from.
-struct Input<'a> {
-    pipe: Option<ChildStdin>,
-    rest: &'a [u8],
-}
-
-impl Input<'_> {
-    fn write_some(&mut self) {
-        let Some(pipe) = &mut self.pipe else { return };
-        match pipe.write(&self.rest[..self.rest.len().min(CHUNK)]) {
-            Ok(n) => self.rest = &self.rest[n..],
-            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
-            // A program may end without reading it all.
-            Err(_) => self.rest = &[],
-        }
-        if self.rest.is_empty() {
-            self.pipe = None;
-        }
-    }
-}
-
-/// A program and all that it started, as far as that stayed in its group. Killed when dropped.
-struct Group {
-    child: Child,
-    pid: Pid,
-    watcher: Option<JoinHandle<()>>,
-    ended: bool,
-}
-
-impl Group {
-    fn of(mut child: Child) -> io::Result<Self> {
-        let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) else {
-            let _ = child.kill();
-            return Err(io::Error::other("its number is no number of a process"));
-        };
-        Ok(Group { child, pid, watcher: None, ended: false })
-    }
-
-    /// A stream that ends when the program does. The program is not reaped by that: its number stays its own until [`Group::end`].
-    fn watch(&mut self) -> io::Result<UnixStream> {
-        let (ours, theirs) = UnixStream::pair()?;
-        let pid = self.pid;
-        let watcher = std::thread::Builder::new().name("run-program".into()).spawn(move || {
-            let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-            while matches!(waitid(WaitId::Pid(pid), options), Err(Errno::INTR)) {}
-            drop(theirs);
-        })?;
-        self.watcher = Some(watcher);
-        Ok(ours)
-    }
-
-    /// Kills what is left of the group, and says how the program ended.
-    fn end(&mut self) -> io::Result<ExitStatus> {
-        self.ended = true;
-        // Before it is reaped: until then no other group can have its number.
-        let _ = kill_process_group(self.pid, Signal::KILL);
-        // By its own number, too: it may have left the group that it was put in.
-        let _ = self.child.kill();
-        if let Some(watcher) = self.watcher.take() {
-            let _ = watcher.join();
-        }
-        self.child.wait()
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        if !self.ended {
-            let _ = self.end();
-        }
-    }
-}
-
-fn answer(name: &str, outcome: Outcome, max_output: usize) -> ToolOutput {
-    let Outcome { end, status, stdout, stderr, limit } = outcome;
+fn answer(name: &str, outcome: Outcome, limit: Duration, max_output: usize) -> ToolOutput {
+    let Outcome { end, status, stdout, stderr } = outcome;
     let (code, signal) = (status.code(), status.signal());
     let timed_out = end == End::TimedOut;
     let (out, err) = (stdout.total(), stderr.total());

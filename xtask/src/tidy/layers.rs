@@ -25,7 +25,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("plugin-guest", &["plugin-api", "protocol"]),
     ("plugin-proxy", &["plugin-api", "protocol"]),
     ("plugin-testkit", &["plugin-api", "protocol", "plugin-guest", "plugin-proxy", "manifest"]),
-    ("host", &["plugin-api", "protocol", "manifest", "plugin-proxy", "schema"]),
+    ("host", &["plugin-api", "protocol", "manifest", "plugin-proxy", "schema", "screen"]),
     ("guest-process", &["plugin-api", "protocol", "plugin-guest"]),
     ("tier-process", &["plugin-api", "protocol", "manifest", "host", "plugin-proxy", "guest-process", "sandbox"]),
     ("host-stdio", &["plugin-api", "manifest", "host"]),
@@ -37,6 +37,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("gateway", &["plugin-api", "host"]),
     ("control", &[]),
     ("ogg-opus", &[]),
+    ("program", &[]),
     ("bespoke", &["@all"]),
     ("@plugins", &["plugin-api", "@support"]),
 ];
@@ -60,7 +61,7 @@ const DEV_EDGES: &[(&str, &[&str])] = &[
     ("gateway", &["@plugins", "plugin-testkit", "manifest"]),
 ];
 
-const SUPPORT: &[&str] = &["audio", "control", "cuda", "fetch", "library", "ogg-opus", "onnx", "pjrt", "sandbox", "schema", "screen"];
+const SUPPORT: &[&str] = &["audio", "control", "cuda", "fetch", "library", "ogg-opus", "onnx", "pjrt", "program", "sandbox", "schema", "screen"];
 
 /// Crates of others that only some of ours may use: which, who, why.
 const GUARDED: &[(&str, &[&str], &str)] = &[

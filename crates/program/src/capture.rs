@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 /// Bytes of one stream.
 #[derive(Debug, Default)]
-pub(crate) struct Capture {
+pub struct Capture {
     head: Vec<u8>,
     tail: VecDeque<u8>,
     /// Most bytes of each of the two.
@@ -14,12 +14,12 @@ pub(crate) struct Capture {
 
 impl Capture {
     /// Keeps `most` bytes.
-    pub(crate) fn new(most: usize) -> Self {
+    pub fn new(most: usize) -> Self {
         Capture { half: most / 2, ..Capture::default() }
     }
 
     /// Takes bytes.
-    pub(crate) fn push(&mut self, bytes: &[u8]) {
+    pub fn push(&mut self, bytes: &[u8]) {
         self.total += bytes.len() as u64;
         let (head, rest) = bytes.split_at(bytes.len().min(self.half - self.head.len()));
         self.head.extend_from_slice(head);
@@ -30,12 +30,18 @@ impl Capture {
     }
 
     /// Bytes that came in all.
-    pub(crate) fn total(&self) -> u64 {
+    pub fn total(&self) -> u64 {
         self.total
     }
 
+    /// All bytes, where there were no more than it keeps; else none.
+    pub fn whole(mut self) -> Option<Vec<u8>> {
+        self.head.extend(self.tail);
+        (self.total == self.head.len() as u64).then_some(self.head)
+    }
+
     /// What is kept in at most `most` bytes, with a note where something is left out; and whether something is.
-    pub(crate) fn text(mut self, most: usize) -> (String, bool) {
+    pub fn text(mut self, most: usize) -> (String, bool) {
         self.head.extend(self.tail);
         let kept = self.head;
         if self.total <= (kept.len().min(most)) as u64 {
@@ -51,7 +57,7 @@ impl Capture {
 }
 
 /// How two streams share `most` bytes: each gets half, and what one does not need goes to the other.
-pub(crate) fn share(most: usize, one: u64, other: u64) -> (usize, usize) {
+pub fn share(most: usize, one: u64, other: u64) -> (usize, usize) {
     let half = most / 2;
     let need = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
     let first = need(one).min(half.max(most.saturating_sub(need(other))));
