@@ -426,6 +426,6 @@ fn found(row: &Row<'_>) -> Result<Found, rusqlite::Error> {
     })
 }
 
-fn as_iso<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn as_iso<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&iso(*at))
 }
