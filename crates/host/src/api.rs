@@ -17,8 +17,8 @@ use serde_json::Value;
 use tokio::runtime::Handle;
 
 use crate::{
-    Config, Events, Hooks, HttpClient, KeyValue, Registry, Slot, candidate::Tier, clock, generation::Footing, grants, http::host_of,
-    plugin::PluginCell, registry::Withdrawn, slot::drop_caught, store,
+    Config, Events, Hooks, HttpClient, KeyValue, Registry, Slot, candidate::Tier, clock, commands::Names, generation::Footing, grants,
+    http::host_of, plugin::PluginCell, registry::Withdrawn, slot::drop_caught, store,
 };
 
 /// Most bytes of an event of a plugin, topic and payload as JSON.
@@ -48,6 +48,8 @@ pub(crate) struct Services {
     pub(crate) events: Events,
     pub(crate) registry: Registry,
     pub(crate) hooks: Hooks,
+    /// Names that commands may not have.
+    pub(crate) names: Names,
     pub(crate) config: ArcSwap<Config>,
     pub(crate) models: Option<Arc<dyn ModelStore>>,
     pub(crate) runtimes: Option<Arc<dyn RuntimeStore>>,
@@ -262,7 +264,8 @@ impl HostApi for PluginHost {
         let (mut withdrawn, mut published_for) = (Withdrawn::default(), None);
         let published = {
             let _publishing = plugin.publishing.lock().unwrap_or_else(PoisonError::into_inner);
-            self.footing.publisher(&mut contributions).and_then(|generation| match published_for.insert(generation) {
+            let may = self.services.may_publish_commands(&plugin, &contributions, self.footing.serving());
+            may.and_then(|()| self.footing.publisher(&mut contributions)).and_then(|generation| match published_for.insert(generation) {
                 Some(generation) => self.services.registry.publish(&plugin, generation, &contributions, &mut withdrawn),
                 None => Ok(()),
             })

@@ -189,6 +189,11 @@ impl Footing {
         serving.map(Some).ok_or_else(|| Error::new(Code::NOT_READY, "the plugin has stopped, so nothing can be published"))
     }
 
+    /// Whether its generation is in place, so that what it publishes serves at once.
+    pub(crate) fn serving(&self) -> bool {
+        matches!(&*lock(&self.stage), Stage::Serving(_))
+    }
+
     /// What was published by now; from now on it is published for this generation.
     pub(crate) fn serves(&self, generation: &Arc<Generation>) -> Vec<Contribution> {
         match std::mem::replace(&mut *lock(&self.stage), Stage::Serving(Arc::downgrade(generation))) {

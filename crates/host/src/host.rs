@@ -19,6 +19,7 @@ use crate::{
     RuntimeStore, Slot, Supervision, Use,
     api::Services,
     candidate::{Candidate, State, Tier},
+    commands::Names,
     grants,
     lifecycle::{ConfigFault, Inner, Limits},
     needs::{claim, closure, refuse_cycles, refuse_unmet, requires},
@@ -44,6 +45,7 @@ pub struct HostBuilder {
     supervision: Supervision,
     grants: Grants,
     tell: Option<Tell>,
+    reserved: Vec<String>,
 }
 
 /// Takes a line for people.
@@ -104,6 +106,12 @@ impl HostBuilder {
         self
     }
 
+    /// With the verbs of the program, which no command of a plugin may be called, beside those that are reserved anyway.
+    pub fn reserved_commands(mut self, names: impl IntoIterator<Item = String>) -> Self {
+        self.reserved.extend(names);
+        self
+    }
+
     /// With another patience for plugins that end by themselves.
     pub fn supervision(mut self, supervision: Supervision) -> Self {
         self.supervision = supervision;
@@ -147,12 +155,16 @@ impl HostBuilder {
         refuse_unmet(&plugins);
         refuse_cycles(&plugins);
 
+        let names = Names::new(self.reserved);
+        names.settle(&plugins);
+
         let redactor = redactor(&self.config, &plugins);
         let events = Events::default();
         let services = Services {
             runtime: Handle::current(),
             hooks: Hooks::telling(events.clone()),
             events,
+            names,
             registry: Registry::default(),
             config: ArcSwap::from_pointee(self.config),
             models: self.models,
@@ -232,6 +244,7 @@ impl Host {
             supervision: Supervision::default(),
             grants: Grants::none(),
             tell: None,
+            reserved: Vec::new(),
         }
     }
 

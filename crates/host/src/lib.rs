@@ -30,6 +30,7 @@ mod api;
 mod breaker;
 mod candidate;
 mod clock;
+mod commands;
 mod config;
 mod difference;
 mod discover;
@@ -60,6 +61,7 @@ mod tools;
 pub use api::{ModelStore, RuntimeStore};
 pub use candidate::{Artifact, Candidate, State, Tier};
 pub use clock::now;
+pub use commands::{Caller, CommandInfo, split_arguments};
 pub use config::{
     CONFIG_VERSION, Config, ConfigError, ConfigFile, Limits, MIGRATIONS, Migration, NoTerms, Origin, PluginDefaults, PluginSettings,
     Problem, SecretSource, Start,

@@ -81,6 +81,7 @@ impl Host {
         refuse_unmet(&all);
         refuse_cycles(&all);
         inner.redactor.learn_from(&crate::host::redactor(&self.config(), &all));
+        inner.services.names.settle(&all);
         inner.services.plugins.store(Arc::new(all));
         Ok(())
     }
@@ -93,6 +94,7 @@ impl Host {
             inner.grants.leave(id, &plugin.used);
         }
         let left: Vec<_> = self.plugins().iter().filter(|p| p.id() != id).cloned().collect();
+        inner.services.names.settle(&left);
         inner.services.plugins.store(Arc::new(left));
         inner.services.hooks.update(&inner.services.registry);
     }

@@ -1,7 +1,7 @@
 //! One plugin as the host knows it: where it comes from, its state, its health, its current generation and its counters.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     future::Future,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -23,6 +23,7 @@ use tokio::{
 use crate::{
     HttpAllowed, Used,
     candidate::{Candidate, State},
+    commands::RunningCommands,
     generation::{Footing, Generation, lock},
     metrics::Metrics,
     supervise::Watch,
@@ -55,6 +56,9 @@ pub(crate) struct PluginCell {
     tripped: Mutex<BTreeSet<String>>,
     /// Why it could not be enabled, for one that is switched off.
     unfit: Option<Error>,
+    /// Commands of its that cannot be run under their names, and why.
+    refused_commands: Mutex<BTreeMap<String, String>>,
+    pub(crate) running_commands: RunningCommands,
     status: Mutex<Status>,
     settled: watch::Sender<State>,
     pub(crate) metrics: Arc<Metrics>,
@@ -108,6 +112,8 @@ impl PluginCell {
             watch: Watch::default(),
             tripped: Mutex::default(),
             unfit,
+            refused_commands: Mutex::default(),
+            running_commands: RunningCommands::default(),
             status: Mutex::new(status),
             settled: watch::Sender::new(State::Unloaded),
             metrics: Arc::default(),
@@ -197,6 +203,21 @@ impl PluginCell {
         } else {
             all.remove(hook)
         };
+    }
+
+    pub(crate) fn refuse_commands(&self, refused: BTreeMap<String, String>) {
+        *lock(&self.refused_commands) = refused;
+    }
+
+    /// Why a command of its cannot be run under its name.
+    pub(crate) fn refused_command(&self, name: &str) -> Option<String> {
+        lock(&self.refused_commands).get(name).cloned()
+    }
+
+    /// Why commands of its cannot be run, in a sentence.
+    pub(crate) fn refused_commands(&self) -> Option<String> {
+        let refused = lock(&self.refused_commands);
+        (!refused.is_empty()).then(|| refused.values().cloned().collect::<Vec<_>>().join("; "))
     }
 
     /// Whether it failed only because a model file is not here.
@@ -360,7 +381,9 @@ impl PluginCell {
         let asked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| life.health()))
             .unwrap_or_else(|panic| Health::Failed(crate::slot::panicked("health()", &*panic).message().to_owned()));
         crate::slot::drop_caught(life);
-        let tripped: Vec<String> = lock(&self.tripped).iter().map(|hook| format!("hook `{hook}` tripped")).collect();
+        let tripped = lock(&self.tripped).iter().map(|hook| format!("hook `{hook}` tripped")).collect::<Vec<_>>();
+        // Its other contributions serve all the same.
+        let tripped: Vec<String> = tripped.into_iter().chain(self.refused_commands()).collect();
         match (asked, status.reported.clone()) {
             (Health::Ok | Health::Unknown, Health::Ok | Health::Unknown) if !tripped.is_empty() => Health::Degraded(tripped.join(", ")),
             (Health::Failed(reason), _) | (_, Health::Failed(reason)) => Health::Failed(reason),

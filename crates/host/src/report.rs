@@ -69,7 +69,7 @@ impl Row {
             description: manifest.map(|m| m.description.clone()).unwrap_or_default(),
             state: status.state,
             health: health.name().to_owned(),
-            reason: health.reason().or(status.reason.as_deref()).map(clean),
+            reason: health.reason().or(status.reason.as_deref()).map(clean).or_else(|| plugin.refused_commands().as_deref().map(clean)),
             fix: status.fix.as_deref().map(clean),
             latency_ms: number("latency_ms"),
             // A tier measures in MiB.

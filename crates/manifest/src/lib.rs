@@ -53,7 +53,7 @@
 //! | `protocol` | range of versions of the plugin API, such as `"1"` | required |
 //! | `tiers` | some of `compiled`, `dylib`, `wasm`, `process` | required |
 //! | `swap` | `overlap`: a new generation starts beside the old one; `exclusive`: only one at a time, calls are held meanwhile | `overlap` |
-//! | `[[provides]]` | `kind` and `name`; with `dynamic = true` it is published at run time, if at all, and without `name` under names known only then | |
+//! | `[[provides]]` | `kind` and `name`; with `dynamic = true` it is published at run time, if at all, and without `name` under names known only then. A `command` may have `about`, one line, `usage`, and `require_auth`, so that help needs no start | |
 //! | `[[requires]]` | `plugin`, `version` (a range), `optional` | |
 //! | `[permissions]` | `network_access`, `read_files`, `write_files`, `system_access`, `plugin_communication`, `env`, `secrets`: see [`Permissions`]. `optional`: those of them that the plugin also works without; `reasons`: a line for each, required unless the plugin is only ever compiled in | nothing |
 //! | `[resources]` | `memory_mb`, `address_space_mb`, `cpu_percent`, `cpu_seconds`, `disk_mb`, `threads`, `start_timeout_ms`, `open_files`, `file_mb`, `processes`, `network_per_s`: see [`Resources`] | the host's limits |

@@ -176,6 +176,19 @@ pub struct Provides {
     pub name: Option<String>,
     /// Whether the plugin publishes it at run time, if at all: a tool, say, that its configuration has to switch on.
     pub dynamic: bool,
+    /// Of a command: one line on what it does, for who looks without starting the plugin.
+    pub about: Option<String>,
+    /// Of a command: how it is called, such as `weather CITY [--days N]`.
+    pub usage: Option<String>,
+    /// Of a command: whether only a user with a login may run it; the plugin says so when it is not set.
+    pub require_auth: Option<bool>,
+}
+
+impl Provides {
+    /// A contribution of which no more is said.
+    pub(crate) fn new(kind: Kind, name: Option<String>, dynamic: bool) -> Self {
+        Provides { kind, name, dynamic, about: None, usage: None, require_auth: None }
+    }
 }
 
 /// One entry of `[[requires]]`.

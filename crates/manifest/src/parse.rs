@@ -219,7 +219,19 @@ fn provides(fields: &mut Fields<'_, '_>) -> Vec<Provides> {
             }
         };
         if let (Some(kind), Some(name)) = (kind, name) {
-            let new = Provides { kind, name, dynamic };
+            let mut new = Provides::new(kind, name, dynamic);
+            let mut of_command = |key| {
+                entry.take(key).filter(|node| {
+                    let fits = kind == Kind::Command;
+                    if !fits {
+                        node.refuse(format!("a {kind} has none: it is said of commands"), "remove it");
+                    }
+                    fits
+                })
+            };
+            new.about = of_command("about").and_then(|node| line(&node));
+            new.usage = of_command("usage").and_then(|node| line(&node));
+            new.require_auth = of_command("require_auth").and_then(|node| node.boolean());
             if all.iter().any(|p| (p.kind, &p.name) == (new.kind, &new.name)) {
                 let what = new.name.as_deref().map_or_else(|| format!("dynamic {kind}"), |n| format!("{kind} `{n}`"));
                 entry.refuse("", &format!("{what} stands here twice"), "remove one of them");

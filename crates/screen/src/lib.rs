@@ -8,10 +8,12 @@
 //! ```
 
 mod page;
+mod plain;
 
 use std::io::IsTerminal;
 
 pub use page::{Page, harmless};
+pub use plain::plain;
 
 /// Columns of the terminal that stdout is, at least 20; `None` when it is none.
 pub fn columns() -> Option<usize> {

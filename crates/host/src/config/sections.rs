@@ -40,6 +40,9 @@ pub struct PluginDefaults {
     /// Most time a request may take when its caller sets no deadline, in milliseconds.
     #[cfg_attr(test, schemars(range(min = 1, max = 86_400_000)))]
     pub call_timeout_ms: u64,
+    /// Most time a command of a plugin may take, in milliseconds, unless the table of the plugin says otherwise.
+    #[cfg_attr(test, schemars(range(min = 1, max = 86_400_000)))]
+    pub command_timeout_ms: u64,
     /// Threads that one request of a plugin may use, at least 1.
     #[cfg_attr(test, schemars(range(min = 1)))]
     pub cpu_budget: u16,
@@ -64,6 +67,7 @@ impl Default for PluginDefaults {
             stop_timeout_ms: 5_000,
             shutdown_timeout_ms: 30_000,
             call_timeout_ms: 120_000,
+            command_timeout_ms: 120_000,
             cpu_budget: 1,
             dir: None,
             sandbox: Sandbox::Auto,
@@ -169,6 +173,7 @@ impl Config {
             ("stop_timeout_ms", defaults.stop_timeout_ms),
             ("shutdown_timeout_ms", defaults.shutdown_timeout_ms),
             ("call_timeout_ms", defaults.call_timeout_ms),
+            ("command_timeout_ms", defaults.command_timeout_ms),
         ] {
             if !(1..=LONGEST_MS).contains(&ms) {
                 let fix = format!("write milliseconds from 1 to {LONGEST_MS}, which is a day");

@@ -31,6 +31,8 @@ pub struct PluginSettings {
     pub start: Start,
     /// After how many milliseconds without a call it is stopped, to be started with the next one; never when it is not set.
     pub idle_stop_ms: Option<u64>,
+    /// Most milliseconds that a command of its may take; what `[plugins]` says when it is not set.
+    pub command_timeout_ms: Option<u64>,
     /// Limits that go before those of its manifest.
     pub limits: Limits,
     /// Whether what it depends on may be installed without a question; what `[plugins]` says when it is not set.
@@ -45,6 +47,7 @@ impl Default for PluginSettings {
             sandbox: None,
             start: Start::Eager,
             idle_stop_ms: None,
+            command_timeout_ms: None,
             limits: Limits::default(),
             auto_install_deps: None,
         }
@@ -79,6 +82,10 @@ impl PluginSettings {
             "idle_stop_ms": {
                 "type": "integer", "minimum": 1, "maximum": super::sections::LONGEST_MS,
                 "description": "After how many milliseconds without a call it is stopped, to be started with the next one.",
+            },
+            "command_timeout_ms": {
+                "type": "integer", "minimum": 1, "maximum": super::sections::LONGEST_MS,
+                "description": "Most milliseconds that a command of its may take.",
             },
             "limits": Limits::schema(true),
             "auto_install_deps": { "type": "boolean", "description": "Whether what it depends on may be installed without a question." },

@@ -70,8 +70,8 @@ pub(crate) fn app_factory(fields: &mut Fields<'_, '_>, path: &str) -> Option<Man
 }
 
 fn provides(contract: &str, id: &str) -> Vec<Provides> {
-    let named = |kind| vec![Provides { kind, name: Some(id.to_owned()), dynamic: false }];
-    let tools = |name| Provides { kind: Kind::Tool, name, dynamic: true };
+    let named = |kind| vec![Provides::new(kind, Some(id.to_owned()), false)];
+    let tools = |name| Provides::new(Kind::Tool, name, true);
     match contract {
         "tts" => named(Kind::Tts),
         "stt" => named(Kind::Stt),

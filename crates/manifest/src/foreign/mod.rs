@@ -93,7 +93,7 @@ impl Identity {
 /// Adds a contribution under the name that a value holds, unless it is there already.
 fn offer(provides: &mut Vec<Provides>, kind: Kind, node: &Node<'_, '_>) {
     let Some(name) = name_of(node) else { return };
-    let one = Provides { kind, name: Some(name), dynamic: false };
+    let one = Provides::new(kind, Some(name), false);
     if provides.contains(&one) {
         node.refuse(format!("the {kind} `{}` stands here twice", one.name.as_deref().unwrap_or_default()), "remove one of them");
         return;
