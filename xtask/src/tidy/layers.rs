@@ -71,6 +71,7 @@ const GUARDED: &[(&str, &[&str], &str)] = &[
     ("libloading", &["library"], "libraries of others are opened in one place, where no crate made for one opens it"),
     ("clap", &["bespoke"], "only the app has a command line"),
     ("anyhow", &["bespoke"], "libraries have one error enum per boundary"),
+    ("opus-pure", &["ogg-opus"], "one codec for voice notes, behind limits for what comes from outside"),
     ("ureq", &["fetch"], "one HTTP client for files"),
     ("hyper", &["http", "gateway"], "one HTTP client for plugins, behind the host's checks, and one listener"),
     ("hyper-util", &["http", "gateway"], "one HTTP client for plugins, behind the host's checks, and one listener"),
