@@ -27,6 +27,8 @@ pub(crate) struct Generation {
     in_flight: AtomicUsize,
     draining: AtomicBool,
     left: Notify,
+    /// Told when it takes no more calls.
+    going: Notify,
 }
 
 impl Generation {
@@ -39,6 +41,7 @@ impl Generation {
             in_flight: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
             left: Notify::new(),
+            going: Notify::new(),
         }
     }
 
@@ -86,9 +89,18 @@ impl Generation {
         self.in_flight.load(Ordering::Relaxed)
     }
 
+    /// Completes when it takes no more calls.
+    pub(crate) async fn drains(&self) {
+        let told = self.going.notified();
+        if !self.draining.load(Ordering::SeqCst) {
+            told.await;
+        }
+    }
+
     /// Takes no more calls and waits until the last is out; `false` when the limit passed before that.
     pub(crate) async fn drain(&self, limit: Duration) -> bool {
         self.draining.store(true, Ordering::SeqCst);
+        self.going.notify_waiters();
         let empty = async {
             loop {
                 let left = self.left.notified();

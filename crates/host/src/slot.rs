@@ -4,7 +4,7 @@
 use std::{
     any::Any,
     fmt,
-    future::{Future, poll_fn},
+    future::{Future, pending, poll_fn},
     ops::{Deref, DerefMut},
     panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
@@ -185,7 +185,7 @@ impl<T: Contract + ?Sized> Slot<T> {
     }
 
     /// As [`call`](Self::call), for calls that go on as long as they like, such as `Channel::run`: the same guard, without a
-    /// limit of time.
+    /// limit of time. Its token is cancelled also when its plugin is about to be stopped or replaced, which would wait for it.
     ///
     /// # Errors
     /// As [`call`](Self::call).
@@ -193,7 +193,19 @@ impl<T: Contract + ?Sized> Slot<T> {
     where
         F: Future<Output = Result<R>> + Send,
     {
-        self.call_within(Duration::MAX, cx, request).await.map(Leased::into_inner)
+        let (lease, limit) = self.admitted(Duration::MAX, cx).await?;
+        let (generation, cancel) = (lease.generation.clone(), cx.cancel_token().child());
+        let told = cancel.clone();
+        let going = async {
+            generation.drains().await;
+            told.cancel();
+            pending().await
+        };
+        tokio::select! {
+            biased;
+            result = guarded(lease, cancel, limit, cx, request) => result.map(Leased::into_inner),
+            never = going => never,
+        }
     }
 
     /// As [`call`](Self::call), on a task of its own, so that the limit holds for the caller even against code that blocks
@@ -274,18 +286,7 @@ impl<T: Contract + ?Sized> Slot<T> {
     {
         let (lease, limit) = self.admitted(limit, cx).await?;
         // A token of its own: a call that is late is cancelled alone, its siblings go on.
-        let cancel = CancelOnDrop(cx.cancel_token().child());
-        let object = lease.object();
-        let begun = lease.generation.metrics().begin();
-        let result = match catch_unwind(AssertUnwindSafe(|| request(object, given(cx, limit, cancel.0.clone())))) {
-            Ok(future) => in_time(future, limit).await,
-            Err(panic) => Err(panicked("the call", &*panic)),
-        };
-        lease.generation.metrics().end(begun, result.is_err());
-        match result {
-            Ok(value) => Ok(Leased { value: Held(Some(value)), _cancel: Some(cancel), lease }),
-            Err(e) => Err(e.with_plugin(lease.generation.plugin())),
-        }
+        guarded(lease, cx.cancel_token().child(), limit, cx, request).await
     }
 
     /// Calls a method that returns at once, such as `open`, under the same guard.
@@ -302,6 +303,31 @@ impl<T: Contract + ?Sized> Slot<T> {
             Ok(value) => Ok(Leased { value: Held(Some(value)), _cancel: None, lease }),
             Err(e) => Err(e.with_plugin(lease.generation.plugin())),
         }
+    }
+}
+
+/// Makes a request of what a lease holds, under this token.
+async fn guarded<T: Contract + ?Sized, R, F>(
+    lease: Lease<T>,
+    token: CancelToken,
+    limit: Duration,
+    cx: &CallCx,
+    request: impl FnOnce(Arc<T>, CallCx) -> F,
+) -> Result<Leased<T, R>>
+where
+    F: Future<Output = Result<R>> + Send,
+{
+    let cancel = CancelOnDrop(token);
+    let object = lease.object();
+    let begun = lease.generation.metrics().begin();
+    let result = match catch_unwind(AssertUnwindSafe(|| request(object, given(cx, limit, cancel.0.clone())))) {
+        Ok(future) => in_time(future, limit).await,
+        Err(panic) => Err(panicked("the call", &*panic)),
+    };
+    lease.generation.metrics().end(begun, result.is_err());
+    match result {
+        Ok(value) => Ok(Leased { value: Held(Some(value)), _cancel: Some(cancel), lease }),
+        Err(e) => Err(e.with_plugin(lease.generation.plugin())),
     }
 }
 
