@@ -1,0 +1,9 @@
+//! Where there are no process groups, nothing is run: a hook that fails closed says no.
+
+use bespoke_plugin_api::{CallCx, Error, HookEvent, Result};
+
+use crate::{Asked, reply::Said};
+
+pub(crate) async fn run(_asked: &Asked, _cx: &CallCx, _event: &HookEvent) -> Result<Said> {
+    Err(Error::unsupported("exec"))
+}
