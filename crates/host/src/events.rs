@@ -1,55 +1,62 @@
-//! Things that happened, told to whoever subscribed, and kept for a while. Bounded: a subscriber that is slow loses the oldest and
-//! is told how many, and so does one that asks for what is no longer kept.
+//! Things that happened, told to whoever listens, and kept for a while. Bounded: a listener that is slow loses the oldest and is told
+//! how many, and so does one that asks for what is no longer kept. What is kept for longer is `history`.
+
+mod history;
+mod queue;
+pub mod topics;
 
 use std::{
     collections::VecDeque,
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicU64, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
     },
+    task::Waker,
 };
 
-use bespoke_plugin_api::{BoxStream, Code, Error, Event};
-use futures_util::stream;
+use bespoke_plugin_api::{BoxStream, Event};
 use serde_json::{Value, json};
-use tokio::sync::broadcast;
 
+use self::queue::Queue;
 use crate::clock;
 
-/// Events that a subscriber may be behind before it loses some, and that are kept.
+pub(crate) use self::{history::History, queue::Listener};
+pub use self::{
+    history::{EventFilter, EventStats, EventStore, EventsConfig, TopicStats},
+    topics::Topics,
+};
+
+/// Events that a listener may be behind before it loses some, and that are kept.
 const CAPACITY: usize = 1024;
 /// Most bytes of a payload that is kept; of a longer one its length is.
 const KEPT_PAYLOAD: usize = 4 * 1024;
+/// Payloads are measured up to here.
+const MEASURED: usize = 1 << 20;
 
-/// The bus of one host. Publishing never waits. Clones are the same bus.
+/// The bus of one host. Telling never waits. Clones are the same bus.
 #[derive(Clone)]
 pub struct Events(Arc<Bus>);
 
 struct Bus {
-    sender: broadcast::Sender<Arc<Event>>,
     kept: Mutex<Kept>,
-    subscribers: Mutex<Vec<Weak<Subscriber>>>,
+    /// How many listen: looked at before anything is built.
+    heard: AtomicUsize,
 }
 
 struct Kept {
     next: u64,
     /// The last ones, oldest first, without gaps.
     list: VecDeque<Arc<Event>>,
-}
-
-struct Subscriber {
-    prefix: String,
-    listener: Option<String>,
-    lost: AtomicU64,
+    listeners: Vec<Arc<Queue>>,
 }
 
 /// Somebody who listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Subscription {
-    /// What topics begin with that it hears.
-    pub prefix: String,
+    /// The topics that it hears, as [`Topics`] are written.
+    pub topics: String,
     /// The plugin that it is; `None` for the program.
     pub listener: Option<String>,
     /// Events that it lost, being too slow.
@@ -58,118 +65,117 @@ pub struct Subscription {
 
 impl Default for Events {
     fn default() -> Self {
-        let kept = Kept { next: 1, list: VecDeque::new() };
-        Events(Arc::new(Bus { sender: broadcast::Sender::new(CAPACITY), kept: Mutex::new(kept), subscribers: Mutex::default() }))
+        let kept = Kept { next: 1, list: VecDeque::new(), listeners: Vec::new() };
+        Events(Arc::new(Bus { kept: Mutex::new(kept), heard: AtomicUsize::new(0) }))
     }
 }
 
 impl Events {
-    /// Tells all subscribers, and keeps it for those that come later. `source` is the plugin, `None` for the host itself.
+    /// Tells all listeners, and keeps it for those that come later. `source` is the plugin, `None` for the host itself.
     pub fn emit(&self, topic: &str, source: Option<&str>, payload: Value) {
-        let at = clock::time_of_day();
-        let size = size_of(&payload, KEPT_PAYLOAD);
-        let mut kept = self.kept();
-        let seq = kept.next;
+        let size = topic.len() + size_of(&payload, MEASURED);
+        let mut event = Event::new(topic, 0, clock::time_of_day(), source.map(str::to_owned), payload);
+        let mut woken: Vec<Waker> = Vec::new();
+        let mut kept = self.0.kept();
+        event.seq = kept.next;
         kept.next += 1;
-        let event = |payload| Arc::new(Event::new(topic, seq, at, source.map(str::to_owned), payload));
-        let live = self.0.sender.receiver_count() > 0;
-        let kept_event = if size <= KEPT_PAYLOAD {
-            let event = event(payload);
-            if live {
-                // An error means that nobody listens any more, which is fine.
-                let _ = self.0.sender.send(event.clone());
-            }
+        let event = Arc::new(event);
+        // One after the other under one lock: all hear the same order.
+        for queue in kept.listeners.iter().filter(|queue| queue.wants(&event)) {
+            woken.extend(queue.push(&event, size));
+        }
+        let small = if size <= KEPT_PAYLOAD + topic.len() {
             event
         } else {
-            if live {
-                let _ = self.0.sender.send(event(payload));
-            }
-            event(json!({ "left_out": format!("more than {KEPT_PAYLOAD} bytes") }))
+            let payload = json!({ "left_out": format!("more than {KEPT_PAYLOAD} bytes") });
+            Arc::new(Event::new(topic, event.seq, event.at, event.source.clone(), payload))
         };
-        kept.list.push_back(kept_event);
+        kept.list.push_back(small);
         let oldest = if kept.list.len() > CAPACITY { kept.list.pop_front() } else { None };
         drop(kept);
         drop(oldest);
+        woken.into_iter().for_each(Waker::wake);
+    }
+
+    /// As [`emit`](Self::emit), for what happens all the time: it is not even built, and not kept, while nobody listens.
+    #[inline]
+    pub fn tell(&self, topic: &str, payload: impl FnOnce() -> Value) {
+        if self.is_heard() {
+            self.emit(topic, None, payload());
+        }
+    }
+
+    /// Whether anybody listens.
+    #[inline]
+    pub fn is_heard(&self) -> bool {
+        self.0.heard.load(Ordering::Relaxed) > 0
     }
 
     /// Events from now on whose topic begins with `prefix`, except those of `listener` itself.
     pub fn subscribe(&self, prefix: &str, listener: Option<&str>) -> BoxStream<Event> {
-        let kept = self.kept();
-        let receiver = self.0.sender.subscribe();
-        drop(kept);
-        self.stream(prefix, listener, VecDeque::new(), 0, receiver)
+        Box::pin(self.listen(Topics::beginning(prefix), listener, None, CAPACITY))
     }
 
     /// As [`subscribe`](Self::subscribe), with all after the event number `since` first, as far as they are kept, and without a gap
     /// between those and what happens from now on. What is no longer kept is told as lost.
     pub fn subscribe_since(&self, prefix: &str, listener: Option<&str>, since: u64) -> BoxStream<Event> {
-        let kept = self.kept();
-        let receiver = self.0.sender.subscribe();
-        let (before, lost) = kept.after(since);
+        Box::pin(self.listen(Topics::beginning(prefix), listener, Some(since), CAPACITY))
+    }
+
+    pub(crate) fn listen(&self, topics: Topics, listener: Option<&str>, since: Option<u64>, capacity: usize) -> Listener {
+        let queue = Arc::new(Queue::new(topics, listener, capacity));
+        let mut kept = self.0.kept();
+        if let Some(since) = since {
+            let (before, lost) = kept.after(since);
+            queue.lose(lost);
+            for event in before.iter().filter(|event| queue.wants(event)) {
+                queue.push(event, event.topic.len() + size_of(&event.payload, MEASURED));
+            }
+        }
+        kept.listeners.push(queue.clone());
+        self.0.heard.store(kept.listeners.len(), Ordering::Relaxed);
         drop(kept);
-        self.stream(prefix, listener, before, lost, receiver)
+        Listener { queue, bus: Arc::downgrade(&self.0) }
     }
 
     /// What happened after the event number `since` (0 for everything) and is still kept, oldest first: the last 1024 events, each
     /// with at most 4 KiB of payload.
     pub fn history(&self, prefix: &str, since: u64) -> Vec<Event> {
-        let (before, _) = self.kept().after(since);
+        let (before, _) = self.0.kept().after(since);
         before.iter().filter(|event| event.topic.starts_with(prefix)).map(|event| Event::clone(event)).collect()
     }
 
     /// Who listens now.
     pub fn subscriptions(&self) -> Vec<Subscription> {
-        let list = self.0.subscribers.lock().unwrap_or_else(PoisonError::into_inner);
-        let alive = list.iter().filter_map(Weak::upgrade).map(|s| Subscription {
-            prefix: s.prefix.clone(),
-            listener: s.listener.clone(),
-            lost: s.lost.load(Ordering::Relaxed),
+        let kept = self.0.kept();
+        let listeners = kept.listeners.iter().map(|queue| Subscription {
+            topics: queue.topics.to_string(),
+            listener: queue.listener.clone(),
+            lost: queue.lost(),
         });
-        alive.collect()
+        listeners.collect()
     }
+}
 
-    fn stream(
-        &self,
-        prefix: &str,
-        listener: Option<&str>,
-        before: VecDeque<Arc<Event>>,
-        lost: u64,
-        receiver: broadcast::Receiver<Arc<Event>>,
-    ) -> BoxStream<Event> {
-        let this = Arc::new(Subscriber { prefix: prefix.to_owned(), listener: listener.map(str::to_owned), lost: AtomicU64::new(0) });
-        {
-            let mut list = self.0.subscribers.lock().unwrap_or_else(PoisonError::into_inner);
-            list.retain(|s| s.strong_count() > 0);
-            list.push(Arc::downgrade(&this));
-        }
-        Box::pin(stream::unfold((this, before, lost, receiver), |(this, mut before, mut lost, mut receiver)| async move {
-            loop {
-                let kept = if lost > 0 { Some(Err(std::mem::take(&mut lost))) } else { before.pop_front().map(Ok) };
-                let event = match kept {
-                    Some(event) => event,
-                    None => match receiver.recv().await {
-                        Ok(event) => Ok(event),
-                        Err(broadcast::error::RecvError::Lagged(lost)) => Err(lost),
-                        Err(broadcast::error::RecvError::Closed) => return None,
-                    },
-                };
-                let item = match event {
-                    Ok(event) if !event.topic.starts_with(&this.prefix) => continue,
-                    Ok(event) if this.listener.is_some() && event.source == this.listener => continue,
-                    Ok(event) => Ok(Event::clone(&event)),
-                    Err(lost) => {
-                        this.lost.fetch_add(lost, Ordering::Relaxed);
-                        let message = format!("{lost} events were lost: the subscriber is too slow");
-                        Err(Error::new(Code::RESOURCE_EXHAUSTED, message).retryable())
-                    }
-                };
-                return Some((item, (this, before, lost, receiver)));
-            }
-        }))
-    }
-
+impl Bus {
     fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.0.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One listens no more.
+    fn leave(&self, queue: &Arc<Queue>) {
+        let mut kept = self.kept();
+        kept.listeners.retain(|other| !Arc::ptr_eq(other, queue));
+        self.heard.store(kept.listeners.len(), Ordering::Relaxed);
+    }
+}
+
+/// Listeners that are left hear the end.
+impl Drop for Bus {
+    fn drop(&mut self) {
+        let kept = self.kept.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let woken: Vec<_> = kept.listeners.iter().filter_map(|queue| queue.close()).collect();
+        woken.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -206,7 +212,8 @@ fn sum<'v>(items: impl Iterator<Item = (usize, &'v Value)>, most: usize) -> usiz
 
 impl fmt::Debug for Events {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Events").field("next", &self.kept().next).field("subscribers", &self.0.sender.receiver_count()).finish()
+        let kept = self.0.kept();
+        f.debug_struct("Events").field("next", &kept.next).field("listeners", &kept.listeners.len()).finish()
     }
 }
 
@@ -239,7 +246,43 @@ mod tests {
         let subscriptions = events.subscriptions();
         assert_eq!((subscriptions.len(), subscriptions[0].lost), (1, 5));
         drop(heard);
-        assert!(events.subscriptions().is_empty());
+        assert!(events.subscriptions().is_empty() && !events.is_heard());
+    }
+
+    #[tokio::test]
+    async fn what_is_not_for_a_listener_does_not_push_out_what_is() {
+        let events = Events::default();
+        let mut heard = events.subscribe("rare", None);
+        events.emit("rare", None, json!(1));
+        for n in 0..3 * CAPACITY {
+            events.emit("frequent", None, json!(n));
+        }
+        assert_eq!(heard.next().await.unwrap().unwrap().payload, json!(1));
+        drop(events);
+        assert!(heard.next().await.is_none(), "with the bus its listeners end");
+    }
+
+    #[tokio::test]
+    async fn large_events_push_out_others_before_there_are_many() {
+        let events = Events::default();
+        let mut heard = events.subscribe("", None);
+        let large = json!("x".repeat(1 << 16));
+        for _ in 0..100 {
+            events.emit("large", None, large.clone());
+        }
+        let lost = heard.next().await.unwrap().unwrap_err();
+        let left = std::iter::from_fn(|| futures_util::FutureExt::now_or_never(heard.next())).count();
+        assert_eq!((lost.message(), left), ("37 events were lost: the subscriber is too slow", 63));
+    }
+
+    #[test]
+    fn what_happens_all_the_time_is_not_built_for_nobody() {
+        let events = Events::default();
+        events.tell("n", || panic!("built for nobody"));
+        assert!(events.history("", 0).is_empty());
+        let _heard = events.subscribe("other", None);
+        events.tell("n", || json!(1));
+        assert_eq!(events.history("", 0).len(), 1);
     }
 
     #[tokio::test]

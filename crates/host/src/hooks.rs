@@ -24,6 +24,7 @@ use crate::{
     Events, Registry, Slot,
     breaker::{Breaker, Policy},
     clock,
+    events::topics,
 };
 
 /// The longest a handler may take, whatever its subscription says: more could not be added to a clock.
@@ -273,18 +274,18 @@ async fn ask(handler: &Subscribed, events: &Events, cx: &CallCx, event: &HookEve
         Ok(_) => {
             if handler.lock().succeeded() {
                 slot.cell().hook_tripped(slot.name(), false);
-                events.emit("hook.recovered", None, told(None));
+                events.emit(topics::HOOK_RECOVERED, None, told(None));
             }
         }
         // Whoever asked has gone: that says nothing of the handler. One that does not run did not fail.
         Err(_) if cx.is_cancelled() => {}
         Err(error) if error.code() == Code::NOT_READY && !slot.is_ready() => {}
         Err(error) => {
-            events.emit("hook.failed", None, told(Some(error)));
+            events.emit(topics::HOOK_FAILED, None, told(Some(error)));
             if handler.lock().failed(Instant::now().into_std()) {
                 slot.cell().hook_tripped(slot.name(), true);
                 tracing::warn!(plugin = slot.plugin(), hook = hook.name(), "handler failed too often and is left alone for a while");
-                events.emit("hook.tripped", None, told(Some(error)));
+                events.emit(topics::HOOK_TRIPPED, None, told(Some(error)));
             }
         }
     }

@@ -15,11 +15,12 @@ use bespoke_plugin_api::{CallCx, CancelToken, Code, Contract, Error, Kind, Resul
 use tokio::{runtime::Handle, task::JoinSet};
 
 use crate::{
-    Config, ConfigError, Consent, Events, Grants, Hooks, HttpClient, KeyValue, ModelStore, NoTerms, Problem, Redactor, Registry, Row,
-    RuntimeStore, Slot, Supervision, Use,
+    Config, ConfigError, Consent, EventStore, Events, EventsConfig, Grants, Hooks, HttpClient, KeyValue, ModelStore, NoTerms, Problem,
+    Redactor, Registry, Row, RuntimeStore, Slot, Supervision, Use,
     api::Services,
     candidate::{Candidate, State, Tier},
     commands::Names,
+    events::History,
     grants,
     lifecycle::{ConfigFault, Inner, Limits},
     needs::{claim, closure, refuse_cycles, refuse_unmet, requires},
@@ -31,6 +32,9 @@ use crate::{
 
 /// How often what plugins made use of is kept while the program runs.
 const BETWEEN_USES: Duration = Duration::from_secs(60);
+
+/// How long the end of the program waits for the last events to be written.
+const LAST_EVENTS: Duration = Duration::from_secs(5);
 
 /// Makes a [`Host`]; see [`Host::builder`].
 #[must_use]
@@ -45,6 +49,7 @@ pub struct HostBuilder {
     supervision: Supervision,
     grants: Grants,
     tell: Option<Tell>,
+    history: Option<Arc<dyn EventStore>>,
     reserved: Vec<String>,
 }
 
@@ -85,6 +90,12 @@ impl HostBuilder {
     /// With a place where plugins keep values between two runs; without one, nothing is kept.
     pub fn store(mut self, store: Arc<dyn KeyValue>) -> Self {
         self.store = Some(store);
+        self
+    }
+
+    /// With a place where what happens is kept, as `[events]` says; without one, the last of it is known while the program runs.
+    pub fn history(mut self, store: Arc<dyn EventStore>) -> Self {
+        self.history = Some(store);
         self
     }
 
@@ -160,6 +171,9 @@ impl HostBuilder {
 
         let redactor = redactor(&self.config, &plugins);
         let events = Events::default();
+        // What is wrong with the section is told where the configuration is checked; what happens is kept all the same.
+        let keep = EventsConfig::of(&self.config).unwrap_or_default();
+        let history = self.history.map(|store| History::begin(&Handle::current(), &events, store, keep));
         let services = Services {
             runtime: Handle::current(),
             hooks: Hooks::telling(events.clone()),
@@ -182,6 +196,7 @@ impl HostBuilder {
             supervision: self.supervision,
             grants: self.grants,
             tell: self.tell.unwrap_or_else(|| Arc::new(|line| tracing::info!("{line}"))),
+            history,
             closing: CancelToken::new(),
             reloading: tokio::sync::Mutex::default(),
             retiring: Mutex::default(),
@@ -244,6 +259,7 @@ impl Host {
             supervision: Supervision::default(),
             grants: Grants::none(),
             tell: None,
+            history: None,
             reserved: Vec::new(),
         }
     }
@@ -278,6 +294,11 @@ impl Host {
     /// The event bus.
     pub fn events(&self) -> &Events {
         &self.inner.services.events
+    }
+
+    /// Where what happens is kept for longer, if it is.
+    pub fn history(&self) -> Option<Arc<dyn EventStore>> {
+        self.inner.history.as_ref().map(|history| history.store.clone())
     }
 
     /// What the user has granted.
@@ -424,6 +445,7 @@ impl Host {
     /// All that is wrong with the tables of plugins, in the order of the file.
     pub async fn check_config(&self) -> std::result::Result<(), ConfigError> {
         let mut problems = Vec::new();
+        problems.extend(EventsConfig::of(&self.config()).err().into_iter().flat_map(|error| error.problems));
         for id in self.config().plugin_ids() {
             problems.extend(self.config().plugin_settings(&id).err().into_iter().flat_map(|error| error.problems));
         }
@@ -502,6 +524,9 @@ impl Host {
             }
         }
         inner.clone().keep_uses().await;
+        if let Some(history) = &inner.history {
+            history.finish(LAST_EVENTS).await;
+        }
     }
 
     async fn stop_all(&self) {

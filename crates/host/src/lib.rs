@@ -68,7 +68,7 @@ pub use config::{
 };
 pub use difference::{Change, ReloadClass};
 pub use discover::{SCHEMA_FILE, discover, find, is_made, open_folder};
-pub use events::{Events, Subscription};
+pub use events::{EventFilter, EventStats, EventStore, Events, EventsConfig, Subscription, TopicStats, Topics, topics};
 pub use grants::{Asked, Asks, Blocked, Consent, Grant, Grants, Use, Used, ask};
 pub use hooks::{Hooks, Outcome, Refused};
 pub use host::{Host, HostBuilder, Selection};

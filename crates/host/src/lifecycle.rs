@@ -19,6 +19,7 @@ use crate::{
     Config, ConfigError, Grants, NoTerms, PluginDefaults, Redactor, Supervision,
     api::{PluginHost, Services},
     candidate::{State, Tier},
+    events::{History, topics},
     generation::{Footing, Generation},
     host::Tell,
     needs,
@@ -42,6 +43,7 @@ pub(crate) struct Inner {
     pub(crate) supervision: Supervision,
     pub(crate) grants: Grants,
     pub(crate) tell: Tell,
+    pub(crate) history: Option<History>,
     /// Cancelled by `shutdown`: nothing starts any more.
     pub(crate) closing: CancelToken,
     /// Held by a reload: one after the other. Shutdown does not ask for it.
@@ -150,7 +152,9 @@ impl Inner {
     pub(crate) fn came_up(&self, plugin: &PluginCell, started_in: Duration) {
         plugin.ready(started_in);
         let ms = u64::try_from(started_in.as_millis()).unwrap_or(u64::MAX);
-        self.services.events.emit("plugin.ready", None, json!({ "plugin": plugin.id(), "ms": ms }));
+        let version = plugin.manifest.as_ref().map(|m| m.version.to_string());
+        let payload = json!({ "plugin": plugin.id(), "version": version, "ms": ms });
+        self.services.events.emit(topics::PLUGIN_LOADED, None, payload);
     }
 
     /// A plugin could not start, or could not be brought back.
@@ -158,10 +162,16 @@ impl Inner {
         drop_caught(self.services.registry.remove(plugin.id()));
         let error = self.clean(error);
         tracing::warn!(plugin = plugin.id(), %error, "did not start");
-        self.services.events.emit("plugin.failed", None, json!({ "plugin": plugin.id(), "reason": error.message() }));
+        self.wrong(plugin, "did_not_start", &error);
         plugin.fail(error);
         // Its guards stand, and say no.
         self.services.hooks.update(&self.services.registry);
+    }
+
+    /// Something is wrong with a plugin. The error is without secrets.
+    pub(crate) fn wrong(&self, plugin: &PluginCell, what: &str, error: &Error) {
+        let payload = json!({ "plugin": plugin.id(), "what": what, "code": error.kind(), "reason": error.message() });
+        self.services.events.emit(topics::PLUGIN_ERROR, None, payload);
     }
 
     /// What is kept of an error for people, without secrets.
@@ -439,7 +449,7 @@ impl Inner {
             }
             Err(error) => plugin.fail(self.clean(&error)),
         }
-        self.services.events.emit("plugin.stopped", None, json!({ "plugin": plugin.id() }));
+        self.services.events.emit(topics::PLUGIN_UNLOADED, None, json!({ "plugin": plugin.id(), "reason": "stopped" }));
     }
 
     /// Takes a generation out of all slots.

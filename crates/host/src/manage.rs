@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::{
     Candidate, Host, ReloadOutcome, Selection,
     candidate::State,
+    events::topics,
     lifecycle::Inner,
     needs::{claim, refuse_cycles, refuse_unmet},
     plugin::PluginCell,
@@ -56,9 +57,7 @@ impl Host {
             self.remove(&id);
             inner.services.set_config(before);
         }
-        started.map_err(|error| error.with_plugin(&id))?;
-        inner.services.events.emit("plugin.loaded", None, json!({ "plugin": id }));
-        Ok(())
+        started.map_err(|error| error.with_plugin(&id))
     }
 
     /// Gives a plugin its place, if nothing is against it that is known before it runs.
@@ -133,7 +132,6 @@ impl Host {
         };
         plugin.set(State::Stopped, "was unloaded", None);
         self.remove(id);
-        inner.services.events.emit("plugin.unloaded", None, json!({ "plugin": id }));
         ended
     }
 
@@ -213,7 +211,8 @@ impl Host {
             inner.clone().stop(new.clone()).await;
         }
         result.map_err(|error| goes_on(&old, &inner.clean(&error)))?;
-        inner.services.events.emit("plugin.swapped", None, json!({ "plugin": new.id(), "instead_of": old.id() }));
+        let payload = json!({ "plugin": new.id(), "change": "swapped", "instead_of": old.id() });
+        inner.services.events.emit(topics::PLUGIN_UPDATED, None, payload);
         Ok(())
     }
 

@@ -11,6 +11,7 @@ use crate::{
     Change, Config, Host, Problem, ReloadClass, Selection,
     candidate::State,
     difference::OF_HOST,
+    events::topics,
     host::redactor,
     lifecycle::Inner,
     needs::{refuse_cycles, refuse_unmet},
@@ -132,8 +133,18 @@ impl Host {
         report.plugins = done;
         report.plugins.sort_by(|a, b| a.plugin.cmp(&b.plugin));
         for done in &report.plugins {
-            let payload = json!({ "plugin": done.plugin, "outcome": done.outcome, "reason": done.reason });
-            inner.services.events.emit("plugin.reloaded", None, payload);
+            // What started, stopped, failed or has a new instance has been told by then.
+            match done.outcome {
+                ReloadOutcome::Applied => {
+                    let payload = json!({ "plugin": done.plugin, "change": "configured" });
+                    inner.services.events.emit(topics::PLUGIN_UPDATED, None, payload);
+                }
+                ReloadOutcome::Rejected | ReloadOutcome::Kept => {
+                    let payload = json!({ "plugin": done.plugin, "what": "configuration_refused", "reason": done.reason });
+                    inner.services.events.emit(topics::PLUGIN_ERROR, None, payload);
+                }
+                _ => {}
+            }
         }
         report
     }

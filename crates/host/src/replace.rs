@@ -13,6 +13,7 @@ use serde_json::json;
 use crate::{
     Config,
     candidate::State,
+    events::topics,
     generation::Generation,
     lifecycle::{Inner, Launch},
     plugin::PluginCell,
@@ -44,7 +45,8 @@ impl Inner {
         self.services.hooks.forgive(plugin.id());
         plugin.ready(took);
         let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-        self.services.events.emit("plugin.swapped", None, json!({ "plugin": plugin.id(), "ms": ms }));
+        let payload = json!({ "plugin": plugin.id(), "change": "restarted", "ms": ms });
+        self.services.events.emit(topics::PLUGIN_UPDATED, None, payload);
     }
 
     async fn swap_overlap(self: &Arc<Self>, plugin: &Arc<PluginCell>, config: &Arc<Config>, old: Arc<Generation>) -> Result<()> {

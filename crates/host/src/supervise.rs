@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 
 use crate::{
     candidate::State,
+    events::topics,
     generation::Generation,
     lifecycle::{Inner, Launch},
     needs,
@@ -210,7 +211,7 @@ impl Inner {
         }
         let error = self.clean(&error);
         tracing::warn!(plugin = plugin.id(), %error, "ended by itself");
-        self.services.events.emit("plugin.crashed", None, json!({ "plugin": plugin.id(), "reason": error.message() }));
+        self.wrong(&plugin, "ended", &error);
         let withdrawn = self.take_out(&plugin, &generation);
         plugin.generation.store(None);
         self.services.hooks.update(&self.services.registry);
@@ -234,7 +235,7 @@ impl Inner {
                     let fix = format!("bespoke plugin reload {}", plugin.id());
                     plugin.set(State::Quarantined, reason.clone(), Some(fix));
                     self.services.hooks.update(&self.services.registry);
-                    self.services.events.emit("plugin.quarantined", None, json!({ "plugin": plugin.id(), "reason": reason }));
+                    self.wrong(plugin, "quarantined", &Error::new(why.code(), reason));
                     return;
                 }
                 // It is not needed before somebody calls it.
@@ -292,7 +293,7 @@ impl Inner {
         if let Err(error) = self.start_in_place(&plugin, left).await {
             let error = self.clean(&error);
             tracing::warn!(plugin = plugin.id(), %error, "did not start at its first call");
-            self.services.events.emit("plugin.failed", None, json!({ "plugin": plugin.id(), "reason": error.message() }));
+            self.wrong(&plugin, "did_not_start", &error);
             plugin.fail(error);
             self.services.hooks.update(&self.services.registry);
         }
@@ -332,6 +333,7 @@ impl Inner {
         }
         let idle = plugin.watch.idle().map_or_else(String::new, |idle| format!(" for {}", shown(idle)));
         self.lies_down(&plugin, format!("rests: nobody called it{idle}"));
+        self.services.events.emit(topics::PLUGIN_UNLOADED, None, json!({ "plugin": plugin.id(), "reason": "rests" }));
     }
 
     /// From now on the next call starts it.
@@ -339,7 +341,6 @@ impl Inner {
         plugin.watch.rest(true);
         plugin.set(State::Unloaded, why, None);
         self.services.hooks.update(&self.services.registry);
-        self.services.events.emit("plugin.rests", None, json!({ "plugin": plugin.id() }));
     }
 }
 

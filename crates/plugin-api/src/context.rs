@@ -33,7 +33,7 @@ pub enum Level {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Event {
-    /// Dotted name, such as `session.created`; one of a plugin begins with its id.
+    /// Its name, such as `workflow_started`; one of a plugin begins with its id and a dot, such as `weather.found`.
     pub topic: String,
     /// Number of the event in this process, rising by one.
     pub seq: u64,

@@ -39,6 +39,7 @@
 //! **Invariant:** nothing that was said is logged or put into an error.
 
 mod error;
+mod events;
 mod export;
 mod file;
 mod journal;
@@ -52,7 +53,7 @@ mod values;
 pub use error::StateError;
 pub use export::Format;
 pub use file::State;
-pub use letters::DeadLetter;
+pub use letters::{Concluded, DeadLetter, Ending, Letter, Taken, Talk, Trouble};
 pub use sessions::{Deleted, Filter, Kept, Meta, Summary};
 pub use time::iso;
 pub use values::{KEY_LIMIT, KEYS_LIMIT, TOTAL_LIMIT, VALUE_LIMIT};

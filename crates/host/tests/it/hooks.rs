@@ -301,11 +301,11 @@ async fn a_handler_that_keeps_failing_is_left_alone_and_comes_back() {
     run(&host, "-").await;
     assert_eq!(asked.load(Ordering::SeqCst), 8);
     assert_eq!(crate::kit::row(&host, "open").health, "ok");
-    let told: Vec<_> = host.events().history("hook.", 0).into_iter().map(|e| e.topic).collect();
+    let told: Vec<_> = host.events().history("hook_", 0).into_iter().map(|e| e.topic).collect();
     let expected =
-        ["hook.failed", "hook.failed", "hook.failed", "hook.failed", "hook.failed", "hook.tripped", "hook.failed", "hook.recovered"];
+        ["hook_failed", "hook_failed", "hook_failed", "hook_failed", "hook_failed", "hook_tripped", "hook_failed", "hook_recovered"];
     assert_eq!(told, expected);
-    let payload = host.events().history("hook.tripped", 0).remove(0).payload.to_string();
+    let payload = host.events().history("hook_tripped", 0).remove(0).payload.to_string();
     assert_eq!(payload, r#"{"plugin":"open","hook":"before_agent_run","name":"open","reason":"no list of words"}"#);
 
     broken.store(true, Ordering::SeqCst);

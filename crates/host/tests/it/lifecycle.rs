@@ -412,13 +412,13 @@ async fn the_last_of_a_plugin_is_dropped_on_a_thread_that_may_block() {
 async fn what_happens_to_plugins_is_told_on_the_bus() {
     use futures_util::StreamExt;
     let host = built("", [Plug::new("a"), Plug::new("b").starts(|_, _| async { Err(Error::internal("broken")) })]);
-    let events = host.events().subscribe("plugin.", None);
+    let events = host.events().subscribe("plugin_", None);
     within(host.start(Selection::All)).await;
     within(host.shutdown()).await;
     let mut heard: Vec<_> = within(events.take(3).collect::<Vec<_>>()).await;
     heard.sort_by_key(|e| e.as_ref().unwrap().topic.clone());
     let heard: Vec<_> = heard.into_iter().map(|e| e.unwrap()).map(|e| format!("{} {}", e.topic, e.payload["plugin"])).collect();
-    assert_eq!(heard, ["plugin.failed \"b\"", "plugin.ready \"a\"", "plugin.stopped \"a\""]);
+    assert_eq!(heard, ["plugin_error \"b\"", "plugin_loaded \"a\"", "plugin_unloaded \"a\""]);
 }
 
 #[tokio::test]

@@ -568,7 +568,7 @@ async fn whoever_stops_waiting_for_a_reload_or_a_restart_stops_neither() {
         let (plug, go, entered) = waits_from_the_second_start(swap);
         let host = Host::builder().config(read("")).plugins([plug]).build().unwrap();
         within(host.start(Selection::All)).await;
-        let mut swapped = host.events().subscribe("plugin.swapped", None);
+        let mut swapped = host.events().subscribe("plugin_updated", None);
         let work = async {
             if restart {
                 host.restart("a").await.unwrap();

@@ -1,5 +1,6 @@
 //! The file and what is in it, over real SQLite files in folders of their own.
 
+mod events;
 mod file;
 mod kill;
 mod kit;
