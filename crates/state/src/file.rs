@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const PATIENCE_WITH_READERS: Duration = Duration::from_millis(200);
 
 /// Prepared statements that a connection keeps: as many as this crate has.
-const STATEMENTS: usize = 64;
+const STATEMENTS: usize = 128;
 
 /// What a program keeps, open. Cheap to clone; all clones share one connection.
 ///

@@ -1,6 +1,6 @@
 //! A session that is being held: what it says goes into the file, unless somebody else has continued it.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 
 use bespoke_agent::Journal;
 use bespoke_plugin_api::{Message, Result, Role, Timestamp, Usage};
@@ -38,6 +38,66 @@ impl Pen {
         Ok(())
     }
 
+    /// Message number `at`, in a transaction of somebody else; `false` when the session is not as it was at this revision.
+    pub(crate) fn put(
+        &self,
+        tx: &Transaction<'_>,
+        session: &str,
+        revision: i64,
+        at: usize,
+        line: &Line<'_>,
+    ) -> std::result::Result<bool, Fault> {
+        let (at, time) = (at as i64, stored(now()));
+        let mut count = tx.prepare_cached(
+            "UPDATE sessions SET length = length + 1, revision = revision + 1, updated = ?1, writer = ?2, title = coalesce(title, ?3)
+             WHERE key = ?4 AND revision = ?5 AND length = ?6",
+        )?;
+        let parameters = params![time, self.state.writer(), line.title, self.key, revision, at];
+        if count.execute(parameters)? == 0 {
+            if at > 0 || !self.begin_again(tx, session, revision)? {
+                return Ok(false);
+            }
+            count.execute(parameters)?;
+        }
+        let message = line.message;
+        tx.prepare_cached(
+            "INSERT INTO messages (session, seq, role, text, tool_calls, tool_call_id, created) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        )?
+        .execute(params![self.key, at, line.role, message.text, line.calls, message.tool_call_id, time])?;
+        Ok(true)
+    }
+
+    /// The messages from number `at` on never were, as [`put`](Self::put).
+    pub(crate) fn cut(&self, tx: &Transaction<'_>, revision: i64, at: usize) -> std::result::Result<bool, Fault> {
+        let at = at as i64;
+        let changed = tx
+            .prepare_cached(
+                "UPDATE sessions SET length = min(length, ?1), revision = revision + 1, updated = ?2, writer = ?3,
+                        title = CASE WHEN ?1 = 0 THEN NULL ELSE title END
+                 WHERE key = ?4 AND revision = ?5",
+            )?
+            .execute(params![at, stored(time::now()), self.state.writer(), self.key, revision])?;
+        if changed == 0 {
+            return Ok(false);
+        }
+        tx.prepare_cached("DELETE FROM messages WHERE session = ?1 AND seq >= ?2")?.execute(params![self.key, at])?;
+        Ok(true)
+    }
+
+    /// Counts what was spent; `false` when the session is gone.
+    pub(crate) fn add(&self, tx: &Transaction<'_>, usage: Usage) -> std::result::Result<bool, Fault> {
+        let mut add = tx.prepare_cached(
+            "UPDATE sessions SET prompt_tokens = prompt_tokens + ?1, cached_tokens = cached_tokens + ?2,
+                    completion_tokens = completion_tokens + ?3 WHERE key = ?4",
+        )?;
+        Ok(add.execute(params![usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens, self.key])? > 0)
+    }
+
+    /// Where it stands.
+    pub(crate) fn revision(&self) -> MutexGuard<'_, i64> {
+        held(&self.revision)
+    }
+
     /// Makes the row again of a session in which nothing was said, after it was forgotten. Nothing that was said comes back with it.
     fn begin_again(&self, tx: &Transaction<'_>, session: &str, revision: i64) -> std::result::Result<bool, Fault> {
         let there = tx.prepare_cached("SELECT 1 FROM sessions WHERE key = ?1")?.exists([self.key])?;
@@ -53,7 +113,7 @@ impl Pen {
         Ok(true)
     }
 
-    fn overtaken(&self, tx: &Transaction<'_>, session: &str) -> std::result::Result<StateError, Fault> {
+    pub(crate) fn overtaken(&self, tx: &Transaction<'_>, session: &str) -> std::result::Result<StateError, Fault> {
         let last = tx
             .query_row("SELECT writer, updated FROM sessions WHERE key = ?1", [self.key], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()?;
@@ -65,60 +125,38 @@ impl Pen {
     }
 }
 
+/// A message as it is stored.
+pub(crate) struct Line<'m> {
+    message: &'m Message,
+    role: &'static str,
+    calls: Option<String>,
+    /// What a session would be called that begins with it.
+    title: Option<String>,
+}
+
+impl<'m> Line<'m> {
+    pub(crate) fn of(message: &'m Message) -> Result<Self> {
+        Ok(Line {
+            message,
+            role: role_name(message.role)?,
+            calls: if message.tool_calls.is_empty() { None } else { Some(serde_json::to_string(&message.tool_calls)?) },
+            title: if message.role == Role::User { title::of(&message.text) } else { None },
+        })
+    }
+}
+
 impl Journal for Pen {
     fn append(&self, session: &str, at: usize, message: &Message) -> Result<()> {
-        let role = role_name(message.role)?;
-        let calls = if message.tool_calls.is_empty() { None } else { Some(serde_json::to_string(&message.tool_calls)?) };
-        let title = if message.role == Role::User { title::of(&message.text) } else { None };
-        let (at, time) = (at as i64, stored(now()));
-        self.change(session, |tx, revision| {
-            let mut count = tx.prepare_cached(
-                "UPDATE sessions SET length = length + 1, revision = revision + 1, updated = ?1, writer = ?2, title = coalesce(title, ?3)
-                 WHERE key = ?4 AND revision = ?5 AND length = ?6",
-            )?;
-            let parameters = params![time, self.state.writer(), title, self.key, revision, at];
-            if count.execute(parameters)? == 0 {
-                if at > 0 || !self.begin_again(tx, session, revision)? {
-                    return Ok(false);
-                }
-                count.execute(parameters)?;
-            }
-            tx.prepare_cached(
-                "INSERT INTO messages (session, seq, role, text, tool_calls, tool_call_id, created) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-            )?
-            .execute(params![self.key, at, role, message.text, calls, message.tool_call_id, time])?;
-            Ok(true)
-        })
+        let line = Line::of(message)?;
+        self.change(session, |tx, revision| self.put(tx, session, revision, at, &line))
     }
 
     fn truncate(&self, session: &str, at: usize) -> Result<()> {
-        let at = at as i64;
-        self.change(session, |tx, revision| {
-            let changed = tx
-                .prepare_cached(
-                    "UPDATE sessions SET length = min(length, ?1), revision = revision + 1, updated = ?2, writer = ?3,
-                            title = CASE WHEN ?1 = 0 THEN NULL ELSE title END
-                     WHERE key = ?4 AND revision = ?5",
-                )?
-                .execute(params![at, stored(time::now()), self.state.writer(), self.key, revision])?;
-            if changed == 0 {
-                return Ok(false);
-            }
-            tx.prepare_cached("DELETE FROM messages WHERE session = ?1 AND seq >= ?2")?.execute(params![self.key, at])?;
-            Ok(true)
-        })
+        self.change(session, |tx, revision| self.cut(tx, revision, at))
     }
 
     /// Tokens are spent, whoever has continued the conversation.
     fn spent(&self, session: &str, usage: Usage) -> Result<()> {
-        let changed = self.state.write(|tx| {
-            Ok(tx
-                .prepare_cached(
-                    "UPDATE sessions SET prompt_tokens = prompt_tokens + ?1, cached_tokens = cached_tokens + ?2,
-                            completion_tokens = completion_tokens + ?3 WHERE key = ?4",
-                )?
-                .execute(params![usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens, self.key])?)
-        })?;
-        if changed == 0 { Err(StateError::Gone { session: session.to_owned() }.into()) } else { Ok(()) }
+        if self.state.write(|tx| self.add(tx, usage))? { Ok(()) } else { Err(StateError::Gone { session: session.to_owned() }.into()) }
     }
 }

@@ -1,23 +1,14 @@
-//! Letters: messages that came in over channels until they are answered, and those that are to leave until they have left.
+//! Letters: messages that came in over channels until they are answered, and those that are to leave until they have left. How they leave
+//! is in `outbox`, the conversation that an answer belongs to in `talk`.
+//!
+//! A message is answered in one transaction, [`State::conclude`]: it is out of the inbox, what was said is in the conversation, and the
+//! answer is in the outbox; or none of that. So a program that dies in the middle of an answer has not answered, and begins it again.
 
-use bespoke_plugin_api::{Outbound, Timestamp};
-use serde::Serialize;
+mod inbox;
+mod outbox;
+mod pack;
+mod talk;
 
-/// A message that could not be sent and is not tried any more. As JSON, its time is ISO 8601 in UTC.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[non_exhaustive]
-pub struct DeadLetter {
-    /// Its number.
-    pub id: i64,
-    /// Over which channel it was to leave.
-    pub channel: String,
-    /// The message, its files without their bytes.
-    pub message: Outbound,
-    /// How often it was tried.
-    pub attempts: u32,
-    /// Why it was not sent last.
-    pub error: String,
-    /// When it was written.
-    #[serde(serialize_with = "crate::sessions::as_iso")]
-    pub created: Timestamp,
-}
+pub use inbox::{Concluded, Ending, Taken};
+pub use outbox::{DeadLetter, Letter, Trouble};
+pub use talk::Talk;

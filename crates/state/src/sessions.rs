@@ -345,14 +345,7 @@ impl State {
         // No capacity from the file: a damaged one may claim anything.
         let mut messages = Vec::new();
         while let Some(row) = rows.next()? {
-            let wrong = |what: &str| self.damaged(format!("message {} of session {} {what}", messages.len(), session.summary.id));
-            let role = row.get_ref(1)?.as_str().ok().and_then(role_of).ok_or_else(|| wrong("has no role that there is"))?;
-            let mut message = Message::new(role, row.get::<_, String>(2)?);
-            if let Some(calls) = row.get::<_, Option<String>>(3)? {
-                message = message.tool_calls(serde_json::from_str(&calls).map_err(|_| wrong("has calls that cannot be read"))?);
-            }
-            message.tool_call_id = row.get(4)?;
-            messages.push((loaded(row.get(0)?), message));
+            messages.push((loaded(row.get(0)?), self.message(row, messages.len(), session)?));
         }
         if messages.len() as u64 != session.summary.length {
             let (there, length) = (messages.len(), session.summary.length);
@@ -360,6 +353,61 @@ impl State {
         }
         Ok(messages)
     }
+
+    /// The last messages of a session, oldest first: as many whole turns as fit this many tokens, by the estimate of four bytes a token
+    /// and four for each message, and one turn more.
+    fn last_messages(&self, tx: &Transaction<'_>, session: &Found, tokens: u64) -> Result<Vec<Message>, Fault> {
+        let mut query = tx.prepare_cached(
+            "SELECT created, role, text, tool_calls, tool_call_id, seq FROM messages WHERE session = ?1 ORDER BY seq DESC",
+        )?;
+        let mut rows = query.query([session.key])?;
+        let (mut messages, mut used) = (Vec::new(), 0);
+        while let Some(row) = rows.next()? {
+            let at = usize::try_from(row.get::<_, i64>(5)?).unwrap_or(usize::MAX);
+            let message = self.message(row, at, session)?;
+            let calls: usize = message.tool_calls.iter().map(|call| call.name.len() + call.args.to_string().len()).sum();
+            used += ((message.text.len() + calls) / 4 + 4) as u64;
+            let begins = message.role == Role::User;
+            messages.push(message);
+            if begins && used > tokens {
+                break;
+            }
+        }
+        messages.reverse();
+        Ok(messages)
+    }
+
+    /// The conversation that goes on in a chat, without what is older than a model is shown, and its pen; `None` when there is none.
+    pub(crate) fn talk_of(&self, tx: &Transaction<'_>, channel: &str, chat: &str, tokens: u64) -> Result<Option<Going>, Fault> {
+        let mut query = tx.prepare_cached(summaries!("WHERE key = (SELECT session FROM chats WHERE channel = ?1 AND chat = ?2)"))?;
+        let Some(found) = query.query_row([channel, chat], found).optional()? else { return Ok(None) };
+        let messages = self.last_messages(tx, &found, tokens)?;
+        let (length, usage) = (usize::try_from(found.summary.length).unwrap_or(usize::MAX), found.summary.usage);
+        let pen = found.pen(self);
+        Ok(Some(Going { id: found.summary.id, messages, length, usage, pen }))
+    }
+
+    fn message(&self, row: &Row<'_>, at: usize, session: &Found) -> Result<Message, Fault> {
+        let wrong = |what: &str| self.damaged(format!("message {at} of session {} {what}", session.summary.id));
+        let role = row.get_ref(1)?.as_str().ok().and_then(role_of).ok_or_else(|| wrong("has no role that there is"))?;
+        let mut message = Message::new(role, row.get::<_, String>(2)?);
+        if let Some(calls) = row.get::<_, Option<String>>(3)? {
+            message = message.tool_calls(serde_json::from_str(&calls).map_err(|_| wrong("has calls that cannot be read"))?);
+        }
+        message.tool_call_id = row.get(4)?;
+        Ok(message)
+    }
+}
+
+/// A conversation that goes on.
+pub(crate) struct Going {
+    pub(crate) id: String,
+    /// The last ones.
+    pub(crate) messages: Vec<Message>,
+    /// How many there are.
+    pub(crate) length: usize,
+    pub(crate) usage: Usage,
+    pub(crate) pen: Pen,
 }
 
 /// A new row, without messages.

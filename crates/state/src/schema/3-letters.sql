@@ -37,6 +37,7 @@ CREATE TABLE outbox (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     channel TEXT NOT NULL,
     chat TEXT NOT NULL,
+    key TEXT NOT NULL,                          -- of the message, whoever sends it and how often
     body TEXT NOT NULL,
     files BLOB,
     state TEXT NOT NULL,                        -- draft: its answer is still written; waiting; sending; dead
