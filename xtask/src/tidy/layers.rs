@@ -38,6 +38,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("control", &[]),
     ("ogg-opus", &[]),
     ("program", &[]),
+    ("signed", &[]),
     ("bespoke", &["@all"]),
     ("@plugins", &["plugin-api", "@support"]),
 ];
@@ -61,7 +62,8 @@ const DEV_EDGES: &[(&str, &[&str])] = &[
     ("gateway", &["@plugins", "plugin-testkit", "manifest"]),
 ];
 
-const SUPPORT: &[&str] = &["audio", "control", "cuda", "fetch", "library", "ogg-opus", "onnx", "pjrt", "program", "sandbox", "schema", "screen"];
+const SUPPORT: &[&str] =
+    &["audio", "control", "cuda", "fetch", "library", "ogg-opus", "onnx", "pjrt", "program", "sandbox", "schema", "screen", "signed"];
 
 /// Crates of others that only some of ours may use: which, who, why.
 const GUARDED: &[(&str, &[&str], &str)] = &[
