@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use bespoke_manifest::{Inherited, Manifest};
-use cargo_metadata::{Metadata, MetadataCommand, Package};
+use cargo_metadata::{CargoOpt, Metadata, MetadataCommand, Package};
 
 use crate::app_manifest::AppManifest;
 
@@ -51,11 +51,13 @@ impl Workspace {
         fs::read_to_string(&path).with_context(|| path.display().to_string())
     }
 
-    /// `cargo metadata`; with `tree`, also which crate resolves to what.
+    /// `cargo metadata`; with `tree`, also which crate resolves to what, whatever the features.
     pub(crate) fn metadata(&self, tree: bool) -> Result<Metadata> {
         let mut command = MetadataCommand::new();
         command.manifest_path(self.path("Cargo.toml"));
-        if !tree {
+        if tree {
+            command.features(CargoOpt::AllFeatures);
+        } else {
             command.no_deps();
         }
         command.exec().context("cargo metadata")
