@@ -55,5 +55,5 @@ pub use export::Format;
 pub use file::State;
 pub use letters::{Concluded, DeadLetter, Ending, Letter, Taken, Talk, Trouble};
 pub use sessions::{Deleted, Filter, Kept, Meta, Summary};
-pub use time::iso;
+pub use time::{iso, parse as from_iso};
 pub use values::{KEY_LIMIT, KEYS_LIMIT, TOTAL_LIMIT, VALUE_LIMIT};

@@ -14,8 +14,8 @@ pub(crate) fn digits(at: Timestamp) -> String {
     moment(at).strftime("%Y%m%d-%H%M%S").to_string()
 }
 
-/// Reads what [`iso`] writes; nothing before 1970.
-pub(crate) fn parse(text: &str) -> Option<Timestamp> {
+/// Reads what [`iso`] writes, and other times of ISO 8601; nothing before 1970.
+pub fn parse(text: &str) -> Option<Timestamp> {
     let moment: jiff::Timestamp = text.parse().ok()?;
     u64::try_from(moment.as_microsecond()).ok().map(Timestamp)
 }
