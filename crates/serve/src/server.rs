@@ -1,20 +1,30 @@
-//! The server as its caller sees it.
+//! The server as its caller sees it: started, asked, told of a new configuration, drained.
 
-use std::time::Duration;
+use std::{
+    fmt,
+    fs::File,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bespoke_agent::Agent;
 use bespoke_host::Host;
-use bespoke_plugin_api::{Error, Result};
+use bespoke_plugin_api::{Code, Error, Hook, HookEvent, Result};
 use bespoke_state::{DeadLetter, State};
 use bespoke_voice::Notes;
 
-use crate::{ServeConfig, Status};
+use crate::{ServeConfig, Status, core::Core, lines};
+
+/// What of a drain is kept for answers that are to leave.
+const FOR_LETTERS: u32 = 5;
+/// How long answers that were told to stop, and channels, may take to do so.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// What a server is made of.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Parts {
-    /// The host, whose plugins are started.
+    /// The host, whose plugins are started or are about to be.
     pub host: Host,
     /// Who answers.
     pub agent: Agent,
@@ -47,45 +57,127 @@ impl Parts {
     }
 }
 
-/// A running agent. Clones are the same server.
-#[derive(Debug, Clone)]
-pub struct Server(Parts);
+/// A running agent. Clones are the same server. It runs until it is [drained](Self::drain) or its runtime ends, whoever drops it.
+#[derive(Clone)]
+pub struct Server(Arc<Core>);
 
 impl Server {
-    /// Starts serving.
+    /// Starts serving: each channel on its own, none waited for. What the program before left is taken up: messages that were not
+    /// answered, answers that have not left.
     ///
     /// # Errors
-    /// `INVALID_PARAMS` for a value of the configuration that cannot work.
+    /// `INVALID_PARAMS` for a value of the configuration that cannot work; `CONFLICT` when another server has the same file; when the
+    /// file cannot be read and written.
     pub async fn start(parts: Parts) -> Result<Server> {
         parts.config.check()?;
-        Ok(Server(parts))
+        let lock = lock(&parts.state)?;
+        let left = parts.state.recover_letters()?;
+        if left > 0 {
+            tracing::warn!(left, "messages were being sent when the program ended, and are sent again");
+        }
+        let core = Core::new(parts, lock)?;
+        lines::follow(&core);
+        lines::settle(&core);
+        let event = || HookEvent::on_gateway_start();
+        // Nothing is about to happen that a veto could stop.
+        let _ = core.host.hooks().run(&core.cx(), Hook::OnGatewayStart, event).await;
+        Ok(Server(core))
     }
 
     /// How it does.
     pub fn status(&self) -> Status {
-        let _ = &self.0;
-        Status { uptime_ms: 0, draining: false, channels: Vec::new(), at_work: 0, waiting: 0, outbox: 0, dead: 0, turns: 0, repeated: 0 }
+        self.0.status()
     }
 
-    /// Answers with this agent and by this configuration from now on.
-    pub async fn reload(&self, _agent: Agent, _config: ServeConfig) {}
+    /// Answers with this agent and by this configuration from now on: channels that it does not name are stopped, those that it names are
+    /// started. Answers that are being written are finished as they were begun. A configuration that cannot work changes nothing; it is
+    /// logged.
+    pub async fn reload(&self, agent: Agent, config: ServeConfig) {
+        if let Err(error) = config.check() {
+            return tracing::error!(%error, "the old configuration of [serve] stays");
+        }
+        self.0.agent.store(Arc::new(agent));
+        self.0.config.store(Arc::new(config));
+        lines::settle(&self.0);
+        self.0.desk.hire(&self.0);
+    }
 
-    /// Ends it within the limit.
-    pub async fn drain(&self, _limit: Duration) {}
+    /// Ends it within the limit and some seconds: no message is taken any more, answers that are being written are finished, and leave.
+    /// What is not finished in time is taken back, and begun again by the next server; so is what has not left. The conversations of
+    /// chats go on with the next server, too.
+    pub async fn drain(&self, limit: Duration) {
+        let core = &self.0;
+        if core.close() {
+            return;
+        }
+        let until = Instant::now() + limit;
+        let cx = core.cx();
+        let stopping = core.host.hooks().run(&cx, Hook::OnGatewayShutdown, HookEvent::on_gateway_shutdown);
+        // Its handlers have limits of their own, which may be longer than ours.
+        let _ = tokio::time::timeout(limit, stopping).await;
+        core.desk.close();
+        let for_answers = until.saturating_duration_since(Instant::now()).saturating_sub(limit / FOR_LETTERS);
+        if tokio::time::timeout(for_answers, core.desk.empty()).await.is_err() {
+            core.answers.cancel();
+            if tokio::time::timeout(GRACE, core.desk.empty()).await.is_err() {
+                tracing::warn!("an answer does not stop, and is left behind");
+            }
+        }
+        let lines = core.lines();
+        let flushed = futures_util::future::join_all(lines.iter().map(|line| line.flushed(core)));
+        let left = until.saturating_duration_since(Instant::now());
+        if tokio::time::timeout(left, flushed).await.is_err() {
+            tracing::warn!("not all messages have left; they are sent after the next start");
+        }
+        lines.iter().for_each(|line| line.stop());
+        let ended = futures_util::future::join_all(lines.iter().map(|line| line.ended()));
+        if tokio::time::timeout(GRACE, ended).await.is_err() {
+            tracing::warn!("a channel does not stop, and is left behind");
+        }
+        core.end();
+    }
 
-    /// Messages that could not be sent.
+    /// Messages that could not be sent and are not tried any more, oldest first.
     ///
     /// # Errors
     /// When they cannot be read.
     pub fn dead(&self) -> Result<Vec<DeadLetter>> {
-        Err(Error::unsupported("serve.dead"))
+        Ok(self.0.state.dead_letters()?)
     }
 
-    /// Sends a dead letter again.
+    /// Sends a dead letter again, as if it had just been written.
     ///
     /// # Errors
-    /// When there is none of this number.
-    pub fn resend(&self, _id: i64) -> Result<()> {
-        Err(Error::unsupported("serve.resend"))
+    /// `INVALID_PARAMS` when there is none of this number.
+    pub fn resend(&self, id: i64) -> Result<()> {
+        let Some(channel) = self.0.state.resend_letter(id)? else {
+            return Err(Error::invalid_params(format!("there is no dead letter {id}")));
+        };
+        if let Some(line) = self.0.line(&channel) {
+            line.post.wake();
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("status", &self.status()).finish()
+    }
+}
+
+/// Two servers would send each other's letters. The file ends with whoever has it open, however that ends.
+fn lock(state: &State) -> Result<File> {
+    let mut path = state.path().as_os_str().to_owned();
+    path.push("-serving");
+    let told = |error: std::io::Error| Error::internal(format!("{}: cannot open: {error}", path.display()));
+    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(told)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => {
+            let message = format!("another server has {}", state.path().display());
+            Err(Error::new(Code::CONFLICT, message).with_help("bespoke status"))
+        }
+        Err(std::fs::TryLockError::Error(error)) => Err(told(error)),
     }
 }
