@@ -32,6 +32,13 @@ pub struct Letter {
     pub created: Timestamp,
 }
 
+impl Letter {
+    /// How long ago it was written.
+    pub fn age(&self) -> Duration {
+        self.created.until(now())
+    }
+}
+
 /// A message that could not be sent and is not tried any more. As JSON, its time is ISO 8601 in UTC.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]

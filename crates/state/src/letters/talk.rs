@@ -52,6 +52,15 @@ impl State {
         Ok((Session::kept(id, messages, usage, talk.clone()), talk))
     }
 
+    /// The session that goes on in a chat, if there is one and something was said in it.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn current(&self, channel: &str, chat: &str) -> Result<Option<String>, StateError> {
+        let going = self.read(|tx| self.talk_of(tx, channel, chat, 0))?;
+        Ok(going.filter(|going| going.length > 0).map(|going| going.id))
+    }
+
     fn begin_talk(&self, tx: &Transaction<'_>, channel: &str, chat: &str) -> Result<Going, Fault> {
         let (at, meta) = (now(), Meta::default().channel(channel).chat(chat));
         let id = self.free_id(tx, at)?;
