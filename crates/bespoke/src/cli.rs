@@ -1,12 +1,14 @@
 //! The command line: what can be typed, with examples. Words only; what a verb does is in `cmd`.
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod plugin;
+mod serve;
 
 pub(crate) use plugin::{DownloadFiles, Packing, Plugin};
+pub(crate) use serve::{Events, Logs, Outbox, Serve};
 
 /// AI agents cut to measure: this binary holds exactly the plugins it was built with.
 #[derive(Debug, Parser)]
@@ -109,6 +111,32 @@ pub(crate) enum Verb {
         after_help = "Examples:\n  bespoke host --stdio\n  bespoke host --stdio --plugins-dir ./plugins --auto-load --log-level DEBUG\n  echo '{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"plugin/list\"}' | bespoke host --stdio"
     )]
     Host(HostArgs),
+    /// Run the agent: take messages from the channels of the configuration, and answer them, until it is told to stop
+    ///
+    /// SIGTERM and Ctrl-C stop it in order: answers under way end, what is to leave stays in the database. A second one ends it at once.
+    /// SIGHUP, bespoke reload and a change of the configuration file take over what is new. Exit codes of this verb: 0 stopped in order,
+    /// 5 another one runs, 130 stopped at once; else as everywhere.
+    #[command(
+        after_help = "Examples:\n  bespoke serve\n  bespoke serve --drain 5\n  bespoke serve --json | jq -r .event\n  bespoke serve --no-watch --log-level info"
+    )]
+    Serve(Serve),
+    /// How the server that runs does. Exit code 3 when none runs
+    #[command(after_help = "Examples:\n  bespoke status\n  bespoke status --json | jq '.channels[] | select(.state != \"running\")'")]
+    Status,
+    /// Have the server that runs read the configuration again, and say what became of it
+    #[command(after_help = "Example:\n  bespoke reload")]
+    Reload,
+    /// What was logged, by any program of this user
+    #[command(
+        after_help = "Examples:\n  bespoke logs --follow\n  bespoke logs --level warn -n 20\n  bespoke logs --plugin telegram --json"
+    )]
+    Logs(Logs),
+    /// What happens: in the server that runs, and in those that ran
+    #[command(subcommand)]
+    Events(Events),
+    /// Messages that could not be sent: look at them, send them again, forget them
+    #[command(subcommand)]
+    Outbox(Outbox),
     /// Conversations that are kept: look at them, take them along, delete them
     #[command(subcommand)]
     Sessions(Sessions),
@@ -146,6 +174,9 @@ pub(crate) enum Verb {
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// A command of a plugin: its name, and what follows it
+    #[command(external_subcommand)]
+    Command(Vec<OsString>),
 }
 
 #[derive(Debug, Clone, Copy, Args)]

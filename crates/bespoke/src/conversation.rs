@@ -262,8 +262,9 @@ impl<'s> Conversation<'s> {
 
     /// Reads the configuration again: the agent answers by it from now on, and the host takes over what it can.
     pub(crate) async fn reload(&mut self) -> Result<String> {
-        let (agent, told) = self.setup.reload().await?;
-        self.agent = Agent::new(self.setup.host.clone(), agent)?;
+        let reloaded = self.setup.reload(&["agent"]).await?;
+        let told = reloaded.told();
+        self.agent = Agent::new(self.setup.host.clone(), reloaded.sections.agent)?;
         Ok(told)
     }
 

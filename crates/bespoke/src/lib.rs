@@ -23,6 +23,11 @@ mod cmd;
 mod conversation;
 mod exit;
 mod files;
+#[cfg(feature = "gateway")]
+mod gate;
+#[cfg(not(feature = "gateway"))]
+#[path = "gate_disabled.rs"]
+mod gate;
 #[cfg(feature = "http")]
 mod http;
 #[cfg(not(feature = "http"))]
@@ -42,8 +47,18 @@ mod paths;
 mod plugins;
 #[cfg(feature = "models")]
 mod progress;
+#[cfg(feature = "serve")]
+mod running;
+#[cfg(not(feature = "serve"))]
+#[path = "running_disabled.rs"]
+mod running;
 mod schema;
 mod secrets;
+#[cfg(feature = "serve")]
+mod served;
+#[cfg(not(feature = "serve"))]
+#[path = "served_disabled.rs"]
+mod served;
 mod setup;
 mod shelf;
 #[cfg(feature = "state")]
@@ -52,6 +67,10 @@ mod state;
 #[path = "state_disabled.rs"]
 mod state;
 mod tiers;
+#[cfg(feature = "state")]
+mod time;
+#[cfg(any(feature = "process", feature = "serve"))]
+mod watching;
 
 pub use app::{App, AppInfo};
 

@@ -74,16 +74,29 @@ pub(crate) fn start(level: &str, folder: Option<&Path>) {
     }
 }
 
+/// Target of what a server says of itself: it is told on stderr already.
+pub(crate) const TOLD: &str = "serve";
+
 /// What goes to stderr. What plugins say is in their log, and told only to who asks for more than errors: the error of a call says what
 /// went wrong in one line.
 fn on_terminal(level: &str) -> Targets {
-    let levels = levels(level, &[]);
+    let levels = levels(level, &[]).with_target(TOLD, LevelFilter::OFF);
     if tells_of_plugins(level) { levels } else { levels.with_target(OF_PLUGINS, LevelFilter::OFF) }
 }
 
 /// Whether what plugins say is told on stderr too, at this level.
 pub(crate) fn tells_of_plugins(level: &str) -> bool {
     !matches!(level, "off" | "error")
+}
+
+/// The log of everything.
+pub(crate) fn of_all(folder: &Path) -> PathBuf {
+    folder.join(ALL)
+}
+
+/// What was set aside of a log, the oldest first.
+pub(crate) fn set_aside(log: &Path) -> Vec<PathBuf> {
+    (1..=KEPT).rev().map(|n| log.with_extension(format!("log.{n}"))).collect()
 }
 
 /// The log of what plugins say.

@@ -7,7 +7,10 @@ use std::{
 
 use bespoke_host::Grants;
 
-use crate::exit::{Exit, Failure, Result};
+use crate::{
+    cli::Global,
+    exit::{Exit, Failure, Result},
+};
 
 /// The files of a user: `BESPOKE_HOME`, and the configuration in use.
 #[derive(Debug, Clone)]
@@ -33,6 +36,14 @@ impl Paths {
         Ok(Paths { home, config })
     }
 
+    /// For who asks a server, or looks at what it left: the home alone says which. The file that is asked for need not be there.
+    ///
+    /// # Errors
+    /// When there is no home folder.
+    pub(crate) fn of_server(global: &Global) -> Result<Self> {
+        Ok(Paths { home: Self::home()?, config: Self::asked(global.config.as_deref()) })
+    }
+
     /// `BESPOKE_HOME`, there or not.
     ///
     /// # Errors
@@ -51,6 +62,13 @@ impl Paths {
     /// The configuration file that somebody named, there or not.
     pub(crate) fn asked(config: Option<&Path>) -> Option<PathBuf> {
         config.map(Path::to_owned).or_else(|| env::var_os("BESPOKE_CONFIG").filter(|v| !v.is_empty()).map(PathBuf::from))
+    }
+
+    /// The configuration file in use, or the one that would be if it were there.
+    #[cfg_attr(not(feature = "serve"), expect(dead_code, reason = "nothing is watched for long"))]
+    pub(crate) fn config_to_be(&self) -> PathBuf {
+        let config = self.config.clone().unwrap_or_else(|| self.home.join("bespoke.toml"));
+        std::path::absolute(&config).unwrap_or(config)
     }
 
     pub(crate) fn models(&self) -> PathBuf {
@@ -79,6 +97,12 @@ impl Paths {
     #[cfg_attr(not(feature = "state"), expect(dead_code, reason = "nothing is kept"))]
     pub(crate) fn state(&self) -> PathBuf {
         self.home.join("state.db")
+    }
+
+    /// Where a server of this user is asked.
+    #[cfg_attr(not(feature = "serve"), expect(dead_code, reason = "nothing is served"))]
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.home.join("run/control.sock")
     }
 
     pub(crate) fn logs(&self) -> PathBuf {

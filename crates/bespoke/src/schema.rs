@@ -4,7 +4,10 @@
 use bespoke_host::{CONFIG_VERSION, Host, PluginDefaults, PluginSettings};
 use serde_json::{Map, Value, json};
 
-use crate::exit::{Failure, Result};
+use crate::{
+    exit::{Failure, Result},
+    setup::SECTIONS,
+};
 
 /// The schema of the file: its sections, and the tables of all plugins in this binary.
 pub(crate) fn of_file(host: &Host) -> Result<Value> {
@@ -20,16 +23,19 @@ pub(crate) fn of_file(host: &Host) -> Result<Value> {
     all["properties"] = Value::Object(plugins);
     // Tables of plugins that are not in this binary may stand in the file.
     all["additionalProperties"] = json!({ "type": "object" });
+    let mut properties = Map::new();
+    properties.insert("config_version".into(), json!({ "type": "integer", "const": CONFIG_VERSION, "default": CONFIG_VERSION }));
+    for (name, schema) in SECTIONS {
+        // One of a part that is not in this binary may stand in the file.
+        let schema = schema.map_or_else(|| Ok(json!({ "type": "object" })), |text| part(text, name, &format!("/properties/{name}")))?;
+        properties.insert((*name).into(), schema);
+    }
+    properties.insert("plugins".into(), all);
     Ok(json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "bespoke.toml",
         "type": "object",
-        "properties": {
-            "config_version": { "type": "integer", "const": CONFIG_VERSION, "default": CONFIG_VERSION },
-            "agent": part(bespoke_agent::CONFIG_SCHEMA, "agent", "/properties/agent")?,
-            "voice": part(bespoke_voice::CONFIG_SCHEMA, "voice", "/properties/voice")?,
-            "plugins": all,
-        },
+        "properties": properties,
         "additionalProperties": false
     }))
 }

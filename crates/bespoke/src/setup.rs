@@ -6,29 +6,73 @@ use std::{
 };
 
 use bespoke_agent::{Agent, AgentConfig};
-use bespoke_host::{Candidate, Config, ConfigError, Host, Problem, Row, Selection, State};
+use bespoke_host::{Candidate, Change, Config, ConfigError, EventsConfig, Host, Problem, ReloadReport, Row, Selection, State};
 use bespoke_plugin_api::{Error, Kind};
 use bespoke_voice::{Voice, VoiceConfig};
 
 use crate::{
     catalog::{CATALOG, Known},
     cli::{Fetching, Global},
+    cmd::commands::own_names,
     exit::{Exit, Failure, Result},
+    gate::{self, GatewayConfig},
     http, logs,
     models::{Consent, Models},
     output::Out,
     packs::Packs,
     paths::Paths,
     secrets,
+    served::{self, ServeConfig},
     shelf::Shelf,
     state,
 };
 
-/// The sections of bespoke.toml beside `plugins`.
-const SECTIONS: &[&str] = &["agent", "voice"];
+/// The sections of bespoke.toml beside `plugins`, with their schemas; a section of a part that is not in this binary may stand in the
+/// file and is not read.
+pub(crate) const SECTIONS: &[(&str, Option<&str>)] = &[
+    ("agent", Some(bespoke_agent::CONFIG_SCHEMA)),
+    ("voice", Some(bespoke_voice::CONFIG_SCHEMA)),
+    ("serve", served::CONFIG_SCHEMA),
+    ("gateway", gate::CONFIG_SCHEMA),
+    (EventsConfig::SECTION, Some(EventsConfig::SCHEMA)),
+];
+
+/// Those that this binary reads.
+pub(crate) fn known_sections() -> impl Iterator<Item = (&'static str, &'static str)> {
+    SECTIONS.iter().filter_map(|(name, schema)| Some((*name, (*schema)?)))
+}
 
 /// Stands for what is wrong with the file as a whole: sections that nobody knows, variables that override nothing.
 const FILE: &str = "";
+
+/// What became of a new configuration.
+pub(crate) struct Reloaded {
+    pub(crate) sections: Sections,
+    /// Keys of the sections that are new.
+    pub(crate) changes: Vec<Change>,
+    /// What the host made of the rest.
+    pub(crate) report: ReloadReport,
+}
+
+impl Reloaded {
+    /// What there is to say of it, a line each; none when nothing has changed.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let mut lines: Vec<String> = self.changes.iter().map(|change| format!("{} is new", change.key)).collect();
+        for plugin in &self.report.plugins {
+            let outcome = serde_json::to_value(plugin.outcome).ok().and_then(|o| o.as_str().map(str::to_owned)).unwrap_or_default();
+            let reason = plugin.reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
+            lines.push(format!("plugin {}: {outcome}{reason}", plugin.plugin));
+        }
+        lines.extend(self.report.problems.iter().map(|problem| ConfigError::from(problem.clone()).to_string()));
+        lines
+    }
+
+    /// The same as a text.
+    pub(crate) fn told(&self) -> String {
+        let lines = self.lines();
+        if lines.is_empty() { "Nothing has changed.".into() } else { lines.join("\n") }
+    }
+}
 
 /// A host with its plugins inspected and none started.
 pub(crate) struct Setup {
@@ -45,6 +89,10 @@ pub(crate) struct Setup {
     /// The providers that `agent` names, without their models.
     providers: Vec<String>,
     pub(crate) voice: VoiceConfig,
+    #[cfg_attr(not(feature = "serve"), expect(dead_code, reason = "nothing is served"))]
+    pub(crate) serve: ServeConfig,
+    #[cfg_attr(not(feature = "serve"), expect(dead_code, reason = "nothing is served"))]
+    pub(crate) gateway: GatewayConfig,
     faults: Faults,
     /// Settings that the verb makes for itself.
     overrides: Vec<(&'static str, String)>,
@@ -91,7 +139,7 @@ impl Setup {
         logs::redact(config.redactor());
         logs::start(global.log_level.name(), logs_in);
         config.notices().iter().for_each(|notice| out.note(notice));
-        let (agent, voice, faults) = sections(&config);
+        let (Sections { agent, voice, serve, gateway }, faults) = sections(&config);
         let models = Models::new(&paths, &config);
         let packs = Packs::new(&paths, &config);
         let shelf = Shelf::of(&paths, &config, &also.folders, also.install_dependencies).with(also.plugins);
@@ -103,11 +151,12 @@ impl Setup {
             .runtimes(Arc::new(packs.clone()))
             .data_dir(paths.data())
             .tell(move |line| out.note(line))
+            .reserved_commands(own_names())
             .build()?;
         // It knows more secrets than the configuration: those that manifests ask for.
         logs::redact(host.redactor().clone());
         let providers = agent.provider_names();
-        Ok(Setup { out, paths, shelf, host, models, packs, config, agent, providers, voice, faults, overrides })
+        Ok(Setup { out, paths, shelf, host, models, packs, config, agent, providers, voice, serve, gateway, faults, overrides })
     }
 
     /// Refuses to go on with sections that are wrong, if the verb works with them; without any, only tells of them. A section
@@ -123,28 +172,22 @@ impl Setup {
         Ok(())
     }
 
-    /// Reads the configuration again and lets the host take over what it can; how the agent answers from now on, and what to say.
+    /// Reads the configuration again and lets the host take over what it can. Of the sections, those of `needed` have to be right; the
+    /// caller applies them.
     ///
     /// # Errors
-    /// When the file, `[plugins]` or `[agent]` is wrong: then everything stays as it was.
-    pub(crate) async fn reload(&self) -> Result<(AgentConfig, String)> {
+    /// When the file, `[plugins]` or one of `needed` is wrong: then everything stays as it was.
+    pub(crate) async fn reload(&self, needed: &[&str]) -> Result<Reloaded> {
         let config = read(&self.paths, &self.overrides)?;
         logs::redact_more(&config.redactor());
-        let (agent, _, faults) = sections(&config);
-        if let Some(error) = [FILE, "plugins", "agent"].into_iter().find_map(|section| faults.of(section)) {
+        let (sections, faults) = sections(&config);
+        if let Some(error) = [FILE, "plugins"].iter().chain(needed).find_map(|section| faults.of(section)) {
             return Err(error.clone().into());
         }
-        let changes = self.host.diff(&config, &[("agent", bespoke_agent::CONFIG_SCHEMA)]);
+        let changes = self.host.diff(&config, &known_sections().filter(|(name, _)| needed.contains(name)).collect::<Vec<_>>());
         let report = self.host.reload(config).await;
         logs::redact_more(self.host.redactor());
-        let mut told: Vec<String> = changes.iter().map(|change| format!("{} is new", change.key)).collect();
-        for plugin in &report.plugins {
-            let outcome = serde_json::to_value(plugin.outcome).ok().and_then(|o| o.as_str().map(str::to_owned)).unwrap_or_default();
-            let reason = plugin.reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
-            told.push(format!("plugin {}: {outcome}{reason}", plugin.plugin));
-        }
-        told.extend(report.problems.iter().map(|problem| ConfigError::from(problem.clone()).to_string()));
-        Ok((agent, if told.is_empty() { "Nothing has changed.".into() } else { told.join("\n") }))
+        Ok(Reloaded { sections, changes, report })
     }
 
     /// What is wrong with the sections and the file.
@@ -264,6 +307,56 @@ impl Setup {
         needs
     }
 
+    /// The channels that are served: those that are named, else those of plugins that have a table, but for stand-ins.
+    #[cfg(feature = "serve")]
+    pub(crate) fn channels_to_serve(&self, named: &[String]) -> Vec<String> {
+        if !named.is_empty() {
+            return named.to_vec();
+        }
+        let tables = self.host.config().plugin_ids();
+        let rows = self.host.rows().into_iter().filter(|row| tables.contains(&row.id) && !self.host.is_stand_in(&row.id));
+        rows.flat_map(|row| row.provides).filter_map(|name| Some(name.strip_prefix("channel:")?.to_owned())).collect()
+    }
+
+    /// The plugins that serving needs: who answers, whom it may call, who hears and speaks, the channels, what watches, and what others
+    /// reach over HTTP. What nobody here has is left out: it is told.
+    #[cfg(feature = "serve")]
+    pub(crate) fn needed_to_serve(&self, channels: &[String]) -> Vec<String> {
+        let providers = &self.providers;
+        self.needed(providers, self.agent.tools.as_deref().unwrap_or_default(), &self.voice, channels)
+    }
+
+    /// As [`needed_to_serve`](Self::needed_to_serve), by other sections.
+    #[cfg(feature = "serve")]
+    pub(crate) fn needed_by(&self, sections: &Sections) -> Vec<String> {
+        let tools = sections.agent.tools.as_deref().unwrap_or_default();
+        self.needed(&sections.agent.provider_names(), tools, &sections.voice, &sections.serve.channels)
+    }
+
+    #[cfg(feature = "serve")]
+    fn needed(&self, providers: &[String], tools: &[String], voice: &VoiceConfig, channels: &[String]) -> Vec<String> {
+        let channels = self.channels_to_serve(channels);
+        let mut ids: Vec<String> = channels.iter().filter_map(|name| self.named(Kind::Channel, name)).collect();
+        let chains =
+            [(Kind::Provider, providers), (Kind::Tool, tools), (Kind::Vad, &voice.vad), (Kind::Stt, &voice.stt), (Kind::Tts, &voice.tts)];
+        for (kind, names) in chains {
+            // One after the other: of what is not here, the rest go on.
+            let defaults = || self.host.default_names(kind);
+            let names = if names.is_empty() { defaults() } else { names.to_vec() };
+            ids.extend(names.iter().filter_map(|name| self.named(kind, name)));
+        }
+        let config = self.host.config();
+        let reached = |row: &Row| row.kinds.iter().any(|k| k == Kind::Http.name() || k == Kind::Command.name());
+        let rows = self.host.rows();
+        let others = rows.iter().filter(|row| {
+            self.watches(row) || reached(row) && (config.plugin_ids().contains(&row.id) || self.host.serves_unasked(&row.id))
+        });
+        ids.extend(others.map(|row| row.id.clone()));
+        ids.sort();
+        ids.dedup();
+        ids
+    }
+
     /// The error of an id that nobody has: no crate of this binary, and no folder.
     pub(crate) fn no_plugin(&self, id: &str) -> Failure {
         let failure = |why: &str| Failure::new(Exit::NotFound, format!("no plugin `{id}`{why}"));
@@ -300,8 +393,10 @@ impl Setup {
 
 /// The configuration as it stands now, with what the verb sets.
 fn read(paths: &Paths, overrides: &[(&str, String)]) -> Result<Config> {
-    let mut config = match &paths.config {
-        Some(path) => Config::read(path)?,
+    // One that was not there at the start may be there now.
+    let made = || Some(paths.home.join("bespoke.toml")).filter(|path| path.is_file());
+    let mut config = match paths.config.clone().or_else(made) {
+        Some(path) => Config::read(&path)?,
         None => Config::empty(),
     };
     for source in secrets::sources() {
@@ -348,6 +443,7 @@ pub(crate) fn missing_keys(host: &Host, edit: &str) -> Vec<(String, Row)> {
         ("voice.vad", Kind::Vad),
         ("voice.stt", Kind::Stt),
         ("voice.tts", Kind::Tts),
+        ("serve.channels", Kind::Channel),
     ] {
         let mut names = config.get(key).and_then(|v| serde_json::from_value::<Vec<String>>(v).ok()).unwrap_or_default();
         if kind == Kind::Provider {
@@ -412,25 +508,44 @@ impl Faults {
     }
 }
 
-/// The sections that are not plugins', each value in its range. One that is wrong is told, and stands with its defaults.
-pub(crate) fn sections(config: &Config) -> (AgentConfig, VoiceConfig, Faults) {
-    let mut faults = Faults::default();
-    config.check_sections(SECTIONS).unwrap_or_else(|error| faults.add(FILE, error));
-    config.plugin_defaults().map_or_else(|error| faults.add("plugins", error), drop);
-    let agent = section(config, "agent", bespoke_agent::CONFIG_SCHEMA, AgentConfig::check);
-    let agent = agent.unwrap_or_else(|error| {
-        faults.add("agent", error);
-        AgentConfig::default()
-    });
-    let voice = section(config, "voice", bespoke_voice::CONFIG_SCHEMA, VoiceConfig::check);
-    let voice = voice.unwrap_or_else(|error| {
-        faults.add("voice", error);
-        VoiceConfig::default()
-    });
-    (agent, voice, faults)
+/// What the sections say that are not plugins'.
+pub(crate) struct Sections {
+    pub(crate) agent: AgentConfig,
+    pub(crate) voice: VoiceConfig,
+    pub(crate) serve: ServeConfig,
+    pub(crate) gateway: GatewayConfig,
 }
 
-fn section<T: serde::de::DeserializeOwned>(
+/// The sections that are not plugins', each value in its range. One that is wrong is told, and stands with its defaults.
+pub(crate) fn sections(config: &Config) -> (Sections, Faults) {
+    let mut faults = Faults::default();
+    let known: Vec<&str> = SECTIONS.iter().map(|(name, _)| *name).collect();
+    config.check_sections(&known).unwrap_or_else(|error| faults.add(FILE, error));
+    config.plugin_defaults().map_or_else(|error| faults.add("plugins", error), drop);
+    let sections = Sections {
+        agent: section(config, &mut faults, "agent", AgentConfig::check),
+        voice: section(config, &mut faults, "voice", VoiceConfig::check),
+        serve: section(config, &mut faults, "serve", ServeConfig::check),
+        gateway: section(config, &mut faults, "gateway", GatewayConfig::check),
+    };
+    (sections, faults)
+}
+
+/// One of them, if this binary reads it.
+fn section<T: serde::de::DeserializeOwned + Default>(
+    config: &Config,
+    faults: &mut Faults,
+    name: &'static str,
+    check: impl FnOnce(&T) -> Result<(), Error>,
+) -> T {
+    let Some((_, schema)) = known_sections().find(|(known, _)| *known == name) else { return T::default() };
+    read_section(config, name, schema, check).unwrap_or_else(|error| {
+        faults.add(name, error);
+        T::default()
+    })
+}
+
+fn read_section<T: serde::de::DeserializeOwned>(
     config: &Config,
     name: &str,
     schema: &str,

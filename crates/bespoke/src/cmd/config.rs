@@ -18,7 +18,7 @@ use crate::{
     output::{Out, can_ask},
     paths::Paths,
     schema, secrets,
-    setup::{Setup, missing_keys, sections},
+    setup::{Setup, known_sections, missing_keys, sections},
     shelf::Shelf,
 };
 
@@ -92,7 +92,7 @@ async fn check(setup: &Setup) -> Result<()> {
 
 fn literal_secrets(config: &Config, host: &Host) -> Vec<Problem> {
     let mut warnings = host.literal_secrets();
-    for (section, schema) in [("agent", bespoke_agent::CONFIG_SCHEMA), ("voice", bespoke_voice::CONFIG_SCHEMA)] {
+    for (section, schema) in known_sections() {
         warnings.extend(config.literal_secrets(section, &serde_json::from_str(schema).unwrap_or_default()));
     }
     warnings.extend(config.open_secret_files());
@@ -270,7 +270,7 @@ const LONGEST_SECRET: u64 = 64 * 1024;
 fn diff(setup: &Setup, file: &Path) -> Result<()> {
     let new = secrets::sources().into_iter().fold(Config::read(file)?, Config::with_source);
     logs::redact_more(&new.redactor());
-    let sections = [("agent", bespoke_agent::CONFIG_SCHEMA), ("voice", bespoke_voice::CONFIG_SCHEMA)];
+    let sections: Vec<_> = known_sections().collect();
     for row in setup.host.rows() {
         let schema = setup.host.config_schema(&row.id).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
         new.learn_secrets(&format!("plugins.{}", row.id), &schema);
@@ -359,7 +359,7 @@ fn of_config(config: &Config) -> Result<Host> {
 
 /// All that is wrong with a configuration, in the order of the file.
 async fn problems(config: &Config, host: &Host) -> Vec<Problem> {
-    let (_, _, faults) = sections(config);
+    let (_, faults) = sections(config);
     let mut problems = faults.problems();
     problems.extend(problems_of_plugins(host).await);
     ConfigError::from(problems).problems

@@ -1,9 +1,15 @@
 //! The verbs, one module each: from what was typed to what is printed.
 
 mod chat;
+pub(crate) mod commands;
 mod config;
 mod demo;
 pub(crate) mod doctor;
+#[cfg(feature = "serve")]
+mod events;
+#[cfg(not(feature = "serve"))]
+#[path = "events_disabled.rs"]
+mod events;
 #[cfg(feature = "process")]
 mod host;
 #[cfg(not(feature = "process"))]
@@ -12,18 +18,34 @@ mod host;
 mod init;
 pub(crate) mod licenses;
 mod models;
+#[cfg(feature = "serve")]
+mod outbox;
+#[cfg(not(feature = "serve"))]
+#[path = "outbox_disabled.rs"]
+mod outbox;
 mod plugin;
 #[cfg(feature = "xla")]
 mod runtime;
 #[cfg(not(feature = "xla"))]
 #[path = "runtime_disabled.rs"]
 mod runtime;
+#[cfg(feature = "serve")]
+pub(crate) mod serve;
+#[cfg(not(feature = "serve"))]
+#[path = "serve_disabled.rs"]
+mod serve;
 #[cfg(feature = "state")]
 mod sessions;
 #[cfg(not(feature = "state"))]
 #[path = "sessions_disabled.rs"]
 mod sessions;
+mod shown_logs;
 mod speech;
+#[cfg(feature = "serve")]
+mod status;
+#[cfg(not(feature = "serve"))]
+#[path = "status_disabled.rs"]
+mod status;
 mod vad;
 
 use std::{
@@ -59,6 +81,13 @@ pub(crate) async fn run(cli: Cli) -> Result<()> {
         // Terms are told whatever is wrong with the set-up.
         Verb::Licenses(args) => return licenses::run(Out::with(global.json, global.quiet), &args),
         Verb::Host(args) => return host::run(global, args).await,
+        Verb::Serve(args) => return serve::run(global, args).await,
+        // What is wrong with the configuration is no reason not to look at what runs, nor at what was logged.
+        Verb::Status => return status::status(global).await,
+        Verb::Reload => return status::reload(global).await,
+        Verb::Logs(args) => return shown_logs::run(global, &args).await,
+        Verb::Events(verb) => return events::run(global, verb).await,
+        Verb::Outbox(verb) => return outbox::run(global, verb).await,
         _ => {}
     }
     let setup = Setup::new(global, overrides(&cli.verb))?;
@@ -79,9 +108,18 @@ pub(crate) async fn run(cli: Cli) -> Result<()> {
         Verb::Models { verb } => models::run(&setup, verb).await,
         Verb::Runtime(verb) => runtime::run(&setup, verb).await,
         Verb::Config(verb) => config::run(&setup, verb).await,
-        Verb::Init(_) | Verb::Doctor(_) | Verb::Host(_) | Verb::Licenses(_) | Verb::Completions { .. } => {
-            Err(Failure::failed("this verb is done before the set-up"))
-        }
+        Verb::Command(words) => commands::run(&setup, words).await,
+        Verb::Init(_)
+        | Verb::Doctor(_)
+        | Verb::Host(_)
+        | Verb::Serve(_)
+        | Verb::Status
+        | Verb::Reload
+        | Verb::Logs(_)
+        | Verb::Events(_)
+        | Verb::Outbox(_)
+        | Verb::Licenses(_)
+        | Verb::Completions { .. } => Err(Failure::failed("this verb is done before the set-up")),
     };
     // However it ended: plugins are stopped in order.
     setup.host.shutdown().await;
@@ -103,6 +141,13 @@ fn sections_of(verb: &Verb) -> &'static [&'static str] {
         | Verb::Init(_)
         | Verb::Doctor(_)
         | Verb::Host(_)
+        | Verb::Serve(_)
+        | Verb::Status
+        | Verb::Reload
+        | Verb::Logs(_)
+        | Verb::Events(_)
+        | Verb::Outbox(_)
+        | Verb::Command(_)
         | Verb::Completions { .. } => &[],
     }
 }

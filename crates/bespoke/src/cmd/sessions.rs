@@ -4,7 +4,6 @@ use std::{
     fs,
     io::{self, Read},
     path::Path,
-    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use bespoke_plugin_api::{Role, Timestamp};
@@ -17,6 +16,7 @@ use crate::{
     files,
     output::{self, Style},
     setup::Setup,
+    time::now,
 };
 
 /// Larger than any conversation; what is larger is something else.
@@ -249,11 +249,6 @@ fn unknown(id: &str) -> Failure {
 
 fn parsed(text: &str) -> Result<Value> {
     serde_json::from_str(text).map_err(|e| Failure::failed(e.to_string()))
-}
-
-fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    Timestamp(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
 }
 
 fn before(days: u32) -> Timestamp {

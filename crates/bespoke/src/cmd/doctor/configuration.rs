@@ -5,7 +5,10 @@ use std::env;
 use bespoke_host::{CONFIG_VERSION, ConfigError, Host, Origin};
 
 use super::report::{Repair, Report, Verdict};
-use crate::{paths::Paths, setup::Setup};
+use crate::{
+    paths::Paths,
+    setup::{Setup, known_sections},
+};
 
 /// Variables that this program reads.
 const VARIABLES: &[&str] =
@@ -80,7 +83,7 @@ fn variables(report: &mut Report, text: &str) {
 
 fn typed_secrets(report: &mut Report, setup: &Setup) {
     let mut typed = setup.host.literal_secrets();
-    for (section, schema) in [("agent", bespoke_agent::CONFIG_SCHEMA), ("voice", bespoke_voice::CONFIG_SCHEMA)] {
+    for (section, schema) in known_sections() {
         typed.extend(setup.config.literal_secrets(section, &serde_json::from_str(schema).unwrap_or_default()));
     }
     if typed.is_empty() {

@@ -105,7 +105,7 @@ fn quoted(word: &str) -> String {
 
 /// As `config check` does, before the file is there.
 async fn check(config: Config) -> Result<()> {
-    let (_, _, faults) = sections(&config);
+    let (_, faults) = sections(&config);
     let mut problems = faults.problems();
     let host = Host::builder().config(config).plugins(bespoke_plugin_api::compiled_in()).build()?;
     problems.extend(host.check_config().await.err().into_iter().flat_map(|e| e.problems));

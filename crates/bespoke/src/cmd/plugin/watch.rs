@@ -3,31 +3,25 @@
 
 use std::{
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use bespoke_host::{SCHEMA_FILE, State};
 use bespoke_manifest::Manifest;
-use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use notify::{RecursiveMode, Watcher};
 use serde_json::json;
-use tokio::sync::mpsc;
 
 use crate::{
     exit::{Exit, Failure, Result},
     output::Style,
     setup::Setup,
+    watching::{Changes, watcher},
 };
 
-/// Editors write a file in several steps, and people save several files: a change counts when it was quiet for so long.
-const QUIET: Duration = Duration::from_millis(200);
-/// However busy the folder is, so long after the first change it is reloaded.
-const LONGEST: Duration = Duration::from_secs(2);
-
 pub(super) async fn run(setup: &Setup, id: &str) -> Result<()> {
-    let (sender, changes) = mpsc::unbounded_channel();
     let folder = setup.shelf.find(id).and_then(|candidate| setup.shelf.folder_of(&candidate));
     let failed = |error: notify::Error| Failure::failed(format!("the files cannot be watched: {error}"));
-    let mut watcher = watcher(sender).map_err(failed)?;
+    let (mut watcher, changes) = watcher(|_| true).map_err(failed)?;
     if let Some(folder) = &folder {
         watcher.watch(folder, RecursiveMode::Recursive).map_err(failed)?;
     }
@@ -46,24 +40,11 @@ pub(super) async fn run(setup: &Setup, id: &str) -> Result<()> {
     }
 }
 
-async fn follow(
-    setup: &Setup,
-    id: &str,
-    folder: Option<&Path>,
-    config: Option<&Path>,
-    mut changes: mpsc::UnboundedReceiver<PathBuf>,
-) -> Result<()> {
-    let mut changed = Vec::new();
+async fn follow(setup: &Setup, id: &str, folder: Option<&Path>, config: Option<&Path>, mut changes: Changes) -> Result<()> {
     let places: Vec<String> = [folder, config].into_iter().flatten().map(|path| path.display().to_string()).collect();
     setup.out.note(format!("watching {}; Ctrl-C ends", places.join(" and ")));
     loop {
-        let Some(first) = changes.recv().await else { return Err(Failure::failed("the watcher ended")) };
-        changed.clear();
-        changed.push(first);
-        let until = tokio::time::Instant::now() + LONGEST;
-        while let Ok(Some(more)) = tokio::time::timeout_at(until.min(tokio::time::Instant::now() + QUIET), changes.recv()).await {
-            changed.push(more);
-        }
+        let Some(changed) = changes.next().await else { return Err(Failure::failed("the watcher ended")) };
         let of_plugin: Vec<&PathBuf> = changed.iter().filter(|path| folder.is_some_and(|folder| counts(path, folder))).collect();
         let of_config = config.is_some_and(|config| changed.iter().any(|path| path == config));
         if of_config {
@@ -75,17 +56,6 @@ async fn follow(
             tell(setup, id, &name, began, files(setup, id, &of_plugin).await)?;
         }
     }
-}
-
-fn watcher(sender: mpsc::UnboundedSender<PathBuf>) -> notify::Result<RecommendedWatcher> {
-    notify::recommended_watcher(move |event: notify::Result<Event>| {
-        let Ok(event) = event else { return };
-        if matches!(event.kind, EventKind::Access(_) | EventKind::Other) {
-            return;
-        }
-        // An error: nobody watches any more.
-        event.paths.into_iter().for_each(|path| _ = sender.send(path));
-    })
 }
 
 /// Whether a file is one that somebody writes.
@@ -118,8 +88,8 @@ async fn files(setup: &Setup, id: &str, changed: &[&PathBuf]) -> Result<&'static
 }
 
 async fn configuration(setup: &Setup) -> Result<&'static str> {
-    let (_, told) = setup.reload().await?;
-    told.lines().for_each(|line| setup.out.note(format!("  {line}")));
+    let reloaded = setup.reload(&["agent"]).await?;
+    reloaded.told().lines().for_each(|line| setup.out.note(format!("  {line}")));
     Ok("configuration read")
 }
 

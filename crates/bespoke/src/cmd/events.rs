@@ -1,0 +1,166 @@
+//! `events`: what happens in the server that runs, what happened before, and telling something oneself.
+
+use bespoke_host::{EventFilter, EventStore};
+use bespoke_plugin_api::{Event, Timestamp};
+use bespoke_state::{State, iso};
+use serde_json::{Value, json};
+
+use crate::{
+    cli::{Events, Global},
+    exit::{Exit, Failure, Result},
+    output::{Out, Style},
+    paths::Paths,
+    running::Running,
+    time,
+};
+
+pub(super) async fn run(global: &Global, verb: Events) -> Result<()> {
+    let paths = Paths::of_server(global)?;
+    let out = Out::with(global.json, global.quiet);
+    match verb {
+        Events::Tail { follow, filter, lines } => {
+            let running = Running::required(&paths).await?;
+            // A Ctrl-C is how one stops looking.
+            tokio::select! {
+                ended = tail(out, running, follow, &filter, lines) => ended,
+                _ = tokio::signal::ctrl_c() => Ok(()),
+            }
+        }
+        Events::History { filter, plugin, since, lines } => {
+            let mut wanted = EventFilter::default();
+            wanted.prefix = filter;
+            wanted.source = plugin;
+            wanted.since = since.as_deref().map(since_when).transpose()?;
+            wanted.limit = lines;
+            history(out, &paths, &wanted)
+        }
+        Events::Emit { name, payload } => {
+            let payload: Value = serde_json::from_str(&payload).map_err(|e| {
+                Failure::new(Exit::Usage, format!("the payload is no JSON: {e}")).help(format!("bespoke events emit {name} '{{\"a\":1}}'"))
+            })?;
+            let told: Value = Running::required(&paths).await?.look("events.emit", json!({ "name": name, "payload": payload })).await?;
+            if out.json { out.json(&told, true) } else { out.line(told["topic"].as_str().unwrap_or_default()) }
+        }
+        Events::Stats => stats(out, &paths).await,
+    }
+}
+
+async fn tail(out: Out, mut running: Running, follow: bool, filter: &str, lines: usize) -> Result<()> {
+    let mut events = running.stream("events.tail", json!({ "filter": filter, "follow": follow, "lines": lines })).await?;
+    while let Some(item) = events.next().await? {
+        show(out, &item)?;
+    }
+    Ok(())
+}
+
+fn show(out: Out, item: &Value) -> Result<()> {
+    if let Some(message) = item["message"].as_str().filter(|_| item.get("topic").is_none()) {
+        // What is missing is part of what happened.
+        return if out.json { out.json(item, false) } else { out.line(out.paint(Style::Yellow, &format!("({message})"))) };
+    }
+    let Ok(event) = serde_json::from_value::<Event>(item.clone()) else {
+        return Err(Failure::failed("the server is of another version: its events cannot be read"));
+    };
+    show_event(out, &event)
+}
+
+fn show_event(out: Out, event: &Event) -> Result<()> {
+    let at = iso(event.at);
+    if out.json {
+        let value = json!({ "seq": event.seq, "at": at, "topic": event.topic, "source": event.source, "payload": event.payload });
+        return out.json(&value, false);
+    }
+    let source = event.source.as_ref().map_or(String::new(), |source| format!(" [{source}]"));
+    out.line(format!("{} {}{source} {}", out.paint(Style::Dim, &at), out.paint(Style::Bold, &event.topic), event.payload))
+}
+
+/// What is kept; nothing while nothing was ever kept.
+fn kept(paths: &Paths) -> Result<Option<State>> {
+    let path = paths.state();
+    if path.exists() { Ok(Some(State::open(path)?)) } else { Ok(None) }
+}
+
+fn history(out: Out, paths: &Paths, wanted: &EventFilter) -> Result<()> {
+    let events = match kept(paths)? {
+        Some(state) => EventStore::query(&state, wanted)?,
+        None => Vec::new(),
+    };
+    if events.is_empty() && !out.json {
+        out.note("nothing of that kind is kept");
+    }
+    events.iter().try_for_each(|event| show_event(out, event))
+}
+
+async fn stats(out: Out, paths: &Paths) -> Result<()> {
+    let stats = kept(paths)?.map(|state| EventStore::stats(&state)).transpose()?.unwrap_or_default();
+    let listeners: Option<Vec<Value>> = match Running::find(paths).await? {
+        Some(mut running) => Some(running.look("events.stats", json!({})).await?),
+        None => None,
+    };
+    if out.json {
+        let topics: Vec<_> = stats.topics.iter().map(|t| json!({ "topic": t.topic, "count": t.count, "last": iso(t.last) })).collect();
+        let value = json!({ "count": stats.count, "oldest": stats.oldest.map(iso), "newest": stats.newest.map(iso), "lost": stats.lost,
+            "topics": topics, "listeners": listeners });
+        return out.json(&value, true);
+    }
+    let lost = if stats.lost > 0 { format!("; {} were lost on their way there", stats.lost) } else { String::new() };
+    let since = stats.oldest.map_or(String::new(), |oldest| format!(" since {}", iso(oldest)));
+    out.line(format!("{} events are kept{since}{lost}", stats.count))?;
+    if !stats.topics.is_empty() {
+        let rows: Vec<Vec<String>> = stats.topics.iter().map(|t| vec![t.count.to_string(), iso(t.last), t.topic.clone()]).collect();
+        out.table(&["COUNT", "LAST", "TOPIC"], &rows)?;
+    }
+    let Some(listeners) = listeners else {
+        out.note("no server runs: nobody listens");
+        return Ok(());
+    };
+    if listeners.is_empty() {
+        return out.line("nobody listens to the server");
+    }
+    let cell = |row: &Value, key: &str, none: &str| match &row[key] {
+        Value::String(text) if !text.is_empty() => text.clone(),
+        Value::Number(number) => number.to_string(),
+        _ => none.to_owned(),
+    };
+    let rows: Vec<Vec<String>> =
+        listeners.iter().map(|row| vec![cell(row, "listener", "the program"), cell(row, "lost", ""), cell(row, "topics", "all")]).collect();
+    out.line("")?;
+    out.table(&["LISTENER", "LOST", "HEARS"], &rows)
+}
+
+/// A time that somebody typed: ISO 8601 in UTC, or how long ago.
+fn since_when(text: &str) -> Result<Timestamp> {
+    let ago = || {
+        let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+        let seconds: u64 = match unit {
+            "s" => 1,
+            "m" => 60,
+            "h" => 3_600,
+            "d" => 86_400,
+            _ => return None,
+        };
+        let micros = number.parse::<u64>().ok()?.checked_mul(seconds)?.checked_mul(1_000_000)?;
+        Some(Timestamp(time::now().0.saturating_sub(micros)))
+    };
+    let wrong =
+        || Failure::new(Exit::Usage, format!("`{text}` is no time: write 2026-11-20T09:00:00Z, or how long ago, such as 90s, 15m, 2h, 3d"));
+    bespoke_state::from_iso(text).or_else(ago).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_one_or_how_long_ago() {
+        let now = time::now().0;
+        for (text, seconds) in [("90s", 90), ("15m", 900), ("2h", 7_200), ("3d", 259_200)] {
+            let ago = (now - since_when(text).unwrap().0) / 1_000_000;
+            assert!(ago <= seconds && seconds < ago + 60, "{text}: {ago}");
+        }
+        assert_eq!(since_when("1970-01-01T00:00:01Z").unwrap(), Timestamp(1_000_000));
+        for text in ["", "h", "yesterday", "3", "-3h", "3w", "99999999999999999999d", "ä"] {
+            assert_eq!(since_when(text).unwrap_err().exit, Exit::Usage, "{text}");
+        }
+    }
+}

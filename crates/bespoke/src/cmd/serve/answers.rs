@@ -1,0 +1,218 @@
+//! What the server answers at its socket. One method a question; nothing here is done that the server cannot do by itself.
+//!
+//! | method | params | answer |
+//! |---|---|---|
+//! | `status` | | how it does |
+//! | `reload` | | what became of the configuration |
+//! | `plugin.list` | | a row a plugin |
+//! | `plugin.info` | `id` | its row, what it made use of, its methods |
+//! | `plugin.restart` | `id` | how long it took |
+//! | `plugin.load`, `plugin.unload` | `id` | |
+//! | `events.tail` | `filter`, `follow`, `lines` | streams events, and `{lost}` where some are missing |
+//! | `events.emit` | `name`, `payload` | the topic |
+//! | `events.stats` | | who listens, and what each lost |
+//! | `outbox.resend` | `ids`, or none for all | the numbers |
+
+use std::{future::poll_fn, sync::Arc, time::Instant};
+
+use bespoke_control::{Fault, Handler, Items, Peer};
+use bespoke_host::{Outcome, State};
+use bespoke_plugin_api::{CallCx, Event, Hook, HookEvent};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+
+use super::serving::{Phase, Serving};
+use crate::{
+    exit::{Exit, Failure, Result},
+    running::fault,
+};
+
+pub(super) struct Answers(Arc<Serving>);
+
+#[derive(Deserialize)]
+struct OfPlugin {
+    id: String,
+}
+
+#[derive(Deserialize)]
+struct Tail {
+    filter: String,
+    follow: bool,
+    lines: usize,
+}
+
+#[derive(Deserialize)]
+struct Emitted {
+    name: String,
+    payload: Value,
+}
+
+#[derive(Deserialize)]
+struct Resend {
+    ids: Option<Vec<i64>>,
+}
+
+/// The longest name of an event that somebody makes up.
+const LONGEST_NAME: usize = 100;
+/// What stands before it.
+const CUSTOM: &str = "custom.";
+
+impl Answers {
+    pub(super) fn new(serving: Arc<Serving>) -> Self {
+        Answers(serving)
+    }
+
+    async fn answer(&self, method: &str, params: Value, items: &Items) -> Result<Value, Fault> {
+        let serving = &self.0;
+        let host = &serving.setup.host;
+        match method {
+            "status" => Ok(serving.status()),
+            "reload" => serving.reload("bespoke reload").await.map_err(fault),
+            "plugin.list" => serde_json::to_value(serving.rows()).map_err(unwritten),
+            "plugin.info" => {
+                let OfPlugin { id } = read(params)?;
+                let row = serving.rows().into_iter().find(|row| row.id == id).ok_or_else(|| fault(serving.setup.no_plugin(&id)))?;
+                let value = json!({ "row": row, "used": host.used(&id), "methods": host.methods(&id) });
+                Ok(value)
+            }
+            "plugin.restart" => {
+                let OfPlugin { id } = read(params)?;
+                apart(serving.clone(), |serving| async move { restart(&serving, &id).await }).await
+            }
+            "plugin.load" => {
+                let OfPlugin { id } = read(params)?;
+                apart(serving.clone(), |serving| async move { load(&serving, &id).await }).await
+            }
+            "plugin.unload" => {
+                let OfPlugin { id } = read(params)?;
+                host.unload(&id).await.map_err(|error| fault(error.into()))?;
+                Ok(json!({ "id": id }))
+            }
+            "events.tail" => tail(serving, read(params)?, items).await,
+            "events.emit" => emit(serving, read(params)?).map_err(fault),
+            "events.stats" => Ok(stats(serving)),
+            "outbox.resend" => resend(serving, &read(params)?).map_err(fault),
+            other => Err(Fault::no_method(other)),
+        }
+    }
+}
+
+impl Handler for Answers {
+    async fn connected(&self, peer: &Peer) -> Result<(), Fault> {
+        let event = || HookEvent::on_client_connect(client(peer));
+        match self.0.setup.host.hooks().run(&CallCx::new(), Hook::OnClientConnect, event).await {
+            Some(Outcome::Vetoed { plugin, reason }) => {
+                let failure = Failure::new(Exit::Consent, format!("refused by {plugin}: {reason}"));
+                tracing::warn!(plugin, reason, pid = peer.pid, "a client of the control socket is refused");
+                Err(fault(failure))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn disconnected(&self, peer: &Peer) {
+        let event = || HookEvent::on_client_disconnect(client(peer));
+        self.0.setup.host.hooks().run(&CallCx::new(), Hook::OnClientDisconnect, event).await;
+    }
+
+    async fn call(&self, _: &Peer, method: &str, params: Value, items: &Items) -> Result<Value, Fault> {
+        self.answer(method, params, items).await
+    }
+}
+
+fn client(peer: &Peer) -> String {
+    format!("control-{}", peer.number)
+}
+
+fn read<T: DeserializeOwned>(params: Value) -> Result<T, Fault> {
+    serde_json::from_value(params).map_err(|error| Fault::params(error.to_string()))
+}
+
+fn unwritten(error: serde_json::Error) -> Fault {
+    fault(Failure::failed(error.to_string()))
+}
+
+/// Does something to its end, whoever still waits for it.
+async fn apart<F>(serving: Arc<Serving>, what: impl FnOnce(Arc<Serving>) -> F) -> Result<Value, Fault>
+where
+    F: Future<Output = Result<Value>> + Send + 'static,
+{
+    let done = tokio::spawn(what(serving)).await;
+    done.unwrap_or_else(|error| Err(Failure::failed(format!("it broke: {error}")))).map_err(fault)
+}
+
+async fn restart(serving: &Serving, id: &str) -> Result<Value> {
+    let host = &serving.setup.host;
+    if !host.rows().iter().any(|row| row.id == id) {
+        return Err(serving.setup.no_plugin(id));
+    }
+    let began = Instant::now();
+    host.restart(id).await?;
+    serving.told.say("restarted", &format!("{id} is reloaded"), &json!({ "plugin": id }));
+    Ok(json!({ "id": id, "ms": (began.elapsed().as_secs_f64() * 1e6).round() / 1e3 }))
+}
+
+async fn load(serving: &Arc<Serving>, id: &str) -> Result<Value> {
+    // Its folder may be in the configuration since a moment ago.
+    serving.reload("bespoke plugin load").await?;
+    let host = &serving.setup.host;
+    if host.rows().iter().any(|row| row.id == id && matches!(row.state, State::Ready | State::Unloaded)) {
+        return Ok(json!({ "id": id }));
+    }
+    let candidate = serving.setup.shelf.find(id).ok_or_else(|| serving.setup.no_plugin(id))?;
+    host.load(candidate, None).await?;
+    serving.told.say("loaded", &format!("{id} is loaded"), &json!({ "plugin": id }));
+    Ok(json!({ "id": id }))
+}
+
+async fn tail(serving: &Serving, tail: Tail, items: &Items) -> Result<Value, Fault> {
+    let events = serving.setup.host.events();
+    let kept = events.history("", 0);
+    let last = kept.last().map_or(0, |event| event.seq);
+    let fitting: Vec<&Event> = kept.iter().filter(|event| event.topic.starts_with(&tail.filter)).collect();
+    for event in &fitting[fitting.len().saturating_sub(tail.lines)..] {
+        items.send(&serde_json::to_value(event).map_err(unwritten)?).await?;
+    }
+    if !tail.follow {
+        return Ok(Value::Null);
+    }
+    let mut heard = events.subscribe_since(&tail.filter, None, last);
+    // Ends with the connection: it is dropped then.
+    while let Some(event) = poll_fn(|cx| heard.as_mut().poll_next(cx)).await {
+        let item = match event {
+            Ok(event) => serde_json::to_value(event).map_err(unwritten)?,
+            Err(error) => json!({ "lost": error.data().map_or(Value::Null, |data| data["lost"].clone()), "message": error.message() }),
+        };
+        items.send(&item).await?;
+    }
+    Ok(Value::Null)
+}
+
+fn emit(serving: &Serving, Emitted { name, payload }: Emitted) -> Result<Value> {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if name.is_empty() || name.len() > LONGEST_NAME || !name.chars().all(is_name) {
+        let message = format!("an event is named by 1 to {LONGEST_NAME} letters, digits, dots, dashes and underscores");
+        return Err(Failure::new(Exit::Usage, message).help("bespoke events emit door_opened '{\"door\":\"front\"}'"));
+    }
+    let topic = format!("{CUSTOM}{}", name.strip_prefix(CUSTOM).unwrap_or(&name));
+    serving.setup.host.events().emit(&topic, None, payload);
+    Ok(json!({ "topic": topic }))
+}
+
+fn stats(serving: &Serving) -> Value {
+    let subscriptions = serving.setup.host.events().subscriptions().into_iter();
+    subscriptions.map(|s| json!({ "topics": s.topics, "listener": s.listener, "lost": s.lost })).collect()
+}
+
+fn resend(serving: &Serving, Resend { ids }: &Resend) -> Result<Value> {
+    let server = serving.server().filter(|_| serving.phase() == Phase::Serving);
+    let server = server.ok_or_else(|| Failure::failed("the server does not send now: it starts or ends").help("bespoke status"))?;
+    let ids = match ids {
+        Some(ids) => ids.clone(),
+        None => server.dead()?.into_iter().map(|letter| letter.id).collect(),
+    };
+    for id in &ids {
+        server.resend(*id)?;
+    }
+    Ok(json!({ "resent": ids }))
+}

@@ -1,0 +1,121 @@
+//! Signals: the first that asks for the end is told, the second ends the program; one that asks for the configuration is told.
+
+use bespoke_plugin_api::CancelToken;
+use tokio::sync::mpsc;
+
+use crate::exit::{Exit, Result};
+
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Signal {
+    /// To stop, and its name.
+    Stop(&'static str),
+    /// To read the configuration again.
+    Reload,
+}
+
+impl Signal {
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Signal::Stop(name) => name,
+            Signal::Reload => "SIGHUP",
+        }
+    }
+}
+
+/// Signals of this process from now on.
+#[derive(Debug)]
+pub(super) struct Signals {
+    /// Cancelled by the first that asks for the end.
+    pub(super) stop: CancelToken,
+    told: mpsc::UnboundedReceiver<Signal>,
+}
+
+impl Signals {
+    /// Listens: from now on no signal of these ends the program by itself.
+    pub(super) fn listen() -> Result<Self> {
+        let (tell, told) = mpsc::unbounded_channel();
+        let stop = CancelToken::new();
+        let mut source = Source::new()?;
+        let token = stop.clone();
+        tokio::spawn(async move {
+            loop {
+                match source.next().await {
+                    // Whatever is under way: somebody has no patience left.
+                    Signal::Stop(_) if token.is_cancelled() => std::process::exit(Exit::Interrupted.code().into()),
+                    Signal::Reload if token.is_cancelled() => {}
+                    signal => {
+                        if signal != Signal::Reload {
+                            token.cancel();
+                        }
+                        // An error: nobody waits any more, and the program is about to end.
+                        _ = tell.send(signal);
+                    }
+                }
+            }
+        });
+        Ok(Signals { stop, told })
+    }
+
+    pub(super) async fn next(&mut self) -> Signal {
+        match self.told.recv().await {
+            Some(signal) => signal,
+            // Its task never ends by itself.
+            None => std::future::pending().await,
+        }
+    }
+}
+
+#[cfg(unix)]
+struct Source {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+    hang_up: tokio::signal::unix::Signal,
+    /// It was begun on a terminal.
+    on_terminal: bool,
+}
+
+#[cfg(unix)]
+impl Source {
+    fn new() -> Result<Self> {
+        use std::io::IsTerminal;
+
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Source {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hang_up: signal(SignalKind::hangup())?,
+            on_terminal: std::io::stdin().is_terminal(),
+        })
+    }
+
+    async fn next(&mut self) -> Signal {
+        use std::io::IsTerminal;
+        tokio::select! {
+            _ = self.interrupt.recv() => Signal::Stop("SIGINT"),
+            _ = self.terminate.recv() => Signal::Stop("SIGTERM"),
+            // Of a terminal that was closed it means something else.
+            _ = self.hang_up.recv() => match self.on_terminal && !std::io::stdin().is_terminal() {
+                true => Signal::Stop("SIGHUP"),
+                false => Signal::Reload,
+            },
+        }
+    }
+}
+
+#[cfg(not(unix))]
+struct Source;
+
+#[cfg(not(unix))]
+impl Source {
+    fn new() -> Result<Self> {
+        Ok(Source)
+    }
+
+    async fn next(&mut self) -> Signal {
+        match tokio::signal::ctrl_c().await {
+            Ok(()) => Signal::Stop("Ctrl-C"),
+            Err(_) => std::future::pending().await,
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! The section `[gateway]` in a binary without a listener: it may stand in the file.
+
+use bespoke_plugin_api::Error;
+use serde::Deserialize;
+
+pub(crate) const CONFIG_SCHEMA: Option<&str> = None;
+
+/// Nothing of it is read.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(crate) struct GatewayConfig {}
+
+impl GatewayConfig {
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+/// There is no listener.
+#[cfg(feature = "serve")]
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Gate;
+
+#[cfg(feature = "serve")]
+impl Gate {
+    pub(crate) async fn settle(&self, _: &bespoke_host::Host, _: &GatewayConfig) -> crate::exit::Result<Option<std::net::SocketAddr>> {
+        Ok(None)
+    }
+
+    pub(crate) async fn close(&self) {}
+}

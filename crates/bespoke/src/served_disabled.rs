@@ -1,0 +1,16 @@
+//! The section `[serve]` in a binary that does not serve: it may stand in the file.
+
+use bespoke_plugin_api::Error;
+use serde::Deserialize;
+
+pub(crate) const CONFIG_SCHEMA: Option<&str> = None;
+
+/// Nothing of it is read.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(crate) struct ServeConfig {}
+
+impl ServeConfig {
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        Ok(())
+    }
+}
