@@ -2,11 +2,14 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use clap::{CommandFactory, FromArgMatches};
+use clap::{CommandFactory, FromArgMatches, error::ErrorKind};
 
 use crate::{
     cli::{Cli, Verb},
-    cmd,
+    cmd::{
+        self,
+        commands::{self, Look},
+    },
     exit::{Exit, Failure, Result},
     logs,
     output::{Out, closed},
@@ -68,13 +71,26 @@ impl App {
         let cli = match command.clone().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches)) {
             Ok(cli) => cli,
             Err(error) => {
-                // clap knows where its text goes; help and version are no failures.
-                let shown = error.print();
-                return if error.use_stderr() { Err(Failure::new(Exit::Usage, "")) } else { shown.map_err(closed) };
+                let help = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand);
+                return match help.then(|| commands::asks_for_help_of_all(&command)).flatten() {
+                    Some(global) => told(&read_again(Look::at(&global, None).in_help_of(command)).unwrap_or(error)),
+                    None => told(&error),
+                };
             }
         };
         if let Verb::Completions { shell } = cli.verb {
-            return cmd::completions(shell, command, self.info.name);
+            return cmd::completions(shell, Look::at(&cli.global, None).beside(command), self.info.name);
+        }
+        if let Verb::Command(words) = &cli.verb {
+            let name = words.first().and_then(|word| word.to_str());
+            let look = Look::at(&cli.global, name);
+            let beside = look.beside(command);
+            match look.find(name.unwrap_or_default())? {
+                Some(info) if commands::is_help(words) => return commands::help(self.info.name, &info),
+                Some(_) => {}
+                // Nobody has this name: clap says so, and which name is close.
+                None => return read_again(beside).map_or_else(|| Err(Failure::new(Exit::Usage, "")), |error| told(&error)),
+            }
         }
         cmd::before_threads(&cli.verb);
         // A plugin that blocks its thread is noticed and left behind by the others, so there have to be others.
@@ -88,6 +104,17 @@ impl App {
         }
         result
     }
+}
+
+/// Shows what clap has to say. It knows where its text goes; help and version are no failures.
+fn told(error: &clap::Error) -> Result<()> {
+    let shown = error.print();
+    if error.use_stderr() { Err(Failure::new(Exit::Usage, "")) } else { shown.map_err(closed) }
+}
+
+/// What another command line says to the same words, if it does not take them.
+fn read_again(command: clap::Command) -> Option<clap::Error> {
+    command.try_get_matches().err()
 }
 
 /// ONNX Runtime 1.29 and later report home unless this is set before the library is loaded, and plugins may load it. An empty value

@@ -18,9 +18,8 @@ pub(crate) enum Exit {
     Network,
     Differences,
     Interrupted,
-    /// How `host --stdio` ended, by the codes of its own.
-    #[cfg_attr(not(feature = "process"), expect(dead_code, reason = "nothing is served"))]
-    Served(u8),
+    /// As somebody else says it: `host --stdio`, by the codes of its own, or a command of a plugin.
+    Of(u8),
 }
 
 impl Exit {
@@ -37,7 +36,7 @@ impl Exit {
             Exit::Network => 7,
             Exit::Differences => 10,
             Exit::Interrupted => 130,
-            Exit::Served(code) => code,
+            Exit::Of(code) => code,
         }
     }
 }

@@ -38,7 +38,7 @@ pub(super) async fn run(global: &Global, args: HostArgs) -> Result<()> {
     setup.host.shutdown().await;
     let exit = match ended {
         Ended::Shutdown => Exit::Ok,
-        Ended::EndOfInput => Exit::Served(4),
+        Ended::EndOfInput => Exit::Of(4),
         Ended::Stopped => signal.await.unwrap_or(Exit::Failed),
         Ended::Broken(why) => return Err(Failure::failed(why)),
         _ => Exit::Failed,
@@ -63,8 +63,8 @@ async fn signal() -> Exit {
     let (interrupt, terminate) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
     match (interrupt, terminate) {
         (Ok(mut interrupt), Ok(mut terminate)) => tokio::select! {
-            _ = interrupt.recv() => Exit::Served(2),
-            _ = terminate.recv() => Exit::Served(3),
+            _ = interrupt.recv() => Exit::Of(2),
+            _ = terminate.recv() => Exit::Of(3),
         },
         // Without handlers a signal ends the program by itself.
         _ => std::future::pending().await,
@@ -74,7 +74,7 @@ async fn signal() -> Exit {
 #[cfg(not(unix))]
 async fn signal() -> Exit {
     match tokio::signal::ctrl_c().await {
-        Ok(()) => Exit::Served(2),
+        Ok(()) => Exit::Of(2),
         Err(_) => std::future::pending().await,
     }
 }

@@ -88,6 +88,14 @@ impl Host {
         commands
     }
 
+    /// One of [`commands`](Self::commands).
+    ///
+    /// # Errors
+    /// `PLUGIN_NOT_FOUND` when nobody has it, or its name was refused; `NOT_READY` or `PERMISSION_DENIED` when its plugin cannot serve.
+    pub fn command(&self, name: &str) -> Result<CommandInfo> {
+        self.commands().into_iter().find(|command| command.name == name).ok_or_else(|| self.no_command(name))
+    }
+
     /// Runs a command, apart from its caller and in bounded time, and returns its exit code, 0–255. A plugin that does not run is started.
     /// The arguments reach it without control characters, escape sequences and what cannot be seen. What it says is bounded, holds no
     /// secret that the host knows, and is not made harmless for a terminal: that is for whoever shows it.
@@ -97,7 +105,7 @@ impl Host {
     /// or too long arguments; `NOT_READY`; what the guard says of a call, such as `EXECUTION_TIMEOUT`; what the command says.
     pub async fn run_command(&self, cx: &CallCx, name: &str, args: Vec<String>, caller: Caller, out: Output) -> Result<i32> {
         let services = &self.inner().services;
-        let known = self.commands().into_iter().find(|command| command.name == name).ok_or_else(|| self.no_command(name))?;
+        let known = self.command(name)?;
         // Before anything of the plugin runs, and again when it has said what it is.
         admit(known.require_auth, name, &caller)?;
         let args = arguments::cleaned(args)?;

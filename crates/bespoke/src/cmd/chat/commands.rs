@@ -2,10 +2,12 @@
 
 use std::{io::ErrorKind, path::Path};
 
-use bespoke_plugin_api::Role;
+use bespoke_host::CommandInfo;
+use bespoke_plugin_api::{CallCx, Role};
 
 use super::plugins;
 use crate::{
+    cmd::commands::run_in_chat,
     conversation::Conversation,
     exit::{Exit, Failure, Result},
     files,
@@ -41,6 +43,11 @@ const COMMANDS: &[Entry] = &[
     Entry { name: "quit", argument: "", help: "end; Ctrl-D does, too" },
 ];
 
+/// Their names.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    COMMANDS.iter().map(|entry| entry.name)
+}
+
 /// What a line is.
 pub(super) enum Said<'l> {
     /// To the program.
@@ -62,7 +69,7 @@ pub(super) fn read(line: &str) -> Said<'_> {
         return Said::Message(rest);
     }
     let (name, argument) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
-    if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphabetic()) {
+    if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
         return Said::Message(line);
     }
     Said::Command(Command { name, argument: argument.trim() })
@@ -70,10 +77,10 @@ pub(super) fn read(line: &str) -> Said<'_> {
 
 impl Command<'_> {
     /// Does it, and says what there is to say.
-    pub(super) async fn run(&self, conversation: &mut Conversation<'_>) -> Result<String> {
+    pub(super) async fn run(&self, cx: &CallCx, conversation: &mut Conversation<'_>) -> Result<String> {
         let argument = self.argument;
         match self.name {
-            "help" => Ok(help()),
+            "help" => Ok(help(&conversation.setup().host.commands())),
             "new" => {
                 conversation.renew().await?;
                 Ok("A new conversation.".into())
@@ -120,7 +127,14 @@ impl Command<'_> {
                 _ => Err(Failure::new(Exit::Usage, "write /swap OLD NEW").help("/plugins")),
             },
             other => {
-                let close = bespoke_manifest::closest(other, COMMANDS.iter().map(|c| c.name));
+                let host = &conversation.setup().host;
+                let of_plugins = host.commands();
+                if of_plugins.iter().any(|command| command.name == other) {
+                    return run_in_chat(cx, host, other, argument).await;
+                }
+                let mut known: Vec<&str> = names().collect();
+                known.extend(of_plugins.iter().map(|c| c.name.as_str()));
+                let close = bespoke_manifest::closest(other, known);
                 let meant = close.map_or(String::new(), |close| format!("; did you mean /{close}?"));
                 Err(Failure::new(Exit::Usage, format!("there is no command /{other}{meant}"))
                     .help("/help, or begin with // to say it to the model"))
@@ -129,10 +143,14 @@ impl Command<'_> {
     }
 }
 
-fn help() -> String {
+fn help(of_plugins: &[CommandInfo]) -> String {
     let wide = COMMANDS.iter().map(|c| c.name.len() + c.argument.len() + 2).max().unwrap_or(0);
     let lines = COMMANDS.iter().map(|Entry { name, argument, help }| format!("{:<wide$}  {help}", format!("/{name} {argument}")));
-    let lines: Vec<_> = lines.collect();
+    let mut lines: Vec<_> = lines.collect();
+    if !of_plugins.is_empty() {
+        lines.extend([String::new(), "Commands of plugins:".into()]);
+        lines.extend(of_plugins.iter().map(|c| format!("{:<wide$}  {}", format!("/{}", c.usage), c.about)));
+    }
     format!(
         "{}\n\nSeveral lines: end a line with \\, or put the message between lines of \"\"\". A line that begins with // is said to the \
          model with one slash. Ctrl-C stops an answer; what was said until then is kept.",

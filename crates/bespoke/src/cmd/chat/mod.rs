@@ -23,6 +23,11 @@ use crate::{
     setup::{Need, Setup},
 };
 
+/// The words that `chat` takes behind a slash.
+pub(super) fn words() -> impl Iterator<Item = &'static str> {
+    commands::names()
+}
+
 /// The channel that `chat` talks over.
 const CHANNEL: &str = "terminal";
 
@@ -52,7 +57,7 @@ pub(crate) async fn run(setup: &Setup, args: Chat) -> Result<()> {
             answering.replace(Some(cancel.clone()));
             match commands::read(&message.text) {
                 Said::Command(command) => {
-                    let told = command.run(&mut conversation).await;
+                    let told = command.run(&cx.with_cancel(cancel.clone()), &mut conversation).await;
                     let told = told.unwrap_or_else(|failure| failure.to_string());
                     reply.push(&told).map_err(left)?;
                     if std::mem::take(&mut conversation.retry) {
