@@ -1,34 +1,36 @@
 //! Hook dispatch: who may change or stop what the host is about to do. A hook that nobody wants costs one load.
 
+mod asking;
 mod files;
+mod listening;
+mod trying;
 
 use std::{
     fmt,
     future::Future,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
-use bespoke_plugin_api::{
-    BoxFuture, CallCx, Code, Error, Hook, HookEvent, HookHandler, HookReply, Inbound, OnFailure, Outbound, Result, ToolCall, ToolOutput,
+use bespoke_plugin_api::{BoxFuture, CallCx, Hook, HookEvent, HookHandler, HookReply, Inbound, Outbound, Result, ToolCall, ToolOutput};
+use tokio::runtime::Handle;
+
+use self::{
+    asking::{Subscribed, ask, is_guard, no},
+    listening::Listening,
 };
-
-use serde_json::json;
-use tokio::time::Instant;
-
 use crate::{
-    Events, Registry, Slot,
+    Events, Registry, Slot, UserHook,
     breaker::{Breaker, Policy},
-    clock,
-    events::topics,
+    candidate::State,
+    plugin::PluginCell,
 };
 
-/// The longest a handler may take, whatever its subscription says: more could not be added to a clock.
-const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+pub use self::trying::{Answer, Tried};
 
 /// The subscriptions of all plugins, in order.
 ///
@@ -36,7 +38,6 @@ const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 /// the reason. A plugin that never got so far as to say what it hooks into guards nothing; its row says that it failed. A handler
 /// that fails five times within a minute is left alone for half a minute, which is a no where it fails closed; then one event tries
 /// it again.
-#[derive(Default)]
 pub struct Hooks {
     /// One bit per hook that somebody wants. Written after the snapshot it speaks of.
     mask: AtomicU64,
@@ -44,12 +45,8 @@ pub struct Hooks {
     /// Held while a snapshot is made: of two plugins that come up at once, none may overwrite the other's with an older one.
     update: Mutex<()>,
     events: Events,
-}
-
-/// One subscription and its record.
-struct Subscribed {
-    slot: Slot<dyn HookHandler>,
-    breaker: Arc<Mutex<Breaker>>,
+    /// Who is told of events.
+    listening: Listening,
 }
 
 /// What the handlers made of an event.
@@ -169,24 +166,40 @@ impl Hooks {
     }
 
     /// That tells on this bus what becomes of handlers.
-    pub(crate) fn telling(events: Events) -> Self {
-        Hooks { events, ..Hooks::default() }
+    pub(crate) fn telling(runtime: Handle, events: Events) -> Self {
+        let listening = Listening::new(runtime, events.clone());
+        Hooks { mask: AtomicU64::new(0), table: ArcSwap::default(), update: Mutex::default(), events, listening }
+    }
+
+    /// Takes over who is told of events, as the user says.
+    pub(crate) fn told(&self, wanted: Vec<UserHook>, plugins: &[Arc<PluginCell>]) {
+        let _updating = self.update.lock().unwrap_or_else(PoisonError::into_inner);
+        self.listening.wanted(wanted, plugins);
+        self.listening.update(&self.table.load());
+    }
+
+    /// Lets handlers of events hear what they have not heard yet, within bounded time, and no more after that.
+    pub(crate) async fn finish(&self, limit: Duration) {
+        self.listening.finish(limit).await;
     }
 
     /// Takes over the subscriptions of a registry.
     pub(crate) fn update(&self, registry: &Registry) {
         let updating = self.update.lock().unwrap_or_else(PoisonError::into_inner);
         let mut slots = registry.all::<dyn HookHandler>();
-        slots.retain(|slot| slot.is_ready() || slot.cell().is_replacing() || is_guard(slot) && slot.cell().is_enabled());
+        let comes_back = |slot: &Slot<dyn HookHandler>| slot.spec().hook == Hook::OnEvent && slot.cell().state() == State::Starting;
+        let counts = |slot: &Slot<dyn HookHandler>| slot.is_ready() || slot.cell().is_replacing() || comes_back(slot);
+        slots.retain(|slot| counts(slot) || is_guard(slot) && slot.cell().is_enabled());
         slots.sort_by(|a, b| b.spec().priority.cmp(&a.spec().priority).then_with(|| a.plugin().cmp(b.plugin())));
         let mask = slots.iter().fold(0, |mask, slot| mask | slot.spec().hook.bit());
         let known = self.table.load_full();
         let table = slots.into_iter().map(|slot| {
             let before = known.iter().find(|s| (s.slot.plugin(), s.slot.name()) == (slot.plugin(), slot.name()));
-            Subscribed { breaker: before.map_or_else(|| Arc::new(Mutex::new(Breaker::new(Policy::DEFAULT))), |s| s.breaker.clone()), slot }
+            Subscribed::new(slot, before.map(|s| s.breaker.clone()))
         });
         let before = self.table.swap(Arc::new(table.collect()));
         self.mask.store(mask, Ordering::Relaxed);
+        self.listening.update(&self.table.load());
         drop(updating);
         // It may hold the last of a plugin's objects: not dropped under the lock.
         drop(before);
@@ -198,16 +211,6 @@ impl Hooks {
             *subscribed.lock() = Breaker::new(Policy::DEFAULT);
             subscribed.slot.cell().hook_tripped(subscribed.slot.name(), false);
         }
-    }
-}
-
-fn is_guard(slot: &Slot<dyn HookHandler>) -> bool {
-    slot.spec().on_failure == OnFailure::Closed && !slot.spec().observer
-}
-
-impl Subscribed {
-    fn lock(&self) -> MutexGuard<'_, Breaker> {
-        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -248,55 +251,4 @@ async fn dispatch(table: &[Subscribed], events: &Events, cx: &CallCx, mut event:
     }))
     .await;
     Outcome::Proceed(event)
-}
-
-/// Asks one handler and keeps its record; `None` when it is left alone. A reply that makes no sense is an error.
-async fn ask(handler: &Subscribed, events: &Events, cx: &CallCx, event: &HookEvent) -> Option<Result<HookReply>> {
-    let (slot, hook) = (&handler.slot, event.hook());
-    if !handler.lock().admits(Instant::now().into_std()) {
-        return None;
-    }
-    let limit = Duration::from_millis(slot.spec().timeout_ms).min(LONGEST);
-    let (limited, given) = (cx.with_deadline(clock::now().plus(limit)), files::shown(event));
-    // Apart: a guard that blocks must not keep the turn waiting past its limit.
-    let asked = slot.apart_within(limit, &limited, move |handler, cx| async move { handler.on(&cx, &given).await }).await;
-    let reply = asked.and_then(|reply| match reply {
-        HookReply::Replace { event: new, .. } if new.hook() != hook => {
-            Err(Error::internal(format!("answered {} with an event of {}", hook.name(), new.hook().name())))
-        }
-        HookReply::Replace { event: new, .. } => Ok(HookReply::replace(files::settled(event, *new)?)),
-        HookReply::Continue | HookReply::Veto { .. } => Ok(reply),
-        // `HookReply` may grow: an answer that this host does not know is a failure, not a consent.
-        _ => Err(Error::internal("answered something that this host does not know")),
-    });
-    let told = |error: Option<&Error>| json!({ "plugin": slot.plugin(), "hook": hook.name(), "name": slot.name(), "reason": error.map(Error::message) });
-    match &reply {
-        Ok(_) => {
-            if handler.lock().succeeded() {
-                slot.cell().hook_tripped(slot.name(), false);
-                events.emit(topics::HOOK_RECOVERED, None, told(None));
-            }
-        }
-        // Whoever asked has gone: that says nothing of the handler. One that does not run did not fail.
-        Err(_) if cx.is_cancelled() => {}
-        Err(error) if error.code() == Code::NOT_READY && !slot.is_ready() => {}
-        Err(error) => {
-            events.emit(topics::HOOK_FAILED, None, told(Some(error)));
-            if handler.lock().failed(Instant::now().into_std()) {
-                slot.cell().hook_tripped(slot.name(), true);
-                tracing::warn!(plugin = slot.plugin(), hook = hook.name(), "handler failed too often and is left alone for a while");
-                events.emit(topics::HOOK_TRIPPED, None, told(Some(error)));
-            }
-        }
-    }
-    Some(reply)
-}
-
-/// Why a guard that gave no answer is a veto.
-fn no(slot: &Slot<dyn HookHandler>, error: &Error) -> String {
-    if error.code() == Code::NOT_READY && !slot.is_ready() {
-        let fix = error.help().map_or(String::new(), |fix| format!("; {fix}"));
-        return format!("guard `{}` is not running: its plugin {}{fix}", slot.name(), error.message());
-    }
-    format!("`{}` could not decide and fails closed: {}", slot.name(), error.message())
 }

@@ -176,7 +176,7 @@ impl HostBuilder {
         let history = self.history.map(|store| History::begin(&Handle::current(), &events, store, keep));
         let services = Services {
             runtime: Handle::current(),
-            hooks: Hooks::telling(events.clone()),
+            hooks: Hooks::telling(Handle::current(), events.clone()),
             events,
             names,
             registry: Registry::default(),
@@ -205,6 +205,7 @@ impl HostBuilder {
             plugin.watch.belongs_to(Arc::downgrade(&inner));
             inner.settle_terms(plugin);
         }
+        inner.tell_hooks();
         if inner.grants.are_kept() {
             inner.services.runtime.spawn(keep_uses_now_and_then(Arc::downgrade(&inner), inner.closing.clone()));
         }
@@ -445,6 +446,7 @@ impl Host {
     /// All that is wrong with the tables of plugins, in the order of the file.
     pub async fn check_config(&self) -> std::result::Result<(), ConfigError> {
         let mut problems = Vec::new();
+        problems.extend(self.check_hooks());
         problems.extend(EventsConfig::of(&self.config()).err().into_iter().flat_map(|error| error.problems));
         for id in self.config().plugin_ids() {
             problems.extend(self.config().plugin_settings(&id).err().into_iter().flat_map(|error| error.problems));
@@ -466,6 +468,20 @@ impl Host {
             }
         }
         if problems.is_empty() { Ok(()) } else { Err(problems.into()) }
+    }
+
+    /// What is wrong with `[[hooks]]`.
+    fn check_hooks(&self) -> Vec<Problem> {
+        let config = self.config();
+        let hooks = match config.hooks() {
+            Ok(hooks) => hooks,
+            Err(error) => return error.problems,
+        };
+        let unknown = hooks.iter().enumerate().filter(|(_, hook)| self.known(&hook.plugin).is_err());
+        let problem = |n: usize| {
+            config.problem(&format!("hooks[{n}].plugin"), "no plugin of this id is in this program", Some("bespoke plugin list".into()))
+        };
+        unknown.map(|(n, _)| problem(n)).collect()
     }
 
     /// What is right in the configuration of plugins, but not wise: secrets that are typed into the file.
@@ -514,6 +530,8 @@ impl Host {
     pub async fn shutdown(&self) {
         let inner = &self.inner;
         inner.closing.cancel();
+        // What happened until now is heard before anybody is stopped.
+        inner.services.hooks.finish(inner.limits.stop()).await;
         let limit = inner.limits.shutdown();
         if tokio::time::timeout(limit, self.stop_all()).await.is_err() {
             for plugin in self.plugins().iter() {
@@ -545,6 +563,15 @@ impl Host {
 }
 
 impl Inner {
+    /// Takes over who is told of events, as the configuration says. What is wrong with it is told where it is checked.
+    pub(crate) fn tell_hooks(&self) {
+        let wanted = self.services.config().hooks().unwrap_or_else(|error| {
+            tracing::warn!(%error, "[[hooks]] cannot be read");
+            Vec::new()
+        });
+        self.services.hooks.told(wanted, &self.services.plugins.load());
+    }
+
     /// Keeps what plugins made use of since the last time.
     async fn keep_uses(self: Arc<Self>) {
         let keep = move || {

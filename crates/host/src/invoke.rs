@@ -5,6 +5,7 @@ use std::{
     future::poll_fn,
     sync::{Arc, Mutex, PoisonError},
     task::Poll,
+    time::Duration,
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -69,7 +70,7 @@ impl Host {
         // What acts on the world is called through its contract, with the hooks and checks around it. What gives a value is the plugin's
         // own method first, if it has one of this name: that takes more, and says more, than the contract does.
         if !contract.is_some_and(|(kind, _)| acts(*kind)) {
-            match self.invoke_own(cx, &plugin, name, &args).await {
+            match own_method(cx, &plugin, name, args.clone(), limit_of(cx, &plugin)).await {
                 Err(error) if error.code() == Code::METHOD_NOT_FOUND => {}
                 answered => return answered.map_err(|error| error.with_plugin(id)),
             }
@@ -105,6 +106,21 @@ impl Host {
         methods
     }
 
+    /// The methods that a plugin has itself, by name, beside what it contributes. One that rests is started.
+    ///
+    /// # Errors
+    /// `PLUGIN_NOT_FOUND`; `NOT_READY`; when it does not answer in time.
+    pub async fn own_methods(&self, id: &str) -> Result<Vec<String>> {
+        let plugin = self.known(id)?;
+        let call = async {
+            let generation = inside(&plugin).await?;
+            let life = generation.generation.life().ok_or_else(|| plugin.not_ready())?;
+            life.methods().await
+        };
+        let limit = plugin.call_limit();
+        tokio::time::timeout(limit, call).await.unwrap_or_else(|_| Err(timed_out(limit))).map_err(|error| error.with_plugin(id))
+    }
+
     /// What a plugin contributes now, or would.
     fn provided(&self, plugin: &PluginCell) -> Vec<(Kind, String)> {
         let served = Kind::ALL.iter().flat_map(|kind| self.registry().names(*kind).into_iter().map(|name| (*kind, name)));
@@ -115,21 +131,6 @@ impl Host {
             provided = declared.filter_map(|p| Some((p.kind, p.name.clone()?))).collect();
         }
         provided
-    }
-
-    /// The plugin's own word, in bounded time.
-    async fn invoke_own(&self, cx: &CallCx, plugin: &Arc<PluginCell>, method: &str, args: &Value) -> Result<Value> {
-        let limit = cx.deadline().map_or(plugin.call_limit(), |at| clock::now().until(at).min(plugin.call_limit()));
-        let call = async {
-            let generation = inside(plugin).await?;
-            let life = generation.generation.life().ok_or_else(|| plugin.not_ready())?;
-            life.invoke(cx, method, args.clone()).await
-        };
-        let begun = plugin.metrics().begin();
-        let answered = tokio::time::timeout(limit, call).await.unwrap_or_else(|_| Err(timed_out(limit)));
-        // A name that it does not have is no failure of its.
-        plugin.metrics().end(begun, answered.as_ref().is_err_and(|error| error.code() != Code::METHOD_NOT_FOUND));
-        answered
     }
 
     async fn invoke_contract(&self, cx: &CallCx, kind: Kind, name: &str, method: &str, args: Value) -> Result<Value> {
@@ -301,6 +302,24 @@ impl Drop for Inside {
 }
 
 /// The generation that serves, or the next one when it is just being replaced.
+/// The plugin's own word, in bounded time.
+pub(crate) async fn own_method(cx: &CallCx, plugin: &Arc<PluginCell>, method: &str, args: Value, limit: Duration) -> Result<Value> {
+    let call = async {
+        let generation = inside(plugin).await?;
+        let life = generation.generation.life().ok_or_else(|| plugin.not_ready())?;
+        life.invoke(cx, method, args).await
+    };
+    let begun = plugin.metrics().begin();
+    let answered = tokio::time::timeout(limit, call).await.unwrap_or_else(|_| Err(timed_out(limit)));
+    // A name that it does not have is no failure of its.
+    plugin.metrics().end(begun, answered.as_ref().is_err_and(|error| error.code() != Code::METHOD_NOT_FOUND));
+    answered
+}
+
+fn limit_of(cx: &CallCx, plugin: &PluginCell) -> Duration {
+    cx.deadline().map_or(plugin.call_limit(), |at| clock::now().until(at).min(plugin.call_limit()))
+}
+
 async fn inside(plugin: &Arc<PluginCell>) -> Result<Inside> {
     loop {
         plugin.wake();

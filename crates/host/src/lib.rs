@@ -64,13 +64,13 @@ pub use clock::now;
 pub use commands::{Caller, CommandInfo, split_arguments};
 pub use config::{
     CONFIG_VERSION, Config, ConfigError, ConfigFile, Limits, MIGRATIONS, Migration, NoTerms, Origin, PluginDefaults, PluginSettings,
-    Problem, SecretSource, Start,
+    Problem, SecretSource, Start, UserHook,
 };
 pub use difference::{Change, ReloadClass};
 pub use discover::{SCHEMA_FILE, discover, find, is_made, open_folder};
 pub use events::{EventFilter, EventStats, EventStore, Events, EventsConfig, Subscription, TopicStats, Topics, topics};
 pub use grants::{Asked, Asks, Blocked, Consent, Grant, Grants, Use, Used, ask};
-pub use hooks::{Hooks, Outcome, Refused};
+pub use hooks::{Answer, Hooks, Outcome, Refused, Tried};
 pub use host::{Host, HostBuilder, Selection};
 pub use http::{AllowedHost, HostsKey, HttpAllowed, HttpClient};
 pub use metrics::Metrics;

@@ -82,6 +82,7 @@ impl Host {
         inner.redactor.learn_from(&crate::host::redactor(&self.config(), &all));
         inner.services.names.settle(&all);
         inner.services.plugins.store(Arc::new(all));
+        inner.tell_hooks();
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use bespoke_manifest::Manifest;
+use bespoke_manifest::{Manifest, Permission};
 use bespoke_plugin_api::{Code, Error, Facts, Health, Kind, Result};
 use serde_json::Value;
 use tokio::{
@@ -22,7 +22,7 @@ use tokio::{
 
 use crate::{
     HttpAllowed, Used,
-    candidate::{Candidate, State},
+    candidate::{Candidate, State, Tier},
     commands::RunningCommands,
     generation::{Footing, Generation, lock},
     metrics::Metrics,
@@ -54,6 +54,8 @@ pub(crate) struct PluginCell {
     pub(crate) watch: Watch,
     /// Hooks of its that are not asked for a while, having failed too often.
     tripped: Mutex<BTreeSet<String>>,
+    /// Events that handlers of its lost, being too slow or not there.
+    lost: Mutex<BTreeMap<String, u64>>,
     /// Why it could not be enabled, for one that is switched off.
     unfit: Option<Error>,
     /// Commands of its that cannot be run under their names, and why.
@@ -111,6 +113,7 @@ impl PluginCell {
             applied: Mutex::default(),
             watch: Watch::default(),
             tripped: Mutex::default(),
+            lost: Mutex::default(),
             unfit,
             refused_commands: Mutex::default(),
             running_commands: RunningCommands::default(),
@@ -203,6 +206,29 @@ impl PluginCell {
         } else {
             all.remove(hook)
         };
+    }
+
+    /// A handler of events has lost some.
+    pub(crate) fn hook_lost(&self, hook: &str, lost: u64) {
+        *lock(&self.lost).entry(hook.to_owned()).or_default() += lost;
+    }
+
+    /// Whether it runs, or would with its next call.
+    pub(crate) fn is_up(&self) -> bool {
+        self.generation.load().is_some() || self.rests() || self.is_replacing() || self.state() == State::Starting
+    }
+
+    /// Whether it may hear events whose topics begin so; `None` while it does not run, when nobody knows.
+    pub(crate) fn may_hear(&self, prefix: &str) -> Option<bool> {
+        if prefix.strip_prefix(&*self.id).is_some_and(|rest| rest.starts_with('.')) {
+            return Some(true);
+        }
+        let generation = self.generation.load_full()?;
+        let granted = generation.footing.granted.load();
+        let asked = self.manifest.as_deref().map(|m| &m.permissions).filter(|_| self.candidate.tier == Tier::Compiled);
+        let allowed = granted.as_deref().or(asked).is_some_and(|granted| granted.may_hear(prefix));
+        self.used.count(Permission::PluginCommunication, &format!("event:{}", if prefix.is_empty() { "*" } else { prefix }), allowed);
+        Some(allowed)
     }
 
     pub(crate) fn refuse_commands(&self, refused: BTreeMap<String, String>) {
@@ -395,8 +421,12 @@ impl PluginCell {
     pub(crate) fn facts(&self) -> Facts {
         let Some(generation) = self.generation.load_full() else { return Facts::new() };
         let Some(life) = generation.life() else { return Facts::new() };
-        let facts = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| life.facts())).unwrap_or_default();
+        let mut facts = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| life.facts())).unwrap_or_default();
         crate::slot::drop_caught(life);
+        let lost = lock(&self.lost).iter().map(|(hook, lost)| format!("{lost} by `{hook}`")).collect::<Vec<_>>();
+        if !lost.is_empty() {
+            facts.insert("events lost".into(), lost.join(", "));
+        }
         facts
     }
 

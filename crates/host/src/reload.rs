@@ -107,6 +107,10 @@ impl Host {
             }
         }
         inner.services.set_config(new.clone());
+        if let Err(error) = new.hooks() {
+            report.problems.extend(error.problems);
+        }
+        inner.tell_hooks();
         self.plugins().iter().for_each(|plugin| inner.settle_terms(plugin));
 
         let stopped = self.disable(&new).await;

@@ -224,6 +224,13 @@ pub trait Life: Send + Sync {
     fn invoke<'a>(&'a self, _cx: &'a CallCx, method: &'a str, _args: Value) -> BoxFuture<'a, Result<Value>> {
         Box::pin(std::future::ready(Err(Error::unsupported(method))))
     }
+    /// The methods that [`invoke`](Self::invoke) takes, by name.
+    ///
+    /// # Errors
+    /// When the plugin does not say.
+    fn methods(&self) -> BoxFuture<'_, Result<Vec<String>>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
     /// Completes, with the reason, when the instance has ended although nobody stopped it. One inside the program never does.
     fn ended(&self) -> BoxFuture<'static, Error> {
         Box::pin(std::future::pending())

@@ -88,6 +88,10 @@ impl Dispatch<'_> {
                 let (life, InvokeArgs { method, args }) = (self.life()?, read_args(frame)?);
                 Ok(replying(id, async move { life.invoke(&cx, &method, args).await }))
             }
+            method::METHODS => {
+                let life = self.life()?;
+                Ok(replying(id, async move { life.methods().await }))
+            }
             method::TOOL_CALL => method!(Tool(args: ToolRequest) tool => async |t: &Arc<dyn Tool>, cx: &_, a| t.call(cx, a).await),
             method::PROVIDER_MODELS => {
                 method!(Provider(args: Nothing) p => async |p: &Arc<dyn Provider>, cx: &_, _| p.models(cx).await)

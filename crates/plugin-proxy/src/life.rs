@@ -54,6 +54,10 @@ impl Life for RemoteLife {
         Box::pin(async move { self.inner.call(cx, method::INVOKE, "", &args).await })
     }
 
+    fn methods(&self) -> BoxFuture<'_, Result<Vec<String>>> {
+        Box::pin(async move { or(self.inner.call(&CallCx::new(), method::METHODS, "", &Nothing {}).await, Vec::new()) })
+    }
+
     /// When the link is lost, or the guest has said goodbye, before [`shutdown`](Life::shutdown) was called.
     fn ended(&self) -> BoxFuture<'static, Error> {
         // Weak: who waits for the end must not keep the guest from it.

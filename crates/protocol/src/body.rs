@@ -68,6 +68,7 @@ plain!(
     Vec<Device>,
     Vec<ModelInfo>,
     Vec<Voice>,
+    Vec<String>,
     Nothing,
     ChatArgs,
     HttpHead,

@@ -24,6 +24,8 @@ methods! {
     VITALS = "plugin.vitals",
     /// `Life::invoke`, with [`InvokeArgs`](crate::InvokeArgs): a method by the plugin's own name.
     INVOKE = "plugin.invoke",
+    /// `Life::methods`: the names that `plugin.invoke` takes.
+    METHODS = "plugin.methods",
 
     /// `Tool::call`.
     TOOL_CALL = "tool.call",

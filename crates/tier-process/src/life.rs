@@ -76,6 +76,10 @@ impl Life for ProcessLife {
         self.plugin.invoke(cx, method, args)
     }
 
+    fn methods(&self) -> BoxFuture<'_, Result<Vec<String>>> {
+        self.plugin.methods()
+    }
+
     fn ended(&self) -> BoxFuture<'static, Error> {
         let mut status = self.handle.status.clone();
         Box::pin(async move {

@@ -151,7 +151,7 @@ impl Config {
         Ok(new.fresh())
     }
 
-    fn document(&self) -> Result<DocumentMut, ConfigError> {
+    pub(super) fn document(&self) -> Result<DocumentMut, ConfigError> {
         Ok(self.text.parse().map_err(|e: toml_edit::TomlError| self.problem("", format!("is no TOML: {}", e.message()), None))?)
     }
 

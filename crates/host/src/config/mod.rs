@@ -4,6 +4,7 @@
 mod edit;
 mod error;
 mod file;
+mod listens;
 mod migrate;
 mod overrides;
 mod read;
@@ -28,6 +29,7 @@ use crate::redact::Redactor;
 pub use self::{
     error::{ConfigError, Problem},
     file::ConfigFile,
+    listens::UserHook,
     migrate::{CONFIG_VERSION, MIGRATIONS, Migration},
     references::SecretSource,
     sections::PluginDefaults,

@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout)] // a test says what it measured
 
 mod calls;
+mod commands;
 mod config;
 mod cycles;
 mod discovery;
@@ -12,6 +13,7 @@ mod hooks;
 mod http;
 mod kit;
 mod lifecycle;
+mod listening;
 mod manage;
 mod mortal;
 mod reload;

@@ -243,7 +243,8 @@ fn messages() -> Page {
         &vitals,
     );
     let invoke = InvokeArgs { method: "get_voices".into(), args: json!({}) };
-    p.call(method::INVOKE, "a method by the plugin's own name, beside its contributions.", "", &invoke, &json!(["eva"]));
+    p.call(method::INVOKE, "a method by the plugin's own name, beside its contributions. `args` are its arguments by name, or a list of them in order, as a method is told of an event (docs/events.md).", "", &invoke, &json!(["eva"]));
+    p.call(method::METHODS, "the methods that it has so.", "", &Nothing {}, &vec!["get_voices".to_owned()]);
 
     p.section("tool", "");
     let mut request = Vec::new();
