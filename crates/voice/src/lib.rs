@@ -36,6 +36,7 @@ mod voice;
 
 mod live;
 
+#[cfg(feature = "notes")]
 mod notes;
 
 mod choice;
@@ -51,6 +52,7 @@ pub use choice::Chosen;
 pub use config::VoiceConfig;
 pub use event::{Span, Stage, VadWindow, VoiceEvent};
 pub use live::{LiveEvents, LiveVoice};
+#[cfg(feature = "notes")]
 pub use notes::Notes;
 pub use timeline::Timeline;
 pub use voice::{Heard, Spoken, Voice, VoiceTurn};

@@ -2,4 +2,5 @@
 
 mod cast;
 mod live;
+mod notes;
 mod recording;
