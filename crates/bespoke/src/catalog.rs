@@ -119,8 +119,8 @@ pub(crate) const CATALOG: &[Known] = &[
     Known {
         id: "telegram",
         package: "bespoke-channel-telegram",
-        provides: &[(Kind::Channel, "telegram")],
-        description: "Greets once, and takes what it is told to send.",
+        provides: &[(Kind::Channel, "telegram"), (Kind::Http, "updates")],
+        description: "Telegram: text, files and voice notes, with answers that grow while they are written.",
     },
     Known {
         id: "terminal",

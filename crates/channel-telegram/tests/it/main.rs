@@ -1,0 +1,10 @@
+//! The plugin before a Bot API: one in memory whose answers are scripted, servers on loopback that misbehave, and the emulator.
+
+mod access;
+mod conformance;
+mod faults;
+mod kit;
+mod loopback;
+mod polling;
+mod sending;
+mod webhook;
