@@ -65,7 +65,6 @@ impl Paths {
     }
 
     /// The configuration file in use, or the one that would be if it were there.
-    #[cfg_attr(not(feature = "serve"), expect(dead_code, reason = "nothing is watched for long"))]
     pub(crate) fn config_to_be(&self) -> PathBuf {
         let config = self.config.clone().unwrap_or_else(|| self.home.join("bespoke.toml"));
         std::path::absolute(&config).unwrap_or(config)

@@ -1,7 +1,7 @@
 //! One row per plugin: what `plugin list` shows.
 
 use bespoke_plugin_api::{Facts, Health};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     Redactor,
@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// A plugin as it is at this moment.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Row {
     /// Its id.

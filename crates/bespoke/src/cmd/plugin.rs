@@ -3,6 +3,7 @@
 use bespoke_host::{Ability, Row, Selection, State, Tier, ask};
 use bespoke_manifest::{Limit, Manifest};
 use bespoke_plugin_api::{Kind, Tool};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -20,6 +21,7 @@ mod change;
 mod files;
 mod health;
 mod permissions;
+mod server;
 mod switch;
 #[cfg(feature = "process")]
 mod watch;
@@ -46,7 +48,7 @@ pub(crate) async fn run(setup: &Setup, global: &Global, verb: Plugin) -> Result<
         Plugin::Uninstall { pack, version, dry_run } => packs::uninstall(setup, &pack, version.as_deref(), dry_run),
         Plugin::Verify { packs: names } => packs::verify(setup, &names).await,
         Plugin::Rollback { pack } => packs::rollback(setup, &pack),
-        Plugin::Grant { id, permissions, yes } => add::grant(setup, &id, &permissions, yes),
+        Plugin::Grant { id, permissions, yes } => add::grant(setup, &id, &permissions, yes).await,
         Plugin::Revoke { id } => add::revoke(setup, &id),
         Plugin::DownloadFiles(args) => files::run(setup, &args).await,
     }
@@ -90,6 +92,24 @@ fn to_try(setup: &Setup, id: &str) -> Option<String> {
 /// What packs are listed as, beside the kinds of contributions.
 const RUNTIME: &str = "runtime";
 
+/// Rows of all plugins: as the server that runs has them, else as they are here.
+async fn rows(setup: &Setup, start: bool) -> Result<Vec<Row>> {
+    let running = if start { None } else { server::find(setup).await? };
+    if let Some(mut running) = running {
+        setup.out.note("as the server that runs has them; --start starts them here");
+        return running.look("plugin.list", json!({})).await;
+    }
+    if start {
+        setup.host.start(Selection::All).await;
+    } else {
+        // A process is not spawned to be listed, nothing foreign runs because somebody looks, and no heavy library is loaded.
+        let light = |row: &Row| row.tier == Tier::Compiled && setup.host.runtimes(&row.id).is_empty();
+        let ours: Vec<String> = setup.host.rows().into_iter().filter(light).map(|row| row.id).collect();
+        setup.host.start(Selection::Ids(&ours)).await;
+    }
+    Ok(setup.rows())
+}
+
 async fn list(setup: &Setup, kind: Option<&str>, start: bool) -> Result<()> {
     if kind == Some(RUNTIME) {
         let rows = packs::rows(setup);
@@ -101,15 +121,7 @@ async fn list(setup: &Setup, kind: Option<&str>, start: bool) -> Result<()> {
         let kinds: Vec<_> = Kind::ALL.iter().map(|k| k.name()).chain([RUNTIME]).collect();
         return Err(Failure::new(Exit::Usage, format!("`{kind}` is no kind of contribution; kinds: {}", kinds.join(", "))));
     }
-    if start {
-        setup.host.start(Selection::All).await;
-    } else {
-        // A process is not spawned to be listed, nothing foreign runs because somebody looks, and no heavy library is loaded.
-        let light = |row: &Row| row.tier == Tier::Compiled && setup.host.runtimes(&row.id).is_empty();
-        let ours: Vec<String> = setup.host.rows().into_iter().filter(light).map(|row| row.id).collect();
-        setup.host.start(Selection::Ids(&ours)).await;
-    }
-    let mut rows = setup.rows();
+    let mut rows = rows(setup, start).await?;
     rows.retain(|row| kind.is_none_or(|kind| row.kinds.iter().any(|k| k == kind)));
     let out = setup.out;
     if out.json {
@@ -165,16 +177,42 @@ fn engine(row: &Row) -> Option<String> {
     (row.reason.is_none()).then(|| row.facts.get("engine").cloned()).flatten()
 }
 
+/// A plugin where it runs.
+#[derive(Deserialize)]
+struct Seen {
+    row: Row,
+    used: Vec<Used>,
+    /// Each with how its arguments look.
+    methods: Vec<(String, String)>,
+}
+
+/// What it made use of.
+#[derive(Serialize, Deserialize)]
+struct Used {
+    permission: String,
+    item: String,
+    used: u64,
+    refused: u64,
+}
+
+/// A plugin as the server that runs has it, else started here.
+async fn seen(setup: &Setup, id: &str) -> Result<Seen> {
+    if let Some(mut running) = server::find(setup).await? {
+        return running.look("plugin.info", json!({ "id": id })).await;
+    }
+    setup.host.start(Selection::Ids(&[id.to_owned()])).await;
+    let row = setup.rows().into_iter().find(|row| row.id == id).ok_or_else(|| setup.no_plugin(id))?;
+    let used = setup.host.used(id).into_iter();
+    let used = used.map(|u| Used { permission: u.permission.to_string(), item: u.item, used: u.used, refused: u.refused });
+    Ok(Seen { row, used: used.collect(), methods: setup.host.methods(id) })
+}
+
 async fn info(setup: &Setup, id: &str) -> Result<()> {
     if let Some(told) = packs::info(setup, id) {
         return told;
     }
-    setup.host.start(Selection::Ids(&[id.to_owned()])).await;
-    let row = setup.rows().into_iter().find(|row| row.id == id);
+    let Seen { row, used, methods } = seen(setup, id).await?;
     let out = setup.out;
-    let Some(row) = row else {
-        return Err(setup.no_plugin(id));
-    };
     let manifest = setup.host.manifest(id);
     if out.json {
         let models: Vec<_> = manifest
@@ -190,8 +228,8 @@ async fn info(setup: &Setup, id: &str) -> Result<()> {
             map.insert("permissions".into(), permissions::value(m, &setup.config));
             map.insert("asks".into(), json!(ask(m)));
             map.insert("grant".into(), json!(setup.paths.granted().of(id)?));
-            map.insert("used".into(), json!(setup.host.used(id)));
-            map.insert("methods".into(), methods_value(setup, id));
+            map.insert("used".into(), json!(used));
+            map.insert("methods".into(), methods.iter().map(|(method, args)| json!({ "method": method, "args": args })).collect());
             map.insert("folder".into(), json!(setup.shelf.find(id).and_then(|candidate| setup.shelf.folder_of(&candidate))));
             map.insert("last_said".into(), json!(logs::last_of(&setup.paths.logs(), id, LAST_LINES)));
             map.insert("limits".into(), limits(setup, m));
@@ -221,7 +259,7 @@ async fn info(setup: &Setup, id: &str) -> Result<()> {
         for (n, permission) in permissions::lines(&m, &setup.config, row.tier).iter().enumerate() {
             line(if n == 0 { "permissions" } else { "" }, permission)?;
         }
-        outside(setup, &row, &m, &line)?;
+        outside(setup, &row, &m, &used, &line)?;
         for model in &m.models {
             line("model", &format!("{} {} ({}, {})", model.file, model.version, output::bytes(model.size), model.license))?;
         }
@@ -231,7 +269,7 @@ async fn info(setup: &Setup, id: &str) -> Result<()> {
             line(if n == 0 { "last said" } else { "" }, said)?;
         }
     }
-    for (n, (method, args)) in setup.host.methods(id).iter().enumerate() {
+    for (n, (method, args)) in methods.iter().enumerate() {
         line(if n == 0 { "methods" } else { "" }, &format!("{method}  {args}"))?;
     }
     Ok(())
@@ -241,9 +279,8 @@ async fn info(setup: &Setup, id: &str) -> Result<()> {
 const LAST_LINES: usize = 12;
 
 /// What there is to say of a plugin that is not part of this binary: where it lies, what it was granted and used, its limits, its wall.
-fn outside(setup: &Setup, row: &Row, manifest: &Manifest, line: &dyn Fn(&str, &str) -> Result<()>) -> Result<()> {
-    let uses = setup.host.used(&row.id);
-    for (n, used) in uses.iter().enumerate() {
+fn outside(setup: &Setup, row: &Row, manifest: &Manifest, used: &[Used], line: &dyn Fn(&str, &str) -> Result<()>) -> Result<()> {
+    for (n, used) in used.iter().enumerate() {
         let refused = if used.refused > 0 { format!(", refused {}", used.refused) } else { String::new() };
         line(if n == 0 { "used" } else { "" }, &format!("{}: {} ({} times{refused})", used.permission, used.item, used.used))?;
     }
@@ -289,8 +326,4 @@ fn limits(setup: &Setup, manifest: &Manifest) -> Value {
 /// What of its wall this machine enforces.
 fn wall(tier: Tier) -> Vec<Ability> {
     bespoke_host::tiers().into_iter().find(|driver| driver.tier == tier).map(|driver| (driver.abilities)()).unwrap_or_default()
-}
-
-fn methods_value(setup: &Setup, id: &str) -> Value {
-    setup.host.methods(id).into_iter().map(|(method, args)| json!({ "method": method, "args": args })).collect()
 }

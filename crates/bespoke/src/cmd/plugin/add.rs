@@ -7,7 +7,7 @@ use bespoke_host::{Candidate, Consent, Grants, Tier, ask};
 use bespoke_manifest::{Manifest, Permission};
 use serde_json::json;
 
-use super::{started, to_try};
+use super::{server, started, to_try};
 use crate::{
     cli::{Change, Global},
     cmd::config,
@@ -72,8 +72,10 @@ pub(super) async fn load(setup: &Setup, global: &Global, what: &str, yes: bool, 
         let edit = (format!("plugins.{id}.path"), Some(value));
         told = config::edit_keys(global, &[edit], Change { dry_run: false, force: false }).await?.1;
     }
+    let there = server::apply(setup, &id, "plugin.load").await?;
     if setup.out.json {
         let mut value = serde_json::to_value(&row).map_err(|e| Failure::failed(e.to_string()))?;
+        value["server"] = json!(there);
         value["path"] = json!(folder);
         value["methods"] = json!(methods);
         return setup.out.json(&value, true);
@@ -81,6 +83,7 @@ pub(super) async fn load(setup: &Setup, global: &Global, what: &str, yes: bool, 
     told.iter().for_each(|told| setup.out.note(told));
     let ms = row.started_ms.map(|ms| format!(" in {ms} ms")).unwrap_or_default();
     setup.out.note(setup.out.paint(Style::Green, &format!("{id} {} starts{ms}, and is kept", row.version)));
+    there.iter().for_each(|row| server::tell(setup, row));
     if let Some(call) = call {
         setup.out.note(format!("  try: {call}"));
     }
@@ -128,6 +131,10 @@ pub(super) async fn unload(setup: &Setup, global: &Global, id: &str) -> Result<(
     match (row, has_path) {
         (_, true) => {
             let (_, told) = config::edit_keys(global, &[(key, None)], Change { dry_run: false, force: true }).await?;
+            // One that it does not know, or that others need, is its to keep.
+            if let Err(failure) = server::apply(setup, id, "plugin.unload").await {
+                setup.out.note(format!("the server that runs keeps it: {failure}"));
+            }
             if setup.out.json {
                 return setup.out.json(&json!({ "id": id, "unloaded": true }), true);
             }
@@ -166,7 +173,7 @@ fn asking(setup: &Setup, id: &str) -> Result<(Candidate, std::sync::Arc<Manifest
 }
 
 /// `grant`.
-pub(super) fn grant(setup: &Setup, id: &str, permissions: &[String], yes: bool) -> Result<()> {
+pub(super) async fn grant(setup: &Setup, id: &str, permissions: &[String], yes: bool) -> Result<()> {
     let (candidate, manifest) = asking(setup, id)?;
     let asked = ask(&manifest);
     if asked.is_empty() {
@@ -191,10 +198,15 @@ pub(super) fn grant(setup: &Setup, id: &str, permissions: &[String], yes: bool) 
     agree(id, yes, &format!("bespoke plugin grant {id} --yes"))?;
     setup.paths.granted().grant(&manifest, candidate.tier, &optional)?;
     let grant = setup.paths.granted().of(id)?;
+    let there = server::apply(setup, id, "plugin.restart").await;
     if setup.out.json {
-        return setup.out.json(&json!({ "id": id, "grant": grant }), true);
+        return setup.out.json(&json!({ "id": id, "grant": grant, "server": there.ok().flatten() }), true);
     }
     setup.out.note(setup.out.paint(Style::Green, &format!("{id} is granted what it asks for")));
+    match &there {
+        Ok(row) => row.iter().for_each(|row| server::tell(setup, row)),
+        Err(failure) => setup.out.note(format!("the server that runs does not have it: {failure}")),
+    }
     if let Some(refused) = grant.map(|grant| grant.refused).filter(|refused| !refused.is_empty()) {
         setup.out.note(format!("not granted: {}", refused.into_iter().collect::<Vec<_>>().join("; ")));
     }
@@ -215,6 +227,6 @@ pub(super) fn revoke(setup: &Setup, id: &str) -> Result<()> {
     if setup.out.json {
         return setup.out.json(&json!({ "id": id, "revoked": true }), true);
     }
-    setup.out.note(format!("{id} is granted nothing any more; a program that runs it already goes on until it stops"));
+    setup.out.note(format!("{id} is granted nothing any more; a program that runs it already goes on until it stops, or: bespoke plugin disable {id}"));
     Ok(())
 }

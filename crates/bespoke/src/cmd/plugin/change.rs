@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use bespoke_host::State;
 use bespoke_plugin_api::{Code, Kind};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::started;
+use super::{server, started};
 use crate::{
     cli::{Change, Global},
     cmd::config::{self, Edit},
@@ -86,6 +86,15 @@ fn naming(setup: &Setup, id: &str) -> Vec<&'static str> {
 
 /// `reload`.
 pub(super) async fn reload(setup: &Setup, id: &str, watch: bool) -> Result<()> {
+    if !watch && let Some(mut running) = server::find(setup).await? {
+        let reloaded: Value = running.ask("plugin.restart", json!({ "id": id })).await?;
+        if setup.out.json {
+            return setup.out.json(&json!({ "id": id, "reloaded": true, "reload_ms": reloaded["ms"], "where": "server" }), true);
+        }
+        let text = format!("{id}: in the server that runs, a new instance took the place of the old one in {} ms", reloaded["ms"]);
+        setup.out.note(setup.out.paint(Style::Green, &text));
+        return Ok(());
+    }
     started(setup, id).await?;
     if watch {
         return super::watch::run(setup, id).await;
@@ -95,7 +104,7 @@ pub(super) async fn reload(setup: &Setup, id: &str, watch: bool) -> Result<()> {
     let took = began.elapsed();
     let ready = setup.host.rows().iter().any(|row| row.id == id && row.state == State::Ready);
     if setup.out.json {
-        return setup.out.json(&json!({ "id": id, "reloaded": ready, "reload_ms": ms(took) }), true);
+        return setup.out.json(&json!({ "id": id, "reloaded": ready, "reload_ms": ms(took), "where": "here" }), true);
     }
     let text = format!("{id}: a new instance took the place of the old one in {:.1} ms", ms(took));
     setup.out.note(setup.out.paint(Style::Green, &text));

@@ -1,8 +1,10 @@
-//! What a user sets for one plugin: on or off, and its own keys. The file is changed, not what runs elsewhere.
+//! What a user sets for one plugin: on or off, and its own keys. The file is changed; a server that runs takes it over, other programs on
+//! /reload.
 
-use bespoke_host::{Config, ReloadClass};
+use bespoke_host::{Config, ReloadClass, Row};
 use serde_json::{Value, json};
 
+use super::server;
 use crate::{
     cli::{Change, Global},
     cmd::config::{self, Edit},
@@ -18,7 +20,7 @@ pub(super) async fn turn(setup: &Setup, global: &Global, id: &str, on: bool) -> 
     let key = format!("plugins.{id}.enabled");
     let is_on = setup.config.is_enabled(id);
     if is_on == on {
-        return told(setup, id, on, &format!("{id} is switched {} already", word(on)));
+        return told(setup, id, on, &format!("{id} is switched {} already", word(on)), None);
     }
     // Switched on is what a plugin is without a word.
     let edit: Edit =
@@ -28,15 +30,17 @@ pub(super) async fn turn(setup: &Setup, global: &Global, id: &str, on: bool) -> 
         let failure = Failure::new(Exit::Conflict, format!("{id} stays {}: a variable of the environment says so", word(!on)));
         return Err(failure.help(format!("bespoke config get {key} --origin")));
     }
-    let note = if on { "" } else { "; no program runs it from its next start or /reload on" };
-    told(setup, id, on, &format!("{id} is switched {}{note}", word(on)))
+    let there = server::apply(setup, id, "reload").await?;
+    let note = if on || there.is_some() { "" } else { "; no program runs it from its next start or /reload on" };
+    told(setup, id, on, &format!("{id} is switched {}{note}", word(on)), there.as_ref())
 }
 
-fn told(setup: &Setup, id: &str, on: bool, text: &str) -> Result<()> {
+fn told(setup: &Setup, id: &str, on: bool, text: &str, there: Option<&Row>) -> Result<()> {
     if setup.out.json {
-        return setup.out.json(&json!({ "id": id, "enabled": on }), true);
+        return setup.out.json(&json!({ "id": id, "enabled": on, "server": there }), true);
     }
     setup.out.note(text);
+    there.iter().for_each(|row| server::tell(setup, row));
     Ok(())
 }
 

@@ -261,7 +261,7 @@ impl Serving {
             "version": env!("CARGO_PKG_VERSION"),
             "uptime_ms": u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),
             "home": self.setup.paths.home,
-            "config": self.setup.paths.config,
+            "config": self.setup.paths.config_to_be(),
             "socket": self.socket,
             "listen": listen,
             "listen_error": listen_error,
