@@ -8,6 +8,7 @@ mod codegen;
 mod composition;
 mod counts;
 mod dist;
+mod emulator;
 mod features;
 mod new_plugin;
 mod sdk;

@@ -1,5 +1,5 @@
-//! What tests need of the world: models and recordings by their pins, native runtimes as the product installs them, and a server for
-//! language models through pip. A second run fetches nothing.
+//! What tests need of the world: models and recordings by their pins, native runtimes as the product installs them, a server for
+//! language models through pip, and an emulator of Telegram through npm. A second run fetches nothing.
 
 use std::{
     env, fs,
@@ -14,7 +14,7 @@ use bespoke_fetch::{Fetcher, Index, Phase, Pin, Store};
 use bespoke_runtimes::{Features, Packs, Spec};
 use serde::Deserialize;
 
-use crate::{shell, workspace::Workspace};
+use crate::{emulator, shell, workspace::Workspace};
 
 /// The packs that tests load. Those for NVIDIA's devices and for TPUs are large, and of no use on most machines; the compiler of NVIDIA
 /// works everywhere.
@@ -55,6 +55,9 @@ pub(crate) fn prepare(workspace: &Workspace, voice_kit: Option<&Path>) -> Result
     // Both together: the interpreter that pip filled the folder for is the one that reads it.
     environment.push(("BESPOKE_XLLAMACPP", xllamacpp(&python, &target)?.into_os_string()));
     environment.push(("BESPOKE_PYTHON", python.clone().into()));
+    let emulator = emulator::prepare(workspace, &python, &target)?;
+    environment.push(("BESPOKE_NODE", emulator.node));
+    environment.push(("BESPOKE_TELEGRAM_EMULATOR", emulator.modules.into_os_string()));
     if let Some(kit) = voice_kit {
         let kit = kit.canonicalize().with_context(|| format!("--voice-kit {}", kit.display()))?;
         ensure!(kit.join("manifest.json").is_file(), "--voice-kit {}: no manifest.json in it", kit.display());
@@ -156,7 +159,7 @@ fn xllamacpp(python: &str, target: &Path) -> Result<PathBuf> {
 }
 
 /// Installs what a list of requirements names into a folder, without what it depends on. Each has its hashes.
-fn pip(python: &str, target: &Path, home: &Path, requirements: &str) -> Result<()> {
+pub(crate) fn pip(python: &str, target: &Path, home: &Path, requirements: &str) -> Result<()> {
     fs::create_dir_all(target)?;
     // Installed aside and renamed, so that a run that was interrupted leaves nothing that looks complete.
     let staging = tempfile::tempdir_in(target)?;

@@ -121,6 +121,7 @@ mod wheel;
 pub use error::{Attempt, Class, Error, Failure};
 pub use fetcher::{Fetcher, Limits, Tools};
 pub use index::Index;
+pub use node::{SPEC as NODE, WHEELS as NODE_SHA256};
 pub use pin::{Package, Pin, Sha256, Source};
 pub use plan::{Needed, Plan};
 pub use progress::{Phase, Progress};

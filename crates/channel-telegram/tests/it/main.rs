@@ -2,9 +2,11 @@
 
 mod access;
 mod conformance;
+mod emulator;
 mod faults;
 mod kit;
 mod loopback;
+mod person;
 mod polling;
 mod sending;
 mod webhook;
