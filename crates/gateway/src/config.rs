@@ -1,6 +1,6 @@
 //! The section `[gateway]` of bespoke.toml.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use bespoke_plugin_api::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -68,12 +68,19 @@ impl GatewayConfig {
         Ok(())
     }
 
+    pub(crate) fn read_timeout(&self) -> Duration {
+        Duration::from_millis(self.read_timeout_ms)
+    }
+
+    pub(crate) fn answer_timeout(&self) -> Duration {
+        Duration::from_millis(self.answer_timeout_ms)
+    }
+
     /// Where to listen.
     pub(crate) fn address(&self) -> Result<SocketAddr> {
-        let address: SocketAddr = self
-            .listen
-            .parse()
-            .map_err(|_| fault("listen", format!("is {:?}; write an address and a port, such as 127.0.0.1:8790 or [::1]:8790", self.listen)))?;
+        let address: SocketAddr = self.listen.parse().map_err(|_| {
+            fault("listen", format!("is {:?}; write an address and a port, such as 127.0.0.1:8790 or [::1]:8790", self.listen))
+        })?;
         if !address.ip().is_loopback() && !self.public {
             return Err(fault("listen", format!("is {address}, which other machines reach"))
                 .with_help("choose 127.0.0.1, or say that this is meant: bespoke config set gateway.public true"));
