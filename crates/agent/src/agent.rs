@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use bespoke_host::Host;
+use bespoke_host::{Host, topics};
 use bespoke_plugin_api::{CallCx, FinishReason, Hook, HookEvent, Kind, Result, ToolCall, ToolOutput, ToolSpec, Usage};
+use serde_json::json;
 
 use crate::{AgentConfig, Session, limit, tools, turn::Work};
 
@@ -120,6 +121,7 @@ impl Agent {
     /// Ends a conversation, and tells hooks so if they were told of its beginning.
     pub async fn end(&self, cx: &CallCx, session: Session) {
         if session.announced {
+            self.host.events().tell(topics::SESSION_ENDED, || json!({ "session": session.id() }));
             let event = || HookEvent::on_session_end(session.id().to_owned());
             // Nothing is about to happen that a veto could stop.
             let _ = self.host.hooks().run(&cx.with_session(session.id()), Hook::OnSessionEnd, event).await;

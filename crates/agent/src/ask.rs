@@ -198,6 +198,19 @@ impl Work<'_> {
         self.check_budgets().map_err(Failed::Turn)?;
         // A provider that was asked would begin to work, although nobody waits for it.
         self.cx.check()?;
+        let step = self.workflow.step("model", Some(name));
+        let result = self.listened(provider, name, request, &mut hear).await;
+        step.complete(result.as_ref().map(|()| ()).map_err(Failed::error));
+        result
+    }
+
+    async fn listened(
+        &mut self,
+        provider: &Slot<dyn Provider>,
+        name: &str,
+        request: ChatRequest,
+        hear: &mut (impl FnMut(&mut Self, Piece) -> Result<()> + Send),
+    ) -> Result<(), Failed> {
         let asked: u64 = request.messages.iter().map(estimate).chain(request.tools.iter().map(weight)).sum();
         let mut heard = 0;
         let (cx, plugin, silence) = (self.cx, provider.plugin(), self.silence());
@@ -256,18 +269,35 @@ impl Work<'_> {
     /// Whether another request may be made.
     fn check_budgets(&self) -> Result<()> {
         let config = self.agent.config();
-        for (key, what, spent, budget) in [
-            ("turn_tokens", "turn", self.cost, config.turn_tokens),
-            ("session_tokens", "conversation", self.draft.spent().total(), config.session_tokens),
+        for (key, what, spent, budget, then) in [
+            ("turn_tokens", "turn", self.cost, config.turn_tokens, ""),
+            ("session_tokens", "conversation", self.draft.spent().total(), config.session_tokens, "; a new conversation has as many again"),
         ] {
             if budget > 0 && spent >= budget {
-                let message = format!("the {what} has cost {spent} tokens, and agent.{key} allows {budget}");
+                let message = format!("the {what} has cost {spent} tokens, and agent.{key} allows {budget}{then}");
                 return Err(
                     Error::new(Code::RESOURCE_EXHAUSTED, message).with_help(format!("bespoke config set agent.{key} N, or 0 for no limit"))
                 );
             }
         }
-        Ok(())
+        self.check_day(config.daily_tokens)
+    }
+
+    /// What all conversations of today have cost. What cannot be counted is refused: a limit that nobody holds is none.
+    fn check_day(&self, budget: u64) -> Result<()> {
+        if budget == 0 {
+            return Ok(());
+        }
+        let (spent, left) = self.agent.host().tokens_today()?;
+        if spent < budget {
+            return Ok(());
+        }
+        let minutes = left.as_secs().div_ceil(60).max(1);
+        let left = if minutes < 60 { format!("{minutes} min") } else { format!("{} h {} min", minutes / 60, minutes % 60) };
+        let message = format!(
+            "the conversations of today have cost {spent} tokens, and agent.daily_tokens allows {budget}; a new day begins in {left}, at 0:00 UTC"
+        );
+        Err(Error::new(Code::RESOURCE_EXHAUSTED, message).with_help("bespoke config set agent.daily_tokens N, or 0 for no limit"))
     }
 }
 
@@ -285,6 +315,13 @@ enum Failed {
     Provider(Error),
     /// No provider can help it.
     Turn(Error),
+}
+
+impl Failed {
+    fn error(&self) -> &Error {
+        let (Failed::Provider(error) | Failed::Turn(error)) = self;
+        error
+    }
 }
 
 impl From<Error> for Failed {

@@ -68,6 +68,10 @@ pub struct AgentConfig {
     /// Most tokens that one conversation may cost; 0 is no limit.
     #[cfg_attr(test, schemars(extend("x-reload" = "live")))]
     pub session_tokens: u64,
+    /// Most tokens that all conversations of a day may cost together, those that are not kept too; 0 is no limit. A day is one of UTC. They
+    /// are counted while there is a limit.
+    #[cfg_attr(test, schemars(extend("x-reload" = "live")))]
+    pub daily_tokens: u64,
 }
 
 impl Default for AgentConfig {
@@ -85,6 +89,7 @@ impl Default for AgentConfig {
             failover_after_text: false,
             turn_tokens: 0,
             session_tokens: 0,
+            daily_tokens: 0,
         }
     }
 }

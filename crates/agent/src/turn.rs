@@ -2,9 +2,10 @@
 
 use std::{collections::BTreeMap, time::Instant};
 
-use bespoke_host::Outcome;
+use bespoke_host::{Outcome, Workflow, topics};
 use bespoke_plugin_api::{CallCx, Code, Error, Hook, HookEvent, Message, ModelInfo, Result, ToolCall, ToolSpec, Usage};
 use futures_util::{StreamExt, stream};
+use serde_json::json;
 
 use crate::{Agent, Session, Turn, TurnEvent, ask::Offer, session::Draft, tools};
 
@@ -17,6 +18,8 @@ pub(crate) struct Work<'a> {
     pub(crate) cx: &'a CallCx,
     pub(crate) draft: Draft<'a>,
     pub(crate) turn: Turn,
+    /// What events tell of it.
+    pub(crate) workflow: Workflow,
     /// The model of each provider that was asked.
     pub(crate) models: BTreeMap<String, ModelInfo>,
     /// Tokens that the turn has cost, counted or estimated.
@@ -27,10 +30,12 @@ pub(crate) struct Work<'a> {
 
 impl<'a> Work<'a> {
     pub(crate) fn new(agent: &'a Agent, cx: &'a CallCx, session: &'a mut Session, on_event: &'a mut (dyn FnMut(TurnEvent) + Send)) -> Self {
+        let workflow = Workflow::begin(agent.host().events(), "agent", Some(session.id()));
         Work {
             agent,
             cx,
             draft: Draft::new(session),
+            workflow,
             turn: Turn::begin(),
             models: BTreeMap::new(),
             cost: 0,
@@ -69,11 +74,13 @@ impl<'a> Work<'a> {
         match result {
             Ok(()) => {
                 self.turn.total = self.begun.elapsed();
+                self.workflow.complete(Ok(()));
                 Ok(self.turn)
             }
             // Whatever a plugin made of being cancelled. The draft leaves in the session what was said until then.
             Err(_) if self.cx.is_cancelled() => Err(Error::cancelled()),
             Err(error) => {
+                self.workflow.complete(Err(&error));
                 self.draft.take_back();
                 Err(error)
             }
@@ -99,6 +106,9 @@ impl<'a> Work<'a> {
         let small = |tokens| u32::try_from(tokens).unwrap_or(u32::MAX);
         let usage = counted.unwrap_or_else(|| Usage::new(small(asked), small(heard)));
         self.cost = self.cost.saturating_add(usage.total());
+        if self.agent.config().daily_tokens > 0 {
+            self.agent.host().spend_tokens(usage.total())?;
+        }
         self.draft.spend(usage)
     }
 
@@ -108,6 +118,7 @@ impl<'a> Work<'a> {
         let is_first = self.draft.announce();
         let session = || self.draft.id().to_owned();
         if is_first {
+            self.agent.host().events().tell(topics::SESSION_CREATED, || json!({ "session": session() }));
             // Hooks look on; a session that has begun is stopped by refusing its turns.
             let _ = hooks.run(self.cx, Hook::OnSessionCreate, || HookEvent::on_session_create(session())).await;
         }
@@ -126,10 +137,18 @@ impl<'a> Work<'a> {
         for call in &calls {
             self.tell(TurnEvent::ToolStarted(call.clone()));
         }
-        let runs = calls.into_iter().enumerate().map(|(n, call)| async move {
+        // A name that no tool has is the model's own words, and not told.
+        let known = |call: &ToolCall| offered.iter().find(|spec| spec.name == call.name).map(|spec| spec.name.as_str());
+        let steps: Vec<_> = calls.iter().map(|call| self.workflow.step("tool", known(call))).collect();
+        let runs = calls.into_iter().zip(steps).enumerate().map(|(n, (call, step))| async move {
             // A hook may change the call, but not which one it answers.
             let id = call.id.clone();
-            (n, id, tools::run(host, cx, call, offered).await)
+            let result = tools::run(host, cx, call, offered).await;
+            match &result {
+                Ok((_, output)) if output.is_error => step.fail("TOOL_FAILED"),
+                result => step.complete(result.as_ref().map(drop)),
+            }
+            (n, id, result)
         });
         let mut running = stream::iter(runs).buffer_unordered(SIDE_BY_SIDE);
         while let Some((n, id, result)) = running.next().await {

@@ -51,6 +51,11 @@ impl Breaker {
         }
     }
 
+    /// Whether it is left alone.
+    pub(crate) fn is_tripped(&self) -> bool {
+        self.probe_at.is_some()
+    }
+
     /// It answered. Whether it had been tripped.
     pub(crate) fn succeeded(&mut self) -> bool {
         if self.probe_at.take().is_none() {

@@ -30,7 +30,7 @@ use crate::{
     plugin::PluginCell,
 };
 
-pub use self::trying::{Answer, Tried};
+pub use self::trying::{Answer, HookRow, Tried};
 
 /// The subscriptions of all plugins, in order.
 ///

@@ -16,7 +16,7 @@ use tokio::{runtime::Handle, task::JoinSet};
 
 use crate::{
     Config, ConfigError, Consent, EventStore, Events, EventsConfig, Grants, Hooks, HttpClient, KeyValue, ModelStore, NoTerms, Problem,
-    Redactor, Registry, Row, RuntimeStore, Slot, Supervision, Use,
+    Redactor, Registry, Row, RuntimeStore, Slot, Supervision, UsageConfig, UsageStore, Use,
     api::Services,
     candidate::{Candidate, State, Tier},
     commands::Names,
@@ -28,6 +28,7 @@ use crate::{
     slot::shown,
     thread::Threads,
     tier::Terms,
+    usage::Ledger,
 };
 
 /// How often what plugins made use of is kept while the program runs.
@@ -50,6 +51,7 @@ pub struct HostBuilder {
     grants: Grants,
     tell: Option<Tell>,
     history: Option<Arc<dyn EventStore>>,
+    usage: Option<Arc<dyn UsageStore>>,
     reserved: Vec<String>,
 }
 
@@ -96,6 +98,12 @@ impl HostBuilder {
     /// With a place where what happens is kept, as `[events]` says; without one, the last of it is known while the program runs.
     pub fn history(mut self, store: Arc<dyn EventStore>) -> Self {
         self.history = Some(store);
+        self
+    }
+
+    /// With a place where is kept what plugins were used for, as `[usage]` says; without one, it is known while the program runs.
+    pub fn usage(mut self, store: Arc<dyn UsageStore>) -> Self {
+        self.usage = Some(store);
         self
     }
 
@@ -174,6 +182,8 @@ impl HostBuilder {
         // What is wrong with the section is told where the configuration is checked; what happens is kept all the same.
         let keep = EventsConfig::of(&self.config).unwrap_or_default();
         let history = self.history.map(|store| History::begin(&Handle::current(), &events, store, keep));
+        let counted = UsageConfig::of(&self.config).unwrap_or_default();
+        let usage = Ledger::new(self.usage, counted);
         let services = Services {
             runtime: Handle::current(),
             hooks: Hooks::telling(Handle::current(), events.clone()),
@@ -197,6 +207,7 @@ impl HostBuilder {
             grants: self.grants,
             tell: self.tell.unwrap_or_else(|| Arc::new(|line| tracing::info!("{line}"))),
             history,
+            usage,
             closing: CancelToken::new(),
             reloading: tokio::sync::Mutex::default(),
             retiring: Mutex::default(),
@@ -206,7 +217,7 @@ impl HostBuilder {
             inner.settle_terms(plugin);
         }
         inner.tell_hooks();
-        if inner.grants.are_kept() {
+        if inner.grants.are_kept() || inner.usage.is_kept() {
             inner.services.runtime.spawn(keep_uses_now_and_then(Arc::downgrade(&inner), inner.closing.clone()));
         }
         Ok(Host { inner })
@@ -261,6 +272,7 @@ impl Host {
             grants: Grants::none(),
             tell: None,
             history: None,
+            usage: None,
             reserved: Vec::new(),
         }
     }
@@ -575,6 +587,8 @@ impl Inner {
     /// Keeps what plugins made use of since the last time.
     async fn keep_uses(self: Arc<Self>) {
         let keep = move || {
+            self.services.plugins.load().iter().for_each(|plugin| self.usage.take(plugin));
+            self.usage.keep();
             let plugins: Vec<_> = self.services.plugins.load().iter().map(|p| (p.id().to_owned(), p.used.clone())).collect();
             if let Err(error) = self.grants.keep_uses(&plugins) {
                 tracing::warn!(%error, "what plugins made use of could not be kept");

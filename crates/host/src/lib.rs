@@ -57,6 +57,8 @@ mod supervise;
 mod thread;
 mod tier;
 mod tools;
+mod usage;
+mod workflow;
 
 pub use api::{ModelStore, RuntimeStore};
 pub use candidate::{Artifact, Candidate, State, Tier};
@@ -70,7 +72,7 @@ pub use difference::{Change, ReloadClass};
 pub use discover::{SCHEMA_FILE, discover, find, is_made, open_folder};
 pub use events::{EventFilter, EventStats, EventStore, Events, EventsConfig, Subscription, TopicStats, Topics, topics};
 pub use grants::{Asked, Asks, Blocked, Consent, Grant, Grants, Use, Used, ask};
-pub use hooks::{Answer, Hooks, Outcome, Refused, Tried};
+pub use hooks::{Answer, HookRow, Hooks, Outcome, Refused, Tried};
 pub use host::{Host, HostBuilder, Selection};
 pub use http::{AllowedHost, HostsKey, HttpAllowed, HttpClient};
 pub use metrics::Metrics;
@@ -84,3 +86,5 @@ pub use supervise::Supervision;
 pub use tier::{
     Ability, BESPOKE_INNER_VERBS_V1, BESPOKE_TIERS_V1, Grounds, InnerVerb, PluginFolder, Sandbox, Terms, TierDriver, inner_verb, tiers,
 };
+pub use usage::{Histogram, Usage, UsageConfig, UsageStore, UsageSummary, day_of};
+pub use workflow::{Step, Workflow};

@@ -28,6 +28,7 @@ use crate::{
     slot::{drop_caught, panicked, shown},
     thread::{Threads, Waiting},
     tier::Terms,
+    usage::Ledger,
 };
 
 /// How long a plugin may take to make what it depends on: packages over a slow line.
@@ -43,6 +44,8 @@ pub(crate) struct Inner {
     pub(crate) supervision: Supervision,
     pub(crate) grants: Grants,
     pub(crate) tell: Tell,
+    /// What plugins were used for.
+    pub(crate) usage: Ledger,
     pub(crate) history: Option<History>,
     /// Cancelled by `shutdown`: nothing starts any more.
     pub(crate) closing: CancelToken,
@@ -289,6 +292,7 @@ impl Inner {
         if let Some(old) = plugin.generation.swap(Some(generation.clone())) {
             old.footing.retire();
         }
+        plugin.cpu_begins();
         plugin.apply(Some(applied.clone()));
         drop(publishing);
         self.services.hooks.update(&self.services.registry);
@@ -434,6 +438,7 @@ impl Inner {
 
     pub(crate) async fn stop_in_turn(&self, plugin: &Arc<PluginCell>) {
         let Some(generation) = plugin.generation.load_full() else { return };
+        self.usage.take(plugin);
         plugin.set_state(State::Draining);
         let withdrawn = self.take_out(plugin, &generation);
         plugin.generation.store(None);

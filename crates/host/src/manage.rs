@@ -92,6 +92,7 @@ impl Host {
         drop_caught(inner.services.registry.forget(id));
         if let Some(plugin) = inner.services.plugin(id) {
             inner.grants.leave(id, &plugin.used);
+            inner.usage.take(&plugin);
         }
         let left: Vec<_> = self.plugins().iter().filter(|p| p.id() != id).cloned().collect();
         inner.services.names.settle(&left);

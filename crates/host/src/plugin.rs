@@ -64,6 +64,8 @@ pub(crate) struct PluginCell {
     status: Mutex<Status>,
     settled: watch::Sender<State>,
     pub(crate) metrics: Arc<Metrics>,
+    /// Processor time of its generation that was told already.
+    cpu_told: Mutex<Duration>,
     /// What its generations made use of.
     pub(crate) used: Arc<Used>,
     /// Milliseconds.
@@ -120,6 +122,7 @@ impl PluginCell {
             status: Mutex::new(status),
             settled: watch::Sender::new(State::Unloaded),
             metrics: Arc::default(),
+            cpu_told: Mutex::default(),
             used: Arc::default(),
             call_limit: AtomicU64::new(call_limit_ms),
             runtime: Handle::current(),
@@ -258,6 +261,22 @@ impl PluginCell {
 
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// Processor time since it was taken last, of a generation that has used so much.
+    pub(crate) fn cpu_since(&self, now: Duration, taken: bool) -> Duration {
+        let mut told = lock(&self.cpu_told);
+        // Less than before is another process.
+        let since = now.checked_sub(*told).unwrap_or(now);
+        if taken {
+            *told = now;
+        }
+        since
+    }
+
+    /// Another generation, which has used nothing yet.
+    pub(crate) fn cpu_begins(&self) {
+        *lock(&self.cpu_told) = Duration::ZERO;
     }
 
     pub(crate) fn call_limit(&self) -> Duration {

@@ -48,6 +48,7 @@ mod schema;
 mod sessions;
 mod time;
 mod title;
+mod usage;
 mod values;
 
 pub use error::StateError;

@@ -1,5 +1,6 @@
 //! The text turn over a real host, with plugins that say what their test tells them to.
 
+mod budgets;
 mod cancel;
 mod guards;
 mod hooks;
@@ -9,3 +10,4 @@ mod providers;
 mod servers;
 mod tools;
 mod turns;
+mod workflows;

@@ -3,14 +3,16 @@
 
 use std::time::Duration;
 
-use bespoke_plugin_api::{CallCx, Hook, HookEvent, HookReply};
+use bespoke_plugin_api::{CallCx, Event, Hook, HookEvent, HookReply, Inbound, Outbound, ToolCall, ToolOutput};
 use serde::Serialize;
+use serde_json::json;
 use tokio::time::Instant;
 
 use super::{
     Hooks, Outcome,
     asking::{Subscribed, answer, is_guard, no},
 };
+use crate::{candidate::State, clock, events::topics};
 
 /// What one handler would do.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -53,7 +55,84 @@ pub enum Answer {
     NotAsked,
 }
 
+/// A handler as it is registered.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct HookRow {
+    /// Where it is asked.
+    pub hook: Hook,
+    /// Its plugin.
+    pub plugin: String,
+    /// Its name.
+    pub name: String,
+    /// Higher ones are asked earlier.
+    pub priority: i32,
+    /// Most time that it may take.
+    pub timeout_ms: u64,
+    /// Whether it only looks.
+    pub observer: bool,
+    /// Whether its failure is a veto.
+    pub fails_closed: bool,
+    /// For `on_event`: what topics begin with that it asks for.
+    pub topics: Vec<String>,
+    /// That of its plugin.
+    pub state: State,
+    /// Whether it failed too often and is left alone for a while.
+    pub tripped: bool,
+}
+
 impl Hooks {
+    /// The handlers, by hook and in the order in which they are asked.
+    pub fn list(&self) -> Vec<HookRow> {
+        let table = self.table.load_full();
+        let row = |handler: &Subscribed| {
+            let spec = handler.slot.spec();
+            HookRow {
+                hook: spec.hook,
+                plugin: handler.slot.plugin().to_owned(),
+                name: spec.name.clone(),
+                priority: spec.priority,
+                timeout_ms: spec.timeout_ms,
+                observer: spec.observer,
+                fails_closed: is_guard(&handler.slot),
+                topics: spec.topics.clone(),
+                state: handler.slot.cell().state(),
+                tripped: handler.lock().is_tripped(),
+            }
+        };
+        let mut rows: Vec<HookRow> = table.iter().map(row).collect();
+        // Stable: within a hook the order stays, but observers come last.
+        rows.sort_by_key(|row| (row.hook, row.observer));
+        rows
+    }
+
+    /// Something that may happen at a hook, for those who try it out.
+    pub fn example(hook: Hook) -> HookEvent {
+        let call = || ToolCall::new("call-1", "clock", json!({}));
+        let session = "example";
+        match hook {
+            Hook::BeforeAgentRun => HookEvent::before_agent_run(session, "What time is it?"),
+            Hook::AfterAgentRun => HookEvent::after_agent_run(session, "It is noon."),
+            Hook::BeforeMessageSend => HookEvent::before_message_send("example", Outbound::new("chat", "It is noon.")),
+            Hook::AfterMessageReceive => {
+                HookEvent::after_message_receive("example", Inbound::new("chat", "somebody", "1", "What time is it?"))
+            }
+            Hook::BeforeToolExecute => HookEvent::before_tool_execute(session, call()),
+            Hook::AfterToolExecute => HookEvent::after_tool_execute(session, call(), ToolOutput::text("12:00")),
+            Hook::OnSessionCreate => HookEvent::on_session_create(session),
+            Hook::OnSessionEnd => HookEvent::on_session_end(session),
+            Hook::OnGatewayStart => HookEvent::on_gateway_start(),
+            Hook::OnGatewayShutdown => HookEvent::on_gateway_shutdown(),
+            Hook::OnClientConnect => HookEvent::on_client_connect("client-1"),
+            Hook::OnClientDisconnect => HookEvent::on_client_disconnect("client-1"),
+            // `Hook` may grow: what is not known here happens as an event.
+            _ => {
+                let payload = json!({ "workflow": "00000000-1", "kind": "agent", "session": session });
+                HookEvent::on_event(Event::new(topics::WORKFLOW_STARTED, 1, clock::time_of_day(), None, payload))
+            }
+        }
+    }
+
     /// Asks the handlers of a hook what they would do, one after the other. Those behind a veto are not asked, as they would not be.
     pub async fn dry_run(&self, cx: &CallCx, mut event: HookEvent) -> (Vec<Tried>, Outcome) {
         let (table, hook) = (self.table.load_full(), event.hook());

@@ -12,7 +12,7 @@ use std::{
 
 use bespoke_host::{Caller, Candidate, Config, Host, Selection, Tier};
 use bespoke_plugin_api::{
-    CallCx, Code, Command, CommandRequest, CommandSpec, Contribution, Output, OutputSink, PluginContext, Result, ToolOutput, async_trait,
+    CallCx, Code, Command, CommandRequest, CommandSpec, Contribution, Output, OutputSink, PluginContext, Result, async_trait,
 };
 use expect_test::expect;
 use tokio::sync::Notify;
@@ -217,7 +217,7 @@ async fn a_declared_name_that_is_refused_is_told_in_the_row_and_the_rest_serves(
     let host = built("", [a, b]);
     let names = |host: &Host| host.commands().iter().map(|c| format!("{} of {}", c.name, c.plugin)).collect::<Vec<_>>().join(", ");
     for _ in 0..2 {
-        assert_eq!(names(&host), "bill of a, b0ok of b, book of b");
+        assert_eq!(names(&host), "b0ok of b, bill of a, book of b");
         assert_eq!(row(&host, "a").reason.unwrap(), "the command `help` is refused: the name is reserved for the program");
         assert_eq!(row(&host, "b").reason.unwrap(), "the command `bi11` is refused: it looks like `bill` of the plugin `a`");
         within(host.start(Selection::All)).await;
@@ -299,14 +299,14 @@ async fn too_much_is_refused_and_says_how_much() {
         errors += &told(&run(&host, "count", &args).await.0.unwrap_err());
     }
     expect![[r#"
-        InvalidParams the arguments have 4097 bytes; a command takes 4096 at most
+        INVALID_PARAMS the arguments have 4097 bytes; a command takes 4096 at most
             help: put what is long into a file, and name the file
-        InvalidParams the arguments have 4098 bytes; a command takes 4096 at most
+        INVALID_PARAMS the arguments have 4098 bytes; a command takes 4096 at most
             help: put what is long into a file, and name the file
-        InvalidParams the arguments have 4097 bytes; a command takes 4096 at most
+        INVALID_PARAMS the arguments have 4097 bytes; a command takes 4096 at most
             help: put what is long into a file, and name the file
-        InvalidParams 257 arguments; a command takes 256 at most
-        InvalidParams 4097 arguments; a command takes 256 at most
+        INVALID_PARAMS 257 arguments; a command takes 256 at most
+        INVALID_PARAMS 4097 arguments; a command takes 256 at most
     "#]]
     .assert_eq(&errors);
     assert_eq!(runs.load(Ordering::SeqCst), 0);
@@ -330,7 +330,7 @@ async fn defect_8_who_has_no_login_runs_only_what_needs_none() {
     let host = started("", [Plug::new("a").provides(who("inner", true)).provides(who("open", false))]).await;
     let denied = run_by(&host, "inner", &[], visitor("telegram:4711")).await.0.unwrap_err();
     expect![[r#"
-        PermissionDenied the command `inner` is for users with a login, and telegram:4711 has none
+        PERMISSION_DENIED the command `inner` is for users with a login, and telegram:4711 has none
             help: add "telegram:4711" to owners under [serve] in bespoke.toml, if that is you
     "#]]
     .assert_eq(&told(&denied));
@@ -355,7 +355,7 @@ async fn defect_8_who_has_no_login_runs_only_what_needs_none() {
 #[tokio::test]
 async fn the_stricter_of_manifest_and_plugin_says_who_may() {
     for (manifest, spec, needed) in [("true", false, true), ("false", true, true), ("false", false, false), ("true", true, true)] {
-        let lines = format!("[[provides]]\nkind = \"command\"\nname = \"c\"\nabout = \"Says\\tit.\"\nrequire_auth = {manifest}\n");
+        let lines = format!("[[provides]]\nkind = \"command\"\nname = \"c\"\nabout = \"Says it.\"\nrequire_auth = {manifest}\n");
         let contribution = command(CommandSpec::new("c", "A test.").require_auth(spec), |_, _, _| async { Ok(0) });
         let head = "id = \"a\"\ndescription = \"A test.\"\nauthor = \"x\"\nprotocol = \"1\"\ntiers = [\"compiled\"]\n";
         let host = built("", [Plug::new("a").provides(contribution).manifest(&format!("{head}{lines}"))]);
@@ -432,7 +432,7 @@ async fn defect_8_publishing_while_a_command_runs_is_refused_and_deadlocks_nobod
     let (code, said) = run(&host, "own", &[]).await;
     code.unwrap();
     expect![[r#"
-        Conflict its commands cannot change while one of them runs; what it offered before stays
+        CONFLICT its commands cannot change while one of them runs; what it offered before stays
             help: publish them when the command has returned
     "#]]
     .assert_eq(&said.concat());
@@ -449,16 +449,14 @@ async fn defect_8_publishing_while_a_command_runs_is_refused_and_deadlocks_nobod
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn defect_13_a_handler_that_blocks_blocks_nobody_else() {
-    let release = Arc::new((Mutex::new(false), std::sync::Condvar::new()));
-    let held = release.clone();
+    let gate = Arc::new(Gate::default());
+    let held = gate.clone();
+    // Also when this test fails: the runtime waits for the thread that is blocked.
+    let opens = Opens(gate);
     let blocks = command(CommandSpec::new("blocks", "Blocks its thread."), move |_, _, _| {
         let held = held.clone();
         async move {
-            let (open, changed) = &*held;
-            let mut open = open.lock().unwrap();
-            while !*open {
-                open = changed.wait(open).unwrap();
-            }
+            held.pass();
             Ok(0)
         }
     });
@@ -466,14 +464,35 @@ async fn defect_13_a_handler_that_blocks_blocks_nobody_else() {
     let host = started(config, [Plug::new("a").provides(blocks), Plug::new("b").provides(echo("say"))]).await;
     let late = run(&host, "blocks", &[]).await.0.unwrap_err();
     expect![[r#"
-        ExecutionTimeout a: no answer within 50 ms
+        EXECUTION_TIMEOUT a: no answer within 50 ms
             help: bespoke config set plugins.a.command_timeout_ms 100
     "#]]
     .assert_eq(&told(&late));
     assert_eq!(run(&host, "say", &["well"]).await.1, ["well"]);
-    *release.0.lock().unwrap() = true;
-    release.1.notify_all();
+    drop(opens);
     within(host.shutdown()).await;
+}
+
+/// Holds threads until it is opened.
+#[derive(Default)]
+struct Gate(Mutex<bool>, std::sync::Condvar);
+
+impl Gate {
+    fn pass(&self) {
+        let mut open = self.0.lock().unwrap();
+        while !*open {
+            open = self.1.wait(open).unwrap();
+        }
+    }
+}
+
+struct Opens(Arc<Gate>);
+
+impl Drop for Opens {
+    fn drop(&mut self) {
+        *self.0.0.lock().unwrap() = true;
+        self.0.1.notify_all();
+    }
 }
 
 #[tokio::test]
@@ -499,11 +518,11 @@ async fn what_hangs_panics_or_fails_ends_itself_and_nothing_else() {
         errors += &told(&run(&host, name, &[]).await.0.unwrap_err());
     }
     expect![[r#"
-        ExecutionTimeout a: no answer within 40 ms
+        EXECUTION_TIMEOUT a: no answer within 40 ms
             help: bespoke config set plugins.a.command_timeout_ms 80
-        PluginException a: the call panicked: oh
-        PluginException a: the call panicked: at once
-        InternalError a: broken
+        PLUGIN_EXCEPTION a: the call panicked: oh
+        PLUGIN_EXCEPTION a: the call panicked: at once
+        INTERNAL_ERROR a: broken
     "#]]
     .assert_eq(&errors);
     assert_eq!(run(&host, "say", &["well"]).await.1, ["well"]);
@@ -586,5 +605,4 @@ async fn defects_5_and_6_nothing_that_is_registered_is_lost_and_no_failure_is_sw
     let error = run(&host, "one", &[]).await.0.unwrap_err();
     assert!(error.message().contains("does not declare command `two`"), "{error}");
     assert_eq!(row(&host, "b").state.name(), "failed");
-    let _ = ToolOutput::text("");
 }

@@ -163,7 +163,7 @@ fn the_keys_of_all_plugins_are_checked() {
         bespoke.toml:2:1: plugins.start_timeout_ms: integer `-1` does not fit here: expected a whole number, not negative
         bespoke.toml:2:1: plugins.call_timeout_ms: 0 is no limit; write milliseconds from 1 to 86400000, which is a day
         bespoke.toml:2:1: plugins.stop_timeout_ms: 9223372036854775807 is no limit; write milliseconds from 1 to 86400000, which is a day
-        bespoke.toml:2:1: plugins.clock: unknown key; known keys: auto_install, auto_install_timeout_ms, auto_install_deps, index_url, start_timeout_ms, stop_timeout_ms, shutdown_timeout_ms, call_timeout_ms, cpu_budget, dir, sandbox, limits
+        bespoke.toml:2:1: plugins.clock: unknown key; known keys: auto_install, auto_install_timeout_ms, auto_install_deps, index_url, start_timeout_ms, stop_timeout_ms, shutdown_timeout_ms, call_timeout_ms, command_timeout_ms, cpu_budget, dir, sandbox, limits
         bespoke.toml:1:1: plugins: must be a table; write [plugins] above its keys
         bespoke.toml:1:11: plugins.clock: must be a table, not an array; write [plugins.clock] once, with single brackets
     "#]].assert_eq(&said);

@@ -5,4 +5,5 @@ mod file;
 mod kill;
 mod kit;
 mod sessions;
+mod usage;
 mod values;
