@@ -1,0 +1,145 @@
+//! Answers on their way: sent again, dead, sent again by hand, in order, and what nobody can know.
+
+use std::{
+    sync::{Arc, Mutex, atomic::{AtomicUsize, Ordering}},
+    time::Duration,
+};
+
+use bespoke_plugin_api::{ChannelSpec, Code, Error, Outbound, serde_json::json};
+use bespoke_state::State;
+
+use crate::kit::{Gate, Served, World, config, echo, place, within};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_may_succeed_later_is_sent_again_and_the_order_of_a_chat_is_kept() {
+    let (_folder, path) = place();
+    let world = World::plain("wire");
+    let tries = Arc::new(AtomicUsize::new(0));
+    let counted = tries.clone();
+    // Only one chat has trouble.
+    *world.fault.lock().unwrap() = Some(Box::new(move |message: &Outbound| {
+        let fails = message.chat == "a" && counted.fetch_add(1, Ordering::SeqCst) < 4;
+        fails.then(|| Error::new(Code::NETWORK_FAILED, "no line").retryable().with_data(json!({ "retry_after_ms": 10 })))
+    }));
+    let served = Served::over(&path, config(json!({})), vec![world.plug(), echo()]).await;
+    for n in 0..3 {
+        world.write("a", &format!("{n}"), &format!("a{n}"));
+        world.write("b", &format!("{n}"), &format!("b{n}"));
+    }
+    world.until_read("b", &["re b0", "re b1", "re b2"]).await;
+    world.until_read("a", &["re a0", "re a1", "re a2"]).await;
+    world.until(|_| served.status().outbox == 0).await;
+    assert_eq!((tries.load(Ordering::SeqCst), served.status().dead), (7, 0));
+    served.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_sent_is_a_dead_letter_until_somebody_sends_it_again() {
+    let (_folder, path) = place();
+    let world = World::plain("wire");
+    let refuses = |error: Error| -> Box<dyn Fn(&Outbound) -> Option<Error> + Send + Sync> {
+        Box::new(move |message| message.text.contains("bad").then(|| error.clone()))
+    };
+    *world.fault.lock().unwrap() = Some(refuses(Error::invalid_params("no such chat")));
+    let served = Served::over(&path, config(json!({ "send_attempts": 3 })), vec![world.plug(), echo()]).await;
+    world.write("a", "1", "bad one");
+    world.write("a", "2", "good one");
+    // It keeps nobody waiting.
+    world.until_read("a", &["re good one"]).await;
+    *world.fault.lock().unwrap() = Some(refuses(Error::new(Code::NETWORK_FAILED, "no line").retryable()));
+    world.write("a", "3", "bad two");
+    world.until(|_| served.status().dead == 2).await;
+    let dead = served.server.dead().unwrap();
+    let told: Vec<_> = dead.iter().map(|d| (d.channel.as_str(), d.message.text.as_str(), d.attempts, d.error.as_str())).collect();
+    assert_eq!(told, [("wire", "re bad one", 1, "wire: no such chat"), ("wire", "re bad two", 3, "wire: no line")]);
+    *world.fault.lock().unwrap() = None;
+    for letter in &dead {
+        served.server.resend(letter.id).unwrap();
+    }
+    world.until(|_| served.status().dead == 0 && served.status().outbox == 0).await;
+    world.until_read("a", &["re good one", "re bad one", "re bad two"]).await;
+    assert_eq!(served.server.resend(dead[0].id).unwrap_err().code(), Code::INVALID_PARAMS);
+    served.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_old_letter_is_not_tried_for_ever() {
+    let (_folder, path) = place();
+    let world = World::plain("wire");
+    *world.fault.lock().unwrap() = Some(Box::new(|_| Some(Error::new(Code::NETWORK_FAILED, "no line").retryable())));
+    let served = Served::over(&path, config(json!({ "send_age_ms": 1, "send_attempts": 1_000_000 })), vec![world.plug(), echo()]).await;
+    world.write("a", "1", "hello");
+    world.until(|_| served.status().dead == 1).await;
+    served.end().await;
+}
+
+/// What was being sent when a program ended.
+fn cut_short(path: &std::path::Path) {
+    let state = State::open(path).unwrap();
+    state.take_in("wire", &bespoke_plugin_api::Inbound::new("a", "ann", "1", "hello")).unwrap();
+    let taken = state.begin("wire", "a").unwrap().unwrap();
+    let mut ending = bespoke_state::Ending::default();
+    ending.letters = vec![Outbound::new("a", "re hello")];
+    ending.direct = true;
+    assert!(state.conclude(taken.id, "wire", "a", ending).unwrap().letter.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_may_have_been_sent_is_sent_again_and_counted_where_it_may_come_twice() {
+    for idempotent in [true, false] {
+        let (_folder, path) = place();
+        cut_short(&path);
+        let world = World::new(ChannelSpec::new("wire").idempotent(idempotent));
+        let served = Served::over(&path, config(json!({})), vec![world.plug(), echo()]).await;
+        world.until_read("a", &["re hello"]).await;
+        world.until(|_| served.status().outbox == 0).await;
+        assert_eq!(served.status().repeated, u64::from(!idempotent));
+        served.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_takes_up_what_the_one_before_it_left() {
+    let (_folder, path) = place();
+    let world = World::plain("wire");
+    let no_line = Arc::new(Mutex::new(true));
+    let fails = no_line.clone();
+    *world.fault.lock().unwrap() =
+        Some(Box::new(move |_| fails.lock().unwrap().then(|| Error::new(Code::NETWORK_FAILED, "no line").retryable())));
+    let gate = Gate::default();
+    let opened = gate.clone();
+    let slow = crate::kit::mind(move |asked| {
+        let gate = opened.clone();
+        if asked == "slow" { crate::kit::says_after("re slow", async move { gate.opened().await }) } else { crate::kit::says(&format!("re {asked}")) }
+    });
+    let served = Served::over(&path, config(json!({ "retry_ms": 60_000 })), vec![world.plug(), slow]).await;
+    world.write("a", "1", "one");
+    world.until(|_| served.status().outbox == 1).await;
+    world.write("a", "2", "slow");
+    world.write("a", "3", "three");
+    world.until(|_| served.status().waiting == 2 && served.status().at_work == 1).await;
+    // It has no time to finish; what it began is taken back.
+    within(served.server.drain(Duration::from_millis(50))).await;
+    within(served.host.shutdown()).await;
+    assert_eq!(served.said("wire", "a"), ["one", "re one"]);
+    let status = served.status();
+    assert_eq!((status.waiting, status.outbox, status.draining), (2, 1, true));
+    drop(served);
+
+    *no_line.lock().unwrap() = false;
+    gate.open();
+    let state = State::open(&path).unwrap();
+    // A minute is long.
+    for letter in state.next_letters("wire", 9).unwrap() {
+        panic!("{letter:?} is not due yet");
+    }
+    drop(state);
+    let raw = rusqlite::Connection::open(&path).unwrap();
+    raw.execute("UPDATE outbox SET next = 0", []).unwrap();
+    drop(raw);
+    let served = Served::over(&path, config(json!({})), vec![world.plug(), echo()]).await;
+    world.until_read("a", &["re one", "re slow", "re three"]).await;
+    world.until(|_| served.status().outbox == 0).await;
+    assert_eq!(served.said("wire", "a"), ["one", "re one", "slow", "re slow", "three", "re three"]);
+    served.end().await;
+}
