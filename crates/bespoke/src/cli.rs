@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 mod plugin;
 mod serve;
 
-pub(crate) use plugin::{DownloadFiles, Packing, Plugin};
+pub(crate) use plugin::{DownloadFiles, Hooking, Packing, Plugin};
 pub(crate) use serve::{Events, Logs, Outbox, Serve};
 
 /// AI agents cut to measure: this binary holds exactly the plugins it was built with.

@@ -35,6 +35,7 @@ pub(crate) const SECTIONS: &[(&str, Option<&str>)] = &[
     ("serve", served::CONFIG_SCHEMA),
     ("gateway", gate::CONFIG_SCHEMA),
     (EventsConfig::SECTION, Some(EventsConfig::SCHEMA)),
+    ("hooks", Some(Config::HOOKS_SCHEMA)),
 ];
 
 /// Those that this binary reads.
@@ -107,6 +108,8 @@ pub(crate) struct Also {
     pub(crate) plugins: Vec<Candidate>,
     /// Whether what plugins depend on is installed without a question.
     pub(crate) install_dependencies: bool,
+    /// Whether what happens is kept: by what runs for long, and not by whoever only looks.
+    pub(crate) history: bool,
     /// A plugin that is started with the others, also where its table says that it waits for its first call.
     pub(crate) eager: Option<String>,
 }
@@ -143,7 +146,7 @@ impl Setup {
         let models = Models::new(&paths, &config);
         let packs = Packs::new(&paths, &config);
         let shelf = Shelf::of(&paths, &config, &also.folders, also.install_dependencies).with(also.plugins);
-        let host = state::give(http::give(Host::builder()), &paths)
+        let host = state::give(http::give(Host::builder()), &paths, also.history)
             .config(if faults.of("plugins").is_some() { config.without_plugin_defaults() } else { config.clone() })
             .plugins(shelf.all())
             .grants(paths.granted())

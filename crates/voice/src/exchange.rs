@@ -3,7 +3,7 @@
 use std::{future::poll_fn, pin::pin, time::Duration};
 
 use bespoke_agent::{Session, Turn, TurnEvent};
-use bespoke_host::Slot;
+use bespoke_host::{Slot, Workflow};
 use bespoke_plugin_api::{Audio, CallCx, Code, Error, Result, Stt, SttRequest, Tts, TtsOptions};
 use tokio::sync::mpsc;
 
@@ -45,17 +45,24 @@ impl Voice {
         session: &mut Session,
         pieces: &[Audio],
         clock: &mut Clock,
+        workflow: &Workflow,
         emit: Emit<'_>,
     ) -> Result<Exchange, Failure> {
-        let (transcript, chosen) =
-            unless_cancelled(cx, self.words(cx, pieces)).await.map_err(|error| Failure { stage: Stage::Stt, error })?;
+        let mut step = workflow.step("stt", None);
+        let words = unless_cancelled(cx, self.words(cx, pieces)).await;
+        if let Ok((_, chosen)) = &words {
+            step.by(&chosen.name);
+        }
+        step.complete(words.as_ref().map(drop));
+        let (transcript, chosen) = words.map_err(|error| Failure { stage: Stage::Stt, error })?;
         clock.first(|t| &mut t.transcript);
         emit(VoiceEvent::Engine(chosen));
         emit(VoiceEvent::Transcript { text: transcript.clone() });
         if transcript.is_empty() {
             return Ok(Exchange { transcript, reply: None });
         }
-        let reply = self.reply(cx, session, &transcript, clock, emit).await.map_err(|error| Failure { stage: Stage::Agent, error })?;
+        let reply =
+            self.reply(cx, session, &transcript, clock, workflow, emit).await.map_err(|error| Failure { stage: Stage::Agent, error })?;
         Ok(Exchange { transcript, reply: Some(reply) })
     }
 
@@ -87,10 +94,20 @@ impl Voice {
         Ok(words.join(" "))
     }
 
-    async fn reply(&self, cx: &CallCx, session: &mut Session, input: &str, clock: &mut Clock, emit: Emit<'_>) -> Result<Reply> {
+    async fn reply(
+        &self,
+        cx: &CallCx,
+        session: &mut Session,
+        input: &str,
+        clock: &mut Clock,
+        workflow: &Workflow,
+        emit: Emit<'_>,
+    ) -> Result<Reply> {
         let mut tts_error = None;
+        let mut speaking = workflow.step("tts", None);
         let mut mouth = match unless_cancelled(cx, self.mouth(cx)).await {
             Ok((mouth, chosen)) => {
+                speaking.by(&chosen.name);
                 emit(VoiceEvent::Engine(chosen));
                 mouth
             }
@@ -105,6 +122,7 @@ impl Voice {
         let (written, mut writing) = mpsc::unbounded_channel();
         let listener = move |event| _ = written.send(event);
         let mut turn = pin!(self.agent().turn(cx, session, input, listener));
+        let mut thinking = Some(workflow.step("agent", None));
         let mut done = None;
         let mut reading = Reading::default();
         let mut cancelled = cx.cancelled();
@@ -139,6 +157,9 @@ impl Voice {
                     while let Ok(event) = writing.try_recv() {
                         reading.take(event, &mut mouth, clock, emit);
                     }
+                    if let Some(step) = thinking.take() {
+                        step.complete(result.as_ref().map(drop));
+                    }
                     done = Some(result?);
                     clock.last(|t| &mut t.last_token);
                     reading.finish(&mut mouth);
@@ -152,6 +173,7 @@ impl Voice {
                 }
             }
         }
+        speaking.complete(tts_error.as_ref().map_or(Ok(()), Err));
         match done {
             Some(turn) => Ok(Reply { turn, tts_error }),
             // The loop runs until it is there.

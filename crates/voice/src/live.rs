@@ -13,6 +13,7 @@ use std::{
 };
 
 use bespoke_agent::Session;
+use bespoke_host::Workflow;
 use bespoke_plugin_api::{Audio, CallCx, CancelToken, Code, Error, Result};
 use tokio::{
     sync::{mpsc as async_mpsc, oneshot},
@@ -329,8 +330,9 @@ impl Driver {
             speaker.push(event);
         };
 
+        let workflow = Workflow::begin(voice.agent().host().events(), "voice", Some(session.id()));
         let result = {
-            let mut exchange = pin!(voice.exchange(&turn_cx, session, &piece, &mut clock, &mut emit));
+            let mut exchange = pin!(voice.exchange(&turn_cx, session, &piece, &mut clock, &workflow, &mut emit));
             let mut listening = true;
             loop {
                 tokio::select! {
@@ -347,6 +349,7 @@ impl Driver {
                 }
             }
         };
+        workflow.complete(result.as_ref().map(drop).map_err(|failure| &failure.error));
         if token.is_cancelled() {
             if let Err(Failure { stage: Stage::Stt, .. }) = result {
                 let [piece] = piece;

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use bespoke_agent::{Agent, Session, Turn};
 use bespoke_audio::rms;
+use bespoke_host::Workflow;
 use bespoke_plugin_api::{Audio, CallCx, Code, Error, Result, Vad, VadOptions};
 use tokio::sync::oneshot;
 
 use crate::{
     Chosen, LiveEvents, LiveVoice, Span, Timeline, VadWindow, VoiceConfig, VoiceEvent,
     choice::Choice,
-    exchange::{Emit, spoken_pieces, unless_cancelled},
+    exchange::{Emit, Reply, spoken_pieces, unless_cancelled},
     hearing::{self, Found, Hearing, RATE, Utterance, VadStream},
     timeline::Clock,
 };
@@ -111,23 +112,46 @@ impl Voice {
             on_event(event);
         };
         let mut clock = Clock::start();
-        let listened = unless_cancelled(cx, self.listen(cx, recording)).await?;
-        clock.first(|t| &mut t.vad);
-        clock.timeline.speech = listened.speech();
-        let mut heard = listened.tell(&mut emit);
-        let pieces = pieces(listened.utterances, self.config.max_utterance());
-        let mut reply = None;
-        if !pieces.is_empty() {
-            let exchange = self.exchange(cx, session, &pieces, &mut clock, &mut emit).await.map_err(|failure| failure.error)?;
-            heard.transcript = Some(exchange.transcript);
-            reply = exchange.reply;
-        }
+        let workflow = Workflow::begin(self.agent.host().events(), "voice", Some(session.id()));
+        let told = self.told(cx, session, recording, &mut clock, &workflow, &mut emit).await;
+        workflow.complete(told.as_ref().map(drop));
+        let (heard, reply) = told?;
         if let Some(reply) = &reply {
             emit(VoiceEvent::ReplyEnd { turn: reply.turn.clone() });
         }
         emit(VoiceEvent::Metrics(clock.timeline));
         let (turn, tts_error) = reply.map_or((None, None), |reply| (Some(reply.turn), reply.tts_error));
         Ok(VoiceTurn { heard, reply: turn, audio: audio.done(), tts_error, engines, timeline: clock.timeline })
+    }
+
+    /// What was heard in a recording, and the answer.
+    async fn told(
+        &self,
+        cx: &CallCx,
+        session: &mut Session,
+        recording: Audio,
+        clock: &mut Clock,
+        workflow: &Workflow,
+        emit: Emit<'_>,
+    ) -> Result<(Heard, Option<Reply>)> {
+        let mut step = workflow.step("vad", None);
+        let listened = unless_cancelled(cx, self.listen(cx, recording)).await;
+        if let Ok(listened) = &listened {
+            step.by(&listened.engine.name);
+        }
+        step.complete(listened.as_ref().map(drop));
+        let listened = listened?;
+        clock.first(|t| &mut t.vad);
+        clock.timeline.speech = listened.speech();
+        let mut heard = listened.tell(emit);
+        let pieces = pieces(listened.utterances, self.config.max_utterance());
+        let mut reply = None;
+        if !pieces.is_empty() {
+            let exchange = self.exchange(cx, session, &pieces, clock, workflow, emit).await.map_err(|failure| failure.error)?;
+            heard.transcript = Some(exchange.transcript);
+            reply = exchange.reply;
+        }
+        Ok((heard, reply))
     }
 
     /// Finds and transcribes the speech in a recording, without an answer.

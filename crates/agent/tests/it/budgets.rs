@@ -9,10 +9,10 @@ use std::{
 };
 
 use bespoke_agent::{Agent, Session};
-use bespoke_host::{Host, Selection, Usage, UsageStore};
+use bespoke_host::{Host, Usage, UsageStore};
 use bespoke_plugin_api::{Error, Result, Timestamp, serde_json::json};
 
-use crate::kit::{Brain, Step, config, lines, turn};
+use crate::kit::{Brain, Step, agent_over, config, lines, turn};
 
 /// A store whose days the test turns.
 #[derive(Default)]
@@ -53,9 +53,7 @@ async fn agent(book: Option<&Arc<Book>>, daily: u64, brain: &Arc<Brain>) -> Agen
     if let Some(book) = book {
         host = host.usage(book.clone());
     }
-    let host = host.build().unwrap();
-    host.start(Selection::All).await;
-    Agent::new(host, config(json!({ "daily_tokens": daily }))).unwrap()
+    agent_over(host.build().unwrap(), config(json!({ "daily_tokens": daily }))).await
 }
 
 fn answers() -> Arc<Brain> {

@@ -275,7 +275,11 @@ pub(crate) fn plain() -> AgentConfig {
 
 /// An agent over these plugins. The clock of every test stands still while anything can run, and leaps when nothing can.
 pub(crate) async fn agent(config: AgentConfig, plugins: impl IntoIterator<Item = Candidate>) -> Agent {
-    let host = Host::builder().config(Config::empty()).plugins(plugins).build().unwrap();
+    agent_over(Host::builder().config(Config::empty()).plugins(plugins).build().unwrap(), config).await
+}
+
+/// An agent over a host that is not started yet.
+pub(crate) async fn agent_over(host: Host, config: AgentConfig) -> Agent {
     // Plugins start on threads of their own, which the clock does not see; it waits for blocking work.
     let (started, starting) = std::sync::mpsc::channel::<()>();
     let waits = tokio::task::spawn_blocking(move || starting.recv());

@@ -11,7 +11,7 @@ pub(crate) enum Plugin {
     /// All plugins: in this binary, in plugin folders, and configured but missing
     ///
     /// Plugins of this binary are started, to see how they do, but for those that may load a heavy library. Others are not run to be
-    /// listed: what is known of them without that is shown.
+    /// listed: what is known of them without that is shown. Where a server runs, they are shown as they are there.
     #[command(
         after_help = "Examples:\n  bespoke plugin list\n  bespoke plugin list vad\n  bespoke plugin list --start\n  bespoke plugin list --json | jq '.[] | select(.state != \"ready\")'"
     )]
@@ -127,8 +127,8 @@ pub(crate) enum Plugin {
     },
     /// Replace a running plugin by a new instance of itself; with --watch, whenever its files change
     ///
-    /// Without --watch this tries whether it can be reloaded: the plugin runs in this program only. A chat that runs does it to
-    /// itself with /reload ID.
+    /// The server that runs does it to itself. Without one, and with --watch, the plugin runs in this program only: that shows whether it can
+    /// be reloaded. A chat that runs does it to itself with /reload ID.
     #[command(after_help = "Examples:\n  bespoke plugin reload my-tts\n  bespoke plugin reload my-tts --watch     while you write it")]
     Reload {
         /// Its id
@@ -137,6 +137,15 @@ pub(crate) enum Plugin {
         #[arg(long)]
         watch: bool,
     },
+    /// Have a plugin told of events; or list who is told, or try what the handlers of a hook would do
+    ///
+    /// NAME is a hook of on_event that the plugin registers, or a method that it has under that name: def NAME(self, event). It stands
+    /// in the configuration under [[hooks]]. The other hooks, from before_agent_run to on_client_disconnect, are registered by plugins
+    /// themselves.
+    #[command(
+        after_help = "Examples:\n  bespoke plugin hook my-monitor --events workflow_started,workflow_completed --callback on_workflow_event\n  bespoke plugin hook my-monitor --events 'plugin_*' --callback on_plugin\n  bespoke plugin hook --list\n  bespoke plugin hook my-monitor --remove on_plugin\n  bespoke plugin hook --dry-run before_agent_run --event '{\"session\":\"s\",\"input\":\"Hello\"}'"
+    )]
+    Hook(Hooking),
     /// Grant a plugin what it asks for
     #[command(
         after_help = "Examples:\n  bespoke plugin grant my-tts              all that it asks for\n  bespoke plugin grant my-tts network_access"
@@ -241,6 +250,32 @@ pub(crate) struct Packing {
     /// NVIDIA's libraries for this version of CUDA, instead of what the driver calls for
     #[arg(long, value_name = "12|13", value_parser = clap::value_parser!(u8).range(12..=13))]
     pub(crate) cuda: Option<u8>,
+}
+
+#[derive(Debug, Args)]
+#[group(id = "what", required = true, multiple = false, args = ["events", "list", "remove", "dry_run"])]
+pub(crate) struct Hooking {
+    /// Id of the plugin
+    #[arg(required_unless_present_any = ["list", "dry_run"])]
+    pub(crate) id: Option<String>,
+    /// Names of events; one that ends in * means all that begin so
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',', requires = "callback")]
+    pub(crate) events: Vec<String>,
+    /// What is told of them
+    #[arg(long, value_name = "NAME", requires = "events")]
+    pub(crate) callback: Option<String>,
+    /// All handlers of hooks, and who is told of which events
+    #[arg(long)]
+    pub(crate) list: bool,
+    /// Have this one told of nothing any more
+    #[arg(long, value_name = "NAME")]
+    pub(crate) remove: Option<String>,
+    /// Ask the handlers of a hook what they would do, without doing it
+    #[arg(long, value_name = "HOOK", conflicts_with = "id")]
+    pub(crate) dry_run: Option<String>,
+    /// What happens, as JSON; an example when absent
+    #[arg(long, value_name = "JSON", requires = "dry_run")]
+    pub(crate) event: Option<String>,
 }
 
 #[derive(Debug, Args)]

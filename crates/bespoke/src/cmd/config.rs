@@ -164,9 +164,39 @@ async fn edit_key(global: &Global, key: &str, value: Option<&str>, how: Change) 
     Ok(())
 }
 
-/// Sets or removes keys, only if the result is a configuration that works. The file is this program's alone meanwhile. The new
-/// configuration, and what is to be said of it; with `dry_run` the file is printed instead.
+/// Sets or removes keys, as [`edit_text`]. The new configuration, and what is to be said of it; with `dry_run` the file is printed instead.
 pub(super) async fn edit_keys(global: &Global, edits: &[Edit], how: Change) -> Result<(Config, Vec<String>)> {
+    let path = file(global)?;
+    let origin = path.display().to_string();
+    let change = |old: &Config| {
+        let mut text = old.text().to_owned();
+        for (key, value) in edits {
+            let config = Config::parse_beside(&path, &text)?;
+            text = match value {
+                Some(value) => config.set(key, value)?,
+                None => config.unset(key)?,
+            };
+        }
+        Ok(text)
+    };
+    let new = edit_text(global, change, how).await?;
+    if how.dry_run {
+        return Ok((new, Vec::new()));
+    }
+    let told = edits.iter().map(|(key, value)| match (new.origin(key), value) {
+        (Origin::Environment(name), Some(_)) => {
+            format!("{key} is set in {origin}, but {name} is set in the environment and goes before the file")
+        }
+        (_, Some(_)) => format!("{key} is set in {origin}"),
+        (_, None) => format!("{key} is removed from {origin}"),
+    });
+    let told = told.collect();
+    Ok((new, told))
+}
+
+/// Changes the text of the file, only if the result is a configuration that works. The file is this program's alone meanwhile. The new
+/// configuration; with `dry_run` the file is printed instead.
+pub(super) async fn edit_text(global: &Global, change: impl FnOnce(&Config) -> Result<String>, how: Change) -> Result<Config> {
     let out = Out::new(global.json);
     let path = file(global)?;
     let unwritable = |e: io::Error| {
@@ -183,14 +213,7 @@ pub(super) async fn edit_keys(global: &Global, edits: &[Edit], how: Change) -> R
     let old = secrets::sources().into_iter().fold(old, Config::with_source);
     logs::redact(old.redactor());
     let origin = path.display().to_string();
-    let mut text = old.text().to_owned();
-    for (key, value) in edits {
-        let config = Config::parse_beside(&path, &text)?;
-        text = match value {
-            Some(value) => config.set(key, value)?,
-            None => config.unset(key)?,
-        };
-    }
+    let text = change(&old)?;
     let text = Config::parse(&origin, &text)?.with_version(CONFIG_VERSION)?;
     let new = secrets::sources().into_iter().fold(Config::parse_beside(&path, &text)?, Config::with_source);
     new.redactor().learn_from(&old.redactor());
@@ -203,18 +226,10 @@ pub(super) async fn edit_keys(global: &Global, edits: &[Edit], how: Change) -> R
     }
     let Some(locked) = locked else {
         out.text(&text)?;
-        return Ok((new, Vec::new()));
+        return Ok(new);
     };
     locked.write(&text).map_err(unwritable)?;
-    let told = edits.iter().map(|(key, value)| match (new.origin(key), value) {
-        (Origin::Environment(name), Some(_)) => {
-            format!("{key} is set in {origin}, but {name} is set in the environment and goes before the file")
-        }
-        (_, Some(_)) => format!("{key} is set in {origin}"),
-        (_, None) => format!("{key} is removed from {origin}"),
-    });
-    let told = told.collect();
-    Ok((new, told))
+    Ok(new)
 }
 
 /// Keeps a secret where only its owner reads it, and writes the reference into the configuration.

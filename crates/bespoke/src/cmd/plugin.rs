@@ -20,6 +20,7 @@ mod call;
 mod change;
 mod files;
 mod health;
+mod hook;
 mod permissions;
 mod server;
 mod switch;
@@ -48,6 +49,7 @@ pub(crate) async fn run(setup: &Setup, global: &Global, verb: Plugin) -> Result<
         Plugin::Uninstall { pack, version, dry_run } => packs::uninstall(setup, &pack, version.as_deref(), dry_run),
         Plugin::Verify { packs: names } => packs::verify(setup, &names).await,
         Plugin::Rollback { pack } => packs::rollback(setup, &pack),
+        Plugin::Hook(hooking) => hook::run(setup, global, hooking).await,
         Plugin::Grant { id, permissions, yes } => add::grant(setup, &id, &permissions, yes).await,
         Plugin::Revoke { id } => add::revoke(setup, &id),
         Plugin::DownloadFiles(args) => files::run(setup, &args).await,

@@ -304,3 +304,29 @@ async fn text_is_spoken_and_speech_transcribed_alone() {
     let heard = within(cast.voice.transcribe(&CallCx::new(), question(44_100), drop)).await.unwrap();
     assert_eq!(heard.transcript.as_deref(), Some("hello"));
 }
+
+#[tokio::test]
+async fn a_turn_and_its_stages_are_told_as_events_without_a_word_of_it() {
+    let cast = Script::new(&["SECRET question"], &[&[Say("SECRET answer.")]]).start().await;
+    let _listener = cast.host.events().subscribe("", None);
+    let mut session = Session::new("s");
+    within(cast.voice.turn(&CallCx::new(), &mut session, question(16_000), |_| {})).await.unwrap();
+    let told = cast.host.events().history("", 0);
+    let of = |topic: &str, keys: &[&str]| -> Vec<String> {
+        let events = told.iter().filter(|event| event.topic == topic);
+        events.map(|event| keys.iter().map(|key| event.payload[key].to_string()).collect::<Vec<_>>().join(" ")).collect()
+    };
+    let stages = of("step_completed", &["kind", "name", "ok"]);
+    assert_eq!(stages.len(), 5, "{stages:?}");
+    for stage in ["\"vad\" \"loud\" true", "\"stt\" \"scribe\" true", "\"tts\" \"throat\" true", "\"agent\" null true"] {
+        assert!(stages.iter().any(|told| told == stage), "{stage}: {stages:?}");
+    }
+    // The spoken turn, and the agent's within it.
+    assert_eq!(
+        of("workflow_started", &["kind", "session"]),
+        of("workflow_completed", &["kind", "session"]).into_iter().rev().collect::<Vec<_>>()
+    );
+    assert_eq!(of("workflow_completed", &["kind", "ok", "steps"]), ["\"agent\" true 1", "\"voice\" true 4"]);
+    assert!(!format!("{:?}", cast.host.events().history("", 0)).contains("SECRET"));
+    within(cast.host.shutdown()).await;
+}
