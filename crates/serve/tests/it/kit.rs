@@ -22,6 +22,7 @@ use bespoke_plugin_api::{
 };
 use bespoke_serve::{Parts, ServeConfig, Server, Status};
 use bespoke_state::State;
+use bespoke_voice::Notes;
 use futures_util::{StreamExt, stream};
 use tokio::sync::watch;
 
@@ -348,7 +349,12 @@ impl Gate {
 /// A host of these plugins, each with an empty table.
 pub(crate) async fn host(plugins: Vec<Candidate>) -> Host {
     let tables: String = plugins.iter().map(|plugin| format!("[plugins.{}]\n", plugin.id)).collect();
-    let host = Host::builder().config(Config::parse("bespoke.toml", &tables).unwrap()).plugins(plugins).build().unwrap();
+    host_of(&tables, plugins).await
+}
+
+/// A host of these plugins, with these tables.
+pub(crate) async fn host_of(tables: &str, plugins: Vec<Candidate>) -> Host {
+    let host = Host::builder().config(Config::parse("bespoke.toml", tables).unwrap()).plugins(plugins).build().unwrap();
     within(host.start(Selection::All)).await;
     host
 }
@@ -375,8 +381,12 @@ pub(crate) struct Served {
 impl Served {
     pub(crate) async fn over(path: &Path, config: ServeConfig, plugins: Vec<Candidate>) -> Self {
         let host = host(plugins).await;
+        Served::on(path, config, host, None).await
+    }
+
+    pub(crate) async fn on(path: &Path, config: ServeConfig, host: Host, notes: Option<Notes>) -> Self {
         let state = State::open(path).unwrap();
-        let parts = Parts::new(host.clone(), agent(&host), state.clone()).config(config);
+        let parts = Parts::new(host.clone(), agent(&host), state.clone()).config(config).notes(notes);
         let server = within(Server::start(parts)).await.unwrap();
         Served { server, host, state }
     }

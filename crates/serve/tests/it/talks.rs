@@ -8,7 +8,7 @@ use bespoke_plugin_api::{
 };
 use futures_util::stream;
 
-use crate::kit::{Served, World, config, echo, hooks, mind, place, plug};
+use crate::kit::{Served, World, agent, config, echo, hooks, host_of, mind, place, plug};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_stops_a_message_says_why_to_whoever_wrote_it() {
@@ -226,4 +226,43 @@ async fn a_voice_note_without_ears_is_told_and_files_are_mentioned() {
     ];
     world.until_read("a", &told).await;
     served.end().await;
+}
+
+/// A second of noise, then half a second of silence, as WAV.
+fn recording() -> Vec<u8> {
+    let samples: Vec<i16> = (0..24_000).map(|n| if n >= 16_000 { 0 } else if n % 40 < 20 { 30_000 } else { -30_000 }).collect();
+    let bytes = 2 * samples.len() as u32;
+    let mut wav = b"RIFF".to_vec();
+    wav.extend((36 + bytes).to_le_bytes());
+    wav.extend(b"WAVEfmt \x10\0\0\0\x01\0\x01\0");
+    wav.extend(16_000_u32.to_le_bytes());
+    wav.extend(32_000_u32.to_le_bytes());
+    wav.extend(b"\x02\0\x10\0data");
+    wav.extend(bytes.to_le_bytes());
+    wav.extend(samples.iter().flat_map(|sample| sample.to_le_bytes()));
+    wav
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_voice_note_is_heard_and_answered_aloud_where_files_are_taken() {
+    for attachments in [true, false] {
+        let (_folder, path) = place();
+        let world = World::new(ChannelSpec::new("wire").idempotent(true).attachments(attachments));
+        let tables = "[plugins.wire]\n[plugins.fake]\ntranscripts = ['what is the time', '']\n";
+        let host = host_of(tables, vec![world.plug(), echo(), (&bespoke_fake::BESPOKE_PLUGIN).into()]).await;
+        let engines = bespoke_plugin_api::serde_json::from_value(json!({ "vad": ["fake"], "stt": ["fake"], "tts": ["fake"] })).unwrap();
+        let notes = bespoke_voice::Notes::new(bespoke_voice::Voice::new(agent(&host), engines).unwrap());
+        let served = Served::on(&path, config(json!({})), host, Some(notes)).await;
+        for (id, data) in [("1", recording()), ("2", b"no sound".to_vec()), ("3", recording())] {
+            world.write_message(Inbound::new("a", "ann", id, "").attachments(vec![Attachment::voice("audio/wav", data)]));
+        }
+        world.until(|world| world.sent().len() == 3).await;
+        let read = world.read("a");
+        assert_eq!(read[0], "re what is the time");
+        assert!(read[1].starts_with("I could not hear your voice message: "), "{}", read[1]);
+        assert_eq!(read[2], "I heard nothing in your voice message.");
+        let files: Vec<_> = world.sent().iter().map(|sent| sent.files).collect();
+        assert_eq!(files, if attachments { [1, 0, 0] } else { [0, 0, 0] });
+        served.end().await;
+    }
 }

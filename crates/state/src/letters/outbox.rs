@@ -70,7 +70,7 @@ pub struct Trouble {
     pub counts: bool,
     /// When it is tried again; `None`: not any more.
     pub again_in: Option<Duration>,
-    /// Whether the message that showed its beginning is given up: it is sent as a new one.
+    /// Whether the message that showed its beginning is given up: it is sent as a new one, under a new key.
     pub unshow: bool,
 }
 
@@ -182,7 +182,9 @@ impl State {
         self.write(|tx| {
             tx.prepare_cached(
                 "UPDATE outbox SET state = ?1, next = ?2, error = ?3, unsure = max(unsure, ?4), attempts = attempts - ?5,
-                        shown = CASE WHEN ?6 THEN NULL ELSE shown END WHERE id = ?7",
+                        shown = CASE WHEN ?6 THEN NULL ELSE shown END,
+                        key = CASE WHEN ?6 THEN lower(hex(randomblob(12))) ELSE key END
+                 WHERE id = ?7",
             )?
             .execute(params![state, next.unwrap_or(0), trouble.error, trouble.unsure, !trouble.counts, trouble.unshow, id])?;
             Ok(())
