@@ -6,8 +6,8 @@ use std::{
 };
 
 use bespoke_agent::Session;
-use bespoke_host::{HostBuilder, KeyValue};
-use bespoke_plugin_api::{Error, bytes::Bytes};
+use bespoke_host::{EventFilter, EventStats, EventStore, HostBuilder, KeyValue};
+use bespoke_plugin_api::{Error, Event, Timestamp, bytes::Bytes};
 use bespoke_state::{Filter, Meta, State, StateError};
 
 use crate::{
@@ -58,9 +58,12 @@ impl Sessions {
     }
 }
 
-/// Gives a host the place where plugins store their values: the same file, opened when the first one asks.
-pub(crate) fn give(host: HostBuilder, paths: &Paths) -> HostBuilder {
-    host.store(Arc::new(Values { path: paths.state(), state: Mutex::default() }))
+/// Gives a host the place where plugins store their values, and where it keeps what happens if it is told to: the same file, opened when the
+/// first one asks.
+pub(crate) fn give(host: HostBuilder, paths: &Paths, history: bool) -> HostBuilder {
+    let values = Arc::new(Values { path: paths.state(), state: Mutex::default() });
+    let host = host.store(values.clone());
+    if history { host.history(values) } else { host }
 }
 
 struct Values {
@@ -85,6 +88,24 @@ impl KeyValue for Values {
 
     fn store(&self, plugin: &str, key: &str, value: Option<Bytes>) -> Result<(), Error> {
         self.state()?.store(plugin, key, value)
+    }
+}
+
+impl EventStore for Values {
+    fn append(&self, events: &[Event]) -> Result<(), Error> {
+        self.state()?.append(events)
+    }
+
+    fn query(&self, filter: &EventFilter) -> Result<Vec<Event>, Error> {
+        self.state()?.query(filter)
+    }
+
+    fn stats(&self) -> Result<EventStats, Error> {
+        self.state()?.stats()
+    }
+
+    fn retain(&self, most: u64, since: Timestamp) -> Result<u64, Error> {
+        EventStore::retain(&self.state()?, most, since)
     }
 }
 

@@ -48,7 +48,7 @@ impl Sessions {
 }
 
 /// Plugins have nowhere to store anything.
-pub(crate) fn give(host: HostBuilder, _: &Paths) -> HostBuilder {
+pub(crate) fn give(host: HostBuilder, _: &Paths, _: bool) -> HostBuilder {
     host
 }
 

@@ -28,4 +28,5 @@ mod plugins;
 mod process;
 mod runtime;
 mod secrets;
+mod serve;
 mod sessions;

@@ -110,14 +110,14 @@ fn private(report: &mut Report, paths: &Paths) {
 
 /// Whether somebody else has one of these rights.
 #[cfg(unix)]
-fn others_can(path: &Path, rights: u32) -> bool {
+pub(super) fn others_can(path: &Path, rights: u32) -> bool {
     use std::os::unix::fs::PermissionsExt;
     fs::metadata(path).is_ok_and(|found| found.permissions().mode() & rights != 0)
 }
 
 /// Rights are not told by numbers here.
 #[cfg(not(unix))]
-fn others_can(_: &Path, _: u32) -> bool {
+pub(super) fn others_can(_: &Path, _: u32) -> bool {
     false
 }
 

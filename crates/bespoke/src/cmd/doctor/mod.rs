@@ -19,6 +19,11 @@ mod models;
 mod plugins;
 mod program;
 pub(crate) mod report;
+#[cfg(feature = "serve")]
+mod serving;
+#[cfg(not(feature = "serve"))]
+#[path = "serving_disabled.rs"]
+mod serving;
 mod terminal;
 mod tiers;
 
@@ -41,6 +46,7 @@ pub(crate) async fn run(global: &Global, args: &Doctor) -> Result<()> {
             // Before anything is started: what starts may make what was missing.
             files::check(&mut report, &paths);
             kept::check(&mut report, &paths);
+            serving::check(&mut report, &paths).await;
             configuration::found(&mut report, &paths);
             match Setup::looking(global) {
                 Ok(setup) => {
@@ -74,6 +80,7 @@ async fn of_setup(report: &mut Report, setup: &Setup, online: bool) {
     models::check(report, setup);
     crate::packs::check(report, setup);
     agent::check(report, setup, online).await;
+    serving::channels(report, setup);
 }
 
 /// What stands and falls with the set-up.
@@ -83,6 +90,7 @@ fn skip(report: &mut Report, why: &str) {
         ("Plugins outside of this binary", &["plugin folders", "wall", "consent"]),
         ("Models", &["model files"]),
         ("Agent", &["providers", "tool calls", "tools", "voice", "network"]),
+        ("Channels", &["channels"]),
     ] {
         report.group(group);
         names.iter().for_each(|name| report.skip(name, format!("not looked at: {why}")));

@@ -227,6 +227,8 @@ pub(super) fn revoke(setup: &Setup, id: &str) -> Result<()> {
     if setup.out.json {
         return setup.out.json(&json!({ "id": id, "revoked": true }), true);
     }
-    setup.out.note(format!("{id} is granted nothing any more; a program that runs it already goes on until it stops, or: bespoke plugin disable {id}"));
+    setup.out.note(format!(
+        "{id} is granted nothing any more; a program that runs it already goes on until it stops, or: bespoke plugin disable {id}"
+    ));
     Ok(())
 }

@@ -24,7 +24,7 @@ use self::{
 use crate::{
     cli::{Global, Serve},
     exit::{Exit, Failure, Result},
-    setup::Setup,
+    setup::{Also, Setup},
     watching::{Changes, watcher},
 };
 
@@ -36,7 +36,7 @@ const AGAIN: Duration = Duration::from_secs(10);
 pub(super) async fn run(global: &Global, args: Serve) -> Result<()> {
     // Before there is anything that a signal could end.
     let mut signals = Signals::listen()?;
-    let setup = Setup::new(global, Vec::new())?;
+    let setup = Setup::also(global, Also { history: true, ..Also::default() })?;
     setup.require(SECTIONS)?;
     // Before anything starts: of two that start, one does nothing.
     let control = Control::bind(&setup.paths.socket()).map_err(|error| not_bound(&error))?;
