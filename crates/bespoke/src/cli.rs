@@ -174,6 +174,11 @@ pub(crate) enum Verb {
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// What plugins were used for: calls, errors, times; and the tokens of today
+    ///
+    /// It is counted on this machine and sent nowhere; `[usage] enabled = false` counts nothing.
+    #[command(after_help = "Examples:\n  bespoke usage\n  bespoke usage --json | jq '.plugins | map_values(.total.p99_ms)'")]
+    Usage,
     /// A command of a plugin: its name, and what follows it
     #[command(external_subcommand)]
     Command(Vec<OsString>),

@@ -57,6 +57,15 @@ impl Running {
         serde_json::from_value(value).map_err(|e| odd(e).help("bespoke status"))
     }
 
+    /// Asks, takes every item that comes before the answer, and waits as long as it takes.
+    pub(crate) async fn each(&mut self, method: &str, params: Value, mut take: impl FnMut(Value)) -> Result<Value> {
+        let mut items = self.client.stream(method, params).await?;
+        while let Some(item) = items.next().await? {
+            take(item);
+        }
+        Ok(items.answer().cloned().unwrap_or_default())
+    }
+
     pub(crate) async fn stream(&mut self, method: &str, params: Value) -> Result<Streaming<'_>> {
         Ok(self.client.stream(method, params).await?)
     }

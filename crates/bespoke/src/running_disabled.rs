@@ -20,6 +20,10 @@ impl Running {
         match self.0 {}
     }
 
+    pub(crate) async fn each(&mut self, _: &str, _: Value, _: impl FnMut(Value)) -> Result<Value> {
+        match self.0 {}
+    }
+
     pub(crate) async fn ask<T: DeserializeOwned>(&mut self, _: &str, _: Value) -> Result<T> {
         match self.0 {}
     }

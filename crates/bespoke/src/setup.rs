@@ -6,7 +6,7 @@ use std::{
 };
 
 use bespoke_agent::{Agent, AgentConfig};
-use bespoke_host::{Candidate, Change, Config, ConfigError, EventsConfig, Host, Problem, ReloadReport, Row, Selection, State};
+use bespoke_host::{Candidate, Change, Config, ConfigError, EventsConfig, Host, Problem, ReloadReport, Row, Selection, State, UsageConfig};
 use bespoke_plugin_api::{Error, Kind};
 use bespoke_voice::{Voice, VoiceConfig};
 
@@ -35,6 +35,7 @@ pub(crate) const SECTIONS: &[(&str, Option<&str>)] = &[
     ("serve", served::CONFIG_SCHEMA),
     ("gateway", gate::CONFIG_SCHEMA),
     (EventsConfig::SECTION, Some(EventsConfig::SCHEMA)),
+    (UsageConfig::SECTION, Some(UsageConfig::SCHEMA)),
     ("hooks", Some(Config::HOOKS_SCHEMA)),
 ];
 

@@ -1,12 +1,13 @@
 //! Conversations that are kept, in `state.db` under the home.
 
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use bespoke_agent::Session;
-use bespoke_host::{EventFilter, EventStats, EventStore, HostBuilder, KeyValue};
+use bespoke_host::{EventFilter, EventStats, EventStore, HostBuilder, KeyValue, Usage, UsageStore};
 use bespoke_plugin_api::{Error, Event, Timestamp, bytes::Bytes};
 use bespoke_state::{Filter, Meta, State, StateError};
 
@@ -63,6 +64,7 @@ impl Sessions {
 pub(crate) fn give(host: HostBuilder, paths: &Paths, history: bool) -> HostBuilder {
     let values = Arc::new(Values { path: paths.state(), state: Mutex::default() });
     let host = host.store(values.clone());
+    let host = host.usage(values.clone());
     if history { host.history(values) } else { host }
 }
 
@@ -106,6 +108,29 @@ impl EventStore for Values {
 
     fn retain(&self, most: u64, since: Timestamp) -> Result<u64, Error> {
         EventStore::retain(&self.state()?, most, since)
+    }
+}
+
+impl UsageStore for Values {
+    fn add(&self, at: Timestamp, usage: &BTreeMap<String, Usage>) -> Result<(), Error> {
+        self.state()?.add(at, usage)
+    }
+
+    fn usage(&self, at: Timestamp, today: bool) -> Result<BTreeMap<String, Usage>, Error> {
+        // Looking makes no file.
+        if self.path.exists() { self.state()?.usage(at, today) } else { Ok(BTreeMap::new()) }
+    }
+
+    fn forget(&self, at: Timestamp, days: u32) -> Result<(), Error> {
+        self.state()?.forget(at, days)
+    }
+
+    fn spend(&self, at: Timestamp, tokens: u64) -> Result<(), Error> {
+        self.state()?.spend(at, tokens)
+    }
+
+    fn spent(&self, at: Timestamp) -> Result<u64, Error> {
+        if self.path.exists() { self.state()?.spent(at) } else { Ok(0) }
     }
 }
 

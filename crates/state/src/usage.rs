@@ -18,7 +18,9 @@ impl UsageStore for State {
     fn add(&self, at: Timestamp, usage: &BTreeMap<String, Usage>) -> Result<()> {
         let day = signed(day_of(at));
         Ok(self.write(|tx| {
-            let mut read = tx.prepare_cached("SELECT plugin, calls, errors, times, longest, cpu, memory_mb, last FROM plugin_usage WHERE plugin = ?1 AND day = ?2")?;
+            let mut read = tx.prepare_cached(
+                "SELECT plugin, calls, errors, times, longest, cpu, memory_mb, last FROM plugin_usage WHERE plugin = ?1 AND day = ?2",
+            )?;
             let mut put = tx.prepare_cached(
                 "INSERT OR REPLACE INTO plugin_usage (plugin, day, calls, errors, times, longest, cpu, memory_mb, last)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
@@ -38,7 +40,8 @@ impl UsageStore for State {
     fn usage(&self, at: Timestamp, today: bool) -> Result<BTreeMap<String, Usage>> {
         let since = if today { signed(day_of(at)) } else { 0 };
         Ok(self.read(|tx| {
-            let mut query = tx.prepare_cached("SELECT plugin, calls, errors, times, longest, cpu, memory_mb, last FROM plugin_usage WHERE day >= ?1")?;
+            let mut query =
+                tx.prepare_cached("SELECT plugin, calls, errors, times, longest, cpu, memory_mb, last FROM plugin_usage WHERE day >= ?1")?;
             let mut all: BTreeMap<String, Usage> = BTreeMap::new();
             for row in query.query_map([since], one)? {
                 let (plugin, usage) = row?;

@@ -251,7 +251,7 @@ async fn a_budget_that_is_spent_ends_the_turn_or_the_conversation() {
     assert_eq!(turn(&small, &mut session, "hi").await.text(), "One.");
     assert_eq!(session.usage().total(), 100);
     expect![[r#"
-        RESOURCE_EXHAUSTED the conversation has cost 100 tokens, and agent.session_tokens allows 100
+        RESOURCE_EXHAUSTED the conversation has cost 100 tokens, and agent.session_tokens allows 100; a new conversation has as many again
           try: bespoke config set agent.session_tokens N, or 0 for no limit"#]]
     .assert_eq(&turn(&small, &mut session, "hi").await.error());
     assert_eq!(lines(session.messages()), "user: hi\nassistant: One.\n", "what was said stays");

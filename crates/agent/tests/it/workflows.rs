@@ -19,8 +19,8 @@ fn told(agent: &Agent) -> String {
     let turns = events.into_iter().filter(|e| ["workflow_", "step_", "session_"].iter().any(|of| e.topic.starts_with(of)));
     let line = |mut payload: Value, topic: &str| {
         let Value::Object(fields) = &mut payload else { panic!("{payload}") };
-        fields.remove("workflow");
-        if let Some(ms) = fields.remove("ms") {
+        fields.shift_remove("workflow");
+        if let Some(ms) = fields.shift_remove("ms") {
             assert!(ms.is_u64());
         }
         if fields.get("session").is_some() {
@@ -51,7 +51,23 @@ async fn each_request_and_each_tool_is_a_step_and_nothing_that_was_said_is_told(
     agent.end(&CallCx::new(), session).await;
     let told = told(&agent);
     assert!(!told.contains("SECRET"), "{told}");
-    expect![[""]].assert_eq(&told);
+    expect![[r#"
+        workflow_started {"session":"…","kind":"agent"}
+        session_created {"session":"…"}
+        step_started {"name":"brain","step":1,"kind":"model"}
+        step_completed {"ok":true,"step":1,"kind":"model","name":"brain"}
+        step_started {"name":"clock","step":2,"kind":"tool"}
+        step_started {"name":"clock","step":3,"kind":"tool"}
+        step_started {"name":null,"step":4,"kind":"tool"}
+        step_completed {"error":"TOOL_FAILED","step":4,"kind":"tool","name":null,"ok":false}
+        step_completed {"ok":true,"step":2,"kind":"tool","name":"clock"}
+        step_completed {"error":"TOOL_FAILED","step":3,"kind":"tool","name":"clock","ok":false}
+        step_started {"name":"brain","step":5,"kind":"model"}
+        step_completed {"ok":true,"step":5,"kind":"model","name":"brain"}
+        workflow_completed {"ok":true,"kind":"agent","session":"…","steps":5}
+        session_ended {"session":"…"}
+    "#]]
+    .assert_eq(&told);
     let events = agent.host().events().history("", 0);
     let ids: std::collections::BTreeSet<_> = events.iter().filter_map(|e| e.payload["workflow"].as_str()).collect();
     assert_eq!(ids.len(), 1);
@@ -88,7 +104,27 @@ async fn a_turn_that_is_stopped_fails_or_is_given_up_is_told_to_be_over() {
         tokio::task::yield_now().await;
     }
     drop(turning);
-    expect![[""]].assert_eq(&format!("{}--\n{}", told(&stopped), told(&given_up)));
+    expect![[r#"
+        workflow_started {"session":"…","kind":"agent"}
+        session_created {"session":"…"}
+        workflow_completed {"error":"PERMISSION_DENIED","kind":"agent","session":"…","steps":0,"ok":false}
+        --
+        workflow_started {"session":"…","kind":"agent"}
+        session_created {"session":"…"}
+        step_started {"name":"brain","step":1,"kind":"model"}
+        step_completed {"ok":true,"step":1,"kind":"model","name":"brain"}
+        step_started {"name":"slow","step":2,"kind":"tool"}
+        step_completed {"error":"CANCELLED","step":2,"kind":"tool","name":"slow","ok":false}
+        workflow_completed {"error":"CANCELLED","kind":"agent","session":"…","steps":2,"ok":false}
+        workflow_started {"session":"…","kind":"agent"}
+        session_created {"session":"…"}
+        step_started {"name":"brain","step":1,"kind":"model"}
+        step_completed {"ok":true,"step":1,"kind":"model","name":"brain"}
+        step_started {"name":"slow","step":2,"kind":"tool"}
+        step_completed {"error":"CANCELLED","step":2,"kind":"tool","name":"slow","ok":false}
+        workflow_completed {"error":"CANCELLED","kind":"agent","session":"…","steps":2,"ok":false}
+    "#]]
+    .assert_eq(&format!("{}--\n{}", told(&stopped), told(&given_up)));
 }
 
 #[tokio::test(start_paused = true)]

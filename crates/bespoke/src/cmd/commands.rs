@@ -9,13 +9,14 @@ use bespoke_host::{Caller, CommandInfo, Host};
 use bespoke_plugin_api::{CallCx, CancelToken, Output, OutputSink};
 use bespoke_screen::plain;
 use clap::{Arg, CommandFactory, FromArgMatches};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{chat, interruptible};
+use super::{chat, interruptible, plugin::server};
 use crate::{
     cli::{Cli, Global},
     exit::{Exit, Failure, Result},
     output::Out,
+    running::Running,
     setup::Setup,
 };
 
@@ -121,13 +122,32 @@ pub(super) async fn run(setup: &Setup, words: Vec<OsString>) -> Result<()> {
     let Some((name, args)) = words.split_first() else { return Err(Failure::new(Exit::Usage, "there is no command")) };
     let cx = interruptible();
     let printed = Arc::new(Printed { out: setup.out, cancel: cx.cancel_token().clone(), wrote: Mutex::new(Ok(())) });
-    let ran = setup.host.run_command(&cx, name, args.to_vec(), Caller::local(), Output::new(printed.clone())).await;
+    let ran = match server::find(setup).await? {
+        // There the plugin runs already, with all that it remembers.
+        Some(running) => run_there(running, &cx, name, args, &printed).await,
+        None => Ok(setup.host.run_command(&cx, name, args.to_vec(), Caller::local(), Output::new(printed.clone())).await?),
+    };
     std::mem::replace(&mut *printed.wrote.lock().unwrap_or_else(PoisonError::into_inner), Ok(()))?;
     let code = u8::try_from(ran?).unwrap_or(1);
     if setup.out.json {
         setup.out.json(&json!({ "exit_code": code }), false)?;
     }
     if code == 0 { Ok(()) } else { Err(Failure::new(Exit::Of(code), "")) }
+}
+
+/// Has the server that runs do it. When this program goes, the server gives it up.
+async fn run_there(mut running: Running, cx: &CallCx, name: &str, args: &[String], printed: &Printed) -> Result<i32> {
+    let take = |item: Value| match (item["line"].as_str(), item["note"].as_str()) {
+        (Some(line), _) => printed.line(line),
+        (_, Some(note)) => printed.note(note),
+        _ => {}
+    };
+    let asked = running.each("command.run", json!({ "name": name, "args": args }), take);
+    let answer = tokio::select! {
+        answer = asked => answer?,
+        () = cx.cancelled() => return Err(Failure::new(Exit::Interrupted, "interrupted")),
+    };
+    Ok(answer["exit_code"].as_i64().and_then(|code| i32::try_from(code).ok()).unwrap_or(1))
 }
 
 /// Lines as they are said: data on stdout, the rest on stderr. A terminal gets nothing that it would obey.

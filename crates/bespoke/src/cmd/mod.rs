@@ -46,6 +46,7 @@ mod status;
 #[cfg(not(feature = "serve"))]
 #[path = "status_disabled.rs"]
 mod status;
+pub(crate) mod usage;
 mod vad;
 
 use std::{
@@ -108,6 +109,7 @@ pub(crate) async fn run(cli: Cli) -> Result<()> {
         Verb::Models { verb } => models::run(&setup, verb).await,
         Verb::Runtime(verb) => runtime::run(&setup, verb).await,
         Verb::Config(verb) => config::run(&setup, verb).await,
+        Verb::Usage => usage::run(&setup).await,
         Verb::Command(words) => commands::run(&setup, words).await,
         Verb::Init(_)
         | Verb::Doctor(_)
@@ -147,6 +149,7 @@ fn sections_of(verb: &Verb) -> &'static [&'static str] {
         | Verb::Logs(_)
         | Verb::Events(_)
         | Verb::Outbox(_)
+        | Verb::Usage
         | Verb::Command(_)
         | Verb::Completions { .. } => &[],
     }

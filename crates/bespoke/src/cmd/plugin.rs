@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::{
+    cmd::usage,
     cli::{Global, Plugin},
     exit::{Exit, Failure, Result},
     logs,
@@ -22,7 +23,7 @@ mod files;
 mod health;
 mod hook;
 mod permissions;
-mod server;
+pub(super) mod server;
 mod switch;
 #[cfg(feature = "process")]
 mod watch;
@@ -129,6 +130,10 @@ async fn list(setup: &Setup, kind: Option<&str>, start: bool) -> Result<()> {
     if out.json {
         let failed = |e: serde_json::Error| Failure::failed(e.to_string());
         let mut all = rows.iter().map(serde_json::to_value).collect::<std::result::Result<Vec<_>, _>>().map_err(failed)?;
+        let mut used = usage::seen(setup).await?.plugins;
+        for (row, value) in rows.iter().zip(&mut all) {
+            value["usage"] = used.remove(&row.id).map_or(Value::Null, |used| json!(used));
+        }
         all.extend(kind.is_none().then(|| packs::rows(setup)).into_iter().flatten());
         return out.json(&all, true);
     }
@@ -216,6 +221,7 @@ async fn info(setup: &Setup, id: &str) -> Result<()> {
     let Seen { row, used, methods } = seen(setup, id).await?;
     let out = setup.out;
     let manifest = setup.host.manifest(id);
+    let usage = usage::seen(setup).await?.plugins.remove(id);
     if out.json {
         let models: Vec<_> = manifest
             .iter()
@@ -231,6 +237,7 @@ async fn info(setup: &Setup, id: &str) -> Result<()> {
             map.insert("asks".into(), json!(ask(m)));
             map.insert("grant".into(), json!(setup.paths.granted().of(id)?));
             map.insert("used".into(), json!(used));
+            map.insert("usage".into(), json!(usage));
             map.insert("methods".into(), methods.iter().map(|(method, args)| json!({ "method": method, "args": args })).collect());
             map.insert("folder".into(), json!(setup.shelf.find(id).and_then(|candidate| setup.shelf.folder_of(&candidate))));
             map.insert("last_said".into(), json!(logs::last_of(&setup.paths.logs(), id, LAST_LINES)));
@@ -250,6 +257,9 @@ async fn info(setup: &Setup, id: &str) -> Result<()> {
     line("why", row.reason.as_deref().unwrap_or_default())?;
     line("try", row.fix.as_deref().unwrap_or_default())?;
     line("started in", &row.started_ms.map(|ms| format!("{ms} ms")).unwrap_or_default())?;
+    for (n, used) in usage.iter().flat_map(usage::lines).enumerate() {
+        line(if n == 0 { "usage" } else { "" }, &used)?;
+    }
     // What it says of itself, and was not said before.
     let known = [("tier", row.tier.name()), ("state", row.state.name()), ("status", row.state.name()), ("health", &row.health)];
     for (key, value) in row.facts.iter().filter(|(key, value)| !known.contains(&(key, value))) {

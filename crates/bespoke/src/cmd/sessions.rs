@@ -16,7 +16,7 @@ use crate::{
     files,
     output::{self, Style},
     setup::Setup,
-    time::now,
+    time::{self, now},
 };
 
 /// Larger than any conversation; what is larger is something else.
@@ -263,15 +263,8 @@ fn second(at: Timestamp) -> String {
 
 /// `5 min ago`; after a month, the day.
 fn ago(now: Timestamp, then: Timestamp) -> String {
-    let seconds = now.0.saturating_sub(then.0) / 1_000_000;
-    match seconds {
-        0..60 => "just now".to_owned(),
-        60..3_600 => format!("{} min ago", seconds / 60),
-        3_600..86_400 => format!("{} h ago", seconds / 3_600),
-        86_400..172_800 => "yesterday".to_owned(),
-        172_800..2_592_000 => format!("{} days ago", seconds / 86_400),
-        _ => iso(then).chars().take(10).collect(),
-    }
+    const MONTH: u64 = 2_592_000_000_000;
+    if now.0.saturating_sub(then.0) < MONTH { time::ago(now, then) } else { iso(then).chars().take(10).collect() }
 }
 
 #[cfg(test)]

@@ -118,7 +118,7 @@ impl Usage {
 }
 
 /// What is shown of a [`Usage`].
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct UsageSummary {
     /// Calls of its contributions.

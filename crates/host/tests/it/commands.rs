@@ -227,11 +227,11 @@ async fn a_declared_name_that_is_refused_is_told_in_the_row_and_the_rest_serves(
     assert_eq!(run(&host, "bill", &[]).await.0.unwrap(), 1);
     let errors: String = ["help", "bi11", "bil", "\u{1b}]0;x\u{7}evil\u{202e}"].map(|name| told(&host.command(name).unwrap_err())).concat();
     expect![[r#"
-        PluginNotFound a: the command `help` is refused: the name is reserved for the program
-        PluginNotFound b: the command `bi11` is refused: it looks like `bill` of the plugin `a`
-        PluginNotFound there is no command `bil`; did you mean `bill`?
+        PLUGIN_NOT_FOUND a: the command `help` is refused: the name is reserved for the program
+        PLUGIN_NOT_FOUND b: the command `bi11` is refused: it looks like `bill` of the plugin `a`
+        PLUGIN_NOT_FOUND there is no command `bil`; did you mean `bill`?
             help: bespoke --help
-        PluginNotFound there is no command `evil`
+        PLUGIN_NOT_FOUND there is no command `evil`
             help: bespoke --help
     "#]]
     .assert_eq(&errors);

@@ -85,7 +85,7 @@ fn a_migration_that_is_killed_leaves_the_old_file_or_the_new_one() {
         child.wait().unwrap();
         let layout = number(&raw(&path), "PRAGMA user_version");
         let values = number(&raw(&path), "SELECT count(*) FROM sqlite_schema WHERE name = 'plugin_values'");
-        assert_eq!(values, layout - 1, "run {run}");
+        assert_eq!(values, i64::from(layout > 1), "run {run}");
         let copy = folder.path().join("state.db.v1.bak");
         if copy.exists() {
             assert_eq!(number(&raw(&copy), "SELECT count(*) FROM messages"), OLDER as i64, "run {run}: a copy is whole");

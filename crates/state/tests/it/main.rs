@@ -4,6 +4,7 @@ mod events;
 mod file;
 mod kill;
 mod kit;
+mod letters;
 mod sessions;
 mod usage;
 mod values;

@@ -39,7 +39,8 @@ fn sums_grow_over_restarts_and_percentiles_come_from_all_of_them() {
     let clock = &all["clock"];
     assert_eq!((clock.calls, clock.errors, clock.times.count(), clock.last), (30, 3, 30, Some(Timestamp(2))));
     let [half, most] = [0.5, 0.99].map(|part| clock.times.percentile(part).unwrap());
-    let apart: Vec<_> = [100_u16, 116, 132].map(|b| Histogram::from_bytes(&[b.to_le_bytes().as_slice(), &1_u64.to_le_bytes()].concat())).into();
+    let apart: Vec<_> =
+        [100_u16, 116, 132].map(|b| Histogram::from_bytes(&[b.to_le_bytes().as_slice(), &1_u64.to_le_bytes()].concat())).into();
     assert_eq!((half, most), (apart[1].percentile(1.0).unwrap(), apart[2].percentile(1.0).unwrap()));
     assert_eq!((clock.cpu, clock.memory_mb), (None, None), "what nobody knows is not told");
     assert_eq!((all["worker"].cpu, all["worker"].memory_mb), (Some(Duration::from_millis(750)), Some(12.0)));

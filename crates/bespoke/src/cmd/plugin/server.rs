@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::{exit::Result, output::Style, running::Running, setup::Setup};
 
 /// The server of this home, if it goes by the configuration that this verb works on.
-pub(super) async fn find(setup: &Setup) -> Result<Option<Running>> {
+pub(in crate::cmd) async fn find(setup: &Setup) -> Result<Option<Running>> {
     let Some(mut running) = Running::find(&setup.paths).await? else { return Ok(None) };
     let status: Value = running.look("status", json!({})).await?;
     let theirs = PathBuf::from(status["config"].as_str().unwrap_or_default());

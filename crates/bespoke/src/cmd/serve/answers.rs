@@ -6,6 +6,8 @@
 //! | `reload` | | what became of the configuration |
 //! | `plugin.list` | | a row a plugin |
 //! | `plugin.info` | `id` | its row, what it made use of, its methods |
+//! | `usage` | | what plugins were used for, and the tokens of today |
+//! | `command.run` | `name`, `args` | its exit code; streams `{line}` and `{note}` |
 //! | `plugin.restart` | `id` | how long it took |
 //! | `plugin.load`, `plugin.unload` | `id` | |
 //! | `events.tail` | `filter`, `follow`, `lines` | streams events, and `{lost}` where some are missing |
@@ -13,16 +15,18 @@
 //! | `events.stats` | | who listens, and what each lost |
 //! | `outbox.resend` | `ids`, or none for all | the numbers |
 
-use std::{future::poll_fn, sync::Arc, time::Instant};
+use std::{future::poll_fn, pin::pin, sync::Arc, time::Instant};
 
 use bespoke_control::{Fault, Handler, Items, Peer};
-use bespoke_host::{Outcome, State};
-use bespoke_plugin_api::{CallCx, Event, Hook, HookEvent};
+use bespoke_host::{Caller, Outcome, State};
+use bespoke_plugin_api::{CallCx, Event, Hook, HookEvent, Output, OutputSink};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 
 use super::serving::{Phase, Serving};
 use crate::{
+    cmd::usage,
     exit::{Exit, Failure, Result},
     running::fault,
 };
@@ -39,6 +43,12 @@ struct Tail {
     filter: String,
     follow: bool,
     lines: usize,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    name: String,
+    args: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -68,6 +78,11 @@ impl Answers {
         match method {
             "status" => Ok(serving.status()),
             "reload" => serving.reload("bespoke reload").await.map_err(fault),
+            "usage" => {
+                let used = usage::here(host).map_err(fault)?;
+                serde_json::to_value(used).map_err(unwritten)
+            }
+            "command.run" => command(serving, read(params)?, items).await,
             "plugin.list" => serde_json::to_value(serving.rows()).map_err(unwritten),
             "plugin.info" => {
                 let OfPlugin { id } = read(params)?;
@@ -163,6 +178,40 @@ async fn load(serving: &Arc<Serving>, id: &str) -> Result<Value> {
     host.load(candidate, None).await?;
     serving.told.say("loaded", &format!("{id} is loaded"), &json!({ "plugin": id }));
     Ok(json!({ "id": id }))
+}
+
+/// Runs a command as the owner of this home: nobody else reaches the socket. Dropped with the connection, it is cancelled.
+async fn command(serving: &Serving, Named { name, args }: Named, items: &Items) -> Result<Value, Fault> {
+    // The host bounds what is said.
+    let (said, mut heard) = mpsc::unbounded_channel();
+    let cx = CallCx::new();
+    let run = serving.setup.host.run_command(&cx, &name, args, Caller::local(), Output::new(Arc::new(Sent(said))));
+    let mut run = pin!(run);
+    let ran = loop {
+        tokio::select! {
+            biased;
+            Some(item) = heard.recv() => items.send(&item).await?,
+            ran = &mut run => break ran,
+        }
+    };
+    while let Ok(item) = heard.try_recv() {
+        items.send(&item).await?;
+    }
+    Ok(json!({ "exit_code": ran.map_err(|error| fault(error.into()))? }))
+}
+
+/// Hands over what a command says.
+struct Sent(mpsc::UnboundedSender<Value>);
+
+impl OutputSink for Sent {
+    fn line(&self, text: &str) {
+        // Nobody to tell when the connection is gone.
+        let _ = self.0.send(json!({ "line": text }));
+    }
+
+    fn note(&self, text: &str) {
+        let _ = self.0.send(json!({ "note": text }));
+    }
 }
 
 async fn tail(serving: &Serving, tail: Tail, items: &Items) -> Result<Value, Fault> {
