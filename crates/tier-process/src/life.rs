@@ -44,6 +44,9 @@ impl Life for ProcessLife {
             if let Some(bytes) = resident(pid) {
                 facts.insert("memory".into(), format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20)));
             }
+            if let Some(seconds) = fs::read_to_string(format!("/proc/{pid}/stat")).ok().and_then(|stat| processor_time(&stat)) {
+                facts.insert("cpu".into(), format!("{seconds:.2} s"));
+            }
         }
         let running = self.handle.started.elapsed().unwrap_or_default();
         facts.insert("running".into(), format!("{} s", running.as_secs()));
@@ -102,10 +105,34 @@ impl Handle {
     }
 }
 
+/// Seconds of processors that a process and those that it has waited for have used, as proc(5) tells it in `stat`.
+fn processor_time(stat: &str) -> Option<f64> {
+    // Its name may hold anything, parentheses too.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    // utime, stime, cutime, cstime: fields 14 to 17, of which the third comes first here.
+    let ticks: u64 = fields.get(11..15)?.iter().filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+    Some(ticks as f64 / rustix::param::clock_ticks_per_second().max(1) as f64)
+}
+
 /// Memory of a process, where the system says.
 fn resident(pid: u32) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib << 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processor_time_is_found_behind_any_name() {
+        let ticks = rustix::param::clock_ticks_per_second() as f64;
+        let stat = "42 (a) b (c)) S 1 42 42 0 -1 4194560 100 0 0 0 300 60 30 10 20 0 1 0 5 0 0";
+        assert_eq!(processor_time(stat), Some(400.0 / ticks));
+        assert_eq!(processor_time("42 (cut) S 1"), None);
+        assert_eq!(processor_time(""), None);
+    }
 }
