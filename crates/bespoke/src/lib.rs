@@ -54,6 +54,7 @@ mod running;
 mod running;
 mod schema;
 mod secrets;
+mod sections;
 #[cfg(feature = "serve")]
 mod served;
 #[cfg(not(feature = "serve"))]

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     exit::{Failure, Result},
-    setup::SECTIONS,
+    sections::SECTIONS,
 };
 
 /// The schema of the file: its sections, and the tables of all plugins in this binary.

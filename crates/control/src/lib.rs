@@ -69,7 +69,7 @@ use std::{io, path::PathBuf};
 use serde_json::Value;
 
 pub use client::{Client, Streaming};
-pub use server::Server;
+pub use server::{Held, Server};
 pub use wire::{Fault, Items};
 
 /// The longest line that a server takes; a longer one ends its connection.

@@ -51,8 +51,9 @@ impl Server {
         &self.place.address
     }
 
-    /// Answers until `stop` is ready. Then requests under way are dropped, connections closed, and the place given back.
-    pub async fn serve<H: Handler>(self, handler: Arc<H>, stop: impl Future<Output = ()> + Send) {
+    /// Answers until `stop` is ready. Then requests under way are dropped, connections closed, and nobody finds the server any more; the place
+    /// is given back when what comes back is dropped.
+    pub async fn serve<H: Handler>(self, handler: Arc<H>, stop: impl Future<Output = ()> + Send) -> Held {
         let (closing, closed) = watch::channel(());
         let mut connections = JoinSet::new();
         let mut number = 0;
@@ -91,8 +92,13 @@ impl Server {
         let ended = async { while connections.join_next().await.is_some() {} };
         // The rest are aborted with the set.
         let _ = tokio::time::timeout(FAREWELL, ended).await;
+        Held(self.place)
     }
 }
+
+/// A place at which nobody answers any more, and that nobody else can take yet.
+#[derive(Debug)]
+pub struct Held(#[expect(dead_code, reason = "it is there to be dropped")] Place);
 
 /// Tells one connection too many, without waiting for it.
 fn refuse(stream: &UnixStream) {

@@ -8,6 +8,10 @@ use crate::{BindError, Handler};
 #[derive(Debug)]
 pub struct Server(Infallible);
 
+/// A place at which nobody answers any more.
+#[derive(Debug)]
+pub struct Held(Infallible);
+
 impl Server {
     /// Refuses.
     ///
@@ -24,7 +28,7 @@ impl Server {
     }
 
     /// Cannot be reached.
-    pub async fn serve<H: Handler>(self, _: Arc<H>, _: impl Future<Output = ()> + Send) {
+    pub async fn serve<H: Handler>(self, _: Arc<H>, _: impl Future<Output = ()> + Send) -> Held {
         match self.0 {}
     }
 }

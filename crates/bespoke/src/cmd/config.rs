@@ -18,7 +18,8 @@ use crate::{
     output::{Out, can_ask},
     paths::Paths,
     schema, secrets,
-    setup::{Setup, known_sections, missing_keys, sections},
+    sections::{known_sections, sections},
+    setup::{Setup, missing_keys},
     shelf::Shelf,
 };
 

@@ -24,6 +24,7 @@ mod licenses;
 mod manners;
 mod models;
 mod packs;
+mod plugin_commands;
 mod plugins;
 mod process;
 mod runtime;

@@ -16,7 +16,7 @@ use bespoke_state::{Ending, State, Trouble};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::program::{Ended, User, wait};
+use crate::program::{Ended, User, terminal, wait};
 
 /// Longer than anything takes, even where two cores are shared by many.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -32,7 +32,11 @@ struct Runs {
 
 impl Runs {
     fn begin(user: &User, args: &[&str]) -> Self {
-        let mut child = user.command(args).stderr(Stdio::inherit()).spawn().unwrap();
+        Self::begin_from(user, args, Stdio::null())
+    }
+
+    fn begin_from(user: &User, args: &[&str], stdin: Stdio) -> Self {
+        let mut child = user.command(args).stdin(stdin).stderr(Stdio::inherit()).spawn().unwrap();
         let out = BufReader::new(child.stdout.take().unwrap());
         let (sender, lines) = mpsc::channel();
         thread::spawn(move || {
@@ -46,8 +50,12 @@ impl Runs {
 
     /// A server that serves.
     fn serving(user: &User, args: &[&str]) -> Self {
+        Self::serving_from(user, args, Stdio::null())
+    }
+
+    fn serving_from(user: &User, args: &[&str], stdin: Stdio) -> Self {
         let all: Vec<&str> = ["serve", "--json", "--quiet", "--offline"].iter().chain(args).copied().collect();
-        let server = Runs::begin(user, &all);
+        let server = Runs::begin_from(user, &all, stdin);
         let ready = server.until("ready");
         assert_eq!(ready["pid"], server.child.id(), "{ready}");
         server
@@ -143,6 +151,22 @@ fn a_second_signal_ends_it_at_once() {
     assert_eq!(status(&user)["state"], "draining", "it can be asked while it ends");
     server.signal(Signal::TERM);
     server.ended().code(130);
+}
+
+#[test]
+fn a_terminal_that_is_closed_stops_it() {
+    let user = User::new().configured(CONFIG);
+    let (ours, theirs) = terminal();
+    let server = Runs::serving_from(&user, &[], theirs.into());
+    server.signal(Signal::HUP);
+    assert_eq!(server.until("reloaded")["why"], "SIGHUP", "as long as it is there");
+    drop(ours);
+    server.signal(Signal::HUP);
+    assert_eq!(server.until("draining")["signal"], "SIGHUP");
+    // The kernel and the terminal may both say so.
+    server.signal(Signal::HUP);
+    server.until("stopped");
+    server.ended().code(0);
 }
 
 #[test]

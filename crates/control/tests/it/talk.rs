@@ -9,7 +9,9 @@ use std::{
     time::Duration,
 };
 
-use bespoke_control::{Client, ClientError, Fault, Handler, Items, LONGEST_REQUEST, MOST_CONNECTIONS, MOST_REQUESTS, Peer, Server};
+use bespoke_control::{
+    BindError, Client, ClientError, Fault, Handler, Held, Items, LONGEST_REQUEST, MOST_CONNECTIONS, MOST_REQUESTS, Peer, Server,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{
@@ -113,7 +115,7 @@ struct Running {
     path: PathBuf,
     answers: Arc<Answers>,
     stop: Option<oneshot::Sender<()>>,
-    served: tokio::task::JoinHandle<()>,
+    served: tokio::task::JoinHandle<Held>,
 }
 
 fn running() -> Running {
@@ -292,8 +294,11 @@ async fn a_server_that_stops_closes_what_is_open() {
     assert!(matches!(waits.next().await, Err(ClientError::Gone)));
     let mut rest = Vec::new();
     assert_eq!(silent.read_to_end(&mut rest).await.unwrap(), 0);
-    tokio::time::timeout(LIMIT, &mut server.served).await.unwrap().unwrap();
+    let held = tokio::time::timeout(LIMIT, &mut server.served).await.unwrap().unwrap();
     assert_eq!(server.answers.disconnected.load(Ordering::SeqCst), 2);
+    assert!(Client::connect(&server.path).await.unwrap().is_none(), "nobody answers");
+    assert!(matches!(Server::bind(&server.path), Err(BindError::Taken { .. })), "and nobody has its place yet");
+    drop(held);
     assert!(!server.path.exists());
     assert!(Client::connect(&server.path).await.unwrap().is_none());
 }

@@ -12,6 +12,7 @@ use std::{
 
 use bespoke_plugin_api::{Code, Error, Event, Result};
 use futures_util::Stream;
+use serde_json::json;
 
 use super::{Bus, Topics};
 
@@ -136,7 +137,7 @@ impl Stream for Listener {
                 Ok(event) => Ok(Event::clone(&event)),
                 Err(lost) => {
                     let message = format!("{lost} events were lost: the subscriber is too slow");
-                    Err(Error::new(Code::RESOURCE_EXHAUSTED, message).retryable())
+                    Err(Error::new(Code::RESOURCE_EXHAUSTED, message).retryable().with_data(json!({ "lost": lost })))
                 }
             })
         })

@@ -5,10 +5,7 @@ use std::env;
 use bespoke_host::{CONFIG_VERSION, ConfigError, Host, Origin};
 
 use super::report::{Repair, Report, Verdict};
-use crate::{
-    paths::Paths,
-    setup::{Setup, known_sections},
-};
+use crate::{paths::Paths, sections::known_sections, setup::Setup};
 
 /// Variables that this program reads.
 const VARIABLES: &[&str] =

@@ -25,7 +25,8 @@ use crate::{
     output::{Out, ask, can_ask},
     paths::Paths,
     secrets,
-    setup::{Setup, missing_keys, sections},
+    sections::sections,
+    setup::{Setup, missing_keys},
 };
 
 /// Short, and every model knows it.

@@ -3,19 +3,29 @@
 use bespoke_host::{Row, Selection, State};
 use serde_json::{Value, json};
 
+use super::server;
 use crate::{
     exit::{Exit, Failure, Result},
     setup::Setup,
 };
 
 pub(super) async fn run(setup: &Setup, id: Option<&str>) -> Result<()> {
+    let running = server::find(setup).await?;
     match id {
+        // There they run.
+        _ if running.is_some() => {}
         Some(id) if setup.rows().iter().any(|row| row.id == id) => setup.host.start(Selection::Ids(&[id.to_owned()])).await,
         Some(id) => return Err(setup.no_plugin(id)),
         None => setup.host.start(Selection::All).await,
     }
-    let mut rows = setup.rows();
-    rows.retain(|row| id.is_none_or(|id| row.id == id));
+    let mut rows = match running {
+        Some(mut running) => running.look("plugin.list", json!({})).await?,
+        None => setup.rows(),
+    };
+    rows.retain(|row: &Row| id.is_none_or(|id| row.id == id));
+    if let Some(id) = id.filter(|_| rows.is_empty()) {
+        return Err(setup.no_plugin(id));
+    }
     let (out, bad) = (setup.out, rows.iter().filter(|row| !does_well(row)).count());
     if out.json {
         out.json(&rows.iter().map(value).collect::<Vec<_>>(), true)?;

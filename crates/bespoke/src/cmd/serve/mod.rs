@@ -45,10 +45,13 @@ pub(super) async fn run(global: &Global, args: Serve) -> Result<()> {
     let stop = serving.stop.clone();
     let asked = tokio::spawn(control.serve(Arc::new(Answers::new(serving.clone())), async move { stop.cancelled().await }));
     let result = attended(&serving, &mut signals, &args).await;
-    serving.end(args.drain.map(Duration::from_secs)).await;
-    // Last: as long as it works, it says so.
+    // As long as answers end, it says how it does. Who is gone is told to plugins that still run; and the place is nobody else's before all
+    // of them have stopped.
+    serving.drain(args.drain.map(Duration::from_secs)).await;
     serving.stop.cancel();
-    let _ = asked.await;
+    let held = asked.await;
+    serving.end().await;
+    drop(held);
     told.say("stopped", "stopped", &json!({}));
     result
 }

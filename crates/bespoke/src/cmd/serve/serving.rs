@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 
 use super::{SECTIONS, told::Told};
 use crate::{
+    cmd::usage,
     exit::{Failure, Result},
     gate::{Gate, GatewayConfig},
     setup::Setup,
@@ -221,8 +222,8 @@ impl Serving {
         Ok(json!({ "changes": keys, "plugins": plugins, "problems": problems, "lines": lines }))
     }
 
-    /// Ends it: no new messages, answers under way may end, plugins are stopped in order.
-    pub(super) async fn end(&self, limit: Option<Duration>) {
+    /// Takes no new messages; answers under way may end.
+    pub(super) async fn drain(&self, limit: Option<Duration>) {
         let limit = {
             let mut now = self.now();
             now.phase = Phase::Draining;
@@ -231,6 +232,10 @@ impl Serving {
         if let Some(server) = self.server() {
             server.drain(limit).await;
         }
+    }
+
+    /// Stops the listener, and the plugins in order.
+    pub(super) async fn end(&self) {
         self.gate.close().await;
         self.setup.host.shutdown().await;
     }
@@ -268,6 +273,7 @@ impl Serving {
             "reloaded": now.reloaded,
             "plugins": { "ready": ready, "failed": failed },
             "memory_bytes": memory(),
+            "tokens": usage::tokens(&self.setup.host).map(|(today, daily)| json!({ "today": today, "daily": daily })),
         });
         if let (Some(value), Value::Object(own)) = (value.as_object_mut(), own) {
             value.extend(own);

@@ -5,6 +5,8 @@ use tokio::sync::mpsc;
 
 use crate::exit::{Exit, Result};
 
+const HANG_UP: &str = "SIGHUP";
+
 /// What a signal asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Signal {
@@ -18,7 +20,7 @@ impl Signal {
     pub(super) fn name(&self) -> &'static str {
         match self {
             Signal::Stop(name) => name,
-            Signal::Reload => "SIGHUP",
+            Signal::Reload => HANG_UP,
         }
     }
 }
@@ -41,9 +43,10 @@ impl Signals {
         tokio::spawn(async move {
             loop {
                 match source.next().await {
+                    // A terminal that is closed may say so twice; that is nobody's impatience.
+                    Signal::Reload | Signal::Stop(HANG_UP) if token.is_cancelled() => {}
                     // Whatever is under way: somebody has no patience left.
                     Signal::Stop(_) if token.is_cancelled() => std::process::exit(Exit::Interrupted.code().into()),
-                    Signal::Reload if token.is_cancelled() => {}
                     signal => {
                         if signal != Signal::Reload {
                             token.cancel();
@@ -96,7 +99,7 @@ impl Source {
             _ = self.terminate.recv() => Signal::Stop("SIGTERM"),
             // Of a terminal that was closed it means something else.
             _ = self.hang_up.recv() => match self.on_terminal && !std::io::stdin().is_terminal() {
-                true => Signal::Stop("SIGHUP"),
+                true => Signal::Stop(HANG_UP),
                 false => Signal::Reload,
             },
         }
