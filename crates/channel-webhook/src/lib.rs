@@ -1,87 +1,23 @@
-//! A channel: here it greets once as somebody who writes, and takes what it is told to send.
+//! A channel for a service of one's own: its messages come in by POST, answers go out by POST, both signed with one key.
+//!
+//! ```toml
+//! [plugins.webhook]
+//! url = "https://example.com/answers"
+//! ```
+//!
+//! In: `POST /hooks/webhook/messages` at the gateway, with the headers that `bespoke-signed` describes and a body of
+//! `{"chat","sender","id","text"}`; 202 says that the message is durably taken, 200 that it was before, 503 that it has to be sent again.
+//! Out: the same headers, `Idempotency-Key`, and a body of `{"chat","text","idempotency_key","reply_to"}`; any 2xx is a delivery. Files
+//! go with both as `attachments`, their bytes in base64. docs/webhook.md has it all, with an example.
+//!
+//! **Invariant:** nothing of a body is read before its signature fits. **Invariant:** the key is in no log, error or fact.
 
-use std::sync::Arc;
+mod config;
+mod plugin;
+mod receive;
+mod send;
+mod wire;
 
-use bespoke_plugin_api::{
-    CallCx, Channel, ChannelSpec, Inbound, Inbox, MessageRef, Outbound, Plugin, PluginApi, PluginContext, Result, async_trait,
-    serde::{self, Deserialize},
-};
-
-/// The table `[plugins.webhook]`. Each field has a default, and says what may change while the plugin runs.
-#[derive(Deserialize)]
-#[serde(crate = "serde", deny_unknown_fields, default)]
-#[cfg_attr(test, derive(schemars::JsonSchema, serde::Serialize), schemars(extend("additionalProperties" = false)))]
-pub struct Config {
-    /// What the person at the other end writes.
-    #[cfg_attr(test, schemars(extend("x-reload" = "restart")))]
-    pub greeting: String,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Config { greeting: "Hello".into() }
-    }
-}
-
-/// One instance.
-pub struct Webhook {
-    config: Config,
-}
-
-impl Plugin for Webhook {
-    type Config = Config;
-
-    fn register(api: &mut PluginApi<Self>) {
-        api.channel(ChannelSpec::new("webhook"), |plugin| Arc::new(Line(plugin.clone())));
-    }
-
-    async fn start(_cx: PluginContext, config: Config) -> Result<Self> {
-        Ok(Webhook { config })
-    }
-}
+pub use crate::{config::Config, plugin::Webhook};
 
 bespoke_plugin_api::plugin!("webhook", Webhook);
-
-struct Line(Arc<Webhook>);
-
-#[async_trait]
-impl Channel for Line {
-    async fn run(&self, cx: &CallCx, inbox: Inbox) -> Result<()> {
-        // A real channel listens here. What it acknowledges at its source must have been accepted before.
-        inbox.accept(Inbound::new("webhook", "somebody", "1", &self.0.config.greeting)).await?;
-        cx.cancelled().await;
-        Ok(())
-    }
-
-    async fn send(&self, cx: &CallCx, message: Outbound) -> Result<MessageRef> {
-        cx.check()?;
-        Ok(MessageRef::new(message.chat, message.idempotency_key.unwrap_or_else(|| "1".into())))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use bespoke_plugin_api::{Contribution, serde_json::json};
-    use bespoke_plugin_testkit::{Conformance, TestHost, block_on, check_config_schema};
-
-    use super::*;
-
-    #[test]
-    fn takes_a_message() {
-        let instance = block_on(BESPOKE_PLUGIN.start(TestHost::new().context("webhook"), json!({}))).unwrap();
-        let [Contribution::Channel(_, channel)] = &instance.contributions[..] else { panic!("{instance:?}") };
-        let message = Outbound::new("room", "hello").idempotency_key("key".into());
-        let sent = block_on(channel.send(&CallCx::new(), message)).unwrap();
-        assert_eq!(sent, MessageRef::new("room", "key"));
-    }
-
-    #[test]
-    fn behaves_the_same_in_every_tier() {
-        Conformance::new(&BESPOKE_PLUGIN).channel_messages(1).check();
-    }
-
-    #[test]
-    fn the_schema_is_fresh() {
-        check_config_schema(env!("CARGO_MANIFEST_DIR"), schemars::schema_for!(Config));
-    }
-}

@@ -59,7 +59,7 @@ const DEV_EDGES: &[(&str, &[&str])] = &[
     ("agent", &["@plugins", "plugin-testkit", "manifest", "http"]),
     ("voice", &["@plugins", "plugin-testkit", "manifest"]),
     ("serve", &["@plugins", "plugin-testkit", "manifest"]),
-    ("gateway", &["@plugins", "plugin-testkit", "manifest"]),
+    ("gateway", &["@plugins", "@support", "plugin-testkit", "manifest", "http"]),
 ];
 
 const SUPPORT: &[&str] =

@@ -4,4 +4,5 @@ mod answers;
 mod ends;
 mod limits;
 mod peer;
+mod webhook;
 mod world;

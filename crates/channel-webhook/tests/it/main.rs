@@ -1,0 +1,6 @@
+//! The webhook channel: what is believed, what is acknowledged, and what is sent.
+
+mod receiving;
+mod sending;
+mod tiers;
+mod world;
