@@ -159,8 +159,8 @@ mod tests {
     fn told(events: &Events) -> Vec<String> {
         let line = |mut payload: Value, topic: &str| {
             let Value::Object(fields) = &mut payload else { panic!("{payload}") };
-            assert!(fields.remove("workflow").is_some_and(|id| id.as_str().is_some_and(|id| id.len() > 8)));
-            fields.remove("ms");
+            assert!(fields.shift_remove("workflow").is_some_and(|id| id.as_str().is_some_and(|id| id.len() > 8)));
+            fields.shift_remove("ms");
             format!("{topic} {payload}")
         };
         events.history("", 0).into_iter().map(|event| line(event.payload, &event.topic)).collect()

@@ -2,6 +2,8 @@
 
 #![allow(clippy::print_stdout)] // a test says what it measured
 
+mod aisopod;
+mod bus;
 mod calls;
 mod commands;
 mod config;

@@ -420,6 +420,25 @@ class Contracts(Folder):
             self.assertEqual(guest.call("hook.on", {**event, "input": text}, name="h"), reply)
 
         code = """
+            from contracts.hook_contract import HookContract, Veto, hook
+            class H(HookContract):
+                @hook("before_agent_run", on_failure="closed")
+                async def guard(self, event): return Veto("no")
+                @hook("on_event", topics=["a."])
+                def on_it(self, event): self.heard = event["event"]["topic"]
+                def heard_last(self): return self.heard
+        """
+        guest = self.guest(self.plugin("h2", code, "hook"))
+        specs = {spec["spec"]["name"]: spec["spec"] for spec in guest.hello["specs"]}
+        self.assertEqual(sorted(specs), ["guard", "on_it"])
+        self.assertEqual((specs["guard"]["on_failure"], specs["on_it"]["topics"]), ("closed", ["a."]))
+        self.assertNotIn("topics", specs["guard"])
+        self.assertEqual(guest.call("hook.on", event, name="guard"), {"reply": "veto", "reason": "no"})
+        told = {"hook": "on_event", "event": {"topic": "a.b", "seq": 1, "at": 1, "payload": None}}
+        self.assertEqual(guest.call("hook.on", told, name="on_it"), {"reply": "continue"})
+        self.assertEqual(guest.call("plugin.invoke", {"method": "heard_last", "args": {}}), "a.b")
+
+        code = """
             from contracts.http_contract import HttpEndpointContract, HttpResponse
             class W(HttpEndpointContract):
                 async def handle(self, request):

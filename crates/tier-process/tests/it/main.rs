@@ -8,6 +8,7 @@ mod faults;
 mod kit;
 mod limits;
 mod lives;
+mod matrix;
 mod others;
 mod python;
 mod swaps;

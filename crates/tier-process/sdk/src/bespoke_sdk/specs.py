@@ -11,7 +11,7 @@ from bespoke_sdk.codec import UNIONS
 from bespoke_sdk.loader import Loaded, kinds_of
 from contracts.base import PluginBase
 
-__all__ = ["default_rate", "offers", "specs", "tools_of"]
+__all__ = ["default_rate", "hooks_of", "offers", "specs", "tools_of"]
 
 _DEFAULT_RATE = 24000
 _JSON_TYPES: Dict[Any, Dict[str, Any]] = {
@@ -36,6 +36,8 @@ def specs(loaded: Loaded) -> List[Dict[str, Any]]:
     for kind, contract in kinds_of(loaded.plugin):
         if kind == "tool":
             out += [{"kind": "tool", "spec": tool["spec"]} for tool in tools_of(loaded).values()]
+        elif kind == "hook":
+            out += [{"kind": "hook", "spec": hook["spec"]} for hook in hooks_of(loaded).values()]
         else:
             spec = {"name": _name(loaded, kind), **_SPECS[kind](loaded, contract)}
             out.append({"kind": kind, "spec": spec})
@@ -72,6 +74,27 @@ def tools_of(loaded: Loaded) -> Dict[str, Dict[str, Any]]:
         described = plugin.description or _doc(plugin.call) or _doc(plugin) or loaded.manifest.raw.get("description", "")
         out[name] = _tool(name, "call", described, plugin.input_schema, plugin.call)
     return out
+
+
+def hooks_of(loaded: Loaded) -> Dict[str, Dict[str, Any]]:
+    """By name, the spec of each subscription and the method that serves it."""
+    plugin: Any = loaded.plugin
+    marked = [(name, f.__bespoke_hook__) for name, f in inspect.getmembers(plugin) if hasattr(f, "__bespoke_hook__")]
+    out = {mark["name"]: _hook(method, mark) for method, mark in marked}
+    from contracts.hook_contract import HookContract
+
+    if not marked or offers(plugin, HookContract, "on"):
+        keys = ("hook", "priority", "timeout_ms", "on_failure", "observer", "topics")
+        name = _name(loaded, "hook")
+        out[name] = _hook("on", {"name": name, **{key: getattr(plugin, key) for key in keys}})
+    return out
+
+
+def _hook(method: str, mark: Dict[str, Any]) -> Dict[str, Any]:
+    spec = {**mark, "topics": [str(topic) for topic in mark["topics"]]}
+    if not spec["topics"]:
+        del spec["topics"]
+    return {"method": method, "spec": spec}
 
 
 def _tool(name: str, method: str, description: str, schema: Optional[Dict[str, Any]], function: Callable[..., Any]) -> Dict[str, Any]:
@@ -149,11 +172,6 @@ def _command(loaded: Loaded, _: Type[PluginBase]) -> Dict[str, Any]:
     return {"about": about, "usage": plugin.usage or _name(loaded, "command"), "require_auth": plugin.require_auth}
 
 
-def _hook(loaded: Loaded, _: Type[PluginBase]) -> Dict[str, Any]:
-    plugin: Any = loaded.plugin
-    return {key: getattr(plugin, key) for key in ("hook", "priority", "timeout_ms", "on_failure", "observer")}
-
-
 _SPECS: Dict[str, Callable[[Loaded, Any], Dict[str, Any]]] = {
     "tts": _tts,
     "stt": _stt,
@@ -162,6 +180,5 @@ _SPECS: Dict[str, Callable[[Loaded, Any], Dict[str, Any]]] = {
     "vad": lambda loaded, contract: {},
     "embedder": lambda loaded, contract: {"dimensions": loaded.plugin.dimensions},
     "command": _command,
-    "hook": _hook,
     "http": lambda loaded, contract: {"body_limit": loaded.plugin.body_limit},
 }

@@ -14,7 +14,7 @@ from bespoke_sdk.codec import bind, to_json
 from bespoke_sdk.errors import ErrorCodes, PluginError
 from bespoke_sdk.run import accepted, collect, run
 from bespoke_sdk.serve.base import Bulk, Served, Stream, packed
-from bespoke_sdk.specs import tools_of
+from bespoke_sdk.specs import hooks_of, tools_of
 from contracts.hook_contract import Veto
 from contracts.http_contract import HttpRequest, HttpResponse
 from contracts.tool_contract import ToolOutput
@@ -93,14 +93,15 @@ async def run_command(served: Served, call: Call, name: str, args: Any, blob: by
 
 async def on_hook(served: Served, call: Call, name: str, event: Any, blob: bytes) -> Dict[str, Any]:
     """``hook.on``."""
-    reply = await run(served.plugin.on, event)
+    method = hooks_of(served.loaded)[name]["method"]
+    reply = await run(getattr(served.plugin, method), event)
     if reply is None:
         return {"reply": "continue"}
     if isinstance(reply, Veto):
         return {"reply": "veto", "reason": reply.reason}
     if isinstance(reply, dict):
         return {"reply": "replace", "event": {**to_json(reply, "event"), "hook": event["hook"]}}
-    message = f"`on` returned {type(reply).__name__} instead of None, a dict or a Veto"
+    message = f"`{method}` returned {type(reply).__name__} instead of None, a dict or a Veto"
     raise PluginError(ErrorCodes.PLUGIN_EXCEPTION, message)
 
 
