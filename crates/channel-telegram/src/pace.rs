@@ -37,16 +37,23 @@ pub(crate) struct Pacer {
 type Micros = u64;
 
 impl Pacer {
-    /// Takes the next place in a chat, and says how long it is until then.
-    pub(crate) fn reserve(&mut self, now: Timestamp, chat: &str, group: bool) -> Duration {
+    /// Takes the next place in a chat, and says how long it is until then. One that is further away than `most` is not taken.
+    ///
+    /// # Errors
+    /// How long it would be.
+    pub(crate) fn reserve(&mut self, now: Timestamp, chat: &str, group: bool, most: Duration) -> Result<Duration, Duration> {
         if self.chats.len() >= MOST_CHATS && !self.chats.contains_key(chat) {
             self.forget(now);
         }
-        let own = if group { GROUP } else { CHAT };
-        let emptied = self.chats.entry(chat.to_owned()).or_default();
-        let in_chat = take(emptied, now, own);
-        let in_all = take(&mut self.all, now, ALL);
-        in_chat.max(in_all).max(self.pause(now, chat))
+        let (own_emptied, own_wait) = next(self.chats.get(chat).copied().unwrap_or_default(), now, if group { GROUP } else { CHAT });
+        let (all_emptied, all_wait) = next(self.all, now, ALL);
+        let wait = own_wait.max(all_wait).max(self.pause(now, chat));
+        if wait > most {
+            return Err(wait);
+        }
+        self.chats.insert(chat.to_owned(), own_emptied);
+        self.all = all_emptied;
+        Ok(wait)
     }
 
     /// Telegram wants to hear nothing of a chat until then.
@@ -72,12 +79,12 @@ impl Pacer {
     }
 }
 
-/// Puts one more into a bucket that loses one in each interval, and says how long it is until it fits.
-fn take(emptied: &mut Micros, now: Timestamp, limit: Limit) -> Duration {
+/// When a bucket that loses one in each interval is empty with one more in it, and how long it is until that one fits.
+fn next(emptied: Micros, now: Timestamp, limit: Limit) -> (Micros, Duration) {
     let every = u64::try_from(limit.every.as_micros()).unwrap_or(u64::MAX);
-    *emptied = (*emptied).max(now.0).saturating_add(every);
+    let emptied = emptied.max(now.0).saturating_add(every);
     let full = every.saturating_mul(limit.burst.into());
-    Duration::from_micros(emptied.saturating_sub(now.0).saturating_sub(full))
+    (emptied, Duration::from_micros(emptied.saturating_sub(now.0).saturating_sub(full)))
 }
 
 #[cfg(test)]
@@ -86,11 +93,15 @@ mod tests {
 
     const NOW: Timestamp = Timestamp(1_000_000_000);
 
+    fn reserve(pacer: &mut Pacer, now: Timestamp, chat: &str, group: bool) -> Duration {
+        pacer.reserve(now, chat, group, Duration::MAX).unwrap()
+    }
+
     /// When each of so many messages goes, in milliseconds, when all are there at once.
     fn times(pacer: &mut Pacer, chats: usize, each: usize, group: bool) -> Vec<u128> {
         let mut times = Vec::new();
         for n in 0..chats * each {
-            times.push(pacer.reserve(NOW, &format!("{}", n % chats), group).as_millis());
+            times.push(reserve(pacer, NOW, &format!("{}", n % chats), group).as_millis());
         }
         times.sort_unstable();
         times
@@ -122,17 +133,30 @@ mod tests {
     fn what_telegram_asks_for_goes_before_and_rests_are_made_up_for() {
         let mut pacer = Pacer::default();
         pacer.hold("1", NOW, NOW.plus(Duration::from_secs(7)));
-        assert_eq!(pacer.reserve(NOW, "1", false), Duration::from_secs(7));
-        assert_eq!(pacer.reserve(NOW, "2", false), Duration::ZERO);
+        assert_eq!(reserve(&mut pacer, NOW, "1", false), Duration::from_secs(7));
+        assert_eq!(reserve(&mut pacer, NOW, "2", false), Duration::ZERO);
         let later = NOW.plus(Duration::from_secs(60));
-        assert_eq!((0..3).map(|_| pacer.reserve(later, "1", false)).max(), Some(Duration::ZERO));
+        assert_eq!((0..3).map(|_| reserve(&mut pacer, later, "1", false)).max(), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_place_that_is_too_far_away_is_not_taken() {
+        let mut pacer = Pacer::default();
+        let within = |pacer: &mut Pacer, seconds| pacer.reserve(NOW, "1", false, Duration::from_secs(seconds));
+        for _ in 0..3 {
+            assert_eq!(within(&mut pacer, 0), Ok(Duration::ZERO));
+        }
+        for _ in 0..100 {
+            assert_eq!(within(&mut pacer, 0), Err(Duration::from_secs(1)));
+        }
+        assert_eq!(within(&mut pacer, 1), Ok(Duration::from_secs(1)));
     }
 
     #[test]
     fn not_every_chat_is_remembered() {
         let mut pacer = Pacer::default();
         for n in 0..5_000u64 {
-            pacer.reserve(NOW, &format!("{n}"), false);
+            reserve(&mut pacer, NOW, &format!("{n}"), false);
             pacer.hold(&format!("{n}"), NOW, NOW.plus(Duration::from_secs(9)));
         }
         assert!(pacer.chats.len() <= MOST_CHATS && pacer.paused.len() <= MOST_CHATS);

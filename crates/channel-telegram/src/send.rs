@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use bespoke_plugin_api::{
-    CallCx, Error, MessageRef, Outbound, Result,
-    serde_json::{Value, json},
+    Attachment, CallCx, Error, Level, MessageRef, Outbound, Result,
+    serde_json::{self, Value, json},
 };
 
 use crate::{
@@ -48,42 +48,44 @@ impl Target {
     }
 }
 
-/// Sends an answer. Its reference is that of its last message.
+/// Sends an answer. Its reference is that of its last message. Of one that has been begun under its key, what is missing is sent, and
+/// what says something else is changed.
 pub(crate) async fn send(core: &Core, call: &CallCx, message: &Outbound) -> Result<MessageRef> {
     let target = Target::parse(&message.chat)?;
-    let parts = split::parts(&markdown::read(&message.text));
-    let ways: Vec<_> = message.attachments.iter().map(files::way).collect::<Result<_>>()?;
-    if parts.is_empty() && ways.is_empty() {
-        return Err(Error::invalid_params("there is nothing in the message that Telegram could show"));
-    }
     let known = message.idempotency_key.as_deref().and_then(|key| core.sent().under(&target.name, key));
-    let mut record =
-        known.unwrap_or_else(|| Record { chat: target.name.clone(), key: message.idempotency_key.clone(), ..Record::default() });
-    let reply_to = message.reply_to.as_deref().and_then(|id| id.parse::<i64>().ok());
-    let mut sending = Sending { core, call, target, record: &mut record };
-    let result = sending.all(&parts, message, &ways, reply_to).await;
-    core.sending(result.as_ref().err().map(|failure| &failure.error));
-    result.map_err(|failure| failure.error)?;
-    record.id = record.last();
+    let begun = || Record { chat: target.name.clone(), key: message.idempotency_key.clone(), ..Record::default() };
+    let mut record = known.unwrap_or_else(begun);
+    show(core, call, target, &mut record, message).await?;
+    record.id = record.id.or(record.last());
     core.sent().keep(&record);
     let id = record.id.ok_or_else(|| Error::internal("an answer of no message was sent"))?;
     Ok(MessageRef::new(&message.chat, id.to_string()))
 }
 
-/// Replaces the text of an answer, with more messages or fewer where it needs them.
+/// Replaces an answer, with more messages or fewer where it needs them. Files that it brings come after it.
 pub(crate) async fn edit(core: &Core, call: &CallCx, message: &MessageRef, new: &Outbound) -> Result<()> {
     let target = Target::parse(&message.chat)?;
     let id: i64 = message.id.parse().map_err(|_| Error::invalid_params(format!("`{}` is no message of Telegram", message.id)))?;
-    if !new.attachments.is_empty() {
-        return Err(Error::invalid_params("an edit brings no files; send them as a message of their own"));
-    }
-    let parts = split::parts(&markdown::read(&new.text));
-    if parts.is_empty() {
+    let mut record = core.sent().called(&target.name, id).unwrap_or_else(|| Record::of(&target.name, id));
+    let shown = show(core, call, target, &mut record, new).await;
+    core.sent().keep(&record);
+    shown
+}
+
+/// Makes the messages of an answer be what it says.
+async fn show(core: &Core, call: &CallCx, target: Target, record: &mut Record, message: &Outbound) -> Result<()> {
+    let parts = split::parts(&markdown::read(&message.text));
+    // Before anything is sent: what cannot be sent whole is not begun.
+    let ways: Vec<_> = message.attachments.iter().map(files::way).collect::<Result<_>>()?;
+    if parts.is_empty() && ways.is_empty() {
         return Err(Error::invalid_params("there is nothing in the message that Telegram could show"));
     }
-    let mut record = core.sent().called(&target.name, id).unwrap_or_else(|| Record::of(&target.name, id));
-    let result = Sending { core, call, target, record: &mut record }.replace(&parts).await;
-    core.sent().keep(&record);
+    let reply_to = message.reply_to.as_deref().and_then(|id| id.parse::<i64>().ok());
+    let mut sending = Sending { core, call, target, record, reply_to };
+    let mut result = sending.texts(&parts).await;
+    if result.is_ok() {
+        result = sending.files(&message.attachments, &ways).await;
+    }
     core.sending(result.as_ref().err().map(|failure| &failure.error));
     result.map_err(|failure| failure.error)
 }
@@ -108,32 +110,12 @@ struct Sending<'a> {
     call: &'a CallCx,
     target: Target,
     record: &'a mut Record,
+    /// The message that its first one answers.
+    reply_to: Option<i64>,
 }
 
 impl Sending<'_> {
-    /// Sends what of an answer was not sent yet.
-    async fn all(&mut self, parts: &[Part], message: &Outbound, ways: &[files::Way], reply_to: Option<i64>) -> Result<(), Failure> {
-        for part in parts.iter().skip(self.record.texts.len()) {
-            let reply_to = reply_to.filter(|_| self.record.texts.is_empty());
-            self.text(part, reply_to).await?;
-        }
-        for (attachment, way) in message.attachments.iter().zip(ways).skip(self.record.files.len()) {
-            let reply_to = reply_to.filter(|_| self.record.last().is_none());
-            let posted = match self.file(*way, attachment, reply_to).await {
-                // A picture of odd proportions, a person who takes no voice notes: as a file it goes.
-                Err(failure) if matches!(failure.kind, Kind::Refused { .. }) && *way != files::DOCUMENT => {
-                    self.file(files::DOCUMENT, attachment, reply_to).await?
-                }
-                result => result?,
-            };
-            self.record.files.push(posted.message_id);
-            self.remember();
-        }
-        Ok(())
-    }
-
-    /// Makes the messages of an answer say something else.
-    async fn replace(&mut self, parts: &[Part]) -> Result<(), Failure> {
+    async fn texts(&mut self, parts: &[Part]) -> Result<(), Failure> {
         for (n, part) in parts.iter().enumerate() {
             match self.record.texts.get(n).copied() {
                 Some((_, mark)) if mark == sent::mark(part) => {}
@@ -141,7 +123,7 @@ impl Sending<'_> {
                     self.change(id, part).await?;
                     self.record.texts[n].1 = sent::mark(part);
                 }
-                None => self.text(part, None).await?,
+                None => self.text(part).await?,
             }
         }
         while self.record.texts.len() > parts.len() {
@@ -156,16 +138,37 @@ impl Sending<'_> {
         Ok(())
     }
 
-    async fn text(&mut self, part: &Part, reply_to: Option<i64>) -> Result<(), Failure> {
-        let (thread, text) = (self.target.thread, &part.text);
+    async fn files(&mut self, attachments: &[Attachment], ways: &[files::Way]) -> Result<(), Failure> {
+        for (attachment, way) in attachments.iter().zip(ways).skip(self.record.files.len()) {
+            let posted = match self.file(*way, attachment).await {
+                // A picture of odd proportions, a person who takes no voice notes: as a file it goes.
+                Err(failure) if matches!(failure.kind, Kind::Refused { .. }) && *way != files::DOCUMENT => {
+                    self.file(files::DOCUMENT, attachment).await?
+                }
+                result => result?,
+            };
+            self.record.files.push(posted.message_id);
+            self.remember();
+        }
+        Ok(())
+    }
+
+    /// What the next message answers: only the first one of an answer does.
+    fn answers(&self) -> Option<Value> {
+        let id = self.reply_to.filter(|_| self.record.last().is_none())?;
+        Some(json!({ "message_id": id, "allow_sending_without_reply": true }))
+    }
+
+    async fn text(&mut self, part: &Part) -> Result<(), Failure> {
+        let (thread, text, answers) = (self.target.thread, &part.text, self.answers());
         let posted = self
             .styled(part, "sendMessage", |chat| {
                 let mut body = json!({ "chat_id": chat, "text": text });
                 if let Some(thread) = thread {
                     body["message_thread_id"] = json!(thread);
                 }
-                if let Some(id) = reply_to {
-                    body["reply_parameters"] = answers(id);
+                if let Some(answers) = &answers {
+                    body["reply_parameters"] = answers.clone();
                 }
                 body
             })
@@ -206,11 +209,12 @@ impl Sending<'_> {
         }
     }
 
-    async fn file(&self, way: files::Way, attachment: &bespoke_plugin_api::Attachment, reply_to: Option<i64>) -> Result<Posted, Failure> {
+    async fn file(&self, way: files::Way, attachment: &Attachment) -> Result<Posted, Failure> {
+        let answers = self.answers();
         let posted = self.post(way.method, |chat| {
             let mut fields = vec![("chat_id", chat.to_string())];
             fields.extend(self.target.thread.map(|thread| ("message_thread_id", thread.to_string())));
-            fields.extend(reply_to.map(|id| ("reply_parameters", answers(id).to_string())));
+            fields.extend(answers.as_ref().map(|answers| ("reply_parameters", answers.to_string())));
             files::form(self.core, way, attachment, &fields)
         });
         posted_of(posted.await?)
@@ -238,7 +242,7 @@ impl Sending<'_> {
                 // The group has become one of another kind, with another id.
                 Kind::Refused { moved: Some(id) } if id != chat => {
                     let line = format!("chat {chat} is chat {id} now; plugins.telegram.allowed_chats may name the old one");
-                    self.core.cx.log(bespoke_plugin_api::Level::Warn, &line);
+                    self.core.cx.log(Level::Warn, &line);
                     chat = id;
                 }
                 Kind::Passing | Kind::Unreadable { .. } if tries < TRIES => {
@@ -260,21 +264,19 @@ impl Sending<'_> {
     /// Waits until a message may go.
     async fn await_turn(&self, chat: i64) -> Result<(), Failure> {
         let (now, name) = (self.core.cx.now(), chat.to_string());
-        let wait = if self.core.settings.paced {
-            self.core.pacer().reserve(now, &name, self.target.is_group())
-        } else {
-            self.core.pacer().pause(now, &name)
+        let left = self.call.deadline().map_or(LONGEST_WAIT, |at| now.until(at).min(LONGEST_WAIT));
+        let place = match self.core.settings.paced {
+            true => self.core.pacer().reserve(now, &name, self.target.is_group(), left),
+            false => Ok(self.core.pacer().pause(now, &name)).and_then(|wait| if wait > left { Err(wait) } else { Ok(wait) }),
         };
-        if wait.is_zero() {
-            return Ok(());
+        match place {
+            Ok(wait) if wait.is_zero() => Ok(()),
+            Ok(wait) => self.core.pause(self.call, wait).await,
+            Err(wait) => {
+                let told = format!("chat {chat} gets no more than Telegram allows; the next message goes in {} s", wait.as_secs_f32());
+                Err(Failure::flood(told, wait))
+            }
         }
-        if wait > LONGEST_WAIT || self.is_too_late(wait) {
-            return Err(Failure::flood(
-                format!("chat {chat} gets no more than Telegram allows; the next message goes in {} s", wait.as_secs_f32()),
-                wait,
-            ));
-        }
-        self.core.pause(self.call, wait).await
     }
 
     fn is_too_late(&self, wait: Duration) -> bool {
@@ -288,10 +290,6 @@ impl Sending<'_> {
     }
 }
 
-fn answers(id: i64) -> Value {
-    json!({ "message_id": id, "allow_sending_without_reply": true })
-}
-
 fn posted_of(value: Value) -> Result<Posted, Failure> {
-    bespoke_plugin_api::serde_json::from_value(value).map_err(|e| Failure::passing(format!("a message was sent, and has no id: {e}")))
+    serde_json::from_value(value).map_err(|e| Failure::passing(format!("a message was sent, and has no id: {e}")))
 }

@@ -157,8 +157,22 @@ fn an_edit_that_changes_nothing_is_one() {
     let error = edit(&set, &MessageRef::new("7", "5"), "**new**").unwrap_err();
     assert!(!error.is_retryable() && set.asked().len() == 1, "{error}");
     assert!(edit(&set, &MessageRef::new("7", "no number"), "new").is_err());
-    let with_file = Outbound::new("7", "new").attachments(vec![Attachment::new("a/b", vec![1])]);
-    assert!(block_on(set.channel().edit(&CallCx::new(), MessageRef::new("7", "5"), with_file)).is_err());
+}
+
+/// An answer that was shown while it was written ends with an edit that brings its files; trying that again sends none of them twice.
+#[test]
+fn an_edit_may_bring_files() {
+    let set = Set::new(json!({}), telegram(vec![]));
+    let sent = send(&set, Outbound::new("7", "…").idempotency_key("k".into())).unwrap();
+    let new = || Outbound::new("7", "Done.").attachments(vec![Attachment::voice("audio/ogg", b"OggS".to_vec())]);
+    for _ in 0..2 {
+        block_on(set.channel().edit(&CallCx::new(), sent.clone(), new())).unwrap();
+    }
+    let methods: Vec<String> = set.asked().into_iter().map(|asked| asked.method).collect();
+    assert_eq!(methods, ["sendMessage", "editMessageText", "sendVoice"]);
+    // Under its key it says something else by now: the message changes, and no other one is sent.
+    assert_eq!(send(&set, Outbound::new("7", "Done, indeed.").idempotency_key("k".into())).unwrap(), sent);
+    assert_eq!(set.bodies("editMessageText")[1]["text"], "Done, indeed.");
 }
 
 #[test]
