@@ -14,7 +14,8 @@ const SAID: usize = 32 << 10;
 pub(crate) fn command(text: &str) -> Option<(&str, &str)> {
     let (word, rest) = text.trim().strip_prefix('/')?.split_once(char::is_whitespace).unwrap_or((text.trim().strip_prefix('/')?, ""));
     let name = word.split_once('@').map_or(word, |(name, _)| name);
-    let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic()) && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c));
+    let is_name =
+        name.starts_with(|c: char| c.is_ascii_alphabetic()) && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c));
     // A path or a fraction is no command.
     is_name.then_some((name, rest.trim()))
 }
@@ -32,7 +33,11 @@ pub(crate) async fn run(asked: &Asked<'_>, name: &str, args: &str) -> Result<Rep
 }
 
 async fn renew(asked: &Asked<'_>) -> Result<Reply> {
-    let text = if asked.end_session().await? { "A new conversation begins." } else { "A new conversation begins; nothing was said in this one yet." };
+    let text = if asked.end_session().await? {
+        "A new conversation begins."
+    } else {
+        "A new conversation begins; nothing was said in this one yet."
+    };
     Ok(Reply { renew: true, ..asked.says(text) })
 }
 

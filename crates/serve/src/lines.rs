@@ -111,9 +111,9 @@ impl Line {
             state: condition.state,
             error: condition.error.as_ref().map(Error::to_string),
             failures: condition.failures,
-            again_in_ms: condition.again_at.map(|at| {
-                u64::try_from(at.saturating_duration_since(Instant::now()).as_millis()).unwrap_or(u64::MAX)
-            }),
+            again_in_ms: condition
+                .again_at
+                .map(|at| u64::try_from(at.saturating_duration_since(Instant::now()).as_millis()).unwrap_or(u64::MAX)),
         }
     }
 

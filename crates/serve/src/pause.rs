@@ -26,7 +26,9 @@ mod tests {
     #[test]
     fn pauses_grow_to_a_limit() {
         let second = Duration::from_secs(1);
-        for (failures, random, ms) in [(0, 0, 750), (1, 0, 750), (1, 255, 1_250), (2, 0, 1_500), (4, 0, 6_000), (40, 0, 225_000), (u32::MAX, 255, 375_000)] {
+        for (failures, random, ms) in
+            [(0, 0, 750), (1, 0, 750), (1, 255, 1_250), (2, 0, 1_500), (4, 0, 6_000), (40, 0, 225_000), (u32::MAX, 255, 375_000)]
+        {
             assert_eq!(jittered(failures, second, random).as_millis(), ms, "{failures}");
         }
         assert_eq!(jittered(9, Duration::from_secs(1_000), 0), Duration::from_secs(750));

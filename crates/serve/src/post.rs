@@ -142,7 +142,9 @@ async fn store(core: &Core, line: &Line, letter: &Letter, sent: Result<(), Troub
         };
         match stored {
             Ok(more) => return more,
-            Err(error) => tracing::error!(channel = &**line.name(), letter = letter.id, %error, "what became of a message cannot be stored"),
+            Err(error) => {
+                tracing::error!(channel = &**line.name(), letter = letter.id, %error, "what became of a message cannot be stored")
+            }
         }
         tokio::time::sleep(TO_STORE.1).await;
     }
@@ -162,7 +164,11 @@ async fn deliver(core: &Core, line: &Line, letter: &Letter) -> Result<(), Troubl
             let again = letter.unsure && letter.shown.is_none();
             if again && !spec.idempotent {
                 core.counts.repeated.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(channel = &**line.name(), letter = letter.id, "is sent again, and may arrive twice: the channel cannot tell");
+                tracing::warn!(
+                    channel = &**line.name(),
+                    letter = letter.id,
+                    "is sent again, and may arrive twice: the channel cannot tell"
+                );
             }
             match letter.shown.as_ref().filter(|_| edits) {
                 Some(shown) => {
@@ -196,11 +202,18 @@ fn trouble(core: &Core, line: &Line, letter: &Letter, error: &Error) -> Trouble 
     let told = core.host.redactor().redact_error(error).to_string();
     let absent = matches!(error.code(), Code::NOT_READY | Code::PLUGIN_NOT_FOUND);
     let unsure = matches!(error.code(), Code::EXECUTION_TIMEOUT | Code::PLUGIN_CRASHED | Code::NETWORK_FAILED | Code::PLUGIN_EXCEPTION);
-    let worth = absent || error.is_retryable() || matches!(error.code(), Code::EXECUTION_TIMEOUT | Code::PLUGIN_CRASHED | Code::NETWORK_FAILED);
+    let worth =
+        absent || error.is_retryable() || matches!(error.code(), Code::EXECUTION_TIMEOUT | Code::PLUGIN_CRASHED | Code::NETWORK_FAILED);
     let spent = !absent && letter.attempts >= config.send_attempts || letter.age() >= config.send_age();
     let mut trouble = if worth && !spent {
         let pause = if absent { config.retry() * WITHOUT_PLUGIN } else { pause::after(letter.attempts, config.retry()).max(asked(error)) };
-        tracing::warn!(channel = &**line.name(), letter = letter.id, error = told, "was not sent, and is sent again in {} ms", pause.as_millis());
+        tracing::warn!(
+            channel = &**line.name(),
+            letter = letter.id,
+            error = told,
+            "was not sent, and is sent again in {} ms",
+            pause.as_millis()
+        );
         Trouble::again_in(told, pause)
     } else if letter.shown.is_some() && !worth {
         tracing::warn!(channel = &**line.name(), letter = letter.id, error = told, "could not be edited, and is sent as a new message");
@@ -224,5 +237,8 @@ pub(crate) fn asked(error: &Error) -> Duration {
 
 /// Whether a call of a channel has surely had no effect.
 pub(crate) fn had_no_effect(error: &Error) -> bool {
-    !matches!(error.code(), Code::EXECUTION_TIMEOUT | Code::PLUGIN_CRASHED | Code::NETWORK_FAILED | Code::PLUGIN_EXCEPTION | Code::CANCELLED)
+    !matches!(
+        error.code(),
+        Code::EXECUTION_TIMEOUT | Code::PLUGIN_CRASHED | Code::NETWORK_FAILED | Code::PLUGIN_EXCEPTION | Code::CANCELLED
+    )
 }

@@ -5,7 +5,12 @@ use std::sync::{Arc, atomic::Ordering};
 use bespoke_plugin_api::{Attachment, CallCx, Code, Error, Hook, HookEvent, Inbound, Outbound, Result};
 use bespoke_state::{Ending, StateError, Taken, Talk};
 
-use crate::{commands, core::Core, desk::Rest, lines::Line, post,
+use crate::{
+    commands,
+    core::Core,
+    desk::Rest,
+    lines::Line,
+    post,
     show::{self, Board},
 };
 
@@ -262,7 +267,8 @@ impl Asked<'_> {
 
 /// What the agent reads of a message: its text, what was heard, and that there are files.
 fn input(message: &Inbound, heard: &str, files: &[&Attachment]) -> String {
-    let mut parts: Vec<String> = [heard.trim(), message.text.trim()].into_iter().filter(|part| !part.is_empty()).map(str::to_owned).collect();
+    let mut parts: Vec<String> =
+        [heard.trim(), message.text.trim()].into_iter().filter(|part| !part.is_empty()).map(str::to_owned).collect();
     for file in files {
         let name = file.name.as_deref().unwrap_or("without a name");
         parts.push(format!("[A file came with this message: {name}, {}, {} bytes]", file.mime, file.size));

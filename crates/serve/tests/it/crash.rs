@@ -14,7 +14,8 @@ use std::{
 };
 
 use bespoke_plugin_api::{
-    CallCx, Channel, ChannelSpec, ChatDelta, Code, Contribution, Inbound, Inbox, MessageRef, Outbound, Result, async_trait, serde_json::json,
+    CallCx, Channel, ChannelSpec, ChatDelta, Code, Contribution, Inbound, Inbox, MessageRef, Outbound, Result, async_trait,
+    serde_json::json,
 };
 use bespoke_state::State;
 use futures_util::{StreamExt, stream};

@@ -15,9 +15,9 @@ use bespoke_agent::{Agent, AgentConfig};
 use bespoke_host::{Artifact, Candidate, Config, Host, Selection, Terms, Tier};
 use bespoke_manifest::{Inherited, Manifest};
 use bespoke_plugin_api::{
-    BoxFuture, BoxStream, CallCx, Channel, ChannelSpec, ChatDelta, ChatRequest, Code, Contribution, Error, FinishReason, HookEvent, HookHandler,
-    HookReply, HookSpec, Inbound, Inbox, Instance, MessageRef, ModelInfo, Outbound, Plugin, PluginApi, PluginContext, Provider, ProviderSpec,
-    Result, Role, Spec, async_trait,
+    BoxFuture, BoxStream, CallCx, Channel, ChannelSpec, ChatDelta, ChatRequest, Code, Contribution, Error, FinishReason, HookEvent,
+    HookHandler, HookReply, HookSpec, Inbound, Inbox, Instance, MessageRef, ModelInfo, Outbound, Plugin, PluginApi, PluginContext,
+    Provider, ProviderSpec, Result, Role, Spec, async_trait,
     serde_json::{self, Value, json},
 };
 use bespoke_serve::{Parts, ServeConfig, Server, Status};
@@ -283,7 +283,11 @@ impl<C: Fn(HookEvent) -> Result<HookReply> + Send + Sync> HookHandler for FnHook
 }
 
 /// A plugin of hooks that all do the same.
-pub(crate) fn hooks(id: &'static str, specs: Vec<HookSpec>, on: impl Fn(HookEvent) -> Result<HookReply> + Clone + Send + Sync + 'static) -> Candidate {
+pub(crate) fn hooks(
+    id: &'static str,
+    specs: Vec<HookSpec>,
+    on: impl Fn(HookEvent) -> Result<HookReply> + Clone + Send + Sync + 'static,
+) -> Candidate {
     plug(id, "", move || specs.iter().map(|spec| Contribution::Hook(spec.clone(), Arc::new(FnHook(on.clone())))).collect())
 }
 

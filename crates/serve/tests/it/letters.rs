@@ -1,7 +1,10 @@
 //! Answers on their way: sent again, dead, sent again by hand, in order, and what nobody can know.
 
 use std::{
-    sync::{Arc, Mutex, atomic::{AtomicUsize, Ordering}},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -110,7 +113,11 @@ async fn a_server_takes_up_what_the_one_before_it_left() {
     let opened = gate.clone();
     let slow = crate::kit::mind(move |asked| {
         let gate = opened.clone();
-        if asked == "slow" { crate::kit::says_after("re slow", async move { gate.opened().await }) } else { crate::kit::says(&format!("re {asked}")) }
+        if asked == "slow" {
+            crate::kit::says_after("re slow", async move { gate.opened().await })
+        } else {
+            crate::kit::says(&format!("re {asked}"))
+        }
     });
     let served = Served::over(&path, config(json!({ "retry_ms": 60_000 })), vec![world.plug(), slow]).await;
     world.write("a", "1", "one");

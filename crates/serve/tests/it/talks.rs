@@ -230,7 +230,17 @@ async fn a_voice_note_without_ears_is_told_and_files_are_mentioned() {
 
 /// A second of noise, then half a second of silence, as WAV.
 fn recording() -> Vec<u8> {
-    let samples: Vec<i16> = (0..24_000).map(|n| if n >= 16_000 { 0 } else if n % 40 < 20 { 30_000 } else { -30_000 }).collect();
+    let samples: Vec<i16> = (0..24_000)
+        .map(|n| {
+            if n >= 16_000 {
+                0
+            } else if n % 40 < 20 {
+                30_000
+            } else {
+                -30_000
+            }
+        })
+        .collect();
     let bytes = 2 * samples.len() as u32;
     let mut wav = b"RIFF".to_vec();
     wav.extend((36 + bytes).to_le_bytes());
