@@ -207,9 +207,14 @@ impl Setup {
         self.host.provider_of(kind, name).or_else(|| has_tools().then(|| name.to_owned()))
     }
 
+    /// Whether it has hooks, or the user has it told of events.
     fn watches(&self, row: &Row) -> bool {
+        let config = self.host.config();
+        if config.hooks().is_ok_and(|hooks| hooks.iter().any(|hook| hook.plugin == row.id)) {
+            return true;
+        }
         let hooks = row.kinds.iter().any(|k| k == Kind::Hook.name());
-        hooks && (!self.host.is_stand_in(&row.id) || self.host.config().plugin_ids().contains(&row.id))
+        hooks && (!self.host.is_stand_in(&row.id) || config.plugin_ids().contains(&row.id))
     }
 
     /// The error of a need that nothing in this binary meets.

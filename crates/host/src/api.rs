@@ -119,6 +119,19 @@ impl PluginHost {
         self.may(Permission::PluginCommunication, &item, &what, |granted| granted.may_call(kind, name)).map(|()| kind)
     }
 
+    /// Whether a payload is what the plugin itself has promised of such an event.
+    fn fits(&self, topic: &str, payload: &Value) -> Result<()> {
+        let plugin = self.plugin.upgrade();
+        let promised = plugin.as_ref().and_then(|p| p.manifest.as_ref()).and_then(|m| m.events.iter().find(|event| event.name == topic));
+        let Some(schema) = promised.and_then(|event| event.schema.as_ref()) else { return Ok(()) };
+        let faults: Vec<String> = bespoke_schema::check(schema, payload).iter().map(ToString::to_string).collect();
+        if faults.is_empty() {
+            return Ok(());
+        }
+        let message = format!("the event `{topic}` is not what plugin.toml says of it: {}", faults.join("; "));
+        Err(Error::invalid_params(message).with_help("emit what its schema in [[events]] says, or change the schema"))
+    }
+
     /// Whether the plugin has a permission, which is counted: `item` as it would stand in plugin.toml, `what` in words.
     fn may(&self, permission: Permission, item: &str, what: &str, allows: impl Fn(&Permissions) -> bool) -> Result<()> {
         let plugin = self.plugin.upgrade();
@@ -287,6 +300,7 @@ impl HostApi for PluginHost {
                 Error::new(Code::RESOURCE_EXHAUSTED, message).with_help("send what is large by a call, and where it is by an event")
             );
         }
+        self.fits(topic, &payload)?;
         self.services.events.emit(&format!("{}.{topic}", self.id), Some(&self.id), payload);
         Ok(())
     }

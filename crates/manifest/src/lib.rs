@@ -60,6 +60,7 @@
 //! | `[process]` | `command = ["./run", "--flag"]`, or `python = "module"` with `requirements = ["numpy>=1.24"]`: see [`Process`] | |
 //! | `[config_schema]` | JSON Schema of the plugin's configuration; a config.schema.json beside the manifest does as well | anything goes |
 //! | `[[models]]` | `file`, `version`, `size`, `sha256`, `license`, `sources`: see [`Model`]; `version` only where no package of `sources` says it | |
+//! | `[[events]]` | `name`, and `schema`, a JSON Schema of the payload: events that it tells; others it may tell, too | |
 //! | `runtimes` | native runtimes that it can use, as `runtime:device`, such as `["onnx:cpu", "onnx:cuda"]` | none |
 //!
 //! # Other dialects
@@ -99,7 +100,7 @@ mod tree;
 
 pub use declared::Mismatch;
 pub use error::{ManifestError, Position, Problem};
-pub use model::{Dialect, Inherited, Manifest, Model, Package, Process, Provides, Requires, Run, Source, Swap, Tier};
+pub use model::{Dialect, Emits, Inherited, Manifest, Model, Package, Process, Provides, Requires, Run, Source, Swap, Tier};
 pub use name::{HOST_KEYS, MAX_NAME, NameError, PLUGIN_SETTINGS, RESERVED_IDS, check_id, check_name, closest};
 pub use parse::{check_config_schema, is_requirement};
 pub use permissions::{Communication, HttpAccess, HttpHosts, Permission, Permissions};

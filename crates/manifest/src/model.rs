@@ -62,6 +62,8 @@ pub struct Manifest {
     pub models: Vec<Model>,
     /// Native runtimes that it can use, such as `onnx:cuda`; it works without them, or says that it does not.
     pub runtimes: Vec<String>,
+    /// Events that it tells, as far as it says so.
+    pub events: Vec<Emits>,
     pub(crate) positions: BTreeMap<String, Position>,
 }
 
@@ -96,6 +98,15 @@ impl Manifest {
     pub fn may_publish(&self, kind: Kind, name: &str) -> bool {
         self.provides.iter().any(|p| p.kind == kind && p.dynamic && p.name.as_deref().is_none_or(|own| own == name))
     }
+}
+
+/// An event that a plugin tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Emits {
+    /// Its name, behind the plugin's id and a dot.
+    pub name: String,
+    /// JSON Schema of its payload; one that does not fit is not told.
+    pub schema: Option<Value>,
 }
 
 /// What a crate knows of itself: the values of keys that a compiled-in plugin may leave out.

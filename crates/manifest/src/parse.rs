@@ -7,8 +7,8 @@ use semver::{Version, VersionReq};
 use serde_json::Value;
 
 use crate::{
-    Communication, Dialect, HttpAccess, HttpHosts, Inherited, Manifest, ManifestError, Permission, Permissions, Position, Problem, Process,
-    Provides, Requires, Resources, Run, Swap, Tier, foreign,
+    Communication, Dialect, Emits, HttpAccess, HttpHosts, Inherited, Manifest, ManifestError, Permission, Permissions, Position, Problem,
+    Process, Provides, Requires, Resources, Run, Swap, Tier, foreign,
     name::{HOST_KEYS, check_id, check_name, shown},
     reader::{Fields, Node, Report},
     tree,
@@ -153,6 +153,7 @@ fn native(mut fields: Fields<'_, '_>, path: &str, inherited: Option<Inherited<'_
     let config_schema = fields.take("config_schema").and_then(|node| config_schema(&node));
     let models = needs::models(&mut fields);
     let runtimes = needs::runtimes(&mut fields);
+    let events = events(&mut fields);
     fields.finish();
     let id = id?;
     Some(Manifest {
@@ -181,6 +182,7 @@ fn native(mut fields: Fields<'_, '_>, path: &str, inherited: Option<Inherited<'_
         unrunnable: None,
         models,
         runtimes,
+        events,
         positions: Default::default(),
     })
 }
@@ -202,6 +204,30 @@ fn tiers(fields: &mut Fields<'_, '_>) -> Vec<Tier> {
         }
     }
     tiers
+}
+
+fn events(fields: &mut Fields<'_, '_>) -> Vec<Emits> {
+    let mut all: Vec<Emits> = Vec::new();
+    for mut entry in fields.tables("events") {
+        let node = entry.need("name", "say what happens, such as name = \"found\"");
+        let name = node.as_ref().and_then(|node| named(node, check_name));
+        let schema = entry.take("schema").and_then(|node| {
+            if !node.is_table() {
+                node.refuse("it is no schema", "write a JSON Schema of the payload: schema = { type = \"object\" }");
+                return None;
+            }
+            node.json()
+        });
+        entry.finish();
+        match (name, node) {
+            (Some(name), Some(node)) if all.iter().any(|known| known.name == name) => {
+                node.refuse(format!("the event `{name}` stands here twice"), "remove one of them");
+            }
+            (Some(name), _) => all.push(Emits { name, schema }),
+            _ => {}
+        }
+    }
+    all
 }
 
 fn provides(fields: &mut Fields<'_, '_>) -> Vec<Provides> {

@@ -270,3 +270,49 @@ async fn a_handler_goes_on_when_its_plugin_is_replaced_or_comes_late() {
     assert_eq!(until_mark(&host, &mut heard).await, [""; 0]);
     within(host.shutdown()).await;
 }
+
+#[tokio::test]
+async fn an_event_that_breaks_its_own_promise_is_refused_where_it_is_told() {
+    let (told, mut all) = mpsc::unbounded_channel();
+    let plug = Plug::new("a").starts(move |cx, _| {
+        let told = told.clone();
+        async move {
+            for (topic, payload) in [
+                ("found", json!({ "place": "here" })),
+                ("found", json!({ "plaice": 1 })),
+                ("other", json!({ "plaice": 1 })),
+                ("bare", json!(1)),
+            ] {
+                let _ = told.send(cx.emit(topic, payload).map_err(|e| format!("{} {}", e.kind(), e.message())));
+            }
+            Ok(())
+        }
+    });
+    let schema =
+        "{ type = \"object\", properties = { place = { type = \"string\" } }, required = [\"place\"], additionalProperties = false }";
+    let plug = plug.extra(&format!("[[events]]\nname = \"found\"\nschema = {schema}\n[[events]]\nname = \"bare\"\n"));
+    let host = started("", [plug]).await;
+    let mut results = Vec::new();
+    while let Ok(result) = all.try_recv() {
+        results.push(result);
+    }
+    let refusal = results.remove(1).unwrap_err();
+    assert!(refusal.starts_with("INVALID_PARAMS the event `found` is not what plugin.toml says of it: "), "{refusal}");
+    assert!(refusal.contains("place"), "{refusal}");
+    assert_eq!(results, [Ok(()), Ok(()), Ok(())]);
+    let heard: Vec<_> = host.events().history("a.", 0).into_iter().map(|e| e.topic).collect();
+    assert_eq!(heard, ["a.found", "a.other", "a.bare"]);
+    within(host.shutdown()).await;
+}
+
+#[test]
+fn the_page_names_every_event_of_the_host() {
+    let page = include_str!("../../../../docs/events.md");
+    for topic in bespoke_host::topics::TOPICS {
+        assert!(page.contains(&format!("\n| `{topic}` | ")), "docs/events.md does not name {topic}");
+    }
+    let page = include_str!("../../../../docs/hooks.md");
+    for hook in Hook::ALL {
+        assert!(page.contains(&format!("\n| `{}` | ", hook.name())), "docs/hooks.md does not name {}", hook.name());
+    }
+}

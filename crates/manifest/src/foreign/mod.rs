@@ -85,6 +85,7 @@ impl Identity {
             unrunnable: None,
             models: Vec::new(),
             runtimes: Vec::new(),
+            events: Vec::new(),
             positions: BTreeMap::new(),
         })
     }

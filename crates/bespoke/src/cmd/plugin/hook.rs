@@ -77,7 +77,8 @@ fn known_event(setup: &Setup, name: &str) -> Result<()> {
         return Err(Failure::new(Exit::Usage, message).help("bespoke plugin hook --list"));
     }
     match beginning.unwrap_or(name).split_once('.') {
-        Some((plugin, _)) if setup.host.rows().iter().any(|row| row.id == plugin) => Ok(()),
+        // `custom.` stands before what the user tells.
+        Some((plugin, _)) if plugin == "custom" || setup.host.rows().iter().any(|row| row.id == plugin) => Ok(()),
         Some((plugin, _)) => {
             Err(Failure::new(Exit::NotFound, format!("no plugin `{plugin}`, whose event `{name}` would be")).help("bespoke plugin list"))
         }
