@@ -38,8 +38,8 @@ pub(crate) const CATALOG: &[Known] = &[
     Known {
         id: "exec",
         package: "bespoke-hook-exec",
-        provides: &[(Kind::Hook, "exec")],
-        description: "Puts a mark before each message that is sent.",
+        provides: &[],
+        description: "Asks programs that the user names before, or tells them after, what the agent does.",
     },
     Known {
         id: "fake",
@@ -95,8 +95,8 @@ pub(crate) const CATALOG: &[Known] = &[
     Known {
         id: "post",
         package: "bespoke-hook-post",
-        provides: &[(Kind::Hook, "post")],
-        description: "Puts a mark before each message that is sent.",
+        provides: &[],
+        description: "Asks a server of the user before, or tells it after, what the agent does.",
     },
     Known {
         id: "shell",
@@ -131,8 +131,8 @@ pub(crate) const CATALOG: &[Known] = &[
     Known {
         id: "webhook",
         package: "bespoke-channel-webhook",
-        provides: &[(Kind::Channel, "webhook")],
-        description: "Greets once, and takes what it is told to send.",
+        provides: &[(Kind::Channel, "webhook"), (Kind::Http, "messages")],
+        description: "Messages of a service of yours, signed, by HTTP in both directions.",
     },
 ];
 
