@@ -70,27 +70,13 @@ impl App {
         let command = Cli::command().name(self.info.name).bin_name(self.info.name).version(self.info.version);
         let cli = match command.clone().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches)) {
             Ok(cli) => cli,
-            Err(error) => {
-                let help = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand);
-                return match help.then(|| commands::asks_for_help_of_all(&command)).flatten() {
-                    Some(global) => told(&read_again(Look::at(&global, None).in_help_of(command)).unwrap_or(error)),
-                    None => told(&error),
-                };
-            }
+            Err(error) => match self.beyond(&command, error)? {
+                Some(cli) => cli,
+                None => return Ok(()),
+            },
         };
         if let Verb::Completions { shell } = cli.verb {
             return cmd::completions(shell, Look::at(&cli.global, None).beside(command), self.info.name);
-        }
-        if let Verb::Command(words) = &cli.verb {
-            let name = words.first().and_then(|word| word.to_str());
-            let look = Look::at(&cli.global, name);
-            let beside = look.beside(command);
-            match look.find(name.unwrap_or_default())? {
-                Some(info) if commands::is_help(words) => return commands::help(self.info.name, &info),
-                Some(_) => {}
-                // Nobody has this name: clap says so, and which name is close.
-                None => return read_again(beside).map_or_else(|| Err(Failure::new(Exit::Usage, "")), |error| told(&error)),
-            }
         }
         cmd::before_threads(&cli.verb);
         // A plugin that blocks its thread is noticed and left behind by the others, so there have to be others.
@@ -103,6 +89,30 @@ impl App {
             Err(_) => runtime.shutdown_background(),
         }
         result
+    }
+
+    /// What the program's own command line does not take: a command of a plugin; or there is something to show.
+    fn beyond(&self, command: &clap::Command, error: clap::Error) -> Result<Option<Cli>> {
+        let show = |error: &clap::Error| told(error).map(|()| None);
+        match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+                let Some(global) = commands::asks_for_help_of_all(command) else { return show(&error) };
+                show(&read_again(Look::at(&global, None).in_help_of(command.clone())).unwrap_or(error))
+            }
+            ErrorKind::InvalidSubcommand => {
+                let Some((global, words)) = commands::read(command) else { return show(&error) };
+                let name = words.first().and_then(|word| word.to_str()).unwrap_or_default();
+                let look = Look::at(&global, Some(name));
+                // Where nobody has this name, clap says so, and which name is close.
+                let beside = look.beside(command.clone());
+                match look.find(name)? {
+                    Some(info) if commands::is_help(&words) => commands::help(self.info.name, &info).map(|()| None),
+                    Some(_) => Ok(Some(Cli { global, verb: Verb::Command(words) })),
+                    None => show(&read_again(beside).unwrap_or(error)),
+                }
+            }
+            _ => show(&error),
+        }
     }
 }
 

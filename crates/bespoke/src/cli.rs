@@ -180,7 +180,7 @@ pub(crate) enum Verb {
     #[command(after_help = "Examples:\n  bespoke usage\n  bespoke usage --json | jq '.plugins | map_values(.total.p99_ms)'")]
     Usage,
     /// A command of a plugin: its name, and what follows it
-    #[command(external_subcommand)]
+    #[command(skip)]
     Command(Vec<OsString>),
 }
 

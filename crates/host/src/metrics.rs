@@ -70,6 +70,12 @@ impl Metrics {
         Begun(Some((Instant::now(), weight)))
     }
 
+    /// Of a call that goes on as long as it likes.
+    pub(crate) fn begin_untimed(&self) -> Begun {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        Begun(None)
+    }
+
     pub(crate) fn end(&self, Begun(begun): Begun, failed: bool) {
         if let Some((at, weight)) = begun {
             let now = Instant::now();

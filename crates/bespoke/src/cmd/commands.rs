@@ -47,7 +47,8 @@ impl Look {
         // The host needs a runtime, although nothing runs.
         let Ok(runtime) = tokio::runtime::Builder::new_current_thread().build() else { return nothing };
         let _inside = runtime.enter();
-        let Ok(setup) = Setup::looking(global) else { return nothing };
+        // What there is to be noted is noted by the verb.
+        let Ok(setup) = Setup::looking(&Global { quiet: true, ..global.clone() }) else { return nothing };
         let declared = |name: &&str| setup.host.provider_of(bespoke_plugin_api::Kind::Command, name).is_some();
         let refused = typed.filter(declared).and_then(|name| setup.host.command(name).err()).map(Failure::from);
         Look { commands: setup.host.commands(), refused }
@@ -55,7 +56,7 @@ impl Look {
 
     /// The command line with the commands of plugins as verbs, for who lists them and for who mistypes one.
     pub(crate) fn beside(&self, command: clap::Command) -> clap::Command {
-        command.allow_external_subcommands(false).subcommands(self.commands.iter().map(verb))
+        command.subcommands(self.commands.iter().map(verb))
     }
 
     /// The command line with a section of its help for the commands of plugins.
@@ -80,6 +81,16 @@ impl Look {
             None => self.refused.map_or(Ok(None), Err),
         }
     }
+}
+
+/// The switches and the words of a command line that begins with no verb of ours.
+pub(crate) fn read(command: &clap::Command) -> Option<(Global, Vec<OsString>)> {
+    let matches = command.clone().allow_external_subcommands(true).try_get_matches().ok()?;
+    let (name, rest) = matches.subcommand()?;
+    // What clap does not know stands under no name.
+    let rest = rest.try_get_many::<OsString>("").ok()?.into_iter().flatten().cloned();
+    let words = std::iter::once(OsString::from(name)).chain(rest).collect();
+    Some((Global::from_arg_matches(&matches).ok()?, words))
 }
 
 /// Whether help of the program itself is asked for, and not that of a verb: with the switches that were typed beside it.

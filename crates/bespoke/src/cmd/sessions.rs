@@ -91,7 +91,9 @@ fn show(setup: &Setup, id: &str) -> Result<()> {
     line("answered", &[s.provider.as_deref(), s.model.as_deref()].into_iter().flatten().collect::<Vec<_>>().join(" "))?;
     if s.usage.total() > 0 {
         let u = s.usage;
-        line("tokens", &format!("{} read ({} of them cached), {} written", u.prompt_tokens, u.cached_tokens, u.completion_tokens))?;
+        let most = setup.agent.session_tokens;
+        let of = if most > 0 { format!(", {} of the {most} that agent.session_tokens allows", u.total()) } else { String::new() };
+        line("tokens", &format!("{} read ({} of them cached), {} written{of}", u.prompt_tokens, u.cached_tokens, u.completion_tokens))?;
     }
     for (_, message) in &messages {
         let (who, style) = match message.role {

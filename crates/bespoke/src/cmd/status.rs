@@ -53,6 +53,8 @@ fn show(out: Out, status: &Value) -> Result<()> {
         format!(", not {}  → bespoke plugin list", out.paint(Style::Yellow, &failed.join(", ")))
     };
     line("plugins", plugins + &not)?;
+    let tokens = |key: &str| status["tokens"][key].as_u64();
+    line("tokens", tokens("daily").map_or(String::new(), |daily| format!("{} of {daily} today", tokens("today").unwrap_or(0))))?;
     line("memory", status["memory_bytes"].as_u64().map(bytes).unwrap_or_default())?;
     if status["reloaded"]["ok"] == false {
         let why = status["reloaded"]["error"].as_str().unwrap_or_default();

@@ -29,13 +29,18 @@ pub(crate) struct OfPlugin {
 
 /// As a host counts it.
 pub(crate) fn here(host: &Host) -> Result<Used> {
-    // A section that is wrong is told by who works with it.
-    let daily_tokens = host.config().section::<AgentConfig>("agent").map_or(0, |agent| agent.daily_tokens);
     let (today, total) = host.usages()?;
     let of_day = |id: &str| today.get(id).cloned().unwrap_or_default().summary();
     let plugins = total.into_iter().map(|(id, total)| (id.clone(), OfPlugin { today: of_day(&id), total: total.summary() }));
-    let tokens_today = if daily_tokens > 0 { host.tokens_today()?.0 } else { 0 };
+    let (tokens_today, daily_tokens) = tokens(host).unwrap_or_default();
     Ok(Used { plugins: plugins.collect(), tokens_today, daily_tokens })
+}
+
+/// The tokens of today, and the budget that counts them, if there is one.
+pub(crate) fn tokens(host: &Host) -> Option<(u64, u64)> {
+    // A section that is wrong is told by who works with it.
+    let daily = host.config().section::<AgentConfig>("agent").ok()?.daily_tokens;
+    (daily > 0).then(|| Some((host.tokens_today().ok()?.0, daily)))?
 }
 
 /// As the server that runs counts it, with what it has not kept yet; else as it is kept.

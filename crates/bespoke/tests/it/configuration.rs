@@ -427,7 +427,7 @@ fn broken_files_are_told_so_that_a_person_can_act() {
             | [plugins]
             | clock = true
 
-        bespoke.toml:2:1: plugins.clock: unknown key; known keys: auto_install, auto_install_timeout_ms, auto_install_deps, index_url, start_timeout_ms, stop_timeout_ms, shutdown_timeout_ms, call_timeout_ms, cpu_budget, dir, sandbox, limits
+        bespoke.toml:2:1: plugins.clock: unknown key; known keys: auto_install, auto_install_timeout_ms, auto_install_deps, index_url, start_timeout_ms, stop_timeout_ms, shutdown_timeout_ms, call_timeout_ms, command_timeout_ms, cpu_budget, dir, sandbox, limits
 
             | [agent]
             | max_tokens = 'many'

@@ -85,7 +85,7 @@ fn help_comes_from_the_declaration_and_a_slip_meets_the_commands_of_plugins() {
 #[test]
 fn chat_knows_them_by_a_slash() {
     let user = User::new().configured("config_version = 1\n[agent]\nprovider = [\"fake\"]\n[plugins.fake]\n");
-    let ended = user.run_with(["chat"], "/help\n/fake 5 \"two words\"\n/fak\n").ok();
+    let ended = user.piped("/help\n/fake 5 \"two words\"\n/fak\n", ["chat"]).ok();
     for words in ["Commands of plugins:", "/fake [CODE] [ARG]…", "5\ntwo words\n[/fake ended with 5]"] {
         assert!(ended.out.contains(words), "{words}: {}", ended.out);
     }
@@ -129,4 +129,13 @@ fn a_budget_of_a_day_stops_every_conversation() {
     let used = user.run(["usage", "--json"]).ok().value();
     assert_eq!(used["daily_tokens"], 1);
     assert!(used["tokens_today"].as_u64().unwrap() >= 1);
+}
+
+#[test]
+fn aisopod_defect_14_a_tilde_is_the_home_folder() {
+    let user = User::new();
+    let home = user.work("house");
+    weather(&home.join("my-plugins"));
+    let user = user.with("HOME", &home).configured("config_version = 1\n[plugins]\ndir = \"~/my-plugins\"\n");
+    assert_eq!(user.run(["weather", "Rome"]).ok().out, "\u{1b}[31mRome\n");
 }

@@ -19,6 +19,7 @@ use bespoke_plugin_api::{CallCx, Code, Command, CommandRequest, CommandSpec, Con
 use bespoke_screen::plain;
 use serde::Serialize;
 
+pub(crate) use arguments::cleaned;
 pub use arguments::split_arguments;
 pub(crate) use names::Names;
 use output::{Bounded, Closes};
@@ -108,7 +109,7 @@ impl Host {
         let known = self.command(name)?;
         // Before anything of the plugin runs, and again when it has said what it is.
         admit(known.require_auth, name, &caller)?;
-        let args = arguments::cleaned(args)?;
+        let args = cleaned(args)?;
         if let Some(plugin) = services.plugin(&known.plugin) {
             if plugin.state() == State::Unloaded && !plugin.rests() {
                 self.start(Selection::Ids(slice::from_ref(&known.plugin))).await;

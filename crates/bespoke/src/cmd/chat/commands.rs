@@ -182,7 +182,12 @@ fn usage(conversation: &Conversation<'_>) -> String {
     let most = conversation.agent.config().session_tokens;
     let of = if most > 0 { format!(" of {most}") } else { String::new() };
     let cached = if usage.cached_tokens > 0 { format!(", {} of them cached", usage.cached_tokens) } else { String::new() };
-    format!("{}{of} tokens: {} read{cached}, {} written.", usage.total(), usage.prompt_tokens, usage.completion_tokens)
+    let most = conversation.agent.config().daily_tokens;
+    let today = match conversation.agent.host().tokens_today() {
+        Ok((tokens, _)) if most > 0 => format!(" Today, all conversations: {tokens} of {most}."),
+        _ => String::new(),
+    };
+    format!("{}{of} tokens: {} read{cached}, {} written.{today}", usage.total(), usage.prompt_tokens, usage.completion_tokens)
 }
 
 fn save(conversation: &Conversation<'_>, file: &str) -> Result<String> {
