@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    cmd::usage,
     cli::{Global, Plugin},
+    cmd::usage,
     exit::{Exit, Failure, Result},
     logs,
     output::{self, Style},
