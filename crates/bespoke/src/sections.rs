@@ -103,7 +103,7 @@ fn read_section<T: serde::de::DeserializeOwned>(
 /// What became of a new configuration.
 pub(crate) struct Reloaded {
     pub(crate) sections: Sections,
-    /// Keys of the sections that are new.
+    /// Keys that have another value, of the sections and of plugins.
     pub(crate) changes: Vec<Change>,
     /// What the host made of the rest.
     pub(crate) report: ReloadReport,

@@ -216,7 +216,7 @@ impl Serving {
         let Ok(plugins) = serde_json::to_value(&reloaded.report.plugins) else {
             return Err(Failure::failed("the report cannot be written"));
         };
-        let keys: Vec<&str> = reloaded.changes.iter().chain(&reloaded.report.changes).map(|change| change.key.as_str()).collect();
+        let keys: Vec<&str> = reloaded.changes.iter().map(|change| change.key.as_str()).collect();
         let problem = |p: &bespoke_host::Problem| json!({ "place": p.place, "key": p.key, "message": p.message, "fix": p.fix });
         let problems: Vec<Value> = reloaded.report.problems.iter().map(problem).collect();
         Ok(json!({ "changes": keys, "plugins": plugins, "problems": problems, "lines": lines }))
