@@ -318,7 +318,8 @@ class Contracts(Folder):
                 def what(self): return self.edited
         """
         guest = self.guest(self.plugin("post", code, "channel"))
-        self.assertEqual(self.spec(guest), ("channel", {"name": "post", "edits": True, "typing": False, "streams": True}))
+        spec = {"name": "post", "edits": True, "typing": False, "streams": True, "idempotent": False, "attachments": False}
+        self.assertEqual(self.spec(guest), ("channel", spec))
         run = guest.begin("channel.run", {}, name="post")
         asked = guest.take("request", 1).head
         self.assertEqual(asked["method"], "inbox.accept")
@@ -341,6 +342,33 @@ class Contracts(Folder):
         guest.take("request", 2)
         guest.tell("$/cancel", id=run)
         self.assertIsNone(guest.end(run)[0])
+
+    def test_channel_with_files(self) -> None:
+        code = """
+            from contracts.channel_contract import Attachment, ChannelContract
+
+            class Post(ChannelContract):
+                idempotent = True
+
+                async def run(self, inbox):
+                    files = [Attachment("audio/ogg", b"Og", "n.ogg", voice=True), Attachment("a/b", b"")]
+                    await inbox.accept("c", "ann", "1", "", sender_name="Ann", attachments=files)
+
+                async def send(self, chat, text, reply_to=None, attachments=()):
+                    return reply_to + " " + " ".join(f"{f.name}:{f.data.decode()}" for f in attachments)
+        """
+        guest = self.guest(self.plugin("post", code, "channel"))
+        _, spec = self.spec(guest)
+        self.assertEqual((spec["idempotent"], spec["attachments"]), (True, True))
+        guest.begin("channel.run", {}, name="post")
+        asked = guest.take("request", 1)
+        files = [{"mime": "audio/ogg", "voice": True, "size": 2, "name": "n.ogg"}, {"mime": "a/b", "voice": False, "size": 0}]
+        message = asked.head["params"]["args"]["message"]
+        self.assertEqual((message["sender_name"], message["attachments"]), ("Ann", files))
+        self.assertEqual(asked.blob, b"\x02\0\0\0Og\0\0\0\0")
+        sent = {"chat": "c", "text": "t", "reply_to": "7", "attachments": [{"mime": "m", "voice": False, "size": 1, "name": "f"}]}
+        self.assertEqual(guest.call("channel.send", sent, b"\x01\0\0\0x", name="post")["id"], "7 f:x")
+        self.refused(-32602, guest.call, "channel.send", sent, b"\x01\0\0\0x\0\0\0\0", name="post")
 
     def test_vad_embedder_command_hook_http(self) -> None:
         code = """

@@ -170,9 +170,9 @@ class HostClient:
         """Says how the plugin does, without being asked: ``ok``, ``degraded`` or ``failed``."""
         await self._request("host.report_health", {"status": status, **({"reason": reason} if reason else {})})
 
-    async def accept(self, call: int, message: Dict[str, Any]) -> None:
-        """Hands a message to the inbox of a running channel."""
-        await self._request("inbox.accept", {"call": call, "message": message})
+    async def accept(self, call: int, message: Dict[str, Any], blob: bytes = b"") -> None:
+        """Hands a message to the inbox of a running channel; the blob holds the bytes of its files."""
+        await self._request("inbox.accept", {"call": call, "message": message}, blob)
 
     def answered(self, id: int, value: Any, blob: bytes, error: Optional[PluginError]) -> None:
         """An answer came. On the loop."""

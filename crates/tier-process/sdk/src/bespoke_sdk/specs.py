@@ -163,7 +163,9 @@ def _stt(loaded: Loaded, contract: Type[PluginBase]) -> Dict[str, Any]:
 
 def _channel(loaded: Loaded, contract: Type[PluginBase]) -> Dict[str, Any]:
     has = {word: offers(loaded.plugin, contract, method) for word, method in (("edits", "edit"), ("typing", "typing"))}
-    return {**has, "streams": offers(loaded.plugin, contract, "stream")}
+    plugin: Any = loaded.plugin
+    files = "attachments" in inspect.signature(plugin.send).parameters
+    return {**has, "streams": offers(plugin, contract, "stream"), "idempotent": bool(plugin.idempotent), "attachments": files}
 
 
 def _command(loaded: Loaded, _: Type[PluginBase]) -> Dict[str, Any]:

@@ -7,14 +7,15 @@ import json
 import math
 import struct
 from collections.abc import AsyncIterator
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional, Sequence
 
 from bespoke_sdk.call import Call
 from bespoke_sdk.codec import bind, to_json
 from bespoke_sdk.errors import ErrorCodes, PluginError
 from bespoke_sdk.run import accepted, collect, run
-from bespoke_sdk.serve.base import Bulk, Served, Stream, packed
+from bespoke_sdk.serve.base import Bulk, Served, Stream, packed, unpacked
 from bespoke_sdk.specs import hooks_of, tools_of
+from contracts.channel_contract import Attachment
 from contracts.hook_contract import Veto
 from contracts.http_contract import HttpRequest, HttpResponse
 from contracts.tool_contract import ToolOutput
@@ -112,8 +113,24 @@ class _Inbox:
         self._served = served
         self._call = call
 
-    async def accept(self, chat: str, sender: str, id: str, text: str) -> None:
-        await self._served.host.accept(self._call, {"chat": chat, "sender": sender, "id": id, "text": text})
+    async def accept(
+        self,
+        chat: str,
+        sender: str,
+        id: str,
+        text: str,
+        sender_name: Optional[str] = None,
+        attachments: Sequence[Attachment] = (),
+    ) -> None:
+        message: Dict[str, Any] = {"chat": chat, "sender": sender, "id": id, "text": text}
+        if sender_name is not None:
+            message["sender_name"] = sender_name
+        if attachments:
+            message["attachments"] = [
+                {"mime": file.mime, "voice": file.voice, "size": len(file.data), **({"name": file.name} if file.name else {})}
+                for file in attachments
+            ]
+        await self._served.host.accept(self._call, message, packed([bytes(file.data) for file in attachments]))
 
 
 async def run_channel(served: Served, call: Call, name: str, args: Any, blob: bytes) -> None:
@@ -124,8 +141,17 @@ async def run_channel(served: Served, call: Call, name: str, args: Any, blob: by
 async def send(served: Served, call: Call, name: str, message: Any, blob: bytes) -> Dict[str, Any]:
     """``channel.send``."""
     method = served.plugin.send
-    key = accepted(method, {"idempotency_key": message.get("idempotency_key")})
-    return {"chat": message["chat"], "id": str(await run(method, message["chat"], message["text"], **key))}
+    more = {key: message.get(key) for key in ("idempotency_key", "reply_to")}
+    taken = accepted(method, {**more, "attachments": _files(message.get("attachments") or [], blob) or None})
+    return {"chat": message["chat"], "id": str(await run(method, message["chat"], message["text"], **taken))}
+
+
+def _files(heads: List[Dict[str, Any]], blob: bytes) -> List[Attachment]:
+    """The bytes of each stand in the blob, or, from a peer that writes none, in its head."""
+    bulk = unpacked(blob) if blob else [bytes(head.get("data") or []) for head in heads]
+    if len(bulk) != len(heads):
+        raise PluginError(ErrorCodes.INVALID_PARAMS, f"the blob holds {len(bulk)} files, and the message {len(heads)}")
+    return [Attachment(head["mime"], data, head.get("name"), bool(head.get("voice"))) for head, data in zip(heads, bulk)]
 
 
 async def edit(served: Served, call: Call, name: str, args: Any, blob: bytes) -> None:
