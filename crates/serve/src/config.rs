@@ -29,7 +29,7 @@ pub struct ServeConfig {
     /// Most time that one answer may take, in milliseconds, 1–604 800 000.
     #[cfg_attr(test, schemars(range(min = 1, max = 604_800_000), extend("x-reload" = "live")))]
     pub turn_timeout_ms: u64,
-    /// How often one message is begun, when the program ends in the middle of its answer again and again, before it is given up.
+    /// How often the answer to a message is begun, when the program dies in the middle of it again and again, before it is given up.
     #[cfg_attr(test, schemars(range(min = 1), extend("x-reload" = "live")))]
     pub turn_attempts: u32,
     /// Pause between two edits of an answer that is shown while it is written, in milliseconds, 1–604 800 000.

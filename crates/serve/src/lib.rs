@@ -29,8 +29,8 @@
 //!
 //! What was said in an answer is in no file before step 4, so a program that is killed has answered, or has not begun: then the next one
 //! begins again. Tools that had run already run again; a command that was under way does not, its user is told. What was shown of the
-//! answer while it was written is edited from then on, so nobody reads it twice. A message during whose answer the program ended
-//! `turn_attempts` times is given up, and its user is told.
+//! answer while it was written is edited from then on, so nobody reads it twice. A message whose answer was begun
+//! `turn_attempts` times and never finished is given up, and its user is told.
 //!
 //! What is lost is nothing that was taken; what may arrive twice, over channels that are not `idempotent`, is an answer whose sending was
 //! cut short, and it is counted (`post` has the reasons).

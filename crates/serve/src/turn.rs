@@ -53,11 +53,14 @@ pub(crate) async fn answer_next(core: &Arc<Core>, channel: &str, chat: &str) -> 
         Ok(true) => Rest::More,
         Ok(false) => Rest::Nothing,
         Err(error) => {
-            if !stopped(core, &error) {
+            let stopped = stopped(core, &error);
+            if !stopped {
                 tracing::error!(channel, %error, "a message cannot be answered now");
             }
-            // The next time is as the first.
-            if let Err(error) = core.state.release(taken.id) {
+            // Neither the end of the program nor a full disk is the message's fault.
+            if (stopped || error.is_retryable())
+                && let Err(error) = core.state.release(taken.id)
+            {
                 tracing::warn!(channel, %error, "that cannot be stored");
             }
             Rest::Stuck
@@ -80,7 +83,7 @@ async fn answer(core: &Arc<Core>, line: &Arc<Line>, taken: &Taken) -> Result<boo
     loop {
         let reply = if taken.attempts > config.turn_attempts {
             let times = taken.attempts - 1;
-            asked.says(format!("I give up on this message: the program ended {times} times while it was being answered."))
+            asked.says(format!("I give up on this message: its answer was begun {times} times and never finished."))
         } else {
             asked.reply().await?
         };

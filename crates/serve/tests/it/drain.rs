@@ -52,6 +52,6 @@ async fn a_message_that_ends_the_program_again_and_again_is_given_up() {
     drop(state);
     let world = World::plain("wire");
     let served = Served::over(&path, config(json!({})), vec![world.plug(), crate::kit::echo()]).await;
-    world.until_read("a", &["I give up on this message: the program ended 3 times while it was being answered."]).await;
+    world.until_read("a", &["I give up on this message: its answer was begun 3 times and never finished."]).await;
     served.end().await;
 }

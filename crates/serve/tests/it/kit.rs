@@ -44,7 +44,8 @@ pub(crate) struct Sent {
     pub(crate) files: usize,
 }
 
-type Fault = Box<dyn Fn(&Outbound) -> Option<Error> + Send + Sync>;
+/// Says why a message is not sent.
+pub(crate) type Fault = Box<dyn Fn(&Outbound) -> Option<Error> + Send + Sync>;
 
 /// The other end of a channel: people who write, and what they read.
 pub(crate) struct World {
@@ -53,7 +54,6 @@ pub(crate) struct World {
     /// Rises with everything that happens.
     moved: watch::Sender<usize>,
     sent: Mutex<Vec<Sent>>,
-    /// Says why a message is not sent.
     pub(crate) fault: Mutex<Option<Fault>>,
     /// How often it listened, and how often somebody was told that it writes.
     pub(crate) runs: AtomicUsize,

@@ -21,7 +21,7 @@ fn halting(gate: &Gate) -> bespoke_host::Candidate {
         let gate = gate.clone();
         let rest = stream::once(async move {
             gate.opened().await;
-            Ok(ChatDelta::text(format!("{asked}")))
+            Ok(ChatDelta::text(asked))
         });
         let pieces = stream::iter([Ok(ChatDelta::text("re "))]).chain(rest).chain(stream::iter([Ok(end())]));
         Box::pin(pieces) as Pieces
