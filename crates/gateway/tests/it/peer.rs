@@ -57,7 +57,7 @@ impl Peer {
                 self.read.drain(..length);
                 return Some(answer);
             }
-            let mut chunk = [0; 65_536];
+            let mut chunk = [0; 4096];
             match within(self.stream.read(&mut chunk)).await {
                 Ok(n @ 1..) => self.read.extend_from_slice(&chunk[..n]),
                 _ if self.read.is_empty() => return None,

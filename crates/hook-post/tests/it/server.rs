@@ -60,7 +60,7 @@ impl Server {
                         Does::Hangs => drop(stream.read(&mut [0]).await),
                         Does::Floods => {
                             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n").await;
-                            while stream.write_all(&[b' '; 65_536]).await.is_ok() {}
+                            while stream.write_all(&[b' '; 4096]).await.is_ok() {}
                         }
                     }
                 });
