@@ -1,10 +1,12 @@
 //! Which messages are for the agent, and what it gets of them.
 
+use std::{pin::pin, time::Duration};
+
 use bespoke_plugin_api::{CallCx, Code, Inbound, Inbox, Level, serde_json::json};
 
 use crate::{
     api::{File, Message, Update, User},
-    client::{Body, unless_cancelled},
+    client::{Body, Within, unless_cancelled, within},
     config::Access,
     core::Core,
     failure::{Failure, Kind},
@@ -14,6 +16,9 @@ use crate::{
 
 /// Who Telegram names when an administrator of a group writes as the group.
 const ANONYMOUS_ADMINISTRATOR: i64 = 1_087_968_824;
+
+/// How long a message may still be taken when the channel is to end.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// What is to be done with a message.
 #[derive(Debug, PartialEq)]
@@ -240,7 +245,18 @@ async fn refuse(core: &Core, call: &CallCx, message: &Message, user: i64) {
 pub(crate) async fn hand_over(core: &Core, call: &CallCx, inbox: &Inbox, message: Inbound) -> Result<(), Failure> {
     let mut tries = 0;
     loop {
-        let Some(accepted) = unless_cancelled(call, inbox.accept(message.clone())).await else { return Err(Failure::cancelled()) };
+        if call.is_cancelled() {
+            return Err(Failure::cancelled());
+        }
+        let mut accepting = pin!(inbox.accept(message.clone()));
+        let accepted = match unless_cancelled(call, accepting.as_mut()).await {
+            Some(accepted) => accepted,
+            // What has been begun is as good as done, and then it should not come again.
+            None => match within(&core.cx, &CallCx::new(), GRACE, accepting).await {
+                Within::Done(accepted) => accepted,
+                _ => return Err(Failure::cancelled()),
+            },
+        };
         match accepted {
             Ok(()) => return Ok(()),
             // The host never takes this one, and those behind it are not to wait for ever.
