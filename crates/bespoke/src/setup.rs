@@ -208,7 +208,7 @@ impl Setup {
     }
 
     /// Whether it has hooks, or the user has it told of events.
-    fn watches(&self, row: &Row) -> bool {
+    pub(crate) fn watches(&self, row: &Row) -> bool {
         let config = self.host.config();
         if config.hooks().is_ok_and(|hooks| hooks.iter().any(|hook| hook.plugin == row.id)) {
             return true;

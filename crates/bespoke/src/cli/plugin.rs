@@ -253,22 +253,21 @@ pub(crate) struct Packing {
 }
 
 #[derive(Debug, Args)]
-#[group(id = "what", required = true, multiple = false, args = ["events", "list", "remove", "dry_run"])]
 pub(crate) struct Hooking {
     /// Id of the plugin
     #[arg(required_unless_present_any = ["list", "dry_run"])]
     pub(crate) id: Option<String>,
     /// Names of events; one that ends in * means all that begin so
-    #[arg(long, value_name = "NAME,…", value_delimiter = ',', requires = "callback")]
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',', requires = "callback", conflicts_with_all = ["list", "remove", "dry_run"])]
     pub(crate) events: Vec<String>,
     /// What is told of them
     #[arg(long, value_name = "NAME", requires = "events")]
     pub(crate) callback: Option<String>,
     /// All handlers of hooks, and who is told of which events
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["remove", "dry_run"])]
     pub(crate) list: bool,
     /// Have this one told of nothing any more
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", conflicts_with = "dry_run")]
     pub(crate) remove: Option<String>,
     /// Ask the handlers of a hook what they would do, without doing it
     #[arg(long, value_name = "HOOK", conflicts_with = "id")]

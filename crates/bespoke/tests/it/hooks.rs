@@ -7,7 +7,6 @@ use serde_json::json;
 use crate::program::{User, files_below};
 
 const EAR: &str = r#"
-from contracts.hook_contract import Veto, hook, HookContract
 from contracts.tool_contract import ToolContract
 
 class Ear(ToolContract):
@@ -18,7 +17,7 @@ class Ear(ToolContract):
 
     def on_workflow_event(self, event):
         with open(self.data_dir / "heard", "a") as heard:
-            heard.write(f"{event['topic']} {event['payload']['kind']}\\n")
+            heard.write(f"{event['topic']} {event['payload']['kind']}\n")
 "#;
 
 const GUARD: &str = r#"
@@ -48,7 +47,7 @@ fn plugin(user: &User, id: &str, provides: &[(&str, &str)], code: &str) {
 
 #[test]
 fn a_method_of_a_plugin_is_told_of_turns_until_it_is_taken_out() {
-    let user = User::new().configured("# mine\n[agent]\nprovider = [\"fake\"]\n# the end\n");
+    let user = User::new().configured("# mine\nconfig_version = 1\n[agent]\nprovider = [\"fake\"]\n# the end\n");
     plugin(&user, "ear", &[("tool", "ear")], EAR);
     let hook = |more: &[&str]| user.run(["plugin", "hook"].iter().chain(more));
     hook(&["ear", "--events", "workflow_startd", "--callback", "on_workflow_event"]).code(2).says("did you mean `workflow_started`?");

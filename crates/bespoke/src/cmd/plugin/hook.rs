@@ -2,7 +2,7 @@
 
 use bespoke_host::{Answer, Config, HookRow, Hooks, Outcome, Selection, Tried, UserHook, topics};
 use bespoke_manifest::closest;
-use bespoke_plugin_api::{Hook, HookEvent, Kind};
+use bespoke_plugin_api::{Hook, HookEvent};
 use serde_json::{Value, json};
 
 use super::{server, started};
@@ -123,10 +123,9 @@ async fn remove(setup: &Setup, global: &Global, id: &str, callback: &str) -> Res
     Ok(())
 }
 
-/// Starts those that have hooks: what they register for is known then.
+/// Starts those that have hooks, as every conversation does: what they register for is known then.
 async fn start_those_with_hooks(setup: &Setup) {
-    let with_hooks: Vec<String> =
-        setup.host.rows().into_iter().filter(|row| row.kinds.iter().any(|kind| kind == Kind::Hook.name())).map(|row| row.id).collect();
+    let with_hooks: Vec<String> = setup.host.rows().into_iter().filter(|row| setup.watches(row)).map(|row| row.id).collect();
     setup.host.start(Selection::Ids(&with_hooks)).await;
 }
 
@@ -163,7 +162,8 @@ async fn list(setup: &Setup, id: Option<&str>) -> Result<()> {
     };
     let rows: Vec<Vec<String>> = handlers.iter().map(line).chain(told.iter().map(user)).collect();
     if rows.is_empty() {
-        return setup.out.line("no plugin handles a hook, and none is told of events");
+        setup.out.note("no plugin handles a hook, and none is told of events");
+        return Ok(());
     }
     setup.out.table(&["HOOK", "PLUGIN", "NAME", "PRIORITY", "WHAT IT DOES", "LIMIT", "STATE"], &rows)
 }
@@ -188,7 +188,8 @@ async fn dry_run(setup: &Setup, hook: &str, event: Option<&str>) -> Result<()> {
         return setup.out.json(&json!({ "hook": hook, "event": event, "handlers": tried, "outcome": outcome }), true);
     }
     if tried.is_empty() {
-        return setup.out.line(format!("no plugin handles {}", hook.name()));
+        setup.out.note(format!("no plugin handles {}", hook.name()));
+        return Ok(());
     }
     for one in &tried {
         setup.out.line(told(setup, one))?;
