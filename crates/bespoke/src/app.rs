@@ -50,6 +50,7 @@ impl App {
             return Exit::Failed.into();
         }
         decline_telemetry();
+        few_heaps();
         let mut args = std::env::args_os().skip(1);
         if let Some(verb) = args.next().as_deref().and_then(|first| bespoke_host::inner_verb(first.to_str()?)) {
             return (verb.run)(&args.collect::<Vec<_>>());
@@ -125,6 +126,18 @@ fn told(error: &clap::Error) -> Result<()> {
 /// What another command line says to the same words, if it does not take them.
 fn read_again(command: clap::Command) -> Option<clap::Error> {
     command.try_get_matches().err()
+}
+
+/// glibc gives threads heaps of their own, up to eight per core, and what is freed in one is no use to another: a program that serves for
+/// weeks grows by that. Two are enough for what allocates here.
+fn few_heaps() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    #[allow(unsafe_code, reason = "a call of the C library")]
+    // SAFETY: it takes two integers, and no other thread exists yet.
+    unsafe {
+        // It fails only for values that it does not know, and then all is as it was.
+        libc::mallopt(libc::M_ARENA_MAX, 2);
+    }
 }
 
 /// ONNX Runtime 1.29 and later report home unless this is set before the library is loaded, and plugins may load it. An empty value

@@ -79,7 +79,7 @@ const GUARDED: &[(&str, &[&str], &str)] = &[
     ("hyper-util", &["http", "gateway"], "one HTTP client for plugins, behind the host's checks, and one listener"),
     ("rusqlite", &["state"], "one database"),
     ("landlock", &["sandbox"], "one wall around processes"),
-    ("libc", &["sandbox"], "one place with calls of the system that need `unsafe`"),
+    ("libc", &["sandbox", "bespoke"], "one place with calls of the system that need `unsafe`; the app sets up its allocator"),
     ("include_dir", &["tier-process"], "only the Python SDK is a folder inside the binary"),
     ("notify", &["bespoke"], "only the app looks at files that change"),
     ("jsonschema", &["tier-process"], "2.8 MB that only foreign plugins need; crates/schema is for the rest"),
