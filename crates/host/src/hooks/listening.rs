@@ -216,7 +216,7 @@ impl Ear {
                 }
                 let args = json!([serde_json::to_value(event).unwrap_or(Value::Null)]);
                 let result = own_method(&CallCx::new(), plugin, name, args, METHOD_LIMIT).await.map(drop);
-                keep(plugin, Hook::OnEvent, name, breaker, events, result.as_ref().map(|()| ()));
+                keep(plugin, Hook::OnEvent, name, breaker, events, result.as_ref().copied());
                 Some(result)
             }
         }

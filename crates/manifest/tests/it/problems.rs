@@ -291,7 +291,7 @@ fn schemas_of_configurations() {
     tail(
         "[config_schema.properties]\nsandbox = { type = \"string\" }\n",
         expect![
-            "p.toml:8:2: config_schema: its property `sandbox` is a key of the host in the table of every plugin; rename it: enabled, secrets, path, sandbox, start, idle_stop_ms, limits, auto_install_deps are the host's"
+            "p.toml:8:2: config_schema: its property `sandbox` is a key of the host in the table of every plugin; rename it: enabled, secrets, path, sandbox, start, idle_stop_ms, command_timeout_ms, limits, auto_install_deps are the host's"
         ],
     );
     tail(
