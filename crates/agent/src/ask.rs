@@ -200,7 +200,7 @@ impl Work<'_> {
         self.cx.check()?;
         let step = self.workflow.step("model", Some(name));
         let result = self.listened(provider, name, request, &mut hear).await;
-        step.complete(result.as_ref().map(|()| ()).map_err(Failed::error));
+        step.complete(result.as_ref().copied().map_err(Failed::error));
         result
     }
 

@@ -68,7 +68,6 @@ mod state;
 #[path = "state_disabled.rs"]
 mod state;
 mod tiers;
-#[cfg(feature = "state")]
 mod time;
 #[cfg(any(feature = "process", feature = "serve"))]
 mod watching;

@@ -64,7 +64,7 @@ impl Metrics {
         let n = self.calls.fetch_add(1, Ordering::Relaxed);
         let weight = match () {
             () if n < ALL_TIMED || !self.fast.load(Ordering::Relaxed) => 1,
-            () if n % ONE_IN == 0 => ONE_IN,
+            () if n.is_multiple_of(ONE_IN) => ONE_IN,
             () => return Begun(None),
         };
         Begun(Some((Instant::now(), weight)))
