@@ -14,17 +14,3 @@ impl GatewayConfig {
         Ok(())
     }
 }
-
-/// There is no listener.
-#[cfg(feature = "serve")]
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Gate;
-
-#[cfg(feature = "serve")]
-impl Gate {
-    pub(crate) async fn settle(&self, _: &bespoke_host::Host, _: &GatewayConfig) -> crate::exit::Result<Option<std::net::SocketAddr>> {
-        Ok(None)
-    }
-
-    pub(crate) async fn close(&self) {}
-}

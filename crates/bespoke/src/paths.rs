@@ -40,6 +40,7 @@ impl Paths {
     ///
     /// # Errors
     /// When there is no home folder.
+    #[cfg_attr(not(feature = "serve"), expect(dead_code, reason = "there is no server to ask"))]
     pub(crate) fn of_server(global: &Global) -> Result<Self> {
         Ok(Paths { home: Self::home()?, config: Self::asked(global.config.as_deref()) })
     }

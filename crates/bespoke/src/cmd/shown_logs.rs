@@ -221,7 +221,7 @@ mod tests {
         for (line, entry) in [
             ("2026-11-20T20:30:00.1Z  INFO serve: serving", entry("info", "serve: serving", None)),
             ("2026-11-20T20:30:00.1Z ERROR it \"broke\" plugin=\"x\"", entry("error", "it \"broke\"", Some("x"))),
-            ("2026-11-20T20:30:00.1Z  WARN \u{1b}[31mred", entry("warn", "[31mred", None)),
+            ("2026-11-20T20:30:00.1Z  WARN \u{1b}[31mred", entry("warn", "red", None)),
             ("   at some/file.rs", None),
             ("", None),
             ("2026-11-20T20:30:00.1Z HELLO you", None),

@@ -16,7 +16,10 @@ pub(super) async fn check(report: &mut Report, paths: &Paths) {
         Ok(Some(mut running)) => match running.look::<Value>("status", json!({})).await {
             Ok(status) => {
                 let state = status["state"].as_str().unwrap_or_default();
-                report.ok("server", format!("{state}: process {}, version {}", status["pid"], status["version"].as_str().unwrap_or_default()));
+                report.ok(
+                    "server",
+                    format!("{state}: process {}, version {}", status["pid"], status["version"].as_str().unwrap_or_default()),
+                );
                 if status["reloaded"]["ok"] == false {
                     let why = status["reloaded"]["error"].as_str().unwrap_or_default();
                     let message = format!("goes on with the configuration from before: {why}");

@@ -4,6 +4,11 @@
 //! **Invariant:** nothing here waits for the network before it serves, but for a runtime that the hardware calls for.
 
 mod answers;
+#[cfg(feature = "gateway")]
+mod listener;
+#[cfg(not(feature = "gateway"))]
+#[path = "listener_disabled.rs"]
+mod listener;
 mod serving;
 mod signals;
 mod told;
@@ -58,14 +63,15 @@ pub(super) async fn run(global: &Global, args: Serve) -> Result<()> {
 
 /// Everything between the start and the first word that it is to stop.
 async fn attended(serving: &Arc<Serving>, signals: &mut Signals, args: &Serve) -> Result<()> {
-    // A signal in the middle of a start ends that, too.
-    let stop = signals.stop.clone();
-    tokio::select! {
-        begun = serving.begin(args.offline, &stop) => begun?,
-        signal = stopped(signals) => return ended_by(serving, &signal),
-    }
+    // Before it says that it serves: whoever reads that may change the file at once.
     let (_watcher, mut changes) = if args.no_watch { None } else { watch(serving) }.unzip();
     let (wanted, reloads) = mpsc::channel(1);
+    let stop = signals.stop.clone();
+    // A signal in the middle of a start ends that, too.
+    tokio::select! {
+        begun = serving.begin(args.offline, &stop) => begun?,
+        signal = stopped(signals, &wanted) => return ended_by(serving, &signal),
+    }
     let reloader = tokio::spawn(reload_when_wanted(serving.clone(), reloads));
     let ended = loop {
         tokio::select! {
@@ -84,11 +90,11 @@ async fn attended(serving: &Arc<Serving>, signals: &mut Signals, args: &Serve) -
     ended_by(serving, &ended)
 }
 
-async fn stopped(signals: &mut Signals) -> Signal {
+/// The first signal that asks for the end. What asks for the configuration meanwhile waits until it serves.
+async fn stopped(signals: &mut Signals, wanted: &mpsc::Sender<&'static str>) -> Signal {
     loop {
-        // Until it serves, it has read the newest file.
         match signals.next().await {
-            Signal::Reload => {}
+            Signal::Reload => _ = wanted.try_send("SIGHUP"),
             stop => return stop,
         }
     }

@@ -16,11 +16,11 @@ use bespoke_state::State;
 use bespoke_voice::{Notes, Voice};
 use serde_json::{Value, json};
 
-use super::{SECTIONS, told::Told};
+use super::{SECTIONS, listener::Gate, told::Told};
 use crate::{
     cmd::usage,
     exit::{Failure, Result},
-    gate::{Gate, GatewayConfig},
+    gate::GatewayConfig,
     setup::Setup,
     time,
 };
