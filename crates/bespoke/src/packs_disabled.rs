@@ -1,7 +1,7 @@
 //! A binary without the feature `runtimes` has no packs of native runtimes, and says which feature brings the one that is asked for.
 
 use bespoke_host::{Config, RuntimeStore};
-#[cfg(feature = "process")]
+#[cfg(any(feature = "process", feature = "serve"))]
 use bespoke_plugin_api::CancelToken;
 use bespoke_plugin_api::{Code, Error, RuntimePack};
 use serde_json::Value;
@@ -49,7 +49,7 @@ fn refuse(name: Option<&str>) -> Result<()> {
     Err(failure.help(build_with(&[feature])))
 }
 
-#[cfg(feature = "process")]
+#[cfg(any(feature = "process", feature = "serve"))]
 pub(crate) async fn arm(_setup: &Setup, _offline: bool, _stop: &CancelToken) {}
 
 pub(crate) fn check(_report: &mut Report, _setup: &Setup) {}
