@@ -49,8 +49,12 @@ impl Client {
         let failed = |source| ClientError::Io { path: address.clone(), source };
         let stream = match UnixStream::connect(&address).await {
             Ok(stream) => stream,
-            // The latter: a socket that nobody listens at any more.
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => return Ok(None),
+            // The last: a socket that nobody listens at any more.
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::ConnectionRefused) =>
+            {
+                return Ok(None);
+            }
             Err(error) => return Err(failed(error)),
         };
         let peer = stream.peer_cred().map_err(failed)?;

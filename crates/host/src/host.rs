@@ -460,6 +460,7 @@ impl Host {
         let mut problems = Vec::new();
         problems.extend(self.check_hooks());
         problems.extend(EventsConfig::of(&self.config()).err().into_iter().flat_map(|error| error.problems));
+        problems.extend(UsageConfig::of(&self.config()).err().into_iter().flat_map(|error| error.problems));
         for id in self.config().plugin_ids() {
             problems.extend(self.config().plugin_settings(&id).err().into_iter().flat_map(|error| error.problems));
         }

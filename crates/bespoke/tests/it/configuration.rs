@@ -373,7 +373,7 @@ fn broken_files_are_told_so_that_a_person_can_act() {
             | [silero]
             | engine = 'ort'
 
-        bespoke.toml:1:2: silero: unknown key; sections are agent, voice, plugins; the table of a plugin is [plugins.silero]
+        bespoke.toml:1:2: silero: unknown key; sections are agent, voice, serve, gateway, events, usage, hooks, plugins; the table of a plugin is [plugins.silero]
 
             | [agent]
             | systm = 'a'
@@ -404,7 +404,7 @@ fn broken_files_are_told_so_that_a_person_can_act() {
             | "${SECTION}" = 1
 
         bespoke.toml:1:1: ${SECTION}: a reference cannot stand in a key; write the key itself
-        bespoke.toml:1:1: ${SECTION}: unknown key; known keys: agent, voice, config_version, plugins
+        bespoke.toml:1:1: ${SECTION}: unknown key; known keys: agent, voice, serve, gateway, events, usage, hooks, config_version, plugins
 
             | agent = 'smol'
 
