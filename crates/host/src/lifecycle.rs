@@ -11,7 +11,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bespoke_manifest::Manifest;
 use bespoke_plugin_api::{CancelToken, Code, Contribution, Error, Instance, Life, PluginContext, Result, Spec, State as Captured};
+use bespoke_protocol::PROTOCOL;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
@@ -225,7 +227,7 @@ impl Inner {
             return Err(Error::new(Code::INITIALIZE_FAILED, message).with_help("raise plugins.start_timeout_ms"));
         };
         if let Some(manifest) = &plugin.manifest {
-            manifest.check_provides(&specs).map_err(|e| Error::new(Code::CONTRACT_MISMATCH, e.to_string()))?;
+            promised(manifest, &specs)?;
         }
         self.services.registry.declare(plugin, &specs)
     }
@@ -349,7 +351,7 @@ impl Inner {
         let mut terms = self.terms_of(config, plugin)?;
         let specs = catch_unwind(AssertUnwindSafe(|| artifact.declare(&terms))).map_err(|panic| panicked("register()", &*panic))??;
         if let Some(manifest) = &plugin.manifest {
-            manifest.check_provides(&specs).map_err(|e| Error::new(Code::CONTRACT_MISMATCH, e.to_string()))?;
+            promised(manifest, &specs)?;
         }
         if how.announce {
             self.services.registry.declare(plugin, &specs)?;
@@ -571,4 +573,13 @@ impl Drop for Aborts {
     fn drop(&mut self) {
         self.0.abort();
     }
+}
+
+/// Whether a plugin registers what its manifest promises, in a protocol that this program speaks.
+fn promised(manifest: &Manifest, specs: &[Spec]) -> Result<()> {
+    if !manifest.speaks(PROTOCOL) {
+        let message = format!("plugin.toml is written for the protocol {}, and this program speaks {PROTOCOL}", manifest.protocol);
+        return Err(Error::new(Code::CONTRACT_MISMATCH, message).with_help("take a version of the plugin that is made for this program"));
+    }
+    manifest.check_provides(specs).map_err(|e| Error::new(Code::CONTRACT_MISMATCH, e.to_string()))
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use bespoke_plugin_api::{Kind, Spec};
+use semver::Version;
 
 use crate::Manifest;
 
@@ -21,6 +22,11 @@ pub struct Mismatch {
 }
 
 impl Manifest {
+    /// Whether it is written for this version of the protocol.
+    pub fn speaks(&self, protocol: u32) -> bool {
+        self.protocol.matches(&Version::new(protocol.into(), 0, 0))
+    }
+
     /// Holds `[[provides]]` against what `Plugin::register` contributed. Dynamic entries may be met here, or at run time, or never.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use bespoke_plugin_testkit::Conformance;
 use bespoke_tier_process as _;
 
 /// What this tier says of a plugin beside what the plugin says.
-const FACTS: &[&str] = &["memory", "pid", "running", "sandbox", "tier"];
+const FACTS: &[&str] = &["cpu", "memory", "pid", "running", "sandbox", "tier"];
 
 /// A plugin folder whose program is this binary.
 fn folder(of: &Path, plugin: &Descriptor) -> std::path::PathBuf {

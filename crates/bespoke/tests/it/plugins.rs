@@ -6,11 +6,28 @@ use serde_json::Value;
 use crate::program::{User, files_below};
 
 /// All plugins of the workspace: these tests run the binary that has them all.
-const ALL: &[&str] =
-    &["clock", "cuda", "energy", "fake", "fetch", "files", "flite", "moonshine", "openai", "shell", "silero", "smol", "terminal"];
+const ALL: &[&str] = &[
+    "clock",
+    "cuda",
+    "energy",
+    "exec",
+    "fake",
+    "fetch",
+    "files",
+    "flite",
+    "moonshine",
+    "openai",
+    "post",
+    "shell",
+    "silero",
+    "smol",
+    "telegram",
+    "terminal",
+    "webhook",
+];
 
 /// Those that have to be configured before they do anything.
-const OFF: &[&str] = &["fetch", "shell"];
+const OFF: &[&str] = &["exec", "fetch", "post", "shell", "telegram", "webhook"];
 /// Those that may load a heavy library: they are not started to be listed.
 const HEAVY: &[&str] = &["cuda", "silero"];
 

@@ -22,7 +22,9 @@ const LIMIT: Duration = Duration::from_secs(240);
 /// Variables of the environment that would change what the program does.
 const FOREIGN: &[&str] = &[
     "BESPOKE_INDEX_URL",
+    "BESPOKE_NODE",
     "BESPOKE_PYTHON",
+    "BESPOKE_TELEGRAM_EMULATOR",
     "BESPOKE_TEST_RUNTIMES",
     "BESPOKE_VOICE_KIT",
     "BESPOKE_XLLAMACPP",
