@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use bespoke_plugin_api::{HttpRequest, HttpResponse, Level, serde_json::json};
+use bespoke_plugin_api::{Code, HttpRequest, HttpResponse, Level, serde_json::json};
 use bespoke_signed::{SIGNATURE, TIMESTAMP, verify};
 
 use crate::{plugin::Core, wire};
@@ -77,6 +77,10 @@ pub(crate) async fn receive(core: &Core, request: &HttpRequest) -> HttpResponse 
         }
         Err(error) => {
             core.cx.log(Level::Warn, &format!("a message could not be taken: {error}"));
+            // It will be no better the next time.
+            if error.code() == Code::INVALID_PARAMS {
+                return refusal(400, error.message());
+            }
             refusal(503, "the message could not be taken; send it again").header("retry-after", "5")
         }
     }

@@ -11,9 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bespoke_manifest::Manifest;
+use bespoke_manifest::{API, Manifest};
 use bespoke_plugin_api::{CancelToken, Code, Contribution, Error, Instance, Life, PluginContext, Result, Spec, State as Captured};
-use bespoke_protocol::PROTOCOL;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
@@ -575,10 +574,10 @@ impl Drop for Aborts {
     }
 }
 
-/// Whether a plugin registers what its manifest promises, in a protocol that this program speaks.
+/// Whether a plugin registers what its manifest promises, and is made for this program.
 fn promised(manifest: &Manifest, specs: &[Spec]) -> Result<()> {
-    if !manifest.speaks(PROTOCOL) {
-        let message = format!("plugin.toml is written for the protocol {}, and this program speaks {PROTOCOL}", manifest.protocol);
+    if !manifest.is_for_this_api() {
+        let message = format!("plugin.toml is written for the protocol {}, and this program speaks {}", manifest.protocol, API.major);
         return Err(Error::new(Code::CONTRACT_MISMATCH, message).with_help("take a version of the plugin that is made for this program"));
     }
     manifest.check_provides(specs).map_err(|e| Error::new(Code::CONTRACT_MISMATCH, e.to_string()))

@@ -7,6 +7,9 @@ use semver::Version;
 
 use crate::Manifest;
 
+/// The plugin API of this program, as `protocol` in plugin.toml names it.
+pub const API: Version = Version::new(1, 0, 0);
+
 /// plugin.toml and `register()` disagree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -22,9 +25,9 @@ pub struct Mismatch {
 }
 
 impl Manifest {
-    /// Whether it is written for this version of the protocol.
-    pub fn speaks(&self, protocol: u32) -> bool {
-        self.protocol.matches(&Version::new(protocol.into(), 0, 0))
+    /// Whether it is written for the plugin API of this program.
+    pub fn is_for_this_api(&self) -> bool {
+        self.protocol.matches(&API)
     }
 
     /// Holds `[[provides]]` against what `Plugin::register` contributed. Dynamic entries may be met here, or at run time, or never.

@@ -98,7 +98,7 @@ mod reader;
 mod resources;
 mod tree;
 
-pub use declared::Mismatch;
+pub use declared::{API, Mismatch};
 pub use error::{ManifestError, Position, Problem};
 pub use model::{Dialect, Emits, Inherited, Manifest, Model, Package, Process, Provides, Requires, Run, Source, Swap, Tier};
 pub use name::{HOST_KEYS, MAX_NAME, NameError, PLUGIN_SETTINGS, RESERVED_IDS, check_id, check_name, closest};

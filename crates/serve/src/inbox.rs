@@ -33,11 +33,14 @@ impl Sink {
         if core.counts.waiting.load(Ordering::Relaxed) >= WAITING {
             return Err(Error::new(Code::RESOURCE_EXHAUSTED, format!("{WAITING} messages wait for an answer already")).retryable());
         }
-        if core.state.take_in(self.line.name(), message)? {
-            core.counts.waiting.fetch_add(1, Ordering::Relaxed);
-            core.desk.knock(&core, self.line.name(), &message.chat);
+        // Counted before it is there: whoever answers it at once takes it off again.
+        core.counts.waiting.fetch_add(1, Ordering::Relaxed);
+        let taken = core.state.take_in(self.line.name(), message);
+        match taken {
+            Ok(true) => core.desk.knock(&core, self.line.name(), &message.chat),
+            Ok(false) | Err(_) => _ = core.counts.waiting.fetch_sub(1, Ordering::Relaxed),
         }
-        Ok(())
+        Ok(taken.map(drop)?)
     }
 }
 

@@ -202,9 +202,14 @@ fn trouble(core: &Core, line: &Line, letter: &Letter, error: &Error) -> Trouble 
     let told = core.host.redactor().redact_error(error).to_string();
     let absent = matches!(error.code(), Code::NOT_READY | Code::PLUGIN_NOT_FOUND);
     let unsure = matches!(error.code(), Code::EXECUTION_TIMEOUT | Code::PLUGIN_CRASHED | Code::NETWORK_FAILED | Code::PLUGIN_EXCEPTION);
-    let worth =
-        absent || error.is_retryable() || matches!(error.code(), Code::EXECUTION_TIMEOUT | Code::PLUGIN_CRASHED | Code::NETWORK_FAILED);
-    let spent = !absent && letter.attempts >= config.send_attempts || letter.age() >= config.send_age();
+    // The end of the program is not the letter's fault, and nobody knows how far it got.
+    let cut = error.code() == Code::CANCELLED;
+    let worth = absent
+        || cut
+        || error.is_retryable()
+        || matches!(error.code(), Code::EXECUTION_TIMEOUT | Code::PLUGIN_CRASHED | Code::NETWORK_FAILED);
+    let ended = cut && core.over.is_cancelled();
+    let spent = !absent && !ended && letter.attempts >= config.send_attempts || letter.age() >= config.send_age();
     let mut trouble = if worth && !spent {
         let pause = if absent { config.retry() * WITHOUT_PLUGIN } else { pause::after(letter.attempts, config.retry()).max(asked(error)) };
         tracing::warn!(
@@ -224,8 +229,8 @@ fn trouble(core: &Core, line: &Line, letter: &Letter, error: &Error) -> Trouble 
         tracing::error!(channel = &**line.name(), letter = letter.id, error = told, "could not be sent and is a dead letter");
         Trouble::dead(told)
     };
-    trouble.unsure = unsure && letter.shown.is_none();
-    trouble.counts = !absent;
+    trouble.unsure = (unsure || cut) && letter.shown.is_none();
+    trouble.counts = !absent && !ended;
     trouble
 }
 

@@ -53,7 +53,7 @@ pub(crate) async fn answer_next(core: &Arc<Core>, channel: &str, chat: &str) -> 
         Ok(true) => Rest::More,
         Ok(false) => Rest::Nothing,
         Err(error) => {
-            let stopped = stopped(core, &error);
+            let stopped = stopped(core);
             if !stopped {
                 tracing::error!(channel, %error, "a message cannot be answered now");
             }
@@ -68,9 +68,9 @@ pub(crate) async fn answer_next(core: &Arc<Core>, channel: &str, chat: &str) -> 
     }
 }
 
-/// Whether an answer ends because the program does.
-fn stopped(core: &Core, error: &Error) -> bool {
-    error.code() == Code::CANCELLED && core.answers.is_cancelled()
+/// Whether an answer ends because the program does, whatever a plugin made of being cancelled.
+fn stopped(core: &Core) -> bool {
+    core.answers.is_cancelled()
 }
 
 /// Answers a message; whether another one of its chat waits.
@@ -105,6 +105,7 @@ impl Asked<'_> {
         let (core, channel) = (self.core, self.line.name());
         let message = match core.host.hooks().receive(&self.cx, channel, self.taken.message.clone()).await {
             Ok(message) => message,
+            Err(_) if stopped(core) => return Err(Error::cancelled()),
             Err(refused) => return Ok(self.says(format!("Your message was stopped by {}: {}", refused.plugin, refused.reason))),
         };
         let (notes, files): (Vec<&Attachment>, Vec<_>) = message.attachments.iter().partition(|file| file.voice);
@@ -136,7 +137,7 @@ impl Asked<'_> {
         for note in notes {
             match ears.hear(&self.cx, note).await {
                 Ok(words) => heard.push(words),
-                Err(error) if stopped(self.core, &error) => return Err(error),
+                Err(error) if stopped(self.core) => return Err(error),
                 Err(error) => {
                     tracing::warn!(channel = &**self.line.name(), error = error.kind(), "a voice note was not understood");
                     return Ok(Err(self.says(format!("I could not hear your voice message: {}", self.told(&error)))));
@@ -160,7 +161,7 @@ impl Asked<'_> {
                 let text = if turn.text.trim().is_empty() { "The model gave no answer.".to_owned() } else { turn.text };
                 Reply { by: Some((turn.provider, turn.model)), ..self.says(text) }
             }
-            Err(error) if stopped(core, &error) => return Err(error),
+            Err(error) if stopped(core) => return Err(error),
             Err(error) => {
                 tracing::warn!(channel = &**self.line.name(), session = session.id(), error = error.kind(), "a message was not answered");
                 self.says(self.apology(&error))
@@ -180,7 +181,7 @@ impl Asked<'_> {
         let (Some(mouth), Some(letter), true) = (&self.core.notes, reply.letters.first_mut(), takes_files) else { return Ok(()) };
         match mouth.speak(&self.cx, &letter.text).await {
             Ok(note) => letter.attachments.push(note),
-            Err(error) if stopped(self.core, &error) => return Err(error),
+            Err(error) if stopped(self.core) => return Err(error),
             // The text is there.
             Err(error) => tracing::warn!(channel = &**self.line.name(), error = error.kind(), "an answer was not spoken"),
         }
@@ -197,7 +198,7 @@ impl Asked<'_> {
         for letter in reply.letters {
             letters.push(match hooks.send(&self.cx, self.line.name(), letter).await {
                 Ok(letter) => letter,
-                Err(_) if self.core.answers.is_cancelled() => return Err(Error::cancelled()),
+                Err(_) if stopped(self.core) => return Err(Error::cancelled()),
                 Err(refused) => self.message(format!("The answer was stopped by {}: {}", refused.plugin, refused.reason)),
             });
         }

@@ -187,6 +187,7 @@ struct Writer {
 
 impl Writer {
     async fn write(mut self, mut listener: Listener, stop: CancelToken) {
+        let mut behind = false;
         loop {
             let first = tokio::select! {
                 biased;
@@ -202,13 +203,15 @@ impl Writer {
                 }
                 return;
             };
-            if !stop.is_cancelled() {
+            // Some come together; where many wait, they do so already.
+            if !behind && !stop.is_cancelled() {
                 tokio::select! {
                     () = stop.cancelled() => {}
                     () = tokio::time::sleep(PATIENCE) => {}
                 }
             }
             let batch = self.batch(first, &mut listener);
+            behind = batch.len() >= BATCH;
             let Some(after) = self.append(batch).await else { return };
             self = after;
         }
