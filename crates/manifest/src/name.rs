@@ -37,6 +37,7 @@ pub const RESERVED_IDS: &[&str] = &[
     "default",
     "demo",
     "http",
+    "serve",
     "keyring",
     "models",
     "onnx",
