@@ -52,19 +52,19 @@ async fn each_request_and_each_tool_is_a_step_and_nothing_that_was_said_is_told(
     let told = told(&agent);
     assert!(!told.contains("SECRET"), "{told}");
     expect![[r#"
-        workflow_started {"session":"…","kind":"agent"}
+        workflow_started {"kind":"agent","session":"…"}
         session_created {"session":"…"}
-        step_started {"name":"brain","step":1,"kind":"model"}
-        step_completed {"ok":true,"step":1,"kind":"model","name":"brain"}
-        step_started {"name":"clock","step":2,"kind":"tool"}
-        step_started {"name":"clock","step":3,"kind":"tool"}
-        step_started {"name":null,"step":4,"kind":"tool"}
-        step_completed {"error":"TOOL_FAILED","step":4,"kind":"tool","name":null,"ok":false}
-        step_completed {"ok":true,"step":2,"kind":"tool","name":"clock"}
-        step_completed {"error":"TOOL_FAILED","step":3,"kind":"tool","name":"clock","ok":false}
-        step_started {"name":"brain","step":5,"kind":"model"}
-        step_completed {"ok":true,"step":5,"kind":"model","name":"brain"}
-        workflow_completed {"ok":true,"kind":"agent","session":"…","steps":5}
+        step_started {"step":1,"kind":"model","name":"brain"}
+        step_completed {"step":1,"kind":"model","name":"brain","ok":true}
+        step_started {"step":2,"kind":"tool","name":"clock"}
+        step_started {"step":3,"kind":"tool","name":"clock"}
+        step_started {"step":4,"kind":"tool","name":null}
+        step_completed {"step":4,"kind":"tool","name":null,"ok":false,"error":"TOOL_FAILED"}
+        step_completed {"step":2,"kind":"tool","name":"clock","ok":true}
+        step_completed {"step":3,"kind":"tool","name":"clock","ok":false,"error":"TOOL_FAILED"}
+        step_started {"step":5,"kind":"model","name":"brain"}
+        step_completed {"step":5,"kind":"model","name":"brain","ok":true}
+        workflow_completed {"kind":"agent","session":"…","steps":5,"ok":true}
         session_ended {"session":"…"}
     "#]]
     .assert_eq(&told);
@@ -105,24 +105,24 @@ async fn a_turn_that_is_stopped_fails_or_is_given_up_is_told_to_be_over() {
     }
     drop(turning);
     expect![[r#"
-        workflow_started {"session":"…","kind":"agent"}
+        workflow_started {"kind":"agent","session":"…"}
         session_created {"session":"…"}
-        workflow_completed {"error":"PERMISSION_DENIED","kind":"agent","session":"…","steps":0,"ok":false}
+        workflow_completed {"kind":"agent","session":"…","steps":0,"ok":false,"error":"PERMISSION_DENIED"}
         --
-        workflow_started {"session":"…","kind":"agent"}
+        workflow_started {"kind":"agent","session":"…"}
         session_created {"session":"…"}
-        step_started {"name":"brain","step":1,"kind":"model"}
-        step_completed {"ok":true,"step":1,"kind":"model","name":"brain"}
-        step_started {"name":"slow","step":2,"kind":"tool"}
-        step_completed {"error":"CANCELLED","step":2,"kind":"tool","name":"slow","ok":false}
-        workflow_completed {"error":"CANCELLED","kind":"agent","session":"…","steps":2,"ok":false}
-        workflow_started {"session":"…","kind":"agent"}
+        step_started {"step":1,"kind":"model","name":"brain"}
+        step_completed {"step":1,"kind":"model","name":"brain","ok":true}
+        step_started {"step":2,"kind":"tool","name":"slow"}
+        step_completed {"step":2,"kind":"tool","name":"slow","ok":false,"error":"CANCELLED"}
+        workflow_completed {"kind":"agent","session":"…","steps":2,"ok":false,"error":"CANCELLED"}
+        workflow_started {"kind":"agent","session":"…"}
         session_created {"session":"…"}
-        step_started {"name":"brain","step":1,"kind":"model"}
-        step_completed {"ok":true,"step":1,"kind":"model","name":"brain"}
-        step_started {"name":"slow","step":2,"kind":"tool"}
-        step_completed {"error":"CANCELLED","step":2,"kind":"tool","name":"slow","ok":false}
-        workflow_completed {"error":"CANCELLED","kind":"agent","session":"…","steps":2,"ok":false}
+        step_started {"step":1,"kind":"model","name":"brain"}
+        step_completed {"step":1,"kind":"model","name":"brain","ok":true}
+        step_started {"step":2,"kind":"tool","name":"slow"}
+        step_completed {"step":2,"kind":"tool","name":"slow","ok":false,"error":"CANCELLED"}
+        workflow_completed {"kind":"agent","session":"…","steps":2,"ok":false,"error":"CANCELLED"}
     "#]]
     .assert_eq(&format!("{}--\n{}", told(&stopped), told(&given_up)));
 }
