@@ -50,7 +50,21 @@ pub(crate) fn run(workspace: &Workspace, environment: &Environment, filters: &[S
             }
         }
     }
+    forget(workspace)?;
     Ok(counts)
+}
+
+/// Removes the copy. Cargo gives what is built in it the names of what is built in the workspace, and asks the files of the copy, where
+/// they are still there, whether it is fresh: what changed in the workspace since would not be seen.
+pub(crate) fn forget(workspace: &Workspace) -> Result<()> {
+    match fs::remove_dir_all(place(workspace)?) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).context("the copy of the workspace cannot be removed"),
+        _ => Ok(()),
+    }
+}
+
+fn place(workspace: &Workspace) -> Result<PathBuf> {
+    Ok(workspace.target()?.join("composition/workspace"))
 }
 
 fn samples(workspace: &Workspace, _: &Environment) -> Result<()> {
@@ -183,7 +197,7 @@ fn build(workspace: &Workspace, args: &[&str]) -> Result<PathBuf> {
 /// A copy of the files of the project in the target folder. Files that are equal are left alone, so that cargo, which
 /// looks at their times, builds again only what differs; files that are not in the project any more are removed.
 fn copy(workspace: &Workspace) -> Result<Workspace> {
-    let root = workspace.target()?.join("composition/workspace");
+    let root = place(workspace)?;
     let files = tidy::project_files(workspace)?;
     fs::create_dir_all(&root)?;
     for file in &files {

@@ -28,6 +28,8 @@ pub(crate) fn run(workspace: &Workspace, voice_kit: Option<&Path>, filters: &[St
 /// what happened.
 pub(crate) fn all(workspace: &Workspace, voice_kit: Option<&Path>, filters: &[String]) -> Result<Counts> {
     let start = Instant::now();
+    // One that a run left behind that was ended.
+    composition::forget(workspace)?;
     let (environment, python) = setup::prepare(workspace, voice_kit)?;
     let mut counts = Counts::default();
     // Building every test to run none of them takes minutes.
