@@ -95,9 +95,13 @@ fn checks(workspace: &Workspace) -> Result<Vec<Outcome>> {
     Ok(outcomes)
 }
 
-/// None, each alone. Everything together is what clippy has checked.
+/// Some together whose parts need each other: a channel beside native runtimes, without plugins in processes.
+const TOGETHER: &str = "telegram,silero,cuda";
+
+/// None, each alone, and [`TOGETHER`]. Everything together is what clippy has checked.
 fn feature_sets(app: &AppManifest) -> Vec<String> {
-    std::iter::once(String::new()).chain(app.names().map(str::to_owned)).collect()
+    let none = std::iter::once(String::new());
+    none.chain(app.names().map(str::to_owned)).chain([TOGETHER.to_owned()]).collect()
 }
 
 fn installed(target: &str) -> bool {

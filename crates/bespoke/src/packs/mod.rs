@@ -17,14 +17,14 @@ use crate::{
     setup::build_with,
 };
 
-#[cfg(feature = "process")]
+#[cfg(any(feature = "process", feature = "serve"))]
 mod arm;
 mod check;
 mod listing;
 mod terms;
 mod verbs;
 
-#[cfg(feature = "process")]
+#[cfg(any(feature = "process", feature = "serve"))]
 pub(crate) use arm::arm;
 pub(crate) use check::check;
 pub(crate) use listing::{info, rows, table};
