@@ -7,7 +7,7 @@ use std::{
 
 use bespoke_agent::{Agent, AgentConfig};
 use bespoke_host::{Candidate, Config, ConfigError, Host, Problem, Row, Selection, State};
-use bespoke_plugin_api::Kind;
+use bespoke_plugin_api::{HookHandler, Kind};
 use bespoke_voice::{Voice, VoiceConfig};
 
 use crate::{
@@ -156,6 +156,7 @@ impl Setup {
     pub(crate) async fn start(&self, needs: &[Need<'_>], consent: &Consent) -> Result<()> {
         let ids = self.plugins_for(needs)?;
         self.host.start(Selection::Ids(&ids)).await;
+        self.without_guard().iter().for_each(|warning| self.out.note(warning));
         let lacking = self.host.lacking_models();
         if lacking.is_empty() {
             return Ok(());
@@ -171,6 +172,17 @@ impl Setup {
             Err(failure) => return Err(failure),
         }
         Ok(())
+    }
+
+    /// What to tell of plugins with hooks that failed before they said which: nobody knows what they were to stop, so nothing is stopped.
+    pub(crate) fn without_guard(&self) -> Vec<String> {
+        let known = self.host.registry().all::<dyn HookHandler>();
+        let lost = |row: &Row| row.state == State::Failed && self.watches(row) && known.iter().all(|hook| hook.plugin() != row.id);
+        let told = |row: Row| {
+            let fix = row.fix.map_or(String::new(), |fix| format!("\n  try: {fix}"));
+            format!("{} does not run, so its hooks stop and change nothing: {}{fix}", row.id, row.reason.unwrap_or_default())
+        };
+        self.host.rows().into_iter().filter(lost).map(told).collect()
     }
 
     /// Whether something serves a need. Tools are an offer, not a need.

@@ -98,3 +98,19 @@ fn a_dry_run_shows_what_each_handler_would_do_and_does_nothing() {
     user.run(["plugin", "hook", "--dry-run", "before_agent_run", "--event", "{}"]).code(2).says("such as --event");
     user.run(["plugin", "hook", "--dry-run", "on_client_connect"]).ok().says("no plugin handles");
 }
+
+#[test]
+fn hooks_that_are_not_there_are_told_by_whoever_goes_on_without_them() {
+    let asked = |table: &str| {
+        let user =
+            User::new().configured(&format!("config_version = 1\n[agent]\nprovider = [\"fake\"]\n[plugins.exec]\nhooks = [{table}]\n"));
+        user.run(["ask", "--forget", "hi"]).ok().err
+    };
+    let hook = |key: &str| format!("{{ name = \"guard\", hook = \"before_agent_run\", {key} }}");
+    for key in ["command = [\"/no/such/guard\"]", "command = [\"true\"], on_failure = \"close\""] {
+        let told = asked(&hook(key));
+        assert!(told.contains("exec does not run, so its hooks stop and change nothing: "), "{key}: {told}");
+    }
+    let told = asked(&hook("command = [\"true\"]"));
+    assert!(!told.contains("stop and change nothing"), "{told}");
+}

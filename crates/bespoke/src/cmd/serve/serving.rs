@@ -108,6 +108,7 @@ impl Serving {
         for id in setup.host.lacking_models() {
             self.told.warn(&format!("{id} lacks model files, and does not serve: bespoke plugin download-files {id}"));
         }
+        setup.without_guard().iter().for_each(|warning| self.told.warn(warning));
         self.tell_of_channels(&serve);
         let agent = setup.agent()?;
         let notes = Voice::new(agent.clone(), setup.voice.clone()).map(Notes::new);
