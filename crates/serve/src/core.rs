@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use bespoke_agent::Agent;
 use bespoke_host::Host;
 use bespoke_plugin_api::{CallCx, CancelToken, Result};
@@ -24,7 +24,7 @@ pub(crate) struct Core {
     pub(crate) host: Host,
     pub(crate) agent: ArcSwap<Agent>,
     pub(crate) state: State,
-    pub(crate) notes: Option<Notes>,
+    pub(crate) notes: ArcSwapOption<Notes>,
     pub(crate) config: ArcSwap<ServeConfig>,
     pub(crate) desk: Desk,
     /// Cancelled when answers that are being written have to stop.
@@ -56,7 +56,7 @@ impl Core {
             host,
             agent: ArcSwap::from_pointee(agent),
             state,
-            notes,
+            notes: ArcSwapOption::new(notes.map(Arc::new)),
             config: ArcSwap::from_pointee(config),
             desk: Desk::default(),
             answers: CancelToken::new(),

@@ -102,6 +102,11 @@ impl Server {
         self.0.desk.hire(&self.0);
     }
 
+    /// Hears and speaks voice notes with these from now on; with nobody, it says that it cannot hear.
+    pub fn hear_with(&self, notes: Option<Notes>) {
+        self.0.notes.store(notes.map(Arc::new));
+    }
+
     /// Ends it within the limit and some seconds: no message is taken any more, answers that are being written are finished, and leave.
     /// What is not finished in time is taken back, and begun again by the next server; so is what has not left. The conversations of
     /// chats go on with the next server, too.

@@ -129,7 +129,7 @@ impl Asked<'_> {
 
     /// The words of voice notes, or what is said instead of an answer.
     async fn hear(&self, notes: &[&Attachment], message: &Inbound) -> Result<Result<String, Reply>> {
-        let Some(ears) = &self.core.notes else {
+        let Some(ears) = self.core.notes.load_full() else {
             let deaf = !notes.is_empty() && message.text.trim().is_empty();
             return Ok(if deaf { Err(self.says("I cannot hear voice messages here. Please write to me.")) } else { Ok(String::new()) });
         };
@@ -178,7 +178,7 @@ impl Asked<'_> {
     /// Adds the answer as a voice note, where the channel takes files.
     async fn speak(&self, reply: &mut Reply) -> Result<()> {
         let takes_files = self.line.slot(self.core).is_ok_and(|slot| slot.spec().attachments);
-        let (Some(mouth), Some(letter), true) = (&self.core.notes, reply.letters.first_mut(), takes_files) else { return Ok(()) };
+        let (Some(mouth), Some(letter), true) = (self.core.notes.load_full(), reply.letters.first_mut(), takes_files) else { return Ok(()) };
         match mouth.speak(&self.cx, &letter.text).await {
             Ok(note) => letter.attachments.push(note),
             Err(error) if stopped(self.core) => return Err(error),
