@@ -30,6 +30,12 @@ pub const HOOK_LOST: &str = "hook_lost";
 pub const SESSION_CREATED: &str = "session_created";
 /// A conversation is over: `{session}`.
 pub const SESSION_ENDED: &str = "session_ended";
+/// A message has come in over a channel: `{channel, chat, session, kind, size}`.
+pub const MESSAGE_RECEIVED: &str = "message_received";
+/// A message has left over a channel: `{channel, chat, session, kind, size}`.
+pub const MESSAGE_SENT: &str = "message_sent";
+/// A message could not be read, answered, or sent: `{channel, chat, session, what, code, reason}`.
+pub const MESSAGE_FAILED: &str = "message_failed";
 /// What should have been kept was not: `{lost}`. Only in the history.
 pub const EVENTS_LOST: &str = "events_lost";
 
@@ -49,6 +55,9 @@ pub const TOPICS: &[&str] = &[
     HOOK_LOST,
     SESSION_CREATED,
     SESSION_ENDED,
+    MESSAGE_RECEIVED,
+    MESSAGE_SENT,
+    MESSAGE_FAILED,
     EVENTS_LOST,
 ];
 
