@@ -8,6 +8,8 @@
 //! let instance = proxy.start(StartOptions::new("clock", config)).await?;
 //! ```
 //!
+//! A guest in memory, which is stepped and not talked to over a pipe, is driven by [`Inline`]: its tier gives it a [`Step`].
+//!
 //! What differs from a compiled-in plugin, because messages take time:
 //!
 //! * `open` of a stream cannot wait: what it would have refused comes as the first item of the stream.
@@ -24,6 +26,7 @@
 
 mod call;
 mod contracts;
+mod inline;
 mod inner;
 mod life;
 mod link;
@@ -33,6 +36,7 @@ mod start;
 mod stream;
 
 pub use crate::{
+    inline::{Inline, Mailbox, Step},
     link::Link,
     receiver::Receiver,
     start::{Proxy, StartOptions},

@@ -65,9 +65,26 @@ impl Receiver {
         }
     }
 
+    /// For whoever ends the guest while somebody else receives.
+    pub(crate) fn ender(&self) -> Ender {
+        Ender(self.inner.clone())
+    }
+
     /// Whether anybody still holds a handle on the guest.
     pub fn is_wanted(&self) -> bool {
         self.inner.strong_count() > 0
+    }
+}
+
+/// Tells that the guest is gone.
+pub(crate) struct Ender(Weak<Inner>);
+
+impl Ender {
+    /// As [`Receiver::lost`].
+    pub(crate) fn end(&self, reason: Error) {
+        if let Some(inner) = self.0.upgrade() {
+            inner.lose(reason);
+        }
     }
 }
 

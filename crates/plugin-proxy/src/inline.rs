@@ -1,0 +1,344 @@
+//! A guest in memory: whoever sends to it steps it, on the own thread, so that a message costs no hop between threads. Which bytes go
+//! where; what a step is, its tier knows.
+
+use std::{
+    future::{Future, poll_fn},
+    mem,
+    pin::pin,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+};
+
+use bespoke_plugin_api::{Error, HostApi, Result};
+use bespoke_protocol::Lane;
+
+use crate::{
+    inner::crashed,
+    link::Link,
+    receiver::{Ender, Receiver},
+    start::Proxy,
+};
+
+/// Steps that a sender makes at most before it leaves the rest to the pump: it has a life of its own.
+const ROUNDS: usize = 4;
+/// Capacity that a buffer keeps.
+const KEEP: usize = 1 << 20;
+
+/// A guest that is stepped: it takes its mail, works until it can do no more, and says what it has to say.
+pub trait Step: Send + 'static {
+    /// Takes what the [`Mailbox`] holds, and appends what the guest says to `out`. Ready with true when there is more to do at once; pending
+    /// when it still works on this step: then it has seen to it that the waker of `cx` is woken to go on, and is called again.
+    ///
+    /// # Errors
+    /// The guest is gone, and this is what every call of it ends with.
+    fn poll_step(&mut self, out: &mut Vec<u8>, cx: &mut Context<'_>) -> Poll<Result<bool>>;
+}
+
+/// What the host has sent and the guest has not taken. Clones are the same one.
+#[derive(Clone, Default)]
+pub struct Mailbox(Arc<Mutex<Mail>>);
+
+#[derive(Default)]
+struct Mail {
+    control: Vec<u8>,
+    data: Vec<u8>,
+    /// Why nothing more is taken.
+    ended: Option<Error>,
+}
+
+impl Mailbox {
+    /// Appends all of it to `to`, control first; whole frames. False when there was nothing.
+    pub fn take(&self, to: &mut Vec<u8>) -> bool {
+        let mut mail = self.mail();
+        let any = mail.any();
+        let Mail { control, data, .. } = &mut *mail;
+        for lane in [control, data] {
+            to.append(lane);
+            lane.shrink_to(KEEP);
+        }
+        any
+    }
+
+    /// Whether there is something in it.
+    pub fn is_empty(&self) -> bool {
+        !self.mail().any()
+    }
+
+    fn mail(&self) -> MutexGuard<'_, Mail> {
+        // Nothing that can panic runs under this lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ended(&self) -> Option<Error> {
+        self.mail().ended.clone()
+    }
+
+    fn end(&self, reason: Error) {
+        let mut mail = self.mail();
+        mail.ended.get_or_insert(reason);
+        (mail.control, mail.data) = (Vec::new(), Vec::new());
+    }
+}
+
+impl Mail {
+    fn any(&self) -> bool {
+        !(self.control.is_empty() && self.data.is_empty())
+    }
+}
+
+/// The tier's hold on a guest in memory. It does not keep the guest: when all handles on its instance are gone, so is the guest.
+pub struct Inline<S>(Weak<Shared<S>>, Arc<Bell>, Mailbox);
+
+impl<S: Step> Inline<S> {
+    /// A proxy for the guest that `make` makes of its mailbox, and of the waker that has it stepped.
+    ///
+    /// # Errors
+    /// Those of `make`.
+    pub fn start(host: Arc<dyn HostApi>, make: impl FnOnce(Mailbox, Waker) -> Result<S>) -> Result<(Proxy, Self)> {
+        let (bell, mailbox) = (Arc::new(Bell::default()), Mailbox::default());
+        let guest = make(mailbox.clone(), Waker::from(bell.clone()))?;
+        let shared = Arc::new(Shared { bell: bell.clone(), mailbox: mailbox.clone(), turn: Mutex::new(None), ender: OnceLock::new() });
+        let (proxy, receiver) = Proxy::new(host, shared.clone());
+        let _ = shared.ender.set(receiver.ender());
+        *shared.turn.lock().unwrap_or_else(PoisonError::into_inner) = Some(Turn { guest, receiver, out: Vec::new(), busy: false });
+        Ok((proxy, Inline(Arc::downgrade(&shared), bell, mailbox)))
+    }
+
+    /// Steps the guest whenever it was woken, until it is gone. It has to run somewhere as long as the guest lives, and never waits.
+    pub fn pump(&self) -> impl Future<Output = ()> + Send + 'static {
+        let (shared, bell) = (self.0.clone(), self.1.clone());
+        async move {
+            loop {
+                bell.rung().await;
+                let Some(shared) = shared.upgrade() else { return };
+                if !shared.pumped() {
+                    return;
+                }
+                drop(shared);
+                yielded().await;
+            }
+        }
+    }
+
+    /// Ends the guest, and whoever waits for it, with that reason. One that is in the midst of a step is dropped when it comes back.
+    pub fn end(&self, reason: Error) {
+        self.2.end(reason.clone());
+        if let Some(shared) = self.0.upgrade() {
+            shared.lose(reason);
+        }
+        self.1.ring();
+    }
+}
+
+impl<S> std::fmt::Debug for Inline<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inline").field("ended", &self.2.ended()).finish_non_exhaustive()
+    }
+}
+
+struct Shared<S> {
+    bell: Arc<Bell>,
+    mailbox: Mailbox,
+    /// Whoever has the lock steps the guest; `None` once the guest is gone. It is only ever tried, never waited for.
+    turn: Mutex<Option<Turn<S>>>,
+    ender: OnceLock<Ender>,
+}
+
+struct Turn<S> {
+    guest: S,
+    receiver: Receiver,
+    out: Vec<u8>,
+    /// It is in the midst of a step: the pump goes on with it when it is woken.
+    busy: bool,
+}
+
+impl<S: Step> Shared<S> {
+    /// Steps it as far as a sender does.
+    fn sent(&self) {
+        for _ in 0..ROUNDS {
+            match self.step(false) {
+                // Who has the turn looks into the mailbox when it gives the turn back, and who goes on with the step does, too.
+                None | Some(After::Busy | After::Gone) => return,
+                Some(After::More) => break,
+                Some(After::Done) if self.mailbox.is_empty() => return,
+                Some(After::Done) => {}
+            }
+        }
+        self.bell.ring();
+    }
+
+    /// Steps it once for the pump. False when there is nothing more to step.
+    fn pumped(&self) -> bool {
+        let after = self.step(true).or_else(|| {
+            // A sender has the turn, and it looks for mail only: it rings again when it gives the turn back. It may just have done so.
+            self.bell.leave();
+            self.step(true)
+        });
+        match after {
+            Some(After::Gone) => return false,
+            Some(After::More) => self.bell.ring(),
+            Some(After::Done) if !self.mailbox.is_empty() => self.bell.ring(),
+            None | Some(After::Busy | After::Done) => {}
+        }
+        true
+    }
+
+    /// One step, unless somebody else has the turn.
+    fn step(&self, pump: bool) -> Option<After> {
+        let mut turn = match self.turn.try_lock() {
+            Ok(turn) => turn,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        let after = self.take_turn(&mut turn, pump);
+        drop(turn);
+        // Whoever was woken while the turn was taken, and found it taken.
+        self.bell.back();
+        Some(after)
+    }
+
+    fn take_turn(&self, turn: &mut Option<Turn<S>>, pump: bool) -> After {
+        let Some(Turn { guest, receiver, out, busy }) = turn else { return After::Gone };
+        if self.mailbox.ended().is_some() {
+            *turn = None;
+            return After::Gone;
+        }
+        if *busy && !pump {
+            return After::Busy;
+        }
+        let waker = Waker::from(self.bell.clone());
+        let stepped = guest.poll_step(out, &mut Context::from_waker(&waker));
+        *busy = stepped.is_pending();
+        let mut said = mem::take(out);
+        // What is no frame has been told to everybody who waits.
+        let heard = if said.is_empty() { Ok(()) } else { receiver.receive(&said) };
+        said.clear();
+        said.shrink_to(KEEP);
+        *out = said;
+        match (stepped, heard) {
+            (Poll::Ready(Ok(true)), Ok(())) => After::More,
+            (Poll::Ready(Ok(false)), Ok(())) => After::Done,
+            (Poll::Pending, Ok(())) => After::Busy,
+            (Poll::Ready(Err(reason)), _) | (_, Err(reason)) => {
+                self.mailbox.end(reason.clone());
+                receiver.lost(reason);
+                *turn = None;
+                After::Gone
+            }
+        }
+    }
+
+    fn lose(&self, reason: Error) {
+        if let Some(ender) = self.ender.get() {
+            ender.end(reason);
+        }
+    }
+}
+
+impl<S: Step> Link for Shared<S> {
+    fn send(&self, lane: Lane, frames: &[u8]) -> Result<()> {
+        {
+            let mut mail = self.mailbox.mail();
+            if let Some(reason) = &mail.ended {
+                return Err(reason.clone());
+            }
+            match lane {
+                Lane::Control => mail.control.extend_from_slice(frames),
+                Lane::Data => mail.data.extend_from_slice(frames),
+            }
+        }
+        self.sent();
+        Ok(())
+    }
+}
+
+impl<S> Drop for Shared<S> {
+    fn drop(&mut self) {
+        self.mailbox.end(crashed());
+        // The pump has nothing more to do.
+        self.bell.ring();
+    }
+}
+
+/// What a step left behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum After {
+    /// It waits for mail, or to be woken.
+    Done,
+    /// It has more to do at once.
+    More,
+    /// It is in the midst of a step.
+    Busy,
+    Gone,
+}
+
+/// What wakes the pump.
+#[derive(Default)]
+struct Bell {
+    rung: AtomicBool,
+    /// Rung while a sender had the turn: it is rung again when the turn is given back.
+    left: AtomicBool,
+    pump: Mutex<Option<Waker>>,
+}
+
+impl Bell {
+    fn ring(&self) {
+        if !self.rung.swap(true, Ordering::SeqCst) {
+            let pump = self.pump.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(pump) = pump {
+                pump.wake();
+            }
+        }
+    }
+
+    /// For who has the turn.
+    fn leave(&self) {
+        self.left.store(true, Ordering::SeqCst);
+    }
+
+    /// The turn was given back.
+    fn back(&self) {
+        if self.left.swap(false, Ordering::SeqCst) {
+            self.ring();
+        }
+    }
+
+    /// Waits until it has rung.
+    async fn rung(&self) {
+        poll_fn(|cx| {
+            if self.rung.swap(false, Ordering::SeqCst) {
+                return Poll::Ready(());
+            }
+            *self.pump.lock().unwrap_or_else(PoisonError::into_inner) = Some(cx.waker().clone());
+            // It may have rung in between, and found nobody.
+            if self.rung.swap(false, Ordering::SeqCst) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await
+    }
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.ring();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.ring();
+    }
+}
+
+/// Lets others have a go.
+async fn yielded() {
+    let mut gone = false;
+    pin!(poll_fn(|cx| {
+        if mem::replace(&mut gone, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }))
+    .await;
+}
