@@ -2,9 +2,11 @@
 
 use std::{
     fmt,
-    future::Future,
+    future::{Future, poll_fn},
     path::PathBuf,
+    pin::pin,
     sync::{Arc, Mutex, PoisonError},
+    task::Poll,
     time::Duration,
 };
 
@@ -223,6 +225,26 @@ impl PluginContext {
     /// Waits.
     pub fn sleep(&self, time: Duration) -> BoxFuture<'static, ()> {
         self.host.sleep(time)
+    }
+
+    /// Awaits `work` for so long; `None` when it takes longer. Then, and when the call is cancelled, the work is dropped.
+    ///
+    /// # Errors
+    /// `CANCELLED` when the call is.
+    pub async fn within<T>(&self, call: &CallCx, limit: Duration, work: impl Future<Output = T>) -> Result<Option<T>> {
+        let mut work = pin!(work);
+        let mut cancelled = pin!(call.cancelled());
+        let mut sleep = self.sleep(limit);
+        poll_fn(|task| {
+            if cancelled.as_mut().poll(task).is_ready() {
+                return Poll::Ready(Err(Error::cancelled()));
+            }
+            if let Poll::Ready(done) = work.as_mut().poll(task) {
+                return Poll::Ready(Ok(Some(done)));
+            }
+            sleep.as_mut().poll(task).map(|()| Ok(None))
+        })
+        .await
     }
 
     /// Runs work that computes or blocks, off the async threads, starting at once.

@@ -19,6 +19,15 @@ pub trait Plugin: Send + Sync + Sized + 'static {
     /// Declares what the plugin contributes. No instance, no I/O; must equal `[[provides]]` of plugin.toml.
     fn register(api: &mut PluginApi<Self>);
 
+    /// Whether a configuration makes sense beyond its type: ranges, words that exclude each other. Asked when a configuration is checked,
+    /// and before [`start`](Self::start) and [`reconfigure`](Self::reconfigure) see it. No I/O.
+    ///
+    /// # Errors
+    /// `INVALID_PARAMS`; `path` in its data is the dotted path of the key.
+    fn check(_config: &Self::Config) -> Result<()> {
+        Ok(())
+    }
+
     /// Whether it could use a runtime of its manifest, such as `onnx:cuda`, with this configuration: what it could not use is not
     /// installed for it. No I/O.
     fn uses_runtime(_config: &Self::Config, _runtime: &str) -> bool {
@@ -247,7 +256,7 @@ impl<P: Plugin> Life for P {
     }
 
     fn reconfigure(&self, config: Value) -> BoxFuture<'_, Result<Reload>> {
-        Box::pin(async move { Plugin::reconfigure(self, parse::<P>(&config)?).await })
+        Box::pin(async move { Plugin::reconfigure(self, sensible::<P>(&config)?).await })
     }
 
     fn capture_state(&self) -> BoxFuture<'_, Result<Option<State>>> {
@@ -270,7 +279,7 @@ fn declare<P: Plugin>() -> Vec<Spec> {
 }
 
 fn check<P: Plugin>(config: &Value) -> Result<()> {
-    parse::<P>(config).map(drop)
+    sensible::<P>(config).map(drop)
 }
 
 fn uses_runtime<P: Plugin>(config: &Value, runtime: &str) -> bool {
@@ -279,12 +288,18 @@ fn uses_runtime<P: Plugin>(config: &Value, runtime: &str) -> bool {
 
 fn start<P: Plugin>(cx: PluginContext, config: Value) -> BoxFuture<'static, Result<Instance>> {
     Box::pin(async move {
-        let config = parse::<P>(&config)?;
+        let config = sensible::<P>(&config)?;
         let mut api = PluginApi::<P>::new();
         P::register(&mut api);
         let plugin = Arc::new(P::start(cx, config).await?);
         Ok(Instance { contributions: api.project(&plugin), life: plugin })
     })
+}
+
+fn sensible<P: Plugin>(config: &Value) -> Result<P::Config> {
+    let config = parse::<P>(config)?;
+    P::check(&config)?;
+    Ok(config)
 }
 
 fn parse<P: Plugin>(config: &Value) -> Result<P::Config> {

@@ -23,16 +23,12 @@ mod text;
 mod transfer;
 
 use std::{
-    future::poll_fn,
-    pin::pin,
     sync::{Arc, PoisonError, RwLock},
-    task::Poll,
     time::Duration,
 };
 
 use bespoke_plugin_api::{
-    CallCx, Contribution, Error, Health, Plugin, PluginApi, PluginContext, Reload, Result, Tool, ToolOutput, ToolRequest, ToolSpec,
-    async_trait,
+    CallCx, Contribution, Health, Plugin, PluginApi, PluginContext, Reload, Result, Tool, ToolOutput, ToolRequest, ToolSpec, async_trait,
     serde::{self, Deserialize},
     serde_json::json,
 };
@@ -55,8 +51,11 @@ impl Plugin for Fetch {
     /// Nothing that is always there: what a user has not switched on, no model is offered.
     fn register(_api: &mut PluginApi<Self>) {}
 
+    fn check(config: &Config) -> Result<()> {
+        config.check()
+    }
+
     async fn start(cx: PluginContext, config: Config) -> Result<Self> {
-        config.check()?;
         let fetch = Fetch(Arc::new(Fetcher { cx, config: RwLock::new(Arc::new(Config::default())) }));
         fetch.0.configure(config)?;
         Ok(fetch)
@@ -67,7 +66,6 @@ impl Plugin for Fetch {
     }
 
     async fn reconfigure(&self, new: Config) -> Result<Reload> {
-        new.check()?;
         self.0.configure(new)?;
         Ok(Reload::Applied)
     }
@@ -140,7 +138,7 @@ impl Tool for FetchPage {
 
         let transfer = Transfer::new(self.0.cx.clone(), config.clone(), args.url.clone());
         let limit = Duration::from_millis(config.timeout_ms.into());
-        match within(&self.0.cx, cx, limit, transfer.fetch(url)).await? {
+        match self.0.cx.within(cx, limit, transfer.fetch(url)).await? {
             Some(Ok(answer)) => Ok(answer.tell(max_chars, &mark)),
             Some(Err(Failure::Refused { word, text })) => Ok(answer::refusal(&args.url, word, &text)),
             Some(Err(Failure::Broken(e))) => Err(e),
@@ -151,23 +149,6 @@ impl Tool for FetchPage {
             }
         }
     }
-}
-
-/// Awaits `work` for so long; `None` when it takes longer. Dropping the work ends its transfer.
-async fn within<T>(host: &PluginContext, cx: &CallCx, limit: Duration, work: impl Future<Output = T>) -> Result<Option<T>> {
-    let mut work = pin!(work);
-    let mut cancelled = pin!(cx.cancelled());
-    let mut sleep = host.sleep(limit);
-    poll_fn(|task| {
-        if cancelled.as_mut().poll(task).is_ready() {
-            return Poll::Ready(Err(Error::cancelled()));
-        }
-        if let Poll::Ready(done) = work.as_mut().poll(task) {
-            return Poll::Ready(Ok(Some(done)));
-        }
-        sleep.as_mut().poll(task).map(|()| Ok(None))
-    })
-    .await
 }
 
 #[cfg(test)]
