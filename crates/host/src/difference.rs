@@ -13,6 +13,7 @@ use crate::{
 
 /// Keys of the host in the table of a plugin, beside the one that switches it on, and how they take a new value.
 pub(crate) const OF_HOST: &[(&str, ReloadClass)] = &[
+    ("allow_native", ReloadClass::Restart),
     ("auto_install_deps", ReloadClass::Live),
     ("idle_stop_ms", ReloadClass::Live),
     ("limits", ReloadClass::Restart),

@@ -188,7 +188,7 @@ fn artifact(manifest: &Arc<Manifest>, path: &Path, tier: Tier, grounds: &Grounds
     }
 }
 
-/// The tier for which a folder is: a process, when it says how one is started; else the first that this program has, else the first.
+/// The tier for which a folder is: the first of which it says what runs there; else the first that this program has, else the first.
 fn tier_of(manifest: &Manifest) -> Tier {
     use bespoke_manifest::Tier as Ships;
     let ships = manifest.tiers.iter().map(|tier| match tier {
@@ -198,11 +198,17 @@ fn tier_of(manifest: &Manifest) -> Tier {
         _ => Tier::Compiled,
     });
     let mut folders: Vec<Tier> = ships.filter(|tier| *tier != Tier::Compiled).collect();
+    let packed = |tier: &Tier| match tier {
+        Tier::Process => manifest.process.is_some(),
+        Tier::Dylib => manifest.dylib.is_some(),
+        Tier::Wasm => manifest.wasm.is_some(),
+        _ => false,
+    };
     // What is a process only when it was packed as one goes last.
-    folders.sort_by_key(|tier| (*tier == Tier::Process) != manifest.process.is_some());
+    folders.sort_by_key(|tier| *tier == Tier::Process);
     let linked = folders.iter().copied().find(|tier| driver(*tier).is_some());
-    let process = folders.first().copied().filter(|tier| *tier == Tier::Process && manifest.process.is_some());
-    process.or(linked).or(folders.first().copied()).unwrap_or(Tier::Compiled)
+    let said = folders.iter().copied().find(packed);
+    said.or(linked).or(folders.first().copied()).unwrap_or(Tier::Compiled)
 }
 
 fn driver(tier: Tier) -> Option<&'static TierDriver> {

@@ -108,6 +108,8 @@ pub struct Blocked {
     pub before: Option<String>,
     /// Why an answer that was given counts no more, or cannot be read.
     pub why: Option<String>,
+    /// It is a dynamic library, and nobody has said that it may be one.
+    pub native: bool,
 }
 
 fn by_name<S: serde::Serializer>(permission: &Permission, serializer: S) -> std::result::Result<S::Ok, S::Error> {
@@ -173,8 +175,16 @@ impl fmt::Display for Asks {
 }
 
 impl Blocked {
+    /// A dynamic library that nobody has trusted.
+    pub(crate) fn native() -> Self {
+        Blocked { new: Asked::default(), before: None, why: None, native: true }
+    }
+
     /// One sentence, for a row.
     pub fn reason(&self) -> String {
+        if self.native {
+            return "is a dynamic library: code inside this program, which no wall can hold, and it is not trusted yet".to_owned();
+        }
         let names: Vec<_> = self.new.required.iter().map(|asks| asks.permission.name()).collect();
         let why = self.why.as_ref().map_or(String::new(), |why| format!("; {why}"));
         match &self.before {
@@ -185,7 +195,8 @@ impl Blocked {
 
     /// The same as an error, with the command that asks.
     pub fn error(&self, id: &str) -> Error {
-        Error::new(Code::PERMISSION_DENIED, self.reason()).with_help(command(id))
+        let help = if self.native { format!("bespoke config set plugins.{id}.allow_native true") } else { command(id) };
+        Error::new(Code::PERMISSION_DENIED, self.reason()).with_help(help)
     }
 }
 
@@ -251,7 +262,7 @@ impl Grants {
             }
             return Consent::Granted(granted);
         }
-        Consent::Blocked(Blocked { new, before: grant.map(|grant| grant.version), why })
+        Consent::Blocked(Blocked { new, before: grant.map(|grant| grant.version), why, native: false })
     }
 
     /// What was allowed to a plugin.

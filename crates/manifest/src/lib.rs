@@ -57,6 +57,8 @@
 //! | `[[requires]]` | `plugin`, `version` (a range), `optional` | |
 //! | `[permissions]` | `network_access`, `read_files`, `write_files`, `system_access`, `plugin_communication`, `env`, `secrets`: see [`Permissions`]. `optional`: those of them that the plugin also works without; `reasons`: a line for each, required unless the plugin is only ever compiled in | nothing |
 //! | `[resources]` | `memory_mb`, `address_space_mb`, `cpu_percent`, `cpu_seconds`, `disk_mb`, `threads`, `start_timeout_ms`, `open_files`, `file_mb`, `processes`, `network_per_s`: see [`Resources`] | the host's limits |
+//! | `[dylib]` | `file = "plugin.so"`: the library in the plugin's folder | |
+//! | `[wasm]` | `file = "plugin.wasm"`: the component in the plugin's folder; `wasi = true` where it asks for WASI | |
 //! | `[process]` | `command = ["./run", "--flag"]`, or `python = "module"` with `requirements = ["numpy>=1.24"]`: see [`Process`] | |
 //! | `[config_schema]` | JSON Schema of the plugin's configuration; a config.schema.json beside the manifest does as well | anything goes |
 //! | `[[models]]` | `file`, `version`, `size`, `sha256`, `license`, `sources`: see [`Model`]; `version` only where no package of `sources` says it | |
@@ -100,7 +102,9 @@ mod tree;
 
 pub use declared::{API, Mismatch};
 pub use error::{ManifestError, Position, Problem};
-pub use model::{Dialect, Emits, Inherited, Manifest, Model, Package, Process, Provides, Requires, Run, Source, Swap, Tier};
+pub use model::{
+    Component, Dialect, Emits, Inherited, Library, Manifest, Model, Package, Process, Provides, Requires, Run, Source, Swap, Tier,
+};
 pub use name::{HOST_KEYS, MAX_NAME, NameError, PLUGIN_SETTINGS, RESERVED_IDS, check_id, check_name, closest};
 pub use parse::{check_config_schema, is_requirement};
 pub use permissions::{Communication, HttpAccess, HttpHosts, Permission, Permissions};

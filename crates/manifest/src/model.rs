@@ -54,6 +54,10 @@ pub struct Manifest {
     pub resources: Resources,
     /// How it is started in a process of its own.
     pub process: Option<Process>,
+    /// Where its dynamic library is.
+    pub dylib: Option<Library>,
+    /// Where its wasm component is.
+    pub wasm: Option<Component>,
     /// JSON Schema of its configuration, where the manifest holds it.
     pub config_schema: Option<Value>,
     /// Why nothing here can run it, although its manifest is fine.
@@ -238,6 +242,24 @@ impl Dialect {
             Dialect::Aisopod => "aisopod",
         }
     }
+}
+
+/// `[dylib]`: the plugin as a dynamic library.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Library {
+    /// The library, relative to the plugin's folder: components separated by `/`, none leaving it.
+    pub file: String,
+}
+
+/// `[wasm]`: the plugin as a wasm component.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Component {
+    /// The component, relative to the plugin's folder: components separated by `/`, none leaving it.
+    pub file: String,
+    /// Whether it was not written against our world alone and is given WASI, as far as its permissions go.
+    pub wasi: bool,
 }
 
 /// `[process]`: how the plugin is started in a process of its own.

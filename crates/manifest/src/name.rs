@@ -23,8 +23,18 @@ pub const PLUGIN_SETTINGS: &[&str] = &[
 ];
 
 /// Keys in the table of a plugin that are settings of the host, and so none of the plugin's own. The host's own struct has the same.
-pub const HOST_KEYS: &[&str] =
-    &["enabled", "secrets", "path", "sandbox", "start", "idle_stop_ms", "command_timeout_ms", "limits", "auto_install_deps"];
+pub const HOST_KEYS: &[&str] = &[
+    "enabled",
+    "secrets",
+    "path",
+    "sandbox",
+    "allow_native",
+    "start",
+    "idle_stop_ms",
+    "command_timeout_ms",
+    "limits",
+    "auto_install_deps",
+];
 
 /// Ids that no plugin may have, beside [`PLUGIN_SETTINGS`]: they are words of `[plugins]`, features of the app that are no plugins, words of commands,
 /// or file names that one operating system keeps for its devices.

@@ -8,13 +8,17 @@ use serde_json::Value;
 
 use crate::{
     Communication, Dialect, Emits, HttpAccess, HttpHosts, Inherited, Manifest, ManifestError, Permission, Permissions, Position, Problem,
-    Process, Provides, Requires, Resources, Run, Swap, Tier, foreign,
+    Provides, Requires, Resources, Swap, Tier, foreign,
     name::{HOST_KEYS, check_id, check_name, shown},
     reader::{Fields, Node, Report},
     tree,
 };
 
 mod needs;
+mod ships;
+
+pub use ships::is_requirement;
+pub(crate) use ships::{module_of_python, requirement};
 
 /// A manifest is a page of text. More is a mistake or an attack.
 const MAX_BYTES: usize = 1 << 20;
@@ -149,7 +153,9 @@ fn native(mut fields: Fields<'_, '_>, path: &str, inherited: Option<Inherited<'_
     let Asked { permissions, optional, reasons } =
         fields.take("permissions").and_then(Node::fields).map(|fields| permissions(fields, consent)).unwrap_or_default();
     let resources = fields.take("resources").and_then(Node::fields).map(resources).unwrap_or_default();
-    let process = fields.take("process").and_then(|node| process(node, &tiers));
+    let process = fields.take("process").and_then(|node| ships::process(node, &tiers));
+    let dylib = fields.take("dylib").and_then(|node| ships::library(node, &tiers));
+    let wasm = fields.take("wasm").and_then(|node| ships::component(node, &tiers));
     let config_schema = fields.take("config_schema").and_then(|node| config_schema(&node));
     let models = needs::models(&mut fields);
     let runtimes = needs::runtimes(&mut fields);
@@ -178,6 +184,8 @@ fn native(mut fields: Fields<'_, '_>, path: &str, inherited: Option<Inherited<'_
         reasons,
         resources,
         process,
+        dylib,
+        wasm,
         config_schema,
         unrunnable: None,
         models,
@@ -468,78 +476,6 @@ fn resources(mut fields: Fields<'_, '_>) -> Resources {
     }
     fields.finish();
     out
-}
-
-fn process(node: Node<'_, '_>, tiers: &[Tier]) -> Option<Process> {
-    if !tiers.contains(&Tier::Process) {
-        node.refuse("the plugin does not ship as a process", "add \"process\" to tiers, or remove the table");
-    }
-    let mut fields = node.fields()?;
-    let (command, module) = (fields.take("command"), fields.take("python"));
-    let requirements: Vec<String> =
-        fields.strings("requirements").into_iter().filter_map(|(text, node)| requirement(text, &node)).collect();
-    let run = match (command, module) {
-        (Some(node), None) => {
-            if !requirements.is_empty() {
-                fields.refuse("requirements", "packages of Python are for a module of Python", "write python = \"…\" instead of command");
-            }
-            self::command(node).map(Run::Command)
-        }
-        (None, Some(node)) => module_of_python(&node).map(Run::Python),
-        (Some(_), Some(_)) => {
-            fields.refuse("", "there are both command and python", "keep one of them");
-            None
-        }
-        (None, None) => {
-            fields.refuse("command", "it is missing", "write command = [\"./run\"], or python = \"module\"");
-            None
-        }
-    };
-    fields.finish();
-    Some(Process { run: run?, requirements })
-}
-
-fn command(node: Node<'_, '_>) -> Option<Vec<String>> {
-    let (report, at, path) = (node.report(), node.at, node.path.clone());
-    let words: Vec<String> = node.items()?.iter().filter_map(Node::string).collect();
-    let good = words.first().is_some_and(|program| {
-        let placed = program.starts_with("./") || program.starts_with('/') || !program.contains(['/', '\\']);
-        placed && !program.is_empty() && !program.starts_with('-') && !program.split('/').any(|part| part == "..")
-    });
-    if !good || words.iter().any(|word| word.contains('\0')) {
-        let fix = "write [\"./run\", \"--flag\"]: a program in the plugin's folder, by its absolute path, or by a name that is looked for";
-        report.add(at, &path, "it names no program", fix);
-        return None;
-    }
-    Some(words)
-}
-
-/// A dotted name: the interpreter gets it as an argument.
-pub(crate) fn module_of_python(node: &Node<'_, '_>) -> Option<String> {
-    let module = node.string()?;
-    let word = |w: &str| w.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && is_variable(w);
-    if module.len() > 256 || !module.split('.').all(word) {
-        let fix = "write the name of the file without .py, with dots between folders, such as main";
-        node.refuse(format!("`{}` is no module of Python", shown(&module)), fix);
-        return None;
-    }
-    Some(module)
-}
-
-/// One line of a requirements.txt that names a package. It reaches a command line: no option, no address, no folder passes.
-pub(crate) fn requirement(text: String, node: &Node<'_, '_>) -> Option<String> {
-    if !is_requirement(&text) {
-        node.refuse(format!("`{}` is no package", shown(&text)), "write its name and the versions that fit, such as numpy>=1.24");
-        return None;
-    }
-    Some(text)
-}
-
-/// Whether a text can only be the name of a package of Python and the versions that fit: no option, no path and no address, so that it
-/// leads pip nowhere but to the index of its user.
-pub fn is_requirement(text: &str) -> bool {
-    let fits = |c: char| c.is_ascii_alphanumeric() || " .,_-[]()<>=!~*+;'\"".contains(c);
-    text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.len() <= 256 && text.chars().all(fits)
 }
 
 /// A schema that may stand in the table of a plugin beside the keys of the host.

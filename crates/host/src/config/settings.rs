@@ -27,6 +27,8 @@ pub struct PluginSettings {
     pub path: Option<String>,
     /// How much of a wall it must have; what `[plugins]` says when it is not set.
     pub sandbox: Option<Sandbox>,
+    /// Whether it may run as a dynamic library, which no wall can hold: it is code inside this program.
+    pub allow_native: bool,
     /// When it is started.
     pub start: Start,
     /// After how many milliseconds without a call it is stopped, to be started with the next one; never when it is not set.
@@ -45,6 +47,7 @@ impl Default for PluginSettings {
             enabled: true,
             path: None,
             sandbox: None,
+            allow_native: false,
             start: Start::Eager,
             idle_stop_ms: None,
             command_timeout_ms: None,
@@ -73,6 +76,10 @@ impl PluginSettings {
             "sandbox": {
                 "enum": Sandbox::ALL.iter().map(|sandbox| sandbox.name()).collect::<Vec<_>>(),
                 "description": "How much of a wall it must have.",
+            },
+            "allow_native": {
+                "type": "boolean", "default": false,
+                "description": "Whether it may run as a dynamic library: code inside this program, which no wall can hold.",
             },
             "start": {
                 "enum": Start::ALL.iter().map(|start| start.name()).collect::<Vec<_>>(),
@@ -249,6 +256,9 @@ impl Config {
         let settings = self.plugin_settings(&manifest.id)?;
         let defaults = self.plugin_defaults()?;
         let limits = self.limits(manifest, &settings.limits, &defaults.limits.resources)?;
+        if tier == Tier::Dylib && !settings.allow_native {
+            return Err(NoTerms::Blocked(Blocked::native()));
+        }
         match grants.consent(manifest, tier) {
             Consent::Granted(granted) => {
                 Ok(Terms { granted, limits, sandbox: settings.sandbox.unwrap_or(defaults.sandbox), ..Terms::default() })

@@ -290,7 +290,7 @@ fn a_schema_stands_in_the_manifest_or_beside_it() {
         both process  failed …/both/config.schema.json: the manifest holds a schema, too
             fix: keep one of them
         host-keys process  failed …/host/config.schema.json: its property `path` is a key of the host in the table of every plugin
-            fix: rename it: enabled, secrets, path, sandbox, start, idle_stop_ms, command_timeout_ms, limits, auto_install_deps are the host's
+            fix: rename it: enabled, secrets, path, sandbox, allow_native, start, idle_stop_ms, command_timeout_ms, limits, auto_install_deps are the host's
         in process 1.0.0 failed bespoke.toml:2:1: plugins.in.size: must be a whole number, is "x"
             fix: bespoke config check
         no-json process  failed …/none/config.schema.json: it is no JSON: EOF while parsing an object at line 1 column 1

@@ -114,7 +114,7 @@ async fn other_values_are_applied_or_refused_and_never_ignored() {
 async fn the_keys_of_the_host_are_not_a_callers_to_set() {
     let (first, second) = (Mortal::new("first"), Mortal::new("second"));
     let host = host(&[&first]).await;
-    for key in ["enabled", "sandbox", "limits", "secrets", "path", "start", "idle_stop_ms", "auto_install_deps"] {
+    for key in ["enabled", "sandbox", "allow_native", "limits", "secrets", "path", "start", "idle_stop_ms", "auto_install_deps"] {
         let table = json!({ (key): "off" });
         let loaded = within(host.load(second.candidate(), Some(table.clone()))).await.unwrap_err();
         let configured = within(host.configure("first", table)).await.unwrap_err();

@@ -81,6 +81,8 @@ impl Identity {
             reasons: BTreeMap::new(),
             resources: Resources::default(),
             process: None,
+            dylib: None,
+            wasm: None,
             config_schema: None,
             unrunnable: None,
             models: Vec::new(),

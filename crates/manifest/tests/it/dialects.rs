@@ -187,7 +187,7 @@ fn json_is_read_with_positions() {
             x/manifest.json:5:3: tags: it is a string; write a list
             x/manifest.json:5:18: author: it is an object; write a string in quotes
             x/manifest.json:6:3: default_config: it is no configuration; write an object of keys and values
-            x/manifest.json:7:3: config_schema: its property `limits` is a key of the host in the table of every plugin; rename it: enabled, secrets, path, sandbox, start, idle_stop_ms, command_timeout_ms, limits, auto_install_deps are the host's"#]],
+            x/manifest.json:7:3: config_schema: its property `limits` is a key of the host in the table of every plugin; rename it: enabled, secrets, path, sandbox, allow_native, start, idle_stop_ms, command_timeout_ms, limits, auto_install_deps are the host's"#]],
     );
     json(
         "{\"é\": \"ü\", \"näme\": 1}",

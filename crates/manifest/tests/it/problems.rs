@@ -235,6 +235,30 @@ fn what_is_optional_and_why() {
 }
 
 #[test]
+fn libraries_and_components() {
+    let table = |name: &str, lines: &str| format!("{}[{name}]\n{lines}\n", HEAD.replace("\"compiled\"", "\"dylib\", \"wasm\""));
+    check(&table("dylib", ""), expect![[r#"p.toml:8:2: dylib.file: it is missing; write file = "plugin.so""#]]);
+    for file in ["../plugin.so", "/plugin.so", "a/./b", "", "a\\\\b", "c:plugin"] {
+        let text = table("wasm", &format!("file = \"{file}\""));
+        let told = Manifest::parse("p.toml", &text, None).unwrap_err().to_string();
+        assert!(told.contains("is no file in the plugin's folder"), "{file}: {told}");
+    }
+    check(&table("wasm", "file = \"a/b.wasm\"\nwasi = \"yes\""), expect!["p.toml:10:1: wasm.wasi: it is a string; write true or false"]);
+    check(
+        &table("dylib", "file = \"a.so\"\nwasi = true"),
+        expect!["p.toml:10:1: dylib.wasi: there is no such key; the keys here are file"],
+    );
+    tail(
+        "[wasm]\nfile = \"a.wasm\"\n",
+        expect![[r#"p.toml:8:2: wasm: the plugin does not ship as a wasm component; add "wasm" to tiers, or remove the table"#]],
+    );
+    tail(
+        "[dylib]\nfile = \"a.so\"\n",
+        expect![[r#"p.toml:8:2: dylib: the plugin does not ship as a dynamic library; add "dylib" to tiers, or remove the table"#]],
+    );
+}
+
+#[test]
 fn processes() {
     let process = |lines: &str| format!("{}[process]\n{lines}\n", HEAD.replace("\"compiled\"", "\"process\""));
     check(&process(""), expect![[r#"p.toml:8:2: process.command: it is missing; write command = ["./run"], or python = "module""#]]);
@@ -291,7 +315,7 @@ fn schemas_of_configurations() {
     tail(
         "[config_schema.properties]\nsandbox = { type = \"string\" }\n",
         expect![
-            "p.toml:8:2: config_schema: its property `sandbox` is a key of the host in the table of every plugin; rename it: enabled, secrets, path, sandbox, start, idle_stop_ms, command_timeout_ms, limits, auto_install_deps are the host's"
+            "p.toml:8:2: config_schema: its property `sandbox` is a key of the host in the table of every plugin; rename it: enabled, secrets, path, sandbox, allow_native, start, idle_stop_ms, command_timeout_ms, limits, auto_install_deps are the host's"
         ],
     );
     tail(
@@ -356,7 +380,7 @@ fn models() {
         expect!["p.toml:14:1: models[0].version: `6 2` is no version; use 1 to 64 characters without spaces, such as 6.2 or v3"],
     );
     let twice = FULL.to_owned() + &FULL[FULL.find("[[models]]").unwrap()..];
-    check(&twice, expect!["p.toml:85:1: models[1].file: `onnx/dice.onnx` stands here twice; remove one of them"]);
+    check(&twice, expect!["p.toml:92:1: models[1].file: `onnx/dice.onnx` stands here twice; remove one of them"]);
 }
 
 #[test]

@@ -69,6 +69,9 @@ fn every_key_is_read() {
     ];
     assert_eq!(limits, expected);
     assert_eq!(limits.len(), Resources::LIMITS.len());
+    assert_eq!(m.dylib.unwrap().file, "lib/libdice.so");
+    let component = m.wasm.unwrap();
+    assert_eq!((component.file.as_str(), component.wasi), ("dice.wasm", true));
     let process = m.process.unwrap();
     assert_eq!(process.run, Run::Python("dice.main".into()));
     assert_eq!(process.requirements, ["numpy>=1.24", "dice[fair]==1.2; python_version < '4'"]);
