@@ -8,12 +8,12 @@ use std::{
 
 use bespoke_host::{Artifact, Grounds, PluginFolder, Sandbox, Terms};
 use bespoke_manifest::{Dialect, Permissions, Run};
-use bespoke_plugin_api::{BoxFuture, Code, Error, HostApi, Instance, Level, PluginContext, Result, Spec, Timestamp, serde_json::Value};
+use bespoke_plugin_api::{BoxFuture, Code, Error, HostApi, Instance, PluginContext, Result, Spec, serde_json::Value};
 use bespoke_plugin_proxy::StartOptions;
+use bespoke_tier::{Asker, declared};
 
 use crate::{
     child::Launch,
-    declared,
     life::ProcessLife,
     program::Program,
     pump::{self, Handle},
@@ -74,7 +74,11 @@ impl Artifact for ProcessPlugin {
         let inner = self.0.clone();
         let program = Program::find(&inner.folder, &inner.grounds)?;
         let id = inner.id();
-        let place = declared::place(&inner.grounds.cache, id, &inner.folder.path, program.path());
+        let stamp = declared::stamp(program.path());
+        let place = stamp.and_then(|stamp| {
+            let besides = [python::sdk_digest().as_bytes(), program.path().as_os_str().as_encoded_bytes(), &stamp];
+            declared::place(&inner.grounds.cache, id, &inner.folder.path, &besides)
+        });
         if let Some(specs) = place.as_deref().and_then(declared::read) {
             return Ok(specs);
         }
@@ -134,7 +138,7 @@ impl Inner {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
         let runtime = runtime.map_err(|e| Error::new(Code::RESOURCE_EXHAUSTED, format!("no runtime to ask the plugin: {e}")))?;
         runtime.block_on(async {
-            let host: Arc<dyn HostApi> = Arc::new(Asker(self.id().to_owned()));
+            let host: Arc<dyn HostApi> = Arc::new(Asker::new(self.id()));
             let (proxy, handle) = pump::start(self.id(), launch, host, self.patience).await?;
             let hello = match tokio::time::timeout(limit, proxy.describe(self.id())).await {
                 Ok(hello) => hello,
@@ -235,34 +239,4 @@ fn wall(launch: &Launch, terms: &Terms) -> String {
             if missing.is_empty() { "enforced".to_owned() } else { format!("in part; this machine lacks {}", missing.join(", ")) }
         }
     }
-}
-
-/// The host of a plugin that is only asked: it takes its log, and does nothing for it.
-struct Asker(String);
-
-impl HostApi for Asker {
-    fn log(&self, level: Level, line: &str) {
-        let plugin = &*self.0;
-        match level {
-            Level::Debug => tracing::debug!(target: "plugin", plugin, "{line}"),
-            Level::Info => tracing::info!(target: "plugin", plugin, "{line}"),
-            Level::Warn => tracing::warn!(target: "plugin", plugin, "{line}"),
-            _ => tracing::error!(target: "plugin", plugin, "{line}"),
-        }
-    }
-
-    fn now(&self) -> Timestamp {
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        Timestamp(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
-    }
-
-    fn sleep(&self, _: Duration) -> BoxFuture<'static, ()> {
-        Box::pin(std::future::pending())
-    }
-
-    fn blocking(&self, _: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, ()> {
-        Box::pin(std::future::ready(()))
-    }
-
-    fn spawn(&self, _: BoxFuture<'static, ()>) {}
 }

@@ -26,7 +26,6 @@
 
 mod artifact;
 mod child;
-mod declared;
 mod driver;
 mod ending;
 mod errand;
@@ -36,7 +35,6 @@ mod outbox;
 mod program;
 mod pump;
 mod python;
-mod rate;
 mod schema;
 mod watch;
 

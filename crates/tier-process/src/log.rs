@@ -9,8 +9,7 @@ use std::{
 };
 
 use bespoke_plugin_api::{HostApi, Level, serde_json};
-
-use crate::rate::{Pass, Rate};
+use bespoke_tier::{Pass, Rate};
 
 /// Most bytes of a line that are kept; the rest is counted.
 const MOST_LINE: usize = 4096;

@@ -20,6 +20,7 @@ use bespoke_protocol::{
     put_plain,
 };
 use bespoke_sandbox::{Acted, Report, What};
+use bespoke_tier::Rate;
 use tokio::{
     io::{AsyncRead as _, ReadBuf},
     net::unix::pipe,
@@ -32,7 +33,6 @@ use crate::{
     ending::{Ending, Exit},
     log::{LastLines, Log},
     outbox::{MOST_WAITING, Outbox, PipeLink, Waker},
-    rate::Rate,
     watch::{Due, Patience, Watch},
 };
 

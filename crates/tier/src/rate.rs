@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 /// Lets through a burst, and after that so much a second. Counts what it did not let through.
 #[derive(Debug)]
-pub(crate) struct Rate {
+pub struct Rate {
     per_second: u32,
     burst: u32,
     left: f64,
@@ -13,12 +13,13 @@ pub(crate) struct Rate {
 }
 
 impl Rate {
-    pub(crate) fn new(burst: u32, per_second: u32, now: Instant) -> Self {
+    /// One that is full: `burst` at once, and after that `per_second`.
+    pub fn new(burst: u32, per_second: u32, now: Instant) -> Self {
         Rate { per_second, burst, left: f64::from(burst), at: now, held: 0 }
     }
 
     /// Whether one more may pass. What was held back before is told once something passes again.
-    pub(crate) fn pass(&mut self, now: Instant) -> Pass {
+    pub fn pass(&mut self, now: Instant) -> Pass {
         self.fill(now);
         if self.left < 1.0 {
             self.held += 1;
@@ -29,7 +30,7 @@ impl Rate {
     }
 
     /// Takes `amount` whether it is there or not, and says for how long nothing more should be taken.
-    pub(crate) fn charge(&mut self, amount: usize, now: Instant) -> Duration {
+    pub fn charge(&mut self, amount: usize, now: Instant) -> Duration {
         self.fill(now);
         // A debt has an end: one long line does not silence its plugin for minutes.
         self.left = (self.left - amount as f64).max(-f64::from(self.burst));
@@ -37,7 +38,7 @@ impl Rate {
     }
 
     /// What was held back and not told yet.
-    pub(crate) fn held(&mut self) -> u64 {
+    pub fn held(&mut self) -> u64 {
         std::mem::take(&mut self.held)
     }
 
@@ -49,12 +50,14 @@ impl Rate {
 }
 
 /// What became of one that wanted to pass.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Pass {
-    /// It may; so many before it did not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pass {
+    /// It may.
     Through {
+        /// So many before it did not, and nobody was told yet.
         held_before: u64,
     },
+    /// It may not.
     Held,
 }
 

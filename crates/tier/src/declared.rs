@@ -11,15 +11,14 @@ use bespoke_plugin_api::{Spec, serde_json};
 use bespoke_protocol::PROTOCOL;
 use sha2::{Digest as _, Sha256};
 
-use crate::python;
-
 /// A file up to this size counts by its bytes, a longer one by its size and date: models are not code.
 const READ_UP_TO: u64 = 1 << 20;
 /// A folder with more is not looked at any further: its plugin is asked each time.
 const MOST_FILES: usize = 4096;
 
-/// The place of an answer; `None` when it cannot be known whether it still holds.
-pub(crate) fn place(cache: &Path, id: &str, folder: &Path, program: &Path) -> Option<PathBuf> {
+/// The place of an answer of the plugin in a folder; `None` when it cannot be known whether it still holds. `besides` is what it depends
+/// on beside the files of the folder and this program.
+pub fn place(cache: &Path, id: &str, folder: &Path, besides: &[&[u8]]) -> Option<PathBuf> {
     let mut files = Vec::new();
     collect(folder, Path::new(""), &mut files)?;
     files.sort_unstable();
@@ -31,9 +30,7 @@ pub(crate) fn place(cache: &Path, id: &str, folder: &Path, program: &Path) -> Op
     // Another version of this program may ask otherwise, and read other answers.
     add(env!("CARGO_PKG_VERSION").as_bytes());
     add(&PROTOCOL.to_le_bytes());
-    add(python::sdk_digest().as_bytes());
-    add(program.as_os_str().as_encoded_bytes());
-    add(&stamp(program)?);
+    besides.iter().copied().for_each(&mut add);
     for file in files {
         add(file.as_os_str().as_encoded_bytes());
         let path = folder.join(&file);
@@ -48,16 +45,17 @@ pub(crate) fn place(cache: &Path, id: &str, folder: &Path, program: &Path) -> Op
             add(&stamp(&path)?);
         }
     }
-    Some(cache.join("declared").join(format!("{id}-{}.json", python::short(hash))))
+    let short: String = hash.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    Some(cache.join("declared").join(format!("{id}-{short}.json")))
 }
 
 /// The answer that lies there.
-pub(crate) fn read(place: &Path) -> Option<Vec<Spec>> {
+pub fn read(place: &Path) -> Option<Vec<Spec>> {
     serde_json::from_slice(&fs::read(place).ok()?).ok()
 }
 
 /// Keeps an answer. Without it, the plugin is asked again.
-pub(crate) fn keep(place: &Path, specs: &[Spec]) {
+pub fn keep(place: &Path, specs: &[Spec]) {
     let Some(folder) = place.parent() else { return };
     let kept = fs::create_dir_all(folder).and_then(|()| {
         let mut file = tempfile::NamedTempFile::new_in(folder)?;
@@ -108,7 +106,8 @@ fn collect(root: &Path, below: &Path, files: &mut Vec<PathBuf>) -> Option<()> {
     Some(())
 }
 
-fn stamp(path: &Path) -> Option<Vec<u8>> {
+/// Size and date of a file: enough to see that it is another one.
+pub fn stamp(path: &Path) -> Option<Vec<u8>> {
     let meta = fs::metadata(path).ok()?;
     let since = meta.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
     Some([meta.len().to_le_bytes().as_slice(), &since.as_nanos().to_le_bytes()].concat())
@@ -122,11 +121,11 @@ mod tests {
     #[test]
     fn an_answer_holds_until_a_file_changes() {
         let (cache, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let program = std::env::current_exe().unwrap();
-        let place_of = || place(cache.path(), "a", folder.path(), &program).unwrap();
+        let place_of = || place(cache.path(), "a", folder.path(), &[]).unwrap();
         fs::write(folder.path().join("plugin.py"), "1").unwrap();
         let first = place_of();
         assert_eq!(read(&first), None);
+        assert_ne!(place(cache.path(), "a", folder.path(), &[b"another program"]), Some(first.clone()));
         let specs = vec![Spec::Tool(ToolSpec::new("a", "b"))];
         keep(&first, &specs);
         assert_eq!(read(&first), Some(specs.clone()));
@@ -160,6 +159,6 @@ mod tests {
         let (cache, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         std::os::unix::fs::symlink(folder.path(), folder.path().join("self")).unwrap();
         std::os::unix::fs::symlink("/dev/zero", folder.path().join("endless")).unwrap();
-        assert!(place(cache.path(), "a", folder.path(), &std::env::current_exe().unwrap()).is_some());
+        assert!(place(cache.path(), "a", folder.path(), &[]).is_some());
     }
 }
