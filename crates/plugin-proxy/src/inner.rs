@@ -4,6 +4,7 @@ use std::{
     collections::{HashMap, hash_map::Entry},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     task::{Poll, Waker},
+    time::Instant,
 };
 
 use bespoke_plugin_api::{CallCx, Code, Error, HostApi, Inbox, Result, serde_json::Value};
@@ -19,6 +20,8 @@ pub(crate) struct Inner {
     /// Host calls under way, so that the guest can cancel them and give credit.
     serving: Mutex<HashMap<u32, Serving>>,
     vitals: Mutex<Vitals>,
+    /// Since when it has not answered how it does.
+    asked: Mutex<Option<Instant>>,
     lost: OnceLock<Error>,
     end: Mutex<End>,
 }
@@ -71,6 +74,7 @@ impl Inner {
             table: Mutex::default(),
             serving: Mutex::default(),
             vitals: Mutex::default(),
+            asked: Mutex::default(),
             lost: OnceLock::new(),
             end: Mutex::default(),
         })
@@ -87,6 +91,10 @@ impl Inner {
 
     pub(crate) fn vitals(&self) -> MutexGuard<'_, Vitals> {
         self.vitals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn asked(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn end(&self) -> MutexGuard<'_, End> {

@@ -4,12 +4,16 @@ use std::{
     future::poll_fn,
     sync::{Arc, Weak},
     task::Poll,
+    time::{Duration, Instant},
 };
 
 use bespoke_plugin_api::{BoxFuture, CallCx, Code, Error, Facts, Health, Life, Reload, Result, State, serde_json::Value};
 use bespoke_protocol::{CxHead, Frame, GoodbyeHead, InvokeArgs, Kind, Nothing, Vitals, method, put_call, put_json, read_reply};
 
 use crate::inner::{Inner, Waiting};
+
+/// How long a guest may take to say how it does before that itself is told.
+const SLOW: Duration = Duration::from_secs(5);
 
 pub(crate) struct RemoteLife {
     pub(crate) inner: Arc<Inner>,
@@ -18,8 +22,14 @@ pub(crate) struct RemoteLife {
 impl Life for RemoteLife {
     /// What the plugin said last. Asks again on the way, without waiting.
     fn health(&self) -> Health {
-        self.ask();
-        self.inner.vitals().health.clone()
+        let asked = self.ask();
+        match (asked, self.inner.vitals().health.clone()) {
+            // What it said before that may no longer be true.
+            (Some(since), Health::Ok | Health::Unknown) if since >= SLOW => {
+                Health::Degraded(format!("has not said how it does for {} s, since it was asked", since.as_secs()))
+            }
+            (_, health) => health,
+        }
     }
 
     fn facts(&self) -> Facts {
@@ -78,15 +88,25 @@ fn or<T>(result: Result<T>, default: T) -> Result<T> {
 }
 
 impl RemoteLife {
-    fn ask(&self) {
+    /// Asks, unless it was asked and has not answered: then, for how long.
+    fn ask(&self) -> Option<Duration> {
+        {
+            let mut asked = self.inner.asked();
+            if let Some(since) = *asked {
+                return Some(since.elapsed());
+            }
+            *asked = Some(Instant::now());
+        }
         let id = self.inner.register(Arc::new(Ask(Arc::downgrade(&self.inner))));
         let mut frame = Vec::new();
         let asked = put_call(&mut frame, Kind::CALL, id, method::VITALS, "", &CxHead::default(), &Nothing {})
             .and_then(|()| self.inner.send(Kind::CALL.lane(), &frame));
         if let Err(e) = asked {
             self.inner.forget(id);
+            *self.inner.asked() = None;
             self.inner.vitals().health = Health::Failed(e.message().to_owned());
         }
+        None
     }
 }
 
@@ -97,6 +117,7 @@ impl Waiting for Ask {
     fn reply(&self, frame: &Frame<'_>, forget: &dyn Fn()) {
         forget();
         let Some(inner) = self.0.upgrade() else { return };
+        *inner.asked() = None;
         match read_reply::<Vitals>(frame) {
             Ok(vitals) => *inner.vitals() = vitals,
             // A plugin that cannot say how it does is not well.

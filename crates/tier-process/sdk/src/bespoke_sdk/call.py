@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from contextvars import ContextVar
 from typing import Any, Callable, Dict, Optional
 
@@ -16,14 +17,19 @@ _current: ContextVar[Optional[Call]] = ContextVar("bespoke_call", default=None)
 class Call:
     """One call or stream of the host."""
 
-    def __init__(self, id: int, method: str, cx: Dict[str, Any], progress: Callable[[Any], None]) -> None:
+    def __init__(self, id: int, method: str, cx: Dict[str, Any], progress: Callable[[Any], None], name: str = "") -> None:
         self.id = id
         self.method = method
+        #: What is called, in words: ``tool dice``, or the method by its name.
+        kind = "method" if method == "plugin.invoke" else method.partition(".")[0]
+        self.what = f"{kind} {name}" if name else method
+        #: Since when nobody waits for it, in seconds on the monotonic clock; ``None`` while somebody does.
+        self.given_up: Optional[float] = None
         self._cx = cx
         self._progress = progress
         self._cancelled = threading.Event()
         if cx.get("cancelled"):
-            self._cancelled.set()
+            self.cancel()
 
     @property
     def cancelled(self) -> bool:
@@ -37,6 +43,8 @@ class Call:
 
     def cancel(self) -> None:
         """Notes that the caller has gone."""
+        if self.given_up is None:
+            self.given_up = time.monotonic()
         self._cancelled.set()
 
     @property

@@ -27,6 +27,8 @@ __all__ = ["main"]
 
 #: How long the plugin's shutdown may take when the input has ended.
 _LAST_SECONDS = 3.0
+#: The exit code of a process whose plugin is stuck: EX_TEMPFAIL of sysexits.h, as another one may do better.
+_STUCK = 75
 
 
 def main(argv: Optional[List[str]] = None) -> None:
@@ -45,7 +47,7 @@ def main(argv: Optional[List[str]] = None) -> None:
 
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    session = Session(loop, writer, args.plugin_dir)
+    session = Session(loop, writer, args.plugin_dir, _give_in)
     loop.call_soon(session.load)  # before anything that the reader puts there
     threading.Thread(target=_read, args=(source, session), name="reader", daemon=True).start()
     while not session.over:
@@ -91,12 +93,18 @@ def _watch_parent(parent: int) -> None:
     _leave()
 
 
-def _leave() -> None:
+def _give_in(why: str) -> None:
+    """Ends a process that serves nobody any more. The host starts another."""
+    print(f"ERROR: {why}", file=sys.stderr)
+    _leave(_STUCK)
+
+
+def _leave(code: int = 0) -> None:
     """Ends the process, whatever threads of the plugin still run."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
-    os._exit(0)
+    os._exit(code)
 
 
 class _LinkHandler(logging.Handler):

@@ -6,18 +6,32 @@ import asyncio
 import contextvars
 import functools
 import inspect
+import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Dict
+from typing import Any, Dict, Optional, Set
 
+from bespoke_sdk.call import Call, current_call
 from bespoke_sdk.errors import ErrorCodes, PluginError
 
-__all__ = ["accepted", "collect", "on_thread", "pieces", "run"]
+__all__ = ["Work", "accepted", "collect", "on_thread", "pieces", "run", "working"]
 
 #: Sync methods that run at a time; more wait.
 _THREADS = 64
 _END = object()
 _threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="plugin")
+
+
+class Work:
+    """Code of the plugin that runs on a thread, also when its call is over."""
+
+    def __init__(self, call: Optional[Call]) -> None:
+        self.call = call
+        self.thread = threading.get_ident()
+
+
+#: All that runs now. Whoever looks copies it first.
+working: Set[Work] = set()
 
 
 async def run(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -79,12 +93,16 @@ def accepted(function: Callable[..., Any], offered: Dict[str, Any]) -> Dict[str,
 
 def _quietly(run_in: Callable[..., Any], function: Callable[[], Any]) -> Any:
     """An exception that a future cannot carry becomes one that it can."""
+    work = Work(run_in(current_call))
+    working.add(work)
     try:
         return run_in(function)
     except StopIteration as e:
         raise RuntimeError("the method raised StopIteration") from e
     except SystemExit as e:
         raise _exited(e) from e
+    finally:
+        working.discard(work)
 
 
 def _exited(e: SystemExit) -> PluginError:

@@ -8,9 +8,9 @@ import logging
 import sys
 import threading
 import traceback
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 from bespoke_sdk import life, serve
 from bespoke_sdk.call import Call, enter
@@ -20,6 +20,7 @@ from bespoke_sdk.host_client import HostClient
 from bespoke_sdk.loader import Loaded, load
 from bespoke_sdk.serve.base import Bulk, Served, Stream
 from bespoke_sdk.specs import specs
+from bespoke_sdk.stuck import Watch
 from bespoke_sdk.wire import MAX_PAYLOAD, Message, TooLong, Writer
 
 __all__ = ["OLDEST_PROTOCOL", "PROTOCOL", "Session"]
@@ -52,7 +53,7 @@ class _Running:
 class Session:
     """Serves one plugin."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, writer: Writer, folder: Path) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, writer: Writer, folder: Path, leave: Callable[[str], None]) -> None:
         self._loop = loop
         self._writer = writer
         self._folder = folder
@@ -62,6 +63,7 @@ class Session:
         self._stopped = False
         self._host = HostClient(loop, writer)
         self._running: Dict[int, _Running] = {}
+        self._watch = Watch(loop, folder.resolve(), self._calls, lambda vitals: self._tell("$/vitals", vitals), leave)
         #: The link has ended.
         self.over = False
 
@@ -77,6 +79,9 @@ class Session:
             return
         if method == "$/cancel":
             self._answer_cancelled(params.get("id"), bool(params.get("abandoned")))
+        if method == "stream/reset":
+            # Noted before the loop hears of it, which the stream itself may hold.
+            self._give_up(params.get("id"))
         opened = method == "stream/open"
         id = params.get("id") if opened else head.get("id")
         if isinstance(method, str) and method != "hello" and (opened or "id" in head):
@@ -110,22 +115,37 @@ class Session:
             self._refuse(id, PluginError(ErrorCodes.INVALID_REQUEST, f"{id} is under way already"), opened)
             return
         cx = params.get("cx")
-        call = Call(id, method, cx if isinstance(cx, dict) else {}, lambda value: self._progress(id, value))
+        args = params.get("args")
+        # A method by its name is what the author knows it by.
+        named = isinstance(args, dict) and method == "plugin.invoke"
+        name = str(args.get("method")) if named else str(params.get("name") or "")
+        call = Call(id, method, cx if isinstance(cx, dict) else {}, lambda value: self._progress(id, value), name)
         running = _Running(call, opened or method in serve.CHATS)
         self._running[id] = running
         self._loop.call_soon_threadsafe(self._begin, running, params, blob, opened)
 
     def _answer_cancelled(self, id: Any, abandoned: bool) -> None:
-        running = self._running.get(id)
+        running = self._give_up(id)
         if running is None:
             return
-        running.call.cancel()
         # Answered before the plugin is asked, which may hold the loop, or a thread that cannot be stopped.
         if (abandoned or not running.streams) and running.answer_once() and not abandoned:
             if running.call.method == "channel.run":
                 self._send({"id": id, "result": None})
             else:
                 self._send({"id": id, "error": PluginError(ErrorCodes.CANCELLED, "cancelled by the caller").to_wire()})
+
+    def _give_up(self, id: Any) -> Optional[_Running]:
+        """Nobody waits for a call or stream any more."""
+        running = self._running.get(id) if isinstance(id, int) else None
+        if running is not None:
+            running.call.cancel()
+            self._watch.given_up()
+        return running
+
+    def _calls(self) -> List[Tuple[Call, Any]]:
+        """What has not ended. From any thread."""
+        return [(running.call, running.task) for running in list(self._running.values())]
 
     # On the loop.
 
@@ -300,7 +320,7 @@ class Session:
         served = self._ready()
         plugin = served.plugin
         if method == "plugin.vitals":
-            return await life.vitals(plugin)
+            return self._watch.vitals(await life.vitals(plugin))
         if method == "plugin.invoke":
             return await life.invoke(plugin, str(args["method"]), args.get("args"))
         if method == "plugin.methods":
@@ -337,7 +357,7 @@ class Session:
         await life.initialize(plugin, config)
         self._served = Served(self._loaded, plugin, config, self._host, self._tell)
         try:
-            return await life.vitals(plugin)
+            return self._watch.vitals(await life.vitals(plugin))
         except PluginError as e:
             _log.warning("%s", e.message)
             return life.UNKNOWN
