@@ -1,0 +1,1 @@
+//! Plugins as wasm components: behind a wall of memory, time and host calls.
