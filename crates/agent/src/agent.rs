@@ -118,14 +118,20 @@ impl Agent {
         work.settle(result)
     }
 
-    /// Ends a conversation, and tells hooks so if they were told of its beginning.
+    /// Ends a conversation, and tells so if its beginning was told.
     pub async fn end(&self, cx: &CallCx, session: Session) {
         if session.announced {
-            self.host.events().tell(topics::SESSION_ENDED, || json!({ "session": session.id() }));
-            let event = || HookEvent::on_session_end(session.id().to_owned());
-            // Nothing is about to happen that a veto could stop.
-            let _ = self.host.hooks().run(&cx.with_session(session.id()), Hook::OnSessionEnd, event).await;
+            self.tell_end(cx, session.id()).await;
         }
+    }
+
+    /// Tells events and hooks that a conversation is over whose beginning was told. For whoever holds no [`Session`] of it; all others
+    /// [`end`](Self::end) it.
+    pub async fn tell_end(&self, cx: &CallCx, session: &str) {
+        self.host.events().tell(topics::SESSION_ENDED, || json!({ "session": session }));
+        let event = || HookEvent::on_session_end(session.to_owned());
+        // Nothing is about to happen that a veto could stop.
+        let _ = self.host.hooks().run(&cx.with_session(session), Hook::OnSessionEnd, event).await;
     }
 }
 

@@ -35,6 +35,15 @@ pub trait Journal: Send + Sync {
     /// When that cannot be stored.
     fn truncate(&self, session: &str, at: usize) -> Result<()>;
 
+    /// It is about to be told that the session begins, which is told once: whoever goes on with it later makes it
+    /// [`announced`](Session::announced), also when nothing was said in it. What keeps nothing of that needs to do nothing.
+    ///
+    /// # Errors
+    /// When that cannot be stored; it is logged.
+    fn announced(&self, _session: &str) -> Result<()> {
+        Ok(())
+    }
+
     /// One request was answered for these tokens.
     ///
     /// # Errors
@@ -61,6 +70,13 @@ impl Session {
             tracing::warn!(session = session.id, %error, "a call that never answered stays in the stored conversation");
         }
         session
+    }
+
+    /// One whose beginning was told already if `so`, whatever was said in it.
+    #[must_use]
+    pub fn announced(mut self, so: bool) -> Self {
+        self.announced |= so;
+        self
     }
 
     /// Its id.
@@ -223,6 +239,10 @@ impl Journal for Costs {
         Ok(())
     }
 
+    fn announced(&self, session: &str) -> Result<()> {
+        self.0.announced(session)
+    }
+
     fn spent(&self, session: &str, usage: Usage) -> Result<()> {
         self.0.spent(session, usage)
     }
@@ -268,9 +288,17 @@ impl<'a> Draft<'a> {
         &self.session.id
     }
 
-    /// Whether hooks have to be told that the session begins: once.
+    /// Whether it has to be told that the session begins: once.
     pub(crate) fn announce(&mut self) -> bool {
-        !std::mem::replace(&mut self.session.announced, true)
+        if std::mem::replace(&mut self.session.announced, true) {
+            return false;
+        }
+        if let Some(journal) = &self.session.journal
+            && let Err(error) = journal.announced(&self.session.id)
+        {
+            tracing::warn!(session = self.session.id, %error, "that its beginning was told is not stored");
+        }
+        true
     }
 
     /// As [`Session::window`].

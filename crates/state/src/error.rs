@@ -100,6 +100,24 @@ pub enum StateError {
         /// Its id.
         session: String,
     },
+    /// No letter of that number waits or is dead.
+    #[error("no message of number {id} is to leave")]
+    NoLetter {
+        /// What was asked for.
+        id: i64,
+    },
+    /// It is too late to change what becomes of it.
+    #[error("message {id} is being sent now")]
+    LetterLeaves {
+        /// Its number.
+        id: i64,
+    },
+    /// Nothing can be sent of a letter that cannot be read.
+    #[error("message {id} cannot be read, so it cannot be sent")]
+    UnreadableLetter {
+        /// Its number.
+        id: i64,
+    },
     /// A plugin wants to store more than it may.
     #[error("{plugin} may not store it: {what}")]
     TooLarge {
@@ -135,6 +153,8 @@ impl StateError {
             StateError::Busy { path, .. } => format!("fuser {}", word(path)),
             StateError::Unknown { .. } | StateError::Ambiguous { .. } | StateError::Gone { .. } => "bespoke sessions list".to_owned(),
             StateError::Continued { session, .. } => format!("bespoke sessions show {session}"),
+            StateError::NoLetter { .. } | StateError::LetterLeaves { .. } => "bespoke outbox list".to_owned(),
+            StateError::UnreadableLetter { id } => format!("bespoke outbox drop {id}"),
             StateError::TooLarge { .. } | StateError::Import(_) | StateError::Database { .. } => return None,
         })
     }
@@ -159,8 +179,9 @@ fn word(path: &Path) -> String {
 impl From<StateError> for Error {
     fn from(error: StateError) -> Self {
         let code = match &error {
-            StateError::Continued { .. } | StateError::Gone { .. } => Code::CONFLICT,
+            StateError::Continued { .. } | StateError::Gone { .. } | StateError::LetterLeaves { .. } => Code::CONFLICT,
             StateError::Unknown { .. } | StateError::Ambiguous { .. } | StateError::Import(_) => Code::INVALID_PARAMS,
+            StateError::NoLetter { .. } | StateError::UnreadableLetter { .. } => Code::INVALID_PARAMS,
             StateError::TooLarge { .. } | StateError::Full { .. } | StateError::Busy { .. } => Code::RESOURCE_EXHAUSTED,
             _ => Code::INTERNAL_ERROR,
         };

@@ -3,11 +3,12 @@
 use std::{
     fmt, fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
@@ -15,6 +16,10 @@ use crate::{error::StateError, schema};
 
 /// How long an access waits for another process.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a thread just waits before it hands its other tasks over. Longer than what any access of this process takes, most of which are
+/// done in less than a millisecond: to hand over makes tokio begin a thread, and with it memory, for each that waits.
+const SHORT: Duration = Duration::from_millis(20);
 
 /// How long emptying the log waits for readers in other processes: what is deleted is overwritten in any case.
 const PATIENCE_WITH_READERS: Duration = Duration::from_millis(200);
@@ -157,14 +162,10 @@ impl fmt::Debug for State {
     }
 }
 
-/// Whoever holds it may be waiting for another process. A thread that panicked inside a transaction has rolled it back on its way
-/// out, so its lock means nothing.
+/// Whoever holds it is done at once, unless it waits for another process. A thread that panicked inside a transaction has rolled it back
+/// on its way out, so its lock means nothing, and there is no poison.
 pub(crate) fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    match mutex.try_lock() {
-        Ok(guard) => guard,
-        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-        Err(TryLockError::WouldBlock) => waiting(|| mutex.lock().unwrap_or_else(PoisonError::into_inner)),
-    }
+    mutex.try_lock_for(SHORT).unwrap_or_else(|| waiting(|| mutex.lock()))
 }
 
 /// How long an access waits for another process. SQLite has a wait of its own, which would hold all tasks of a worker.
@@ -177,13 +178,16 @@ fn wait_at_most(connection: &mut Connection, patience: Duration) -> Result<(), r
         let left = patience.saturating_sub(begun.elapsed());
         // Short at first, as most writers are done at once.
         let pause = Duration::from_millis(1 << tries.clamp(0, 5)).min(left);
-        waiting(|| thread::sleep(pause));
+        if begun.elapsed() < SHORT {
+            thread::sleep(pause);
+        } else {
+            waiting(|| thread::sleep(pause));
+        }
         !left.is_zero()
     }))
 }
 
-/// Does what only waits. A worker of a runtime with several threads hands its other tasks over first, which costs some microseconds;
-/// whoever does not wait does not pay them.
+/// Does what only waits, and for long. A worker of a runtime with several threads hands its other tasks to another one first.
 fn waiting<T>(wait: impl FnOnce() -> T) -> T {
     match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
         Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(wait),

@@ -1,9 +1,8 @@
 //! A session that is being held: what it says goes into the file, unless somebody else has continued it.
 
-use std::sync::{Mutex, MutexGuard};
-
 use bespoke_agent::Journal;
 use bespoke_plugin_api::{Message, Result, Role, Timestamp, Usage};
+use parking_lot::{Mutex, MutexGuard};
 use rusqlite::{OptionalExtension, Transaction, params};
 
 use crate::{
@@ -93,6 +92,15 @@ impl Pen {
         Ok(add.execute(params![usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens, self.key])? > 0)
     }
 
+    /// It is told that it begins. Nothing that was said changes, so its revision does not.
+    pub(crate) fn announce(&self) -> Result<()> {
+        self.state.write(|tx| {
+            tx.prepare_cached("UPDATE sessions SET announced = 1 WHERE key = ?1")?.execute([self.key])?;
+            Ok(())
+        })?;
+        Ok(())
+    }
+
     /// Where it stands.
     pub(crate) fn revision(&self) -> MutexGuard<'_, i64> {
         held(&self.revision)
@@ -153,6 +161,10 @@ impl Journal for Pen {
 
     fn truncate(&self, session: &str, at: usize) -> Result<()> {
         self.change(session, |tx, revision| self.cut(tx, revision, at))
+    }
+
+    fn announced(&self, _: &str) -> Result<()> {
+        self.announce()
     }
 
     /// Tokens are spent, whoever has continued the conversation.

@@ -19,6 +19,7 @@ const STEPS: &[(&str, &str)] = &[
     ("letters of channels", include_str!("schema/3-letters.sql")),
     ("events", include_str!("schema/4-events.sql")),
     ("usage of plugins", include_str!("schema/5-usage.sql")),
+    ("beginnings that were told, letters of sessions", include_str!("schema/6-announced.sql")),
 ];
 
 /// The layout that this program reads and writes.

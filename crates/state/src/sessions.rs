@@ -5,14 +5,13 @@ use std::{fmt::Display, sync::Arc};
 use bespoke_agent::{Journal, Session};
 use bespoke_plugin_api::{Error, Message, Role, Timestamp, Usage};
 use rusqlite::{OptionalExtension, Row, Transaction, params};
-use serde::{Serialize, Serializer};
 
 use crate::{
-    State,
+    Deleted, Filter, Kept, Meta, State, Summary,
     error::StateError,
     file::Fault,
     journal::Pen,
-    time::{digits, iso, loaded, now, stored},
+    time::{digits, loaded, now, stored},
     title,
 };
 
@@ -25,142 +24,12 @@ const UNUSED_MICROS: i64 = 24 * 60 * 60 * 1_000_000;
 /// Most ids that an ambiguous one is told to fit.
 const TOLD: usize = 3;
 
-/// What is known of a conversation when it begins.
-#[derive(Debug, Clone, Default, PartialEq)]
-#[non_exhaustive]
-pub struct Meta {
-    /// Name of the channel that it is held over.
-    pub channel: Option<String>,
-    /// Which chat of the channel.
-    pub chat: Option<String>,
-    /// Which agent answers.
-    pub agent: Option<String>,
-}
-
-impl Meta {
-    /// Over this channel.
-    #[must_use]
-    pub fn channel(mut self, channel: impl Into<String>) -> Self {
-        self.channel = Some(channel.into());
-        self
-    }
-
-    /// In this chat of the channel.
-    #[must_use]
-    pub fn chat(mut self, chat: impl Into<String>) -> Self {
-        self.chat = Some(chat.into());
-        self
-    }
-
-    /// Answered by this agent.
-    #[must_use]
-    pub fn agent(mut self, agent: impl Into<String>) -> Self {
-        self.agent = Some(agent.into());
-        self
-    }
-}
-
-/// Which sessions are meant; by default, all in which something was said.
-#[derive(Debug, Clone, Default, PartialEq)]
-#[non_exhaustive]
-pub struct Filter {
-    /// Those over this channel.
-    pub channel: Option<String>,
-    /// Those of this chat.
-    pub chat: Option<String>,
-    /// Those whose last change is older.
-    pub before: Option<Timestamp>,
-    /// Also those in which nothing was said.
-    pub unused: bool,
-}
-
-impl Filter {
-    /// Those over this channel.
-    #[must_use]
-    pub fn channel(mut self, channel: impl Into<String>) -> Self {
-        self.channel = Some(channel.into());
-        self
-    }
-
-    /// Those of this chat.
-    #[must_use]
-    pub fn chat(mut self, chat: impl Into<String>) -> Self {
-        self.chat = Some(chat.into());
-        self
-    }
-
-    /// Those whose last change is older.
-    #[must_use]
-    pub fn before(mut self, at: Timestamp) -> Self {
-        self.before = Some(at);
-        self
-    }
-
-    /// Also those in which nothing was said.
-    #[must_use]
-    pub fn unused(mut self) -> Self {
-        self.unused = true;
-        self
-    }
-}
-
-/// A session, without what was said. As JSON, times are ISO 8601 in UTC.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[non_exhaustive]
-pub struct Summary {
-    /// Such as `20261120-093015-7f3a`: when it began, in UTC, and four random digits. Sorts by time.
-    pub id: String,
-    /// Its name, or the first words of the user; empty before those.
-    pub title: String,
-    /// When it began.
-    #[serde(serialize_with = "as_iso")]
-    pub created: Timestamp,
-    /// When a message came or went last.
-    #[serde(serialize_with = "as_iso")]
-    pub updated: Timestamp,
-    /// Name of the channel.
-    pub channel: Option<String>,
-    /// Which chat of the channel.
-    pub chat: Option<String>,
-    /// The agent that answered last.
-    pub agent: Option<String>,
-    /// The provider that answered last.
-    pub provider: Option<String>,
-    /// The model that answered last.
-    pub model: Option<String>,
-    /// Number of messages.
-    pub length: u64,
-    /// Tokens of all requests.
-    pub usage: Usage,
-}
-
-/// A session with what was said.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct Kept {
-    /// What it is.
-    pub summary: Summary,
-    /// Its messages, oldest first, and when each was complete.
-    pub messages: Vec<(Timestamp, Message)>,
-}
-
-/// What deleting did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Deleted {
-    /// Sessions that were there and are not any more.
-    pub sessions: usize,
-    /// Whether nothing of them is left. Another process that is reading keeps the log, which holds them until the last one
-    /// closes the file, or the next deletion; so does a log that cannot be emptied, or a copy that cannot be removed.
-    pub erased: bool,
-}
-
 /// Columns of a [`Summary`], in the order of [`summary`].
 macro_rules! summaries {
     ($rest:literal) => {
         concat!(
             "SELECT key, revision, id, coalesce(name, title, ''), created, updated, channel, chat, agent, provider, model, length,
-                    prompt_tokens, cached_tokens, completion_tokens FROM sessions ",
+                    prompt_tokens, cached_tokens, completion_tokens, announced FROM sessions ",
             $rest
         )
     };
@@ -198,7 +67,7 @@ impl State {
         })?;
         let messages = messages.into_iter().map(|(_, message)| message).collect();
         let pen = row.pen(self);
-        Ok(Session::kept(row.summary.id, messages, row.summary.usage, Arc::new(pen)))
+        Ok(Session::kept(row.summary.id, messages, row.summary.usage, Arc::new(pen)).announced(row.announced))
     }
 
     /// Writes a session from where it stands now, for whoever holds its messages without a [`Session`].
@@ -383,8 +252,8 @@ impl State {
         let Some(found) = query.query_row([channel, chat], found).optional()? else { return Ok(None) };
         let messages = self.last_messages(tx, &found, tokens)?;
         let (length, usage) = (usize::try_from(found.summary.length).unwrap_or(usize::MAX), found.summary.usage);
-        let pen = found.pen(self);
-        Ok(Some(Going { id: found.summary.id, messages, length, usage, pen }))
+        let (pen, announced) = (found.pen(self), found.announced);
+        Ok(Some(Going { id: found.summary.id, messages, length, usage, announced, pen }))
     }
 
     fn message(&self, row: &Row<'_>, at: usize, session: &Found) -> Result<Message, Fault> {
@@ -407,6 +276,7 @@ pub(crate) struct Going {
     /// How many there are.
     pub(crate) length: usize,
     pub(crate) usage: Usage,
+    pub(crate) announced: bool,
     pub(crate) pen: Pen,
 }
 
@@ -440,6 +310,7 @@ fn role_of(name: &str) -> Option<Role> {
 struct Found {
     key: i64,
     revision: i64,
+    announced: bool,
     summary: Summary,
 }
 
@@ -458,6 +329,7 @@ fn found(row: &Row<'_>) -> Result<Found, rusqlite::Error> {
     Ok(Found {
         key: row.get(0)?,
         revision: row.get(1)?,
+        announced: row.get(15)?,
         summary: Summary {
             id: row.get(2)?,
             title: row.get(3)?,
@@ -472,8 +344,4 @@ fn found(row: &Row<'_>) -> Result<Found, rusqlite::Error> {
             usage,
         },
     })
-}
-
-pub(crate) fn as_iso<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&iso(*at))
 }

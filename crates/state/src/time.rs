@@ -3,10 +3,16 @@
 use std::time::{Duration, SystemTime};
 
 use bespoke_plugin_api::Timestamp;
+use serde::Serializer;
 
 /// `2026-11-20T09:30:15.123456Z`; the fraction is as long as it needs to be.
 pub fn iso(at: Timestamp) -> String {
     moment(at).to_string()
+}
+
+/// For fields that are shown so.
+pub(crate) fn as_iso<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&iso(*at))
 }
 
 /// `20261120-093015`.

@@ -26,8 +26,10 @@ const SWEEP_EVERY: i64 = 1_024;
 pub struct Taken {
     /// Its number.
     pub id: i64,
-    /// The message.
+    /// The message; of one that cannot be read, its chat alone.
     pub message: Inbound,
+    /// Why it cannot be read, if that is so: it is to be concluded with this as its [`Ending::aside`].
+    pub damage: Option<String>,
     /// How often its answer was begun, this time included.
     pub attempts: u32,
     /// When it came.
@@ -48,6 +50,8 @@ pub struct Ending<'t> {
     pub letters: Vec<Outbound>,
     /// Whether the caller sends the first of them at once, if nothing else is to be sent to the chat before it.
     pub direct: bool,
+    /// Why the message itself is set aside as a dead letter, for somebody who may make something of it.
+    pub aside: Option<&'t str>,
 }
 
 /// What became of it.
@@ -108,7 +112,7 @@ impl State {
         self.read(|tx| Ok(tx.prepare_cached("SELECT count(*) FROM inbox")?.query_row([], |row| count(row, 0))?))
     }
 
-    /// Begins to answer the oldest message of a chat.
+    /// Begins to answer the oldest message of a chat. One that cannot be read is begun, too: those after it wait for its end.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -122,10 +126,17 @@ impl State {
             let row =
                 begin.query_row([channel, chat], |row| Ok((row.get(0)?, row.get::<_, String>(1)?, row.get(2)?, row.get(3)?, row.get(4)?)));
             let Some((id, body, files, attempts, created)) = row.optional()? else { return Ok(None) };
-            let damaged = || self.damaged(format!("message {id} of the inbox cannot be read"));
-            let mut message: Inbound = serde_json::from_str(&body).map_err(|_| damaged())?;
-            unpack(&mut message.attachments, files).ok_or_else(damaged)?;
-            Ok(Some(Taken { id, message, attempts, created: loaded(created) }))
+            let read = || {
+                let mut message: Inbound = serde_json::from_str(&body).ok()?;
+                unpack(&mut message.attachments, files)?;
+                Some(message)
+            };
+            let (message, damage) = match read() {
+                Some(message) => (message, None),
+                // Without what the parser says: it shows what was written.
+                None => (Inbound::new(chat, "", "", ""), Some(format!("message {id} came in and cannot be read"))),
+            };
+            Ok(Some(Taken { id, message, damage, attempts, created: loaded(created) }))
         })
     }
 
@@ -148,6 +159,9 @@ impl State {
         let letters = ending.letters.into_iter().map(super::outbox::Written::of).collect::<Result<Vec<_>, _>>()?;
         let mut revision = None;
         let concluded = self.write(|tx| {
+            if let Some(why) = ending.aside {
+                set_aside(tx, id, why)?;
+            }
             if tx.prepare_cached("DELETE FROM inbox WHERE id = ?1")?.execute([id])? == 0 {
                 // It is answered already.
                 return Ok(Concluded { letter: None, more: waits(tx, channel, chat)? });
@@ -158,7 +172,8 @@ impl State {
             if ending.renew {
                 tx.prepare_cached("UPDATE chats SET session = NULL WHERE channel = ?1 AND chat = ?2")?.execute([channel, chat])?;
             }
-            let letter = self.write_letters(tx, id, channel, chat, letters, ending.direct)?;
+            let session = ending.talk.map(Talk::session);
+            let letter = self.write_letters(tx, id, session, (channel, chat), letters, ending.direct)?;
             let more = waits(tx, channel, chat)?;
             Ok(Concluded { letter, more })
         })?;
@@ -167,6 +182,16 @@ impl State {
         }
         Ok(concluded)
     }
+}
+
+/// Keeps a message as a dead letter: as text in JSON, so that nobody takes it for one that could be sent.
+fn set_aside(tx: &Transaction<'_>, id: i64, why: &str) -> Result<(), Fault> {
+    tx.execute(
+        "INSERT INTO outbox (channel, chat, key, body, files, state, error, attempts, created)
+         SELECT channel, chat, lower(hex(randomblob(12))), json_quote(body), files, 'dead', ?2, attempts, created FROM inbox WHERE id = ?1",
+        params![id, why],
+    )?;
+    Ok(())
 }
 
 fn waits(tx: &Transaction<'_>, channel: &str, chat: &str) -> Result<bool, Fault> {

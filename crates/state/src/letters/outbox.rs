@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use bespoke_plugin_api::{Outbound, Timestamp};
 use rusqlite::{OptionalExtension, Row, Transaction, params};
-use serde::Serialize;
 
 use super::pack::{pack, unpack};
 use crate::{
@@ -30,6 +29,8 @@ pub struct Letter {
     pub attempts: u32,
     /// When it was written.
     pub created: Timestamp,
+    /// The conversation that it belongs to, if it does.
+    pub session: Option<String>,
 }
 
 impl Letter {
@@ -39,23 +40,28 @@ impl Letter {
     }
 }
 
-/// A message that could not be sent and is not tried any more. As JSON, its time is ISO 8601 in UTC.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// Letters that may be sent now.
+#[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]
-pub struct DeadLetter {
+pub struct Due {
+    /// Those, the oldest first.
+    pub letters: Vec<Letter>,
+    /// Those that cannot be read, and are dead letters from now on.
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// A letter that cannot be read, and was set aside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Unreadable {
     /// Its number.
     pub id: i64,
-    /// Over which channel it was to leave.
-    pub channel: String,
-    /// The message, its files without their bytes.
-    pub message: Outbound,
-    /// How often it was tried.
-    pub attempts: u32,
-    /// Why it was not sent last.
+    /// Its chat.
+    pub chat: String,
+    /// The conversation that it belongs to, if it does.
+    pub session: Option<String>,
+    /// Why.
     pub error: String,
-    /// When it was written.
-    #[serde(serialize_with = "crate::sessions::as_iso")]
-    pub created: Timestamp,
 }
 
 /// Why a letter was not sent, and what follows.
@@ -125,21 +131,33 @@ impl State {
     ///
     /// # Errors
     /// When they cannot be read.
-    pub fn next_letters(&self, channel: &str, most: usize) -> Result<Vec<Letter>, StateError> {
+    pub fn next_letters(&self, channel: &str, most: usize) -> Result<Due, StateError> {
         self.write(|tx| {
             let mut query = tx.prepare_cached(concat!(
                 "UPDATE outbox SET state = 'sending', attempts = attempts + 1 WHERE id IN (
                      SELECT id FROM outbox o WHERE channel = ?1 AND state = 'waiting' AND next <= ?2 AND ",
                 heads!(),
-                " ORDER BY id LIMIT ?3) RETURNING id, body, files, key, shown, unsure, attempts, created"
+                " ORDER BY id LIMIT ?3) RETURNING id, body, files, key, shown, unsure, attempts, created, session, chat"
             ))?;
             let mut rows = query.query(params![channel, stored(now()), most as i64])?;
-            let mut letters = Vec::new();
+            let mut due = Due::default();
             while let Some(row) = rows.next()? {
-                letters.push(self.letter(row)?);
+                match self.letter(row) {
+                    Ok(letter) => due.letters.push(letter),
+                    Err(_) => {
+                        let (id, session, chat) = (row.get(0)?, row.get(8)?, row.get(9)?);
+                        due.unreadable.push(Unreadable { id, chat, session, error: format!("letter {id} cannot be read") });
+                    }
+                }
             }
-            letters.sort_by_key(|letter| letter.id);
-            Ok(letters)
+            drop(rows);
+            // One that stayed would keep its chat waiting, and fail with each look.
+            for Unreadable { id, error, .. } in &due.unreadable {
+                let mut bury = tx.prepare_cached("UPDATE outbox SET state = 'dead', error = ?1, attempts = attempts - 1 WHERE id = ?2")?;
+                bury.execute(params![error, id])?;
+            }
+            due.letters.sort_by_key(|letter| letter.id);
+            Ok(due)
         })
     }
 
@@ -212,7 +230,7 @@ impl State {
         self.write(|tx| {
             let mut known = tx.prepare_cached(
                 "UPDATE outbox SET unsure = max(unsure, shown IS NULL AND attempts > 0), attempts = attempts + 1 WHERE answers = ?1
-                 RETURNING id, body, files, key, shown, unsure, attempts, created",
+                 RETURNING id, body, files, key, shown, unsure, attempts, created, session",
             )?;
             let mut rows = known.query([answers])?;
             if let Some(row) = rows.next()? {
@@ -227,7 +245,8 @@ impl State {
             if before {
                 return Ok(None);
             }
-            insert(tx, channel, &message.chat, written, "draft", Some(answers)).map(Some)
+            let new = New { session: None, state: "draft", answers: Some(answers) };
+            insert(tx, (channel, &message.chat), written, new).map(Some)
         })
     }
 
@@ -254,67 +273,13 @@ impl State {
         })
     }
 
-    /// How many letters of a channel may be sent as soon as their time has come.
-    ///
-    /// # Errors
-    /// When they cannot be counted.
-    pub fn letters_of(&self, channel: &str) -> Result<u64, StateError> {
-        self.read(|tx| {
-            let mut query = tx.prepare_cached("SELECT count(*) FROM outbox WHERE channel = ?1 AND state IN ('waiting', 'sending')")?;
-            Ok(query.query_row([channel], |row| count(row, 0))?)
-        })
-    }
-
-    /// Letters that are not tried any more, oldest first.
-    ///
-    /// # Errors
-    /// When they cannot be read.
-    pub fn dead_letters(&self) -> Result<Vec<DeadLetter>, StateError> {
-        self.read(|tx| {
-            let mut query = tx.prepare_cached(
-                "SELECT id, body, attempts, coalesce(error, ''), created, channel FROM outbox WHERE state = 'dead' ORDER BY id",
-            )?;
-            let mut rows = query.query([])?;
-            let mut dead = Vec::new();
-            while let Some(row) = rows.next()? {
-                let (id, body): (i64, String) = (row.get(0)?, row.get(1)?);
-                let message = serde_json::from_str(&body).map_err(|_| self.unreadable(id))?;
-                let (attempts, error, created, channel) = (row.get(2)?, row.get(3)?, loaded(row.get(4)?), row.get(5)?);
-                dead.push(DeadLetter { id, channel, message, attempts, error, created });
-            }
-            Ok(dead)
-        })
-    }
-
-    /// A dead letter is to be sent again, as if it had just been written. Answers with its channel; `None` when there is none of this
-    /// number.
-    ///
-    /// # Errors
-    /// When that cannot be stored.
-    pub fn resend_letter(&self, id: i64) -> Result<Option<String>, StateError> {
-        self.write(|tx| {
-            let mut again = tx.prepare_cached(
-                "UPDATE outbox SET state = 'waiting', attempts = 0, next = 0, created = ?1 WHERE id = ?2 AND state = 'dead' RETURNING channel",
-            )?;
-            Ok(again.query_row(params![stored(now()), id], |row| row.get(0)).optional()?)
-        })
-    }
-
-    /// Forgets a dead letter; `false` when there is none of this number.
-    ///
-    /// # Errors
-    /// When that cannot be stored.
-    pub fn forget_letter(&self, id: i64) -> Result<bool, StateError> {
-        self.write(|tx| Ok(tx.prepare_cached("DELETE FROM outbox WHERE id = ?1 AND state = 'dead'")?.execute([id])? > 0))
-    }
-
     /// What an answer says, after its draft if there is one. The first letter comes back where the caller sends it.
     pub(super) fn write_letters(
         &self,
         tx: &Transaction<'_>,
         answers: i64,
-        channel: &str,
-        chat: &str,
+        session: Option<&str>,
+        (channel, chat): (&str, &str),
         letters: Vec<Written>,
         direct: bool,
     ) -> Result<Option<Letter>, Fault> {
@@ -327,12 +292,12 @@ impl State {
                 Some(Written { body, files, .. }) => {
                     let mut replace = tx.prepare_cached(
                         "UPDATE outbox SET body = ?1, files = ?2, answers = NULL, next = 0, state = ?3,
-                                unsure = max(unsure, shown IS NULL AND attempts > 0), attempts = ?4
-                         WHERE id = ?5 RETURNING id, body, files, key, shown, unsure, attempts, created",
+                                unsure = max(unsure, shown IS NULL AND attempts > 0), attempts = ?4, session = ?6
+                         WHERE id = ?5 RETURNING id, body, files, key, shown, unsure, attempts, created, session",
                     )?;
                     // Nothing of its chat is older, or there were no draft.
                     let state = if direct { "sending" } else { "waiting" };
-                    let mut rows = replace.query(params![body, files, state, direct, draft])?;
+                    let mut rows = replace.query(params![body, files, state, direct, draft, session])?;
                     if let Some(row) = rows.next()? {
                         first = direct.then(|| self.letter(row)).transpose()?;
                     }
@@ -347,7 +312,8 @@ impl State {
                 && !tx
                     .prepare_cached("SELECT 1 FROM outbox WHERE channel = ?1 AND chat = ?2 AND state <> 'dead' LIMIT 1")?
                     .exists([channel, chat])?;
-            let letter = insert(tx, channel, chat, written, if free { "sending" } else { "waiting" }, None)?;
+            let new = New { session, state: if free { "sending" } else { "waiting" }, answers: None };
+            let letter = insert(tx, (channel, chat), written, new)?;
             if free {
                 first = Some(letter);
             }
@@ -361,7 +327,7 @@ impl State {
         unpack(&mut message.attachments, row.get(2)?).ok_or_else(|| self.unreadable(id))?;
         message.idempotency_key = Some(row.get(3)?);
         let (shown, unsure, attempts, created) = (row.get(4)?, row.get(5)?, row.get(6)?, loaded(row.get(7)?));
-        Ok(Letter { id, message, shown, unsure, attempts, created })
+        Ok(Letter { id, message, shown, unsure, attempts, created, session: row.get(8)? })
     }
 
     fn unreadable(&self, id: i64) -> StateError {
@@ -374,16 +340,25 @@ pub(super) fn count(row: &Row<'_>, at: usize) -> Result<u64, rusqlite::Error> {
     Ok(u64::try_from(row.get::<_, i64>(at)?).unwrap_or(0))
 }
 
-/// A new letter. One that waits has not been sent yet, any other one is.
-fn insert(tx: &Transaction<'_>, channel: &str, chat: &str, written: Written, state: &str, answers: Option<i64>) -> Result<Letter, Fault> {
-    let (at, attempts) = (now(), u32::from(state != "waiting"));
+/// What a new letter is.
+struct New<'n> {
+    session: Option<&'n str>,
+    /// One that waits has not been sent yet, any other one is.
+    state: &'n str,
+    /// The message of the inbox, while it is a draft.
+    answers: Option<i64>,
+}
+
+fn insert(tx: &Transaction<'_>, (channel, chat): (&str, &str), written: Written, new: New<'_>) -> Result<Letter, Fault> {
+    let (at, attempts) = (now(), u32::from(new.state != "waiting"));
     let Written { body, files, mut message } = written;
     let key: String = tx
         .prepare_cached(
-            "INSERT INTO outbox (channel, chat, key, body, files, state, answers, attempts, created)
-             VALUES (?1, ?2, lower(hex(randomblob(12))), ?3, ?4, ?5, ?6, ?7, ?8) RETURNING key",
+            "INSERT INTO outbox (channel, chat, key, body, files, state, answers, attempts, created, session)
+             VALUES (?1, ?2, lower(hex(randomblob(12))), ?3, ?4, ?5, ?6, ?7, ?8, ?9) RETURNING key",
         )?
-        .query_row(params![channel, chat, body, files, state, answers, attempts, stored(at)], |row| row.get(0))?;
+        .query_row(params![channel, chat, body, files, new.state, new.answers, attempts, stored(at), new.session], |row| row.get(0))?;
     message.idempotency_key = Some(key);
-    Ok(Letter { id: tx.last_insert_rowid(), message, shown: None, unsure: false, attempts, created: at })
+    let session = new.session.map(str::to_owned);
+    Ok(Letter { id: tx.last_insert_rowid(), message, shown: None, unsure: false, attempts, created: at, session })
 }

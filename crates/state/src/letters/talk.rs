@@ -1,10 +1,11 @@
 //! The conversation of a chat while one message is answered: what is said stays in memory until the answer is concluded.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use bespoke_agent::{Journal, Session};
 use bespoke_plugin_api::{Error, Message, Result, Usage};
-use rusqlite::{Transaction, params};
+use parking_lot::Mutex;
+use rusqlite::{OptionalExtension, Row, Transaction, params};
 
 use crate::{
     Meta, State,
@@ -22,6 +23,18 @@ pub struct Talk {
     /// Messages before those that the session was made of.
     skipped: usize,
     said: Mutex<Said>,
+}
+
+/// The session that goes on in a chat.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Current {
+    /// Its id.
+    pub session: String,
+    /// Whether its beginning was told.
+    pub announced: bool,
+    /// Whether nothing was said in it.
+    pub is_empty: bool,
 }
 
 /// What would change.
@@ -46,19 +59,25 @@ impl State {
             Some(going) => going,
             None => self.write(|tx| self.begin_talk(tx, channel, chat))?,
         };
-        let (id, messages, usage) = (going.id.clone(), going.messages, going.usage);
+        let (id, messages, usage, announced) = (going.id.clone(), going.messages, going.usage, going.announced);
         let said = Mutex::new(Said { keep: going.length, ..Said::default() });
         let talk = Arc::new(Talk { id: going.id, pen: going.pen, skipped: going.length.saturating_sub(messages.len()), said });
-        Ok((Session::kept(id, messages, usage, talk.clone()), talk))
+        Ok((Session::kept(id, messages, usage, talk.clone()).announced(announced), talk))
     }
 
-    /// The session that goes on in a chat, if there is one and something was said in it.
+    /// The session that goes on in a chat, if there is one.
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn current(&self, channel: &str, chat: &str) -> Result<Option<String>, StateError> {
-        let going = self.read(|tx| self.talk_of(tx, channel, chat, 0))?;
-        Ok(going.filter(|going| going.length > 0).map(|going| going.id))
+    pub fn current(&self, channel: &str, chat: &str) -> Result<Option<Current>, StateError> {
+        self.read(|tx| {
+            let mut query = tx.prepare_cached(
+                "SELECT id, announced OR length > 0, length = 0 FROM sessions
+                 WHERE key = (SELECT session FROM chats WHERE channel = ?1 AND chat = ?2)",
+            )?;
+            let current = |row: &Row<'_>| Ok(Current { session: row.get(0)?, announced: row.get(1)?, is_empty: row.get(2)? });
+            Ok(query.query_row([channel, chat], current).optional()?)
+        })
     }
 
     fn begin_talk(&self, tx: &Transaction<'_>, channel: &str, chat: &str) -> Result<Going, Fault> {
@@ -69,7 +88,7 @@ impl State {
         tx.prepare_cached("INSERT OR REPLACE INTO chats (channel, chat, session) VALUES (?1, ?2, ?3)")?
             .execute(params![channel, chat, key])?;
         let pen = Pen::new(self.clone(), key, 0, meta, at);
-        Ok(Going { id, messages: Vec::new(), length: 0, usage: Usage::default(), pen })
+        Ok(Going { id, messages: Vec::new(), length: 0, usage: Usage::default(), announced: false, pen })
     }
 }
 
@@ -135,6 +154,11 @@ impl Journal for Talk {
         let left = at - said.keep;
         said.messages.truncate(left);
         Ok(())
+    }
+
+    /// At once: that it was told stays so, whatever becomes of the answer.
+    fn announced(&self, _: &str) -> Result<()> {
+        self.pen.announce()
     }
 
     fn spent(&self, _: &str, usage: Usage) -> Result<()> {

@@ -35,7 +35,7 @@ fn a_new_file_is_sound_and_for_the_user_alone() {
     use rusqlite::types::Value::{Integer, Text};
     assert_eq!(pragma("journal_mode"), Text("wal".into()));
     assert_eq!(pragma("auto_vacuum"), Integer(2), "incremental");
-    assert_eq!(pragma("user_version"), Integer(5));
+    assert_eq!(pragma("user_version"), Integer(6));
     state.check().unwrap();
     #[cfg(unix)]
     {
@@ -131,7 +131,7 @@ fn files_that_are_not_ours_are_refused_and_left_as_they_are() {
     expect![[r#"
         DIR/foreign: it is a database of another program
           try: mkdir -p DIR/broken && mv DIR/foreign* DIR/broken/
-        DIR/newer: a newer program wrote it (layout 9; this program knows layouts up to 5)
+        DIR/newer: a newer program wrote it (layout 9; this program knows layouts up to 6)
           try: use the newer program, or another folder: export BESPOKE_HOME=/a/folder
         DIR/cut: it is damaged: database disk image is malformed
           try: mkdir -p DIR/broken && mv DIR/cut* DIR/broken/

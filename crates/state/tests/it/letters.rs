@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bespoke_agent::Journal;
 use bespoke_plugin_api::{Attachment, Inbound, Message, Outbound, ToolCall, Usage, serde_json::json};
-use bespoke_state::{Concluded, Ending, Letter, Meta, State, StateError, Taken, Trouble};
+use bespoke_state::{Concluded, Ending, Letter, LetterState, Meta, State, StateError, Taken, Trouble};
 
 use crate::kit::{number, opened, raw, said};
 
@@ -30,6 +30,12 @@ fn ending(letters: &[&str], chat: &str, direct: bool) -> Ending<'static> {
 fn answered(state: &State, chat: &str, id: &str, letters: &[&str], direct: bool) -> Concluded {
     let taken = begun(state, chat, id);
     state.conclude(taken.id, WIRE, chat, ending(letters, chat, direct)).unwrap()
+}
+
+/// The session of the chat `a`, and whether it is empty.
+fn current(state: &State) -> (Option<String>, bool) {
+    let current = state.current(WIRE, "a").unwrap();
+    (current.as_ref().map(|c| c.session.clone()), current.is_some_and(|c| c.is_empty))
 }
 
 fn texts(letters: &[Letter]) -> Vec<&str> {
@@ -64,7 +70,7 @@ fn a_message_is_concluded_once() {
     for _ in 0..3 {
         state.conclude(taken.id, WIRE, "a", ending(&["one"], "a", false)).unwrap();
     }
-    assert_eq!(texts(&state.next_letters(WIRE, 9).unwrap()), ["one"]);
+    assert_eq!(texts(&state.next_letters(WIRE, 9).unwrap().letters), ["one"]);
 }
 
 #[test]
@@ -74,25 +80,27 @@ fn letters_leave_in_order_in_each_chat() {
     assert_eq!((first.message.text.as_str(), first.attempts, first.unsure), ("a1", 1, false));
     assert_eq!(answered(&state, "a", "2", &["a3"], true).letter, None, "an older one is being sent");
     assert!(answered(&state, "b", "1", &["b1"], false).letter.is_none());
-    assert_eq!(texts(&state.next_letters(WIRE, 9).unwrap()), ["b1"]);
+    assert_eq!(texts(&state.next_letters(WIRE, 9).unwrap().letters), ["b1"]);
     assert_eq!(state.next_letter_in(WIRE).unwrap(), None, "none waits for anything but another one");
     assert!(state.sent(first.id, WIRE, "a").unwrap());
     assert_eq!(state.next_letter_in(WIRE).unwrap(), Some(Duration::ZERO));
-    let second = state.next_letters(WIRE, 9).unwrap().remove(0);
+    let second = state.next_letters(WIRE, 9).unwrap().letters.remove(0);
     assert_eq!(second.message.text, "a2");
     assert_ne!(second.message.idempotency_key, first.message.idempotency_key);
     // Whatever keeps it, keeps those after it.
     state.not_sent(second.id, &Trouble::again_in("no line", Duration::from_secs(60))).unwrap();
-    assert!(state.next_letters(WIRE, 9).unwrap().is_empty());
+    assert!(state.next_letters(WIRE, 9).unwrap().letters.is_empty());
     assert!(state.next_letter_in(WIRE).unwrap().is_some_and(|left| left > Duration::from_secs(30)));
     state.not_sent(second.id, &Trouble::dead("no such chat")).unwrap();
-    assert_eq!(texts(&state.next_letters(WIRE, 9).unwrap()), ["a3"]);
-    let dead = state.dead_letters().unwrap();
-    assert_eq!((dead[0].message.text.as_str(), dead[0].error.as_str(), dead[0].attempts), ("a2", "no such chat", 1));
+    assert_eq!(texts(&state.next_letters(WIRE, 9).unwrap().letters), ["a3"]);
+    let dead: Vec<_> = state.letters(0, 9).unwrap().into_iter().filter(|letter| letter.state == LetterState::Dead).collect();
+    assert_eq!(
+        (dead[0].message.as_ref().unwrap().text.as_str(), dead[0].error.as_deref(), dead[0].attempts),
+        ("a2", Some("no such chat"), 1)
+    );
     assert_eq!(state.outbox_length().unwrap(), (2, 1), "a3 and b1 are being sent");
-    assert_eq!(state.resend_letter(second.id).unwrap().as_deref(), Some(WIRE));
-    assert_eq!((state.resend_letter(second.id).unwrap(), state.forget_letter(second.id).unwrap()), (None, false));
-    let again = state.next_letters(WIRE, 9).unwrap().remove(0);
+    assert_eq!(state.resend_letters(Some(&[second.id])).unwrap(), [second.id]);
+    let again = state.next_letters(WIRE, 9).unwrap().letters.remove(0);
     assert_eq!((again.message, again.attempts), (second.message, 1), "with its key");
 }
 
@@ -101,12 +109,12 @@ fn what_was_being_sent_when_a_program_ended_is_sent_again_and_marked() {
     let (_folder, state) = opened();
     let letter = answered(&state, "a", "1", &["one"], true).letter.unwrap();
     assert_eq!((state.recover_letters().unwrap(), state.recover_letters().unwrap()), (1, 0));
-    let again = state.next_letters(WIRE, 9).unwrap().remove(0);
+    let again = state.next_letters(WIRE, 9).unwrap().letters.remove(0);
     assert_eq!((again.message, again.unsure, again.attempts), (letter.message, true, 2));
     let mut trouble = Trouble::again_in("its plugin does not run", Duration::ZERO);
     trouble.counts = false;
     state.not_sent(again.id, &trouble).unwrap();
-    assert_eq!(state.next_letters(WIRE, 9).unwrap()[0].attempts, 2);
+    assert_eq!(state.next_letters(WIRE, 9).unwrap().letters[0].attempts, 2);
 }
 
 #[test]
@@ -114,7 +122,7 @@ fn a_draft_becomes_the_answer() {
     let (_folder, state) = opened();
     let taken = begun(&state, "a", "1");
     let draft = state.draft(taken.id, WIRE, &Outbound::new("a", "I thi")).unwrap().unwrap();
-    assert!(state.next_letters(WIRE, 9).unwrap().is_empty(), "it is whoever writes it who sends it");
+    assert!(state.next_letters(WIRE, 9).unwrap().letters.is_empty(), "it is whoever writes it who sends it");
     state.shown(draft.id, "m1").unwrap();
     // As a program after a crash finds it.
     assert_eq!(state.draft(taken.id, WIRE, &Outbound::new("a", "other")).unwrap().unwrap().shown.as_deref(), Some("m1"));
@@ -124,7 +132,7 @@ fn a_draft_becomes_the_answer() {
     let mut trouble = Trouble::again_in("too old", Duration::ZERO);
     trouble.unshow = true;
     state.not_sent(letter.id, &trouble).unwrap();
-    let anew = state.next_letters(WIRE, 9).unwrap().remove(0);
+    let anew = state.next_letters(WIRE, 9).unwrap().letters.remove(0);
     assert_eq!((anew.id, anew.shown), (letter.id, None));
     assert_ne!(anew.message.idempotency_key, letter.message.idempotency_key);
 }
@@ -139,7 +147,7 @@ fn a_draft_of_which_nobody_knows_whether_it_was_sent_is_marked() {
     state.draft_failed(draft("I").id).unwrap();
     let concluded = state.conclude(taken.id, WIRE, "a", ending(&["I think so."], "a", false)).unwrap();
     assert_eq!(concluded.letter, None);
-    assert!(state.next_letters(WIRE, 9).unwrap()[0].unsure, "once it was so, it stays so");
+    assert!(state.next_letters(WIRE, 9).unwrap().letters[0].unsure, "once it was so, it stays so");
     let taken = begun(&state, "a", "2");
     assert_eq!(state.draft(taken.id, WIRE, &Outbound::new("a", "I")).unwrap(), None, "an older letter is to leave first");
     // One that is not needed in the end is gone.
@@ -159,14 +167,14 @@ fn what_is_said_is_stored_with_the_answer_and_not_before() {
     talk.append(&id, 1, &Message::assistant("hi")).unwrap();
     talk.spent(&id, Usage::new(5, 7)).unwrap();
     assert!(talk.append(&id, 9, &Message::user("out of order")).is_err());
-    assert_eq!((state.show(&id).unwrap().messages.len(), state.current(WIRE, "a").unwrap()), (0, None));
+    assert_eq!((state.show(&id).unwrap().messages.len(), current(&state)), (0, (Some(id.clone()), true)));
     let mut end = ending(&["hi"], "a", false);
     (end.talk, end.by) = (Some(&*talk), Some(("p", "m")));
     state.conclude(taken.id, WIRE, "a", end).unwrap();
     let kept = state.show(&id).unwrap();
     assert_eq!((kept.messages.len(), kept.summary.usage, kept.summary.title.as_str()), (2, Usage::new(5, 7), "hello"));
     assert_eq!((kept.summary.provider.as_deref(), kept.summary.channel.as_deref()), (Some("p"), Some(WIRE)));
-    assert_eq!(state.current(WIRE, "a").unwrap(), Some(id.clone()));
+    assert_eq!(current(&state), (Some(id.clone()), false));
     // The next message goes on with it, until it is renewed.
     assert_eq!(state.talk(WIRE, "a", 3_000).unwrap().0.messages().len(), 2);
     let taken = begun(&state, "a", "2");
