@@ -2,10 +2,13 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bespoke_host::{Caller, split_arguments};
-use bespoke_plugin_api::{Output, OutputSink, Result};
+use bespoke_host::split_arguments;
+use bespoke_plugin_api::{Code, Output, OutputSink, Result};
 
-use crate::turn::{Asked, Reply};
+use crate::{
+    news::Failed,
+    turn::{Asked, Reply},
+};
 
 /// Most bytes of what a command says in a chat.
 const SAID: usize = 32 << 10;
@@ -43,7 +46,7 @@ async fn renew(asked: &Asked<'_>) -> Result<Reply> {
 
 fn help(asked: &Asked<'_>) -> String {
     let mut lines = vec!["/new begins a new conversation".to_owned(), "/help shows this".to_owned()];
-    let caller = caller(asked);
+    let caller = asked.caller();
     for command in asked.core.host.commands() {
         if command.require_auth && !caller.authenticated {
             continue;
@@ -67,26 +70,24 @@ async fn plugin(asked: &Asked<'_>, name: &str, args: &str) -> Result<Reply> {
         return Ok(asked.says(text));
     }
     let said = Arc::new(Said::default());
-    let result = host.run_command(&asked.cx, &command.name, split_arguments(args), caller(asked), Output::new(said.clone())).await;
+    let caller = asked.caller();
+    let shut_out = command.require_auth && !caller.authenticated;
+    let result = host.run_command(&asked.cx, &command.name, split_arguments(args), caller, Output::new(said.clone())).await;
     let mut text = said.take();
     match result {
         Ok(0) if text.is_empty() => text = format!("/{} is done.", command.name),
         Ok(0) => {}
         Ok(code) => text.push_str(&format!("\n/{} ended with the code {code}.", command.name)),
+        Err(_) if shut_out => text = format!("/{} is for people who have a login here.", command.name),
         // Stopped by the end of the program: it does not run a second time.
         Err(error) => {
-            tracing::warn!(command = command.name, error = error.kind(), "a command failed");
-            text.push_str(&format!("\n/{} failed: {}", command.name, asked.told(&error)));
+            asked.failed(None, Failed::Answered, error.kind(), &format!("/{}: {}", command.name, asked.told(&error)));
+            let usage = format!("It is used so: /{}", command.usage);
+            let hint = if error.code() == Code::INVALID_PARAMS { &usage } else { "" };
+            text.push_str(&format!("\n{}", asked.sorry(&format!("/{} failed", command.name), hint, &error)));
         }
     }
     Ok(asked.says(text.trim_start().to_owned()))
-}
-
-/// Who writes.
-fn caller(asked: &Asked<'_>) -> Caller {
-    let user = format!("{}:{}", asked.line.name(), asked.taken.message.sender);
-    let authenticated = asked.core.config.load().owns(&user);
-    Caller { user, authenticated }
 }
 
 /// What a command says, as far as it fits into a message.

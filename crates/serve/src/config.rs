@@ -10,6 +10,8 @@ use serde_json::json;
 const CHATS: RangeInclusive<u64> = 1..=1_024;
 /// Most milliseconds of anything here: a week.
 const WEEK_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
+/// Most days that anything is kept: a century.
+const DAYS: u64 = 36_500;
 
 /// How the running agent serves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +47,9 @@ pub struct ServeConfig {
     /// How old a message that cannot be sent gets before it is a dead letter, in milliseconds, 1–604 800 000.
     #[cfg_attr(test, schemars(range(min = 1, max = 604_800_000), extend("x-reload" = "live")))]
     pub send_age_ms: u64,
+    /// How many days a dead letter is kept, with its files, 0–36 500; 0 until somebody drops it.
+    #[cfg_attr(test, schemars(range(max = 36_500), extend("x-reload" = "live")))]
+    pub dead_days: u32,
     /// How long running answers may take to end when the program is to stop, in milliseconds, 0–604 800 000.
     #[cfg_attr(test, schemars(range(max = 604_800_000), extend("x-reload" = "live")))]
     pub drain_ms: u64,
@@ -62,6 +67,7 @@ impl Default for ServeConfig {
             retry_ms: 1_000,
             send_attempts: 100,
             send_age_ms: 86_400_000,
+            dead_days: 30,
             drain_ms: 30_000,
         }
     }
@@ -91,6 +97,7 @@ impl ServeConfig {
             ("retry_ms", self.retry_ms, 1..=WEEK_MS),
             ("send_attempts", self.send_attempts.into(), 1..=u32::MAX.into()),
             ("send_age_ms", self.send_age_ms, 1..=WEEK_MS),
+            ("dead_days", self.dead_days.into(), 0..=DAYS),
             ("drain_ms", self.drain_ms, 0..=WEEK_MS),
         ] {
             if !range.contains(&value) {
@@ -123,6 +130,11 @@ impl ServeConfig {
 
     pub(crate) fn send_age(&self) -> Duration {
         Duration::from_millis(self.send_age_ms)
+    }
+
+    /// How long a dead letter is kept; `None` without an end.
+    pub(crate) fn dead_age(&self) -> Option<Duration> {
+        (self.dead_days > 0).then(|| Duration::from_secs(u64::from(self.dead_days) * 24 * 60 * 60))
     }
 
     /// Whether a person of a channel has a login.

@@ -1,7 +1,6 @@
 //! What all parts of a server share. Decides nothing.
 
 use std::{
-    collections::BTreeMap,
     fs::File,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -16,8 +15,13 @@ use bespoke_host::Host;
 use bespoke_plugin_api::{CallCx, CancelToken, Result};
 use bespoke_state::State;
 use bespoke_voice::Notes;
+use tokio::sync::watch;
 
-use crate::{Parts, ServeConfig, Status, desk::Desk, lines::Line};
+use crate::{
+    Parts, ServeConfig, Status,
+    desk::Desk,
+    lines::{Line, Lines},
+};
 
 /// A server.
 pub(crate) struct Core {
@@ -32,7 +36,11 @@ pub(crate) struct Core {
     /// Cancelled when nothing is left to do.
     pub(crate) over: CancelToken,
     pub(crate) counts: Counts,
-    lines: Mutex<BTreeMap<String, Arc<Line>>>,
+    /// Cancelled when hooks that are told of the start have had their time.
+    pub(crate) greeting: CancelToken,
+    /// Whether they have been told.
+    pub(crate) greeted: watch::Sender<bool>,
+    lines: Mutex<Lines>,
     closed: AtomicBool,
     begun: Instant,
     /// Held as long as this server may send.
@@ -52,6 +60,7 @@ impl Core {
     pub(crate) fn new(parts: Parts, lock: File) -> Result<Arc<Self>> {
         let Parts { host, agent, state, notes, config } = parts;
         let counts = Counts { waiting: state.inbox_length()?.into(), ..Counts::default() };
+        let over = CancelToken::new();
         Ok(Arc::new(Core {
             host,
             agent: ArcSwap::from_pointee(agent),
@@ -60,7 +69,9 @@ impl Core {
             config: ArcSwap::from_pointee(config),
             desk: Desk::default(),
             answers: CancelToken::new(),
-            over: CancelToken::new(),
+            greeting: over.child(),
+            greeted: watch::Sender::new(false),
+            over,
             counts,
             lines: Mutex::default(),
             closed: AtomicBool::new(false),
@@ -90,17 +101,25 @@ impl Core {
         drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
-    pub(crate) fn table(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Line>>> {
+    /// The channels, those that end among them.
+    pub(crate) fn table(&self) -> MutexGuard<'_, Lines> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The channels that are served.
     pub(crate) fn lines(&self) -> Vec<Arc<Line>> {
-        self.table().values().cloned().collect()
+        self.table().served.values().cloned().collect()
     }
 
     pub(crate) fn line(&self, channel: &str) -> Option<Arc<Line>> {
-        self.table().get(channel).cloned()
+        self.table().served.get(channel).cloned()
+    }
+
+    /// There is something to send over a channel, if it is served: by whoever serves it now.
+    pub(crate) fn wake(&self, channel: &str) {
+        if let Some(line) = self.line(channel) {
+            line.post.wake();
+        }
     }
 
     pub(crate) fn status(&self) -> Status {

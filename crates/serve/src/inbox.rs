@@ -4,7 +4,7 @@ use std::sync::{Arc, Weak, atomic::Ordering};
 
 use bespoke_plugin_api::{BoxFuture, Code, Error, Inbound, InboxSink, Result};
 
-use crate::{core::Core, lines::Line};
+use crate::{core::Core, lines::Line, news};
 
 /// Most bytes of a name: of a chat, a person, a message.
 const NAME: usize = 512;
@@ -37,7 +37,10 @@ impl Sink {
         core.counts.waiting.fetch_add(1, Ordering::Relaxed);
         let taken = core.state.take_in(self.line.name(), message);
         match taken {
-            Ok(true) => core.desk.knock(&core, self.line.name(), &message.chat),
+            Ok(true) => {
+                news::received(&core, self.line.name(), message);
+                core.desk.knock(&core, self.line.name(), &message.chat);
+            }
             Ok(false) | Err(_) => _ = core.counts.waiting.fetch_sub(1, Ordering::Relaxed),
         }
         Ok(taken.map(drop)?)

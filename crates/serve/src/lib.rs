@@ -31,6 +31,7 @@
 //! begins again. Tools that had run already run again; a command that was under way does not, its user is told. What was shown of the
 //! answer while it was written is edited from then on, so nobody reads it twice. A message whose answer was begun
 //! `turn_attempts` times and never finished is given up, and its user is told.
+//! A row that cannot be read is a dead letter, and keeps nobody waiting.
 //!
 //! What is lost is nothing that was taken; what may arrive twice, over channels that are not `idempotent`, is an answer whose sending was
 //! cut short, and it is counted (`post` has the reasons).
@@ -38,8 +39,9 @@
 //! # Conversations
 //!
 //! A chat has one conversation until somebody writes `/new` there or it is deleted. `OnSessionCreate` comes before its first message,
-//! `OnSessionEnd` with `/new`; a program that stops ends none, because the next one goes on with it. `OnGatewayStart` comes when channels
-//! are about to listen, `OnGatewayShutdown` before a drain.
+//! once, whatever becomes of that; `OnSessionEnd` with `/new`. A program that stops ends none, because the next one goes on with it.
+//! `OnGatewayStart` comes when channels are about to listen, which do not wait for its handlers; `OnGatewayShutdown` before a drain, which
+//! leaves handlers of the start behind that have not ended.
 //!
 //! **Invariant:** nothing that was said is logged.
 
@@ -52,6 +54,7 @@ mod core;
 mod desk;
 mod inbox;
 mod lines;
+mod news;
 mod post;
 
 mod commands;
@@ -59,7 +62,6 @@ mod pause;
 mod show;
 mod turn;
 
-pub use bespoke_state::DeadLetter;
 pub use config::ServeConfig;
 pub use server::{Parts, Server};
 pub use status::{ChannelState, ChannelStatus, Status};

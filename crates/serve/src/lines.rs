@@ -1,7 +1,7 @@
 //! The channels that are served: each listens on its own, and is tried again when it fails. A line is one of them; what it sends is `post`.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -28,6 +28,17 @@ const GRACE: Duration = Duration::from_secs(5);
 const SOUND: Duration = Duration::from_secs(60);
 /// How long it is until one whose source has ended is asked again.
 const ENDED: Duration = Duration::from_secs(60);
+
+/// The channels by their names.
+///
+/// **Invariant:** of one name, one listens at a time.
+#[derive(Default)]
+pub(crate) struct Lines {
+    /// Those that are served.
+    pub(crate) served: BTreeMap<String, Arc<Line>>,
+    /// The last one of each name that was told to stop, until it has: who takes its place waits for it.
+    pub(crate) leaving: BTreeMap<String, Arc<Line>>,
+}
 
 /// A channel that is served.
 pub(crate) struct Line {
@@ -91,6 +102,10 @@ impl Line {
         let _ = self.tasks.subscribe().wait_for(|tasks| *tasks == 0).await;
     }
 
+    fn has_ended(&self) -> bool {
+        *self.tasks.borrow() == 0
+    }
+
     /// Completes when nothing that may leave now has still to leave.
     pub(crate) async fn flushed(&self, core: &Core) {
         loop {
@@ -149,39 +164,54 @@ impl Line {
 
 /// Starts the channels that the configuration names and that are not served yet, and stops those that it does not name any more.
 pub(crate) fn settle(core: &Arc<Core>) {
-    if core.is_closed() {
-        return;
-    }
-    let wanted = wanted(core);
     let mut begun = Vec::new();
     {
-        let mut table = core.table();
-        table.retain(|name, line| {
+        // What is wanted is asked under the lock, so that whoever comes later goes by what is newer; and so is whether it is over, because a
+        // drain looks at the lines after it has said so.
+        let mut lines = core.table();
+        if core.is_closed() {
+            return;
+        }
+        let wanted = wanted(core);
+        let Lines { served, leaving } = &mut *lines;
+        leaving.retain(|_, line| !line.has_ended());
+        served.retain(|name, line| {
             let stays = wanted.contains(name);
             if !stays {
                 tracing::info!(channel = name, "is not served any more");
                 line.stop();
+                leaving.insert(name.clone(), line.clone());
             }
             stays
         });
         for name in wanted {
-            let line = table.entry(name.clone()).or_insert_with(|| {
-                let line = Arc::new(Line::new(&name));
-                begun.push(line.clone());
-                line
-            });
-            line.again.notify_one();
+            if let Some(line) = served.get(&name) {
+                line.again.notify_one();
+                continue;
+            }
+            tracing::info!(channel = name, "is served");
+            let line = Arc::new(Line::new(&name));
+            let before = leaving.get(&name).cloned();
+            line.spawn(after(before.clone(), listen(core.clone(), line.clone())));
+            line.spawn(after(before, post::run(core.clone(), line.clone())));
+            served.insert(name, line.clone());
+            begun.push(line);
         }
     }
     for line in begun {
-        tracing::info!(channel = &*line.name, "is served");
-        line.spawn(listen(core.clone(), line.clone()));
-        line.spawn(post::run(core.clone(), line.clone()));
         match core.state.chats_waiting(&line.name) {
             Ok(chats) => chats.into_iter().for_each(|chat| core.desk.knock(core, &line.name, &chat)),
             Err(error) => tracing::error!(channel = &*line.name, %error, "messages from before cannot be read"),
         }
     }
+}
+
+/// Works for a channel when the one before it of its name does so no more.
+async fn after(before: Option<Arc<Line>>, work: impl Future<Output = ()>) {
+    if let Some(before) = before {
+        before.ended().await;
+    }
+    work.await;
 }
 
 /// Names of the channels that are to be served.

@@ -14,12 +14,17 @@ use std::{
 };
 
 use bespoke_plugin_api::{Code, Error, MessageRef, Result};
-use bespoke_state::{Letter, StateError, Trouble};
+use bespoke_state::{Letter, StateError, Trouble, Unreadable};
 use futures_util::future::pending;
 use serde_json::Value;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, futures::Notified};
 
-use crate::{core::Core, lines::Line, pause};
+use crate::{
+    core::Core,
+    lines::Line,
+    news::{self, Failed},
+    pause,
+};
 
 /// Chats of one channel to which something is sent at the same time.
 const AT_ONCE: usize = 16;
@@ -105,8 +110,12 @@ fn some(core: &Arc<Core>, line: &Arc<Line>) -> Result<Look, StateError> {
         // Whoever left in between has not seen that.
         return Ok(if line.post.room.available_permits() > 0 { Look::Again } else { Look::Later(None) });
     }
-    let letters = core.state.next_letters(line.name(), room.len())?;
-    for letter in letters {
+    let due = core.state.next_letters(line.name(), room.len())?;
+    for Unreadable { id, chat, session, error, .. } in &due.unreadable {
+        tracing::error!(channel = &**line.name(), letter = id, error, "is a dead letter");
+        news::failed(core, (line.name(), chat), session.as_deref(), Failed::Read, Code::INTERNAL_ERROR.name(), error);
+    }
+    for letter in due.letters {
         // One for each.
         let Some(permit) = room.pop() else { break };
         send(core, line, letter, permit);
@@ -123,11 +132,14 @@ pub(crate) fn send(core: &Arc<Core>, line: &Arc<Line>, letter: Letter, permit: O
     let (core, line) = (core.clone(), line.clone());
     tokio::spawn(async move {
         let sent = deliver(&core, &line, &letter).await;
+        if sent.is_ok() {
+            news::sent(&core, line.name(), &letter);
+        }
         let more = store(&core, &line, &letter, sent).await;
         drop(permit);
         line.post.moved.notify_waiters();
         if line.post.crowded.swap(false, Ordering::SeqCst) || more {
-            line.post.wake();
+            core.wake(line.name());
         }
     });
 }
@@ -161,14 +173,9 @@ async fn deliver(core: &Core, line: &Line, letter: &Letter) -> Result<(), Troubl
                 message.attachments.clear();
             }
             let edits = spec.edits;
-            let again = letter.unsure && letter.shown.is_none();
-            if again && !spec.idempotent {
-                core.counts.repeated.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(
-                    channel = &**line.name(),
-                    letter = letter.id,
-                    "is sent again, and may arrive twice: the channel cannot tell"
-                );
+            // Also of one that is shown: an edit brings what does not fit into that message, and its files, as further ones.
+            if letter.unsure && !spec.idempotent {
+                repeated(core, line, letter);
             }
             match letter.shown.as_ref().filter(|_| edits) {
                 Some(shown) => {
@@ -176,7 +183,7 @@ async fn deliver(core: &Core, line: &Line, letter: &Letter) -> Result<(), Troubl
                     slot.call(&cx, |channel, cx| async move { channel.edit(&cx, shown, message).await }).await
                 }
                 None => {
-                    let (sending, again) = (message.clone(), again && spec.idempotent && edits);
+                    let (sending, again) = (message.clone(), letter.unsure && spec.idempotent && edits);
                     let sent = slot.call(&cx, |channel, cx| async move { channel.send(&cx, sending).await }).await;
                     match sent {
                         // What has its key may have been the beginning of it only.
@@ -193,7 +200,20 @@ async fn deliver(core: &Core, line: &Line, letter: &Letter) -> Result<(), Troubl
         }
         Err(error) => Err(error),
     };
-    result.map_err(|error| trouble(core, line, letter, &error))
+    result.map_err(|error| {
+        let trouble = trouble(core, line, letter, &error);
+        // Under a new key nothing tells it from what may have arrived under the old one.
+        if trouble.unshow && letter.unsure && line.slot(core).is_ok_and(|slot| slot.spec().idempotent) {
+            repeated(core, line, letter);
+        }
+        trouble
+    })
+}
+
+/// What may have arrived is sent again.
+fn repeated(core: &Core, line: &Line, letter: &Letter) {
+    core.counts.repeated.fetch_add(1, Ordering::Relaxed);
+    tracing::warn!(channel = &**line.name(), letter = letter.id, "is sent again, and may arrive twice: the channel cannot tell");
 }
 
 /// What follows from an error.
@@ -201,7 +221,6 @@ fn trouble(core: &Core, line: &Line, letter: &Letter, error: &Error) -> Trouble 
     let config = core.config.load();
     let told = core.host.redactor().redact_error(error).to_string();
     let absent = matches!(error.code(), Code::NOT_READY | Code::PLUGIN_NOT_FOUND);
-    let unsure = matches!(error.code(), Code::EXECUTION_TIMEOUT | Code::PLUGIN_CRASHED | Code::NETWORK_FAILED | Code::PLUGIN_EXCEPTION);
     // The end of the program is not the letter's fault, and nobody knows how far it got.
     let cut = error.code() == Code::CANCELLED;
     let worth = absent
@@ -227,9 +246,11 @@ fn trouble(core: &Core, line: &Line, letter: &Letter, error: &Error) -> Trouble 
         trouble
     } else {
         tracing::error!(channel = &**line.name(), letter = letter.id, error = told, "could not be sent and is a dead letter");
+        let place = (&**line.name(), letter.message.chat.as_str());
+        news::failed(core, place, letter.session.as_deref(), Failed::Sent, error.kind(), &told);
         Trouble::dead(told)
     };
-    trouble.unsure = (unsure || cut) && letter.shown.is_none();
+    trouble.unsure = !had_no_effect(error);
     trouble.counts = !absent && !ended;
     trouble
 }
@@ -240,10 +261,14 @@ pub(crate) fn asked(error: &Error) -> Duration {
     Duration::from_millis(ms.unwrap_or(0)).min(LONGEST_ASKED)
 }
 
-/// Whether a call of a channel has surely had no effect.
+/// Whether a call of a channel has surely had no effect: as `{"may_have_arrived": true}` in the data of the error says, or else its code.
 pub(crate) fn had_no_effect(error: &Error) -> bool {
-    !matches!(
-        error.code(),
-        Code::EXECUTION_TIMEOUT | Code::PLUGIN_CRASHED | Code::NETWORK_FAILED | Code::PLUGIN_EXCEPTION | Code::CANCELLED
-    )
+    let told = error.data().and_then(|data| data.get("may_have_arrived")).and_then(Value::as_bool);
+    let by_code = || {
+        matches!(
+            error.code(),
+            Code::EXECUTION_TIMEOUT | Code::PLUGIN_CRASHED | Code::NETWORK_FAILED | Code::PLUGIN_EXCEPTION | Code::CANCELLED
+        )
+    };
+    !told.unwrap_or_else(by_code)
 }

@@ -3,14 +3,14 @@
 use std::{
     fmt,
     fs::File,
-    sync::Arc,
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
 use bespoke_agent::Agent;
 use bespoke_host::Host;
-use bespoke_plugin_api::{Code, Error, Hook, HookEvent, Result};
-use bespoke_state::{DeadLetter, State};
+use bespoke_plugin_api::{CancelToken, Code, Error, Hook, HookEvent, Result, Timestamp};
+use bespoke_state::{KeptLetter, State, StateError};
 use bespoke_voice::Notes;
 
 use crate::{ServeConfig, Status, core::Core, lines};
@@ -19,6 +19,8 @@ use crate::{ServeConfig, Status, core::Core, lines};
 const FOR_LETTERS: u32 = 5;
 /// How long answers that were told to stop, and channels, may take to do so.
 const GRACE: Duration = Duration::from_secs(2);
+/// How often it is looked for what is kept for too long.
+const BETWEEN_TIDYING: Duration = Duration::from_secs(60 * 60);
 
 /// What a server is made of.
 #[derive(Debug, Clone)]
@@ -62,7 +64,7 @@ impl Parts {
 pub struct Server(Arc<Core>);
 
 impl Server {
-    /// Starts serving: each channel on its own, none waited for. What the program before left is taken up: messages that were not
+    /// Starts serving: each channel on its own, none waited for, and no hook either ([`started`](Self::started)). What the program before left is taken up: messages that were not
     /// answered, answers that have not left.
     ///
     /// # Errors
@@ -78,10 +80,16 @@ impl Server {
         let core = Core::new(parts, lock)?;
         lines::follow(&core);
         lines::settle(&core);
-        let event = || HookEvent::on_gateway_start();
-        // Nothing is about to happen that a veto could stop.
-        let _ = core.host.hooks().run(&core.cx(), Hook::OnGatewayStart, event).await;
+        tokio::spawn(greet(core.clone()));
+        tokio::spawn(tidy(Arc::downgrade(&core), core.over.clone()));
         Ok(Server(core))
+    }
+
+    /// Completes when hooks have been told that it serves. It serves already, and may be drained: whoever does not wait for this loses
+    /// nothing.
+    pub async fn started(&self) {
+        // The sender is part of the core, so it is never gone while we look.
+        let _ = self.0.greeted.subscribe().wait_for(|greeted| *greeted).await;
     }
 
     /// How it does.
@@ -117,6 +125,7 @@ impl Server {
         }
         let until = Instant::now() + limit;
         let cx = core.cx();
+        core.greeting.cancel();
         let stopping = core.host.hooks().run(&cx, Hook::OnGatewayShutdown, HookEvent::on_gateway_shutdown);
         // Its handlers have limits of their own, which may be longer than ours.
         let _ = tokio::time::timeout(limit, stopping).await;
@@ -135,6 +144,7 @@ impl Server {
             tracing::warn!("not all messages have left; they are sent after the next start");
         }
         lines.iter().for_each(|line| line.stop());
+        let lines: Vec<_> = core.table().leaving.values().cloned().chain(lines).collect();
         let ended = futures_util::future::join_all(lines.iter().map(|line| line.ended()));
         if tokio::time::timeout(GRACE, ended).await.is_err() {
             tracing::warn!("a channel does not stop, and is left behind");
@@ -142,32 +152,72 @@ impl Server {
         core.end();
     }
 
-    /// Messages that could not be sent and are not tried any more, oldest first.
+    /// Messages that have not left, by their numbers: at most so many after that one.
     ///
     /// # Errors
     /// When they cannot be read.
-    pub fn dead(&self) -> Result<Vec<DeadLetter>> {
-        Ok(self.0.state.dead_letters()?)
+    pub fn letters(&self, after: i64, most: u32) -> std::result::Result<Vec<KeptLetter>, StateError> {
+        self.0.state.letters(after, most)
     }
 
-    /// Sends a dead letter again, as if it had just been written.
+    /// Sends messages at once: dead ones as if they had just been written, those that wait without their pause. All, or these; answers with
+    /// their numbers.
     ///
     /// # Errors
-    /// `INVALID_PARAMS` when there is none of this number.
-    pub fn resend(&self, id: i64) -> Result<()> {
-        let Some(channel) = self.0.state.resend_letter(id)? else {
-            return Err(Error::invalid_params(format!("there is no dead letter {id}")));
-        };
-        if let Some(line) = self.0.line(&channel) {
-            line.post.wake();
-        }
-        Ok(())
+    /// As [`State::resend_letters`].
+    pub fn resend(&self, ids: Option<&[i64]>) -> std::result::Result<Vec<i64>, StateError> {
+        let sent = self.0.state.resend_letters(ids)?;
+        self.0.lines().iter().for_each(|line| line.post.wake());
+        Ok(sent)
+    }
+
+    /// Forgets messages that have not left. All, or these; answers with their numbers.
+    ///
+    /// # Errors
+    /// As [`State::drop_letters`].
+    pub fn forget(&self, ids: Option<&[i64]>) -> std::result::Result<Vec<i64>, StateError> {
+        let dropped = self.0.state.drop_letters(ids)?;
+        // Those after them may leave now.
+        self.0.lines().iter().for_each(|line| line.post.wake());
+        Ok(dropped)
     }
 }
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server").field("status", &self.status()).finish()
+    }
+}
+
+/// Tells hooks that it serves, until a drain has no more time for that.
+async fn greet(core: Arc<Core>) {
+    let cx = core.cx();
+    let told = core.host.hooks().run(&cx, Hook::OnGatewayStart, || HookEvent::on_gateway_start());
+    tokio::select! {
+        // Nothing is about to happen that a veto could stop.
+        _ = told => {}
+        () = core.greeting.cancelled() => {}
+    }
+    core.greeted.send_replace(true);
+}
+
+/// Forgets now and then what was kept for long enough.
+async fn tidy(core: Weak<Core>, over: CancelToken) {
+    loop {
+        let Some(core) = core.upgrade() else { return };
+        if let Some(age) = core.config.load().dead_age() {
+            let before = Timestamp(bespoke_host::now().0.saturating_sub(u64::try_from(age.as_micros()).unwrap_or(u64::MAX)));
+            match core.state.forget_dead(before) {
+                Ok(0) => {}
+                Ok(gone) => tracing::info!(gone, "messages that could not be sent are forgotten: they are older than serve.dead_days"),
+                Err(error) => tracing::warn!(%error, "messages that could not be sent are not forgotten"),
+            }
+        }
+        drop(core);
+        tokio::select! {
+            () = over.cancelled() => return,
+            () = tokio::time::sleep(BETWEEN_TIDYING) => {}
+        }
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use bespoke_plugin_api::{Attachment, CallCx, Code, Error, Hook, HookEvent, Inbound, Outbound, Result};
+use bespoke_host::Caller;
+use bespoke_plugin_api::{Attachment, CallCx, Code, Error, Hook, Inbound, Outbound, Result};
 use bespoke_state::{Ending, StateError, Taken, Talk};
 
 use crate::{
@@ -10,13 +11,14 @@ use crate::{
     core::Core,
     desk::Rest,
     lines::Line,
+    news::{self, Failed},
     post,
     show::{self, Board},
 };
 
 /// How often an answer is begun again because somebody else wrote to its conversation.
 const CONFLICTS: u32 = 3;
-/// Most characters of an error that a user is told.
+/// Most characters of an error that is told.
 const TOLD: usize = 300;
 
 /// What is said to a message.
@@ -27,6 +29,8 @@ pub(crate) struct Reply {
     pub(crate) by: Option<(String, String)>,
     /// The next message begins a new conversation.
     pub(crate) renew: bool,
+    /// Why the message cannot be read, if that is so.
+    pub(crate) aside: Option<String>,
 }
 
 /// A message that is being answered.
@@ -81,8 +85,12 @@ async fn answer(core: &Arc<Core>, line: &Arc<Line>, taken: &Taken) -> Result<boo
     let asked = Asked { core, line, taken, cx };
     let mut tries = 0;
     loop {
-        let reply = if taken.attempts > config.turn_attempts {
+        let reply = if let Some(damage) = &taken.damage {
+            asked.failed(None, Failed::Read, Code::INTERNAL_ERROR.name(), damage);
+            Reply { aside: Some(damage.clone()), ..asked.says("I could not read your message. Please send it again.") }
+        } else if taken.attempts > config.turn_attempts {
             let times = taken.attempts - 1;
+            asked.failed(None, Failed::Answered, Code::CANCELLED.name(), &format!("its answer was begun {times} times and never finished"));
             asked.says(format!("I give up on this message: its answer was begun {times} times and never finished."))
         } else {
             asked.reply().await?
@@ -139,8 +147,8 @@ impl Asked<'_> {
                 Ok(words) => heard.push(words),
                 Err(error) if stopped(self.core) => return Err(error),
                 Err(error) => {
-                    tracing::warn!(channel = &**self.line.name(), error = error.kind(), "a voice note was not understood");
-                    return Ok(Err(self.says(format!("I could not hear your voice message: {}", self.told(&error)))));
+                    self.failed(None, Failed::Answered, error.kind(), &self.told(&error));
+                    return Ok(Err(self.says(self.sorry("I could not hear your voice message", "Please write to me.", &error))));
                 }
             }
         }
@@ -163,7 +171,9 @@ impl Asked<'_> {
             }
             Err(error) if stopped(core) => return Err(error),
             Err(error) => {
-                tracing::warn!(channel = &**self.line.name(), session = session.id(), error = error.kind(), "a message was not answered");
+                if !is_veto(&error) {
+                    self.failed(Some(session.id()), Failed::Answered, error.kind(), &self.told(&error));
+                }
                 self.says(self.apology(&error))
             }
         };
@@ -178,7 +188,9 @@ impl Asked<'_> {
     /// Adds the answer as a voice note, where the channel takes files.
     async fn speak(&self, reply: &mut Reply) -> Result<()> {
         let takes_files = self.line.slot(self.core).is_ok_and(|slot| slot.spec().attachments);
-        let (Some(mouth), Some(letter), true) = (self.core.notes.load_full(), reply.letters.first_mut(), takes_files) else { return Ok(()) };
+        let (Some(mouth), Some(letter), true) = (self.core.notes.load_full(), reply.letters.first_mut(), takes_files) else {
+            return Ok(());
+        };
         match mouth.speak(&self.cx, &letter.text).await {
             Ok(note) => letter.attachments.push(note),
             Err(error) if stopped(self.core) => return Err(error),
@@ -215,6 +227,7 @@ impl Asked<'_> {
         ending.talk = reply.talk.as_deref();
         ending.by = reply.by.as_ref().map(|(provider, model)| (provider.as_str(), model.as_str()));
         ending.renew = reply.renew;
+        ending.aside = reply.aside.as_deref();
         ending.letters = reply.letters;
         ending.direct = room.is_some();
         let concluded = core.state.conclude(self.taken.id, line.name(), &self.taken.message.chat, ending)?;
@@ -224,24 +237,24 @@ impl Asked<'_> {
             (Some(letter), Some(room)) => {
                 post::send(core, line, letter, room);
                 if waits {
-                    line.post.wake();
+                    core.wake(line.name());
                 }
             }
             (_, room) => {
                 drop(room);
-                line.post.wake();
+                core.wake(line.name());
             }
         }
         Ok(concluded.more)
     }
 
-    /// Tells hooks that the conversation of the chat is over, if there is one.
+    /// Tells that the conversation of the chat is over, if there is one whose beginning was told. Whether something was said in it.
     pub(crate) async fn end_session(&self) -> Result<bool> {
-        let Some(session) = self.core.state.current(self.line.name(), &self.taken.message.chat)? else { return Ok(false) };
-        let event = || HookEvent::on_session_end(session.clone());
-        // Nothing is about to happen that a veto could stop.
-        let _ = self.core.host.hooks().run(&self.cx.with_session(&session), Hook::OnSessionEnd, event).await;
-        Ok(true)
+        let Some(current) = self.core.state.current(self.line.name(), &self.taken.message.chat)? else { return Ok(false) };
+        if current.announced {
+            self.core.agent.load_full().tell_end(&self.cx, &current.session).await;
+        }
+        Ok(!current.is_empty)
     }
 
     /// A text as the whole answer.
@@ -250,23 +263,57 @@ impl Asked<'_> {
     }
 
     pub(crate) fn message(&self, text: impl Into<String>) -> Outbound {
-        Outbound::new(&self.taken.message.chat, text).reply_to(self.taken.message.id.clone())
+        let (letter, id) = (Outbound::new(&self.taken.message.chat, text), &self.taken.message.id);
+        // Of one that cannot be read there is none.
+        if id.is_empty() { letter } else { letter.reply_to(id.clone()) }
     }
 
     /// What a user is told of a turn that failed.
     fn apology(&self, error: &Error) -> String {
         match error.code() {
-            Code::PERMISSION_DENIED if error.message().starts_with("stopped by ") => format!("Your message was {}", self.told(error)),
+            _ if is_veto(error) => format!("Your message was {}", self.told(error)),
             Code::EXECUTION_TIMEOUT => "I could not answer in time.".to_owned(),
-            _ => format!("I could not answer: {}", self.told(error)),
+            Code::RESOURCE_EXHAUSTED => self.sorry("I could not answer", "I have used up what I may use for now.", error),
+            Code::LLM_RATE_LIMITED => {
+                self.sorry("I could not answer", "I am asked too much right now. Please try again in a while.", error)
+            }
+            _ => self.sorry("I could not answer", "Please try again later.", error),
         }
     }
 
-    /// An error for a person in a chat: without secrets, and without the command that only the owner of this machine could type.
+    /// What failed, for whoever wrote: with what they can do, or, for an owner, with why it failed.
+    pub(crate) fn sorry(&self, what: &str, hint: &str, error: &Error) -> String {
+        match (self.caller().authenticated, hint) {
+            (true, _) => format!("{what}: {}", self.told(error)),
+            (false, "") => format!("{what}."),
+            (false, hint) => format!("{what}. {hint}"),
+        }
+    }
+
+    /// Says to who runs this what a user is not told.
+    pub(crate) fn failed(&self, session: Option<&str>, what: Failed, code: &str, reason: &str) {
+        let (channel, chat) = (&**self.line.name(), self.taken.message.chat.as_str());
+        tracing::warn!(channel, message = self.taken.id, session, code, reason, "a message came to nothing");
+        news::failed(self.core, (channel, chat), session, what, code, reason);
+    }
+
+    /// Who writes.
+    pub(crate) fn caller(&self) -> Caller {
+        let user = format!("{}:{}", self.line.name(), self.taken.message.sender);
+        let authenticated = self.core.config.load().owns(&user);
+        Caller { user, authenticated }
+    }
+
+    /// An error without secrets, and without the command that only somebody at this machine could type.
     pub(crate) fn told(&self, error: &Error) -> String {
         let told = self.core.host.redactor().redact(error.message()).into_owned();
         if told.chars().count() > TOLD { told.chars().take(TOLD).chain(['…']).collect() } else { told }
     }
+}
+
+/// Whether a hook has stopped the turn: its reason is for the user.
+fn is_veto(error: &Error) -> bool {
+    error.code() == Code::PERMISSION_DENIED && error.message().starts_with("stopped by ")
 }
 
 /// What the agent reads of a message: its text, what was heard, and that there are files.

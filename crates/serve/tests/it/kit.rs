@@ -392,6 +392,7 @@ impl Served {
         let state = State::open(path).unwrap();
         let parts = Parts::new(host.clone(), agent(&host), state.clone()).config(config).notes(notes);
         let server = within(Server::start(parts)).await.unwrap();
+        within(server.started()).await;
         Served { server, host, state }
     }
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bespoke_plugin_api::{ChannelSpec, Code, Error, Outbound, serde_json::json};
-use bespoke_state::State;
+use bespoke_state::{State, StateError};
 
 use crate::kit::{Fault, Gate, Served, World, config, echo, place, within};
 
@@ -50,16 +50,16 @@ async fn what_cannot_be_sent_is_a_dead_letter_until_somebody_sends_it_again() {
     *world.fault.lock().unwrap() = Some(refuses(Error::new(Code::NETWORK_FAILED, "no line").retryable()));
     world.write("a", "3", "bad two");
     world.until(|_| served.status().dead == 2).await;
-    let dead = served.server.dead().unwrap();
-    let told: Vec<_> = dead.iter().map(|d| (d.channel.as_str(), d.message.text.as_str(), d.attempts, d.error.as_str())).collect();
-    assert_eq!(told, [("wire", "re bad one", 1, "wire: no such chat"), ("wire", "re bad two", 3, "wire: no line")]);
+    let dead = served.server.letters(0, 9).unwrap();
+    let told = dead.iter().map(|d| (d.channel.as_str(), d.message.as_ref().unwrap().text.as_str(), d.attempts, d.error.as_deref().unwrap()));
+    let expected = [("wire", "re bad one", 1, "wire: no such chat"), ("wire", "re bad two", 3, "wire: no line")];
+    assert_eq!(told.collect::<Vec<_>>(), expected);
     *world.fault.lock().unwrap() = None;
-    for letter in &dead {
-        served.server.resend(letter.id).unwrap();
-    }
+    assert_eq!(served.server.resend(None).unwrap(), [dead[0].id, dead[1].id]);
     world.until(|_| served.status().dead == 0 && served.status().outbox == 0).await;
     world.until_read("a", &["re good one", "re bad one", "re bad two"]).await;
-    assert_eq!(served.server.resend(dead[0].id).unwrap_err().code(), Code::INVALID_PARAMS);
+    let error = served.server.resend(Some(&[dead[0].id])).unwrap_err();
+    assert!(matches!(error, StateError::NoLetter { .. }), "{error}");
     served.end().await;
 }
 
@@ -95,6 +95,32 @@ async fn what_may_have_been_sent_is_sent_again_and_counted_where_it_may_come_twi
         world.until_read("a", &["re hello"]).await;
         world.until(|_| served.status().outbox == 0).await;
         assert_eq!(served.status().repeated, u64::from(!idempotent));
+        served.end().await;
+    }
+}
+
+/// What a channel says of a message that was not sent goes before what its code says of most.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_channel_says_of_where_a_message_is_counts() {
+    for (code, told, repeated) in [
+        (Code::NETWORK_FAILED, None, 1),
+        (Code::NETWORK_FAILED, Some(false), 0),
+        (Code::RESOURCE_EXHAUSTED, None, 0),
+        (Code::RESOURCE_EXHAUSTED, Some(true), 1),
+    ] {
+        let (_folder, path) = place();
+        let world = World::new(ChannelSpec::new("wire"));
+        let fails = std::sync::atomic::AtomicBool::new(true);
+        *world.fault.lock().unwrap() = Some(Box::new(move |_| {
+            let error = Error::new(code, "no").retryable();
+            let error = told.map_or(error.clone(), |told| error.with_data(json!({ "may_have_arrived": told })));
+            fails.swap(false, std::sync::atomic::Ordering::SeqCst).then_some(error)
+        }));
+        let served = Served::over(&path, config(json!({ "retry_ms": 1 })), vec![world.plug(), echo()]).await;
+        world.write("a", "1", "hello");
+        world.until_read("a", &["re hello"]).await;
+        world.until(|_| served.status().outbox == 0).await;
+        assert_eq!(served.status().repeated, repeated, "{code:?} {told:?}");
         served.end().await;
     }
 }
@@ -135,7 +161,7 @@ async fn a_server_takes_up_what_the_one_before_it_left() {
     gate.open();
     let state = State::open(&path).unwrap();
     // A minute is long.
-    assert!(state.next_letters("wire", 9).unwrap().is_empty());
+    assert!(state.next_letters("wire", 9).unwrap().letters.is_empty());
     drop(state);
     let raw = rusqlite::Connection::open(&path).unwrap();
     raw.execute("UPDATE outbox SET next = 0", []).unwrap();

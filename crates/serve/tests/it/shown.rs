@@ -117,7 +117,7 @@ async fn an_answer_that_fails_after_its_beginning_becomes_the_apology() {
     world.write("a", "1", "hello");
     world.until_read("a", &["I think …"]).await;
     gate.open();
-    world.until(|world| world.read("a") == ["I could not answer: out of words"]).await;
+    world.until(|world| world.read("a") == ["I could not answer. Please try again later."]).await;
     world.until(|_| served.status().outbox == 0).await;
     assert!(served.said("wire", "a").is_empty());
     served.end().await;

@@ -59,9 +59,8 @@ async fn an_error_becomes_one_short_message_and_the_conversation_goes_on() {
     world.until(|world| world.sent().len() >= 4).await;
     world.until(|_| served.status().waiting == 0 && served.status().outbox == 0).await;
     let read = world.read("a");
-    assert!(read[0].starts_with("I could not answer: too xxx") && read[0].ends_with('…'), "{}", read[0]);
-    assert!(read[0].chars().count() < 330);
-    assert_eq!(read[1..], ["I could not answer: the call panicked: on purpose", "The model gave no answer.", "re fine"]);
+    let busy = "I could not answer. I am asked too much right now. Please try again in a while.";
+    assert_eq!(read, [busy, "I could not answer. Please try again later.", "The model gave no answer.", "re fine"]);
     assert_eq!(served.said("wire", "a"), ["silence", "  ", "fine", "re fine"]);
     served.end().await;
 }
@@ -121,8 +120,8 @@ async fn commands_run_and_those_for_owners_only_for_owners() {
         "/new begins a new conversation\n/help shows this\n/rain-check: Says whether it rains.",
         "wire:ann asks for Paris|New York",
         "wire:ann asks for \n/rain-check ended with the code 1.",
-        "/rain-check failed: the mast is broken",
-        "/seed-clouds failed: the command `seed-clouds` is for users with a login, and wire:ann has none",
+        "/rain-check failed.",
+        "/seed-clouds is for people who have a login here.",
         "wire:bob asks for now",
         "There is no command /nothing. /help shows those that there are.",
         "re /usr/bin",
@@ -269,7 +268,7 @@ async fn a_voice_note_is_heard_and_answered_aloud_where_files_are_taken() {
         world.until(|world| world.sent().len() == 3).await;
         let read = world.read("a");
         assert_eq!(read[0], "re what is the time");
-        assert!(read[1].starts_with("I could not hear your voice message: "), "{}", read[1]);
+        assert_eq!(read[1], "I could not hear your voice message. Please write to me.");
         assert_eq!(read[2], "I heard nothing in your voice message.");
         let files: Vec<_> = world.sent().iter().map(|sent| sent.files).collect();
         assert_eq!(files, if attachments { [1, 0, 0] } else { [0, 0, 0] });
