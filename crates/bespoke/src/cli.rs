@@ -134,9 +134,13 @@ pub(crate) enum Verb {
     /// What happens: in the server that runs, and in those that ran
     #[command(subcommand)]
     Events(Events),
-    /// Messages that could not be sent: look at them, send them again, forget them
-    #[command(subcommand)]
-    Outbox(Outbox),
+    /// Messages that have not left: look at them, send them now, forget them
+    #[command(after_help = "Examples:\n  bespoke outbox\n  bespoke outbox resend 12\n  bespoke outbox drop --all")]
+    Outbox {
+        /// What is done; listed when absent
+        #[command(subcommand)]
+        verb: Option<Outbox>,
+    },
     /// Conversations that are kept: look at them, take them along, delete them
     #[command(subcommand)]
     Sessions(Sessions),

@@ -38,7 +38,7 @@ impl<'s> Conversation<'s> {
     /// A conversation over `channel`: a new one, or the one that is asked for.
     pub(crate) fn open(setup: &'s Setup, keeping: &Keeping, channel: &'static str) -> Result<Self> {
         let agent = setup.agent()?;
-        let kept = match if keeping.forget { Ok(None) } else { Sessions::open(&setup.paths) } {
+        let kept = match if keeping.forget { Ok(None) } else { Sessions::open(&setup.kept) } {
             Ok(kept) => kept,
             // An answer that is not kept is better than none; a conversation that is not may be missed.
             Err(failure) if channel != "ask" || keeping.session.is_some() || keeping.r#continue => return Err(failure),

@@ -22,8 +22,8 @@ pub(crate) struct Sessions(State);
 
 impl Sessions {
     /// The store of this user; `None` in a program that keeps none.
-    pub(crate) fn open(paths: &Paths) -> Result<Option<Self>> {
-        Ok(Some(Sessions(State::open(paths.state())?)))
+    pub(crate) fn open(kept: &Kept) -> Result<Option<Self>> {
+        Ok(Some(Sessions(kept.state()?)))
     }
 
     pub(crate) fn create(&self, channel: &str) -> Result<Session> {
@@ -59,13 +59,24 @@ impl Sessions {
     }
 }
 
-/// Gives a host the place where plugins store their values, and where it keeps what happens if it is told to: the same file, opened when the
-/// first one asks.
-pub(crate) fn give(host: HostBuilder, paths: &Paths, history: bool) -> HostBuilder {
-    let values = Arc::new(Values { path: paths.state(), state: Mutex::default() });
-    let host = host.store(values.clone());
-    let host = host.usage(values.clone());
-    if history { host.history(values) } else { host }
+/// The one file that this program keeps things in, opened once, when the first one asks. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Kept(Arc<Values>);
+
+impl Kept {
+    pub(crate) fn of(paths: &Paths) -> Self {
+        Kept(Arc::new(Values { path: paths.state(), state: Mutex::default() }))
+    }
+
+    pub(crate) fn state(&self) -> Result<State, StateError> {
+        self.0.state()
+    }
+
+    /// Gives a host the place where plugins store their values, and where it keeps what happens if it is told to.
+    pub(crate) fn give(&self, host: HostBuilder, history: bool) -> HostBuilder {
+        let host = host.store(self.0.clone()).usage(self.0.clone());
+        if history { host.history(self.0.clone()) } else { host }
+    }
 }
 
 struct Values {
@@ -74,7 +85,7 @@ struct Values {
 }
 
 impl Values {
-    fn state(&self) -> Result<State, Error> {
+    fn state(&self) -> Result<State, StateError> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match &*state {
             Some(state) => Ok(state.clone()),
@@ -137,9 +148,9 @@ impl UsageStore for Values {
 impl From<StateError> for Failure {
     fn from(error: StateError) -> Self {
         let exit = match &error {
-            StateError::Unknown { .. } | StateError::Gone { .. } => Exit::NotFound,
-            StateError::Ambiguous { .. } => Exit::Usage,
-            StateError::Continued { .. } => Exit::Conflict,
+            StateError::Unknown { .. } | StateError::Gone { .. } | StateError::NoLetter { .. } => Exit::NotFound,
+            StateError::Ambiguous { .. } | StateError::UnreadableLetter { .. } => Exit::Usage,
+            StateError::Continued { .. } | StateError::LetterLeaves { .. } => Exit::Conflict,
             _ => Exit::Failed,
         };
         Failure { exit, message: error.to_string(), help: error.help() }

@@ -14,7 +14,7 @@ use crate::{
 pub(crate) enum Sessions {}
 
 impl Sessions {
-    pub(crate) fn open(_: &Paths) -> Result<Option<Self>> {
+    pub(crate) fn open(_: &Kept) -> Result<Option<Self>> {
         Ok(None)
     }
 
@@ -48,8 +48,17 @@ impl Sessions {
 }
 
 /// Plugins have nowhere to store anything.
-pub(crate) fn give(host: HostBuilder, _: &Paths, _: bool) -> HostBuilder {
-    host
+#[derive(Clone)]
+pub(crate) struct Kept;
+
+impl Kept {
+    pub(crate) fn of(_: &Paths) -> Self {
+        Kept
+    }
+
+    pub(crate) fn give(&self, host: HostBuilder, _: bool) -> HostBuilder {
+        host
+    }
 }
 
 /// The error of a verb that needs what this binary does not have.

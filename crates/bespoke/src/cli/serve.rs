@@ -85,24 +85,24 @@ pub(crate) enum Events {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Outbox {
-    /// Messages that could not be sent and are not tried any more
-    #[command(after_help = "Examples:\n  bespoke outbox list\n  bespoke outbox list --json | jq '.[].id'")]
+    /// Messages that wait to be sent, and those that could not be and are not tried any more
+    #[command(after_help = "Examples:\n  bespoke outbox list\n  bespoke outbox list --json | jq '.[] | select(.state == \"dead\") | .id'")]
     List,
-    /// Send one again, or all
-    #[command(after_help = "Examples:\n  bespoke outbox resend 12\n  bespoke outbox resend --all")]
+    /// Send some now, or all: also those that wait for their next try
+    #[command(after_help = "Examples:\n  bespoke outbox resend 12 13\n  bespoke outbox resend --all")]
     Resend {
         /// Their numbers
-        #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
+        #[arg(value_name = "ID", conflicts_with = "all")]
         ids: Vec<i64>,
         /// All of them
         #[arg(long)]
         all: bool,
     },
-    /// Forget one, or all: it is never sent
+    /// Forget some, or all: they are never sent
     #[command(after_help = "Examples:\n  bespoke outbox drop 12\n  bespoke outbox drop --all --yes")]
     Drop {
         /// Their numbers
-        #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
+        #[arg(value_name = "ID", conflicts_with = "all")]
         ids: Vec<i64>,
         /// All of them
         #[arg(long)]

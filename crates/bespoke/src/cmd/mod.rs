@@ -61,7 +61,7 @@ use bespoke_screen::{Page, columns};
 use serde_json::json;
 
 use crate::{
-    cli::{Ask, Cli, ConfigVerb, Verb},
+    cli::{Ask, Cli, ConfigVerb, Outbox, Verb},
     conversation::{Conversation, Exchange},
     exit::{Exit, Failure, Result},
     logs,
@@ -88,7 +88,7 @@ pub(crate) async fn run(cli: Cli) -> Result<()> {
         Verb::Reload => return status::reload(global).await,
         Verb::Logs(args) => return shown_logs::run(global, &args).await,
         Verb::Events(verb) => return events::run(global, verb).await,
-        Verb::Outbox(verb) => return outbox::run(global, verb).await,
+        Verb::Outbox { verb } => return outbox::run(global, verb.unwrap_or(Outbox::List)).await,
         _ => {}
     }
     let setup = Setup::new(global, overrides(&cli.verb))?;
@@ -119,7 +119,7 @@ pub(crate) async fn run(cli: Cli) -> Result<()> {
         | Verb::Reload
         | Verb::Logs(_)
         | Verb::Events(_)
-        | Verb::Outbox(_)
+        | Verb::Outbox { .. }
         | Verb::Licenses(_)
         | Verb::Completions { .. } => Err(Failure::failed("this verb is done before the set-up")),
     };
@@ -148,7 +148,7 @@ fn sections_of(verb: &Verb) -> &'static [&'static str] {
         | Verb::Reload
         | Verb::Logs(_)
         | Verb::Events(_)
-        | Verb::Outbox(_)
+        | Verb::Outbox { .. }
         | Verb::Usage
         | Verb::Command(_)
         | Verb::Completions { .. } => &[],

@@ -1,105 +1,176 @@
-//! `outbox`: messages that could not be sent. They are read from the database, whether a server runs or not; one that runs sends them again
-//! at once, else the next one does.
+//! `outbox`: messages that have not left. A server that runs is asked, and sends or forgets them itself; else they are read from the
+//! database, and the next server sends them.
 
-use bespoke_state::{DeadLetter, State};
+use std::time::Duration;
+
+use bespoke_plugin_api::Outbound;
+use bespoke_state::{KeptLetter, State, from_iso};
 use serde_json::{Value, json};
 
 use crate::{
     cli::{Global, Outbox},
+    cmd::status::ago,
     exit::{Exit, Failure, Result},
     output::{self, Out},
     paths::Paths,
     running::Running,
+    time::now,
 };
+
+/// Messages that are read at once.
+const PAGE: u32 = 1000;
+/// Characters of a message that a row shows.
+const SHOWN: usize = 40;
 
 pub(super) async fn run(global: &Global, verb: Outbox) -> Result<()> {
     let paths = Paths::of_server(global)?;
     let out = Out::with(global.json, global.quiet);
     match verb {
-        Outbox::List => list(out, &paths),
-        Outbox::Resend { ids, all } => resend(out, &paths, &ids, all).await,
-        Outbox::Drop { ids, all, yes } => forget(out, &paths, &ids, all, yes),
+        Outbox::List => list(out, Where::of(&paths).await?).await,
+        Outbox::Resend { ids, all } => {
+            let meant = Meant::of("resend", &ids, all)?;
+            resend(out, Where::of(&paths).await?, &meant).await
+        }
+        Outbox::Drop { ids, all, yes } => {
+            let meant = Meant::of("drop", &ids, all)?;
+            forget(out, Where::of(&paths).await?, &meant, yes).await
+        }
     }
 }
 
-/// What is kept; `None` while nothing is. A look does not make the file.
-fn opened(paths: &Paths) -> Result<Option<State>> {
-    let path = paths.state();
-    if path.exists() { Ok(Some(State::open(path)?)) } else { Ok(None) }
+/// Who has the messages.
+enum Where {
+    Server(Running),
+    File(State),
+    /// Nothing was ever sent. A look does not make the file.
+    Nowhere,
 }
 
-fn letters(paths: &Paths) -> Result<Vec<DeadLetter>> {
-    Ok(opened(paths)?.map(|state| state.dead_letters()).transpose()?.unwrap_or_default())
+impl Where {
+    async fn of(paths: &Paths) -> Result<Self> {
+        let file = paths.state();
+        Ok(match Running::find(paths).await? {
+            Some(running) => Where::Server(running),
+            None if file.exists() => Where::File(State::open(file)?),
+            None => Where::Nowhere,
+        })
+    }
+
+    /// All of them, as they are told in JSON.
+    async fn letters(&mut self) -> Result<Vec<Value>> {
+        let mut letters = Vec::new();
+        match self {
+            Where::Server(running) => _ = running.each("outbox.list", json!({}), |letter| letters.push(letter)).await?,
+            Where::File(state) => {
+                let mut last = 0;
+                loop {
+                    let page: Vec<KeptLetter> = state.letters(last, PAGE)?;
+                    let Some(letter) = page.last() else { break };
+                    last = letter.id;
+                    for letter in page {
+                        letters.push(serde_json::to_value(letter).map_err(|error| Failure::failed(error.to_string()))?);
+                    }
+                }
+            }
+            Where::Nowhere => {}
+        }
+        Ok(letters)
+    }
 }
 
-fn list(out: Out, paths: &Paths) -> Result<()> {
-    let letters = letters(paths)?;
+/// The messages that are meant: all that there are, or those that are named, each of which has to be there.
+struct Meant<'i>(Option<&'i [i64]>);
+
+impl<'i> Meant<'i> {
+    fn of(verb: &str, ids: &'i [i64], all: bool) -> Result<Self> {
+        if ids.is_empty() && !all {
+            let try_this = format!("bespoke outbox {verb} ID, or bespoke outbox {verb} --all; bespoke outbox list has the numbers");
+            return Err(Failure::new(Exit::Usage, "which messages are meant?").help(try_this));
+        }
+        Ok(Meant((!all).then_some(ids)))
+    }
+
+    /// As it is typed.
+    fn words(&self) -> String {
+        self.0.map_or("--all".to_owned(), |ids| ids.iter().map(i64::to_string).collect::<Vec<_>>().join(" "))
+    }
+
+    /// Nothing is kept, so none of these is.
+    fn nowhere(&self) -> Result<Vec<i64>> {
+        match self.0.and_then(<[i64]>::first) {
+            Some(id) => Err(bespoke_state::StateError::NoLetter { id: *id }.into()),
+            None => Ok(Vec::new()),
+        }
+    }
+}
+
+async fn list(out: Out, mut place: Where) -> Result<()> {
+    let letters = place.letters().await?;
     if out.json {
         return out.json(&letters, true);
     }
     if letters.is_empty() {
-        return out.line("every message could be sent, or is still tried");
+        return out.line("every message has left");
     }
-    let row = |letter: &DeadLetter| {
-        let chat = format!("{}:{}", letter.channel, letter.message.chat);
-        vec![letter.id.to_string(), bespoke_state::iso(letter.created), chat, letter.attempts.to_string(), letter.error.clone()]
-    };
-    out.table(&["ID", "WRITTEN", "CHAT", "TRIED", "WHY"], &letters.iter().map(row).collect::<Vec<_>>())?;
+    out.table(&["ID", "STATE", "CHAT", "TRIED", "NEXT", "MESSAGE", "WHY"], &letters.iter().map(row).collect::<Vec<_>>())?;
     out.note("  try: bespoke outbox resend ID, or bespoke outbox drop ID");
     Ok(())
 }
 
-/// The letters that are meant: all that there are, or those that are named, each of which has to be there.
-fn meant(paths: &Paths, ids: &[i64], all: bool) -> Result<Vec<i64>> {
-    let known: Vec<i64> = letters(paths)?.into_iter().map(|letter| letter.id).collect();
-    if all {
-        return Ok(known);
-    }
-    match ids.iter().find(|id| !known.contains(id)) {
-        Some(id) => Err(Failure::new(Exit::NotFound, format!("no message of number {id} was given up")).help("bespoke outbox list")),
-        None => Ok(ids.to_vec()),
+fn row(letter: &Value) -> Vec<String> {
+    let text = |key: &str| letter[key].as_str().unwrap_or_default().to_owned();
+    let next = text("next");
+    let next = from_iso(&next).map_or(String::new(), |at| due(now().until(at)));
+    let message = serde_json::from_value::<Outbound>(letter["message"].clone()).map_or("(cannot be read)".to_owned(), |m| shown(&m));
+    let chat = format!("{}:{}", text("channel"), text("chat"));
+    vec![letter["id"].to_string(), text("state"), chat, letter["attempts"].to_string(), next, message, text("error")]
+}
+
+fn due(left: Duration) -> String {
+    if left.is_zero() { "now".to_owned() } else { format!("in {}", ago(left)) }
+}
+
+/// The beginning of a message, in one line, and how many files go with it.
+fn shown(message: &Outbound) -> String {
+    let line = message.text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let cut: String = line.chars().take(SHOWN).collect();
+    let more = if cut.len() < line.len() { "…" } else { "" };
+    match message.attachments.len() {
+        0 => cut + more,
+        1 => format!("{cut}{more} [1 file]"),
+        files => format!("{cut}{more} [{files} files]"),
     }
 }
 
-async fn resend(out: Out, paths: &Paths, ids: &[i64], all: bool) -> Result<()> {
-    let ids = meant(paths, ids, all)?;
-    let by_server = match Running::find(paths).await? {
-        Some(mut running) => Some(running.ask::<Value>("outbox.resend", json!({ "ids": ids })).await?),
-        None => None,
+async fn resend(out: Out, place: Where, meant: &Meant<'_>) -> Result<()> {
+    let (ids, by_server) = match place {
+        Where::Server(mut running) => (numbers(&running.ask::<Value>("outbox.resend", json!({ "ids": meant.0 })).await?["resent"]), true),
+        Where::File(state) => (state.resend_letters(meant.0)?, false),
+        Where::Nowhere => (meant.nowhere()?, false),
     };
-    if by_server.is_none()
-        && let Some(state) = opened(paths)?
-    {
-        for id in &ids {
-            state.resend_letter(*id)?;
-        }
-    }
     if out.json {
-        return out.json(&json!({ "resent": ids, "by_server": by_server.is_some() }), true);
+        return out.json(&json!({ "resent": ids, "by_server": by_server }), true);
     }
-    let when = if by_server.is_some() { "sent again now" } else { "sent again by the next bespoke serve" };
-    out.note(format!("{}: {when}", messages(ids.len())));
+    out.note(format!("{}: sent {}", messages(ids.len()), if by_server { "now" } else { "by the next bespoke serve" }));
     Ok(())
 }
 
-fn forget(out: Out, paths: &Paths, ids: &[i64], all: bool, yes: bool) -> Result<()> {
-    let ids = meant(paths, ids, all)?;
-    if !yes && !ids.is_empty() {
-        let what = format!("{} would never be sent", messages(ids.len()));
-        if !output::can_ask() {
-            let words = if all { "--all".to_owned() } else { ids.iter().map(i64::to_string).collect::<Vec<_>>().join(" ") };
-            return Err(Failure::new(Exit::Consent, format!("{what}, and nobody can be asked here"))
-                .help(format!("bespoke outbox drop {words} --yes")));
+async fn forget(out: Out, mut place: Where, meant: &Meant<'_>, yes: bool) -> Result<()> {
+    if !yes {
+        // Those that are not there are told before anybody is asked.
+        let known = place.letters().await?;
+        let is_there = |id: &i64| known.iter().any(|letter| letter["id"] == *id);
+        if let Some(id) = meant.0.into_iter().flatten().find(|id| !is_there(id)) {
+            return Err(bespoke_state::StateError::NoLetter { id: *id }.into());
         }
-        if !output::ask(&format!("{what}. Forget it?"))? {
-            return Err(Failure::new(Exit::Consent, "nothing was forgotten"));
-        }
+        let count = meant.0.map_or(known.len(), <[i64]>::len);
+        consent(meant, count)?;
     }
-    if let Some(state) = opened(paths)? {
-        for id in &ids {
-            state.forget_letter(*id)?;
-        }
-    }
+    let ids = match place {
+        Where::Server(mut running) => numbers(&running.ask::<Value>("outbox.drop", json!({ "ids": meant.0 })).await?["dropped"]),
+        Where::File(state) => state.drop_letters(meant.0)?,
+        Where::Nowhere => meant.nowhere()?,
+    };
     if out.json {
         return out.json(&json!({ "dropped": ids }), true);
     }
@@ -107,6 +178,43 @@ fn forget(out: Out, paths: &Paths, ids: &[i64], all: bool, yes: bool) -> Result<
     Ok(())
 }
 
+fn consent(meant: &Meant<'_>, count: usize) -> Result<()> {
+    if count == 0 {
+        return Ok(());
+    }
+    let what = format!("{} would never be sent", messages(count));
+    if !output::can_ask() {
+        let message = format!("{what}, and nobody can be asked here");
+        return Err(Failure::new(Exit::Consent, message).help(format!("bespoke outbox drop {} --yes", meant.words())));
+    }
+    if output::ask(&format!("{what}. Forget it?"))? { Ok(()) } else { Err(Failure::new(Exit::Consent, "nothing was forgotten")) }
+}
+
+fn numbers(value: &Value) -> Vec<i64> {
+    value.as_array().into_iter().flatten().filter_map(Value::as_i64).collect()
+}
+
 fn messages(count: usize) -> String {
     if count == 1 { "1 message".to_owned() } else { format!("{count} messages") }
+}
+
+#[cfg(test)]
+mod tests {
+    use bespoke_plugin_api::Attachment;
+
+    use super::*;
+
+    #[test]
+    fn a_message_is_shown_by_its_beginning() {
+        let files = |n: usize| vec![Attachment::new("text/plain", vec![1]); n];
+        for (text, n, row) in [
+            ("Hello\n  there.", 0, "Hello there."),
+            ("", 1, " [1 file]"),
+            ("äöü", 2, "äöü [2 files]"),
+            (&"x".repeat(SHOWN + 1), 0, &format!("{}…", "x".repeat(SHOWN))),
+        ] {
+            assert_eq!(shown(&Outbound::new("a", text).attachments(files(n))), row);
+        }
+        assert_eq!((due(Duration::ZERO), due(Duration::from_secs(61))), ("now".into(), "in 1 min 1 s".into()));
+    }
 }

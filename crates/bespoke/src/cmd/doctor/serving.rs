@@ -51,11 +51,11 @@ fn outbox(report: &mut Report, paths: &Paths) {
     if !path.exists() {
         return report.skip("outbox", "nothing was sent yet");
     }
-    match State::open(&path).and_then(|state| state.dead_letters()) {
-        Ok(letters) if letters.is_empty() => report.ok("outbox", "every message could be sent, or is still tried"),
-        Ok(letters) => {
-            let messages = if letters.len() == 1 { "message" } else { "messages" };
-            let message = format!("{} {messages} could not be sent", letters.len());
+    match State::open(&path).and_then(|state| state.outbox_length()) {
+        Ok((_, 0)) => report.ok("outbox", "every message could be sent, or is still tried"),
+        Ok((_, dead)) => {
+            let messages = if dead == 1 { "message" } else { "messages" };
+            let message = format!("{dead} {messages} could not be sent");
             report.add("outbox", Verdict::Warning, message, Some("bespoke outbox list".into()));
         }
         // Told with the conversations.
