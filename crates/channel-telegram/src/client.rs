@@ -228,6 +228,7 @@ fn shown(text: &str) -> String {
 fn without(token: &str, e: &Error) -> Error {
     let cleaned = Error::new(e.code(), e.message().replace(token, "***"));
     let cleaned = e.help().map_or(cleaned.clone(), |help| cleaned.with_help(help.replace(token, "***")));
+    let cleaned = e.data().map_or(cleaned.clone(), |data| cleaned.with_data(data.clone()));
     if e.is_retryable() { cleaned.retryable() } else { cleaned }
 }
 

@@ -2,9 +2,15 @@
 
 use std::time::Duration;
 
-use bespoke_plugin_api::{Code, Error, serde_json::json};
+use bespoke_plugin_api::{
+    Code, Error,
+    serde_json::{Value, json},
+};
 
 use crate::api::Answer;
+
+/// In the data of an error: whether what was sent may have arrived, where its code does not say so.
+const ARRIVED: &str = "may_have_arrived";
 
 /// A request that failed.
 #[derive(Debug)]
@@ -27,8 +33,10 @@ pub(crate) enum Kind {
     Taken { webhook: bool },
     /// To ask for something else: Telegram does not take this. The chat may have another id now.
     Refused { moved: Option<i64> },
-    /// To try again.
+    /// To try again. What was asked for may have been done all the same.
     Passing,
+    /// To try again: it certainly has not got there.
+    Unsent,
     /// To ask for less: the answer is too long, or no JSON. The first update in it, as far as that can be seen.
     Unreadable { first: Option<i64> },
 }
@@ -60,7 +68,12 @@ impl Failure {
                 let told = Error::new(code, message);
                 Failure::new(Kind::Final, error.help().map_or(told.clone(), |help| told.with_help(help)))
             }
-            _ => Failure::new(Kind::Passing, Error::new(code, message).retryable()),
+            // The client of the host says so of what it found no connection for.
+            _ if error.data().and_then(|data| data.get(ARRIVED)).and_then(Value::as_bool) == Some(false) => {
+                let told = Error::new(code, message).retryable().with_data(json!({ ARRIVED: false }));
+                Failure::new(Kind::Unsent, error.help().map_or(told.clone(), |help| told.with_help(help)))
+            }
+            _ => Failure::new(Kind::Passing, Error::new(code, message).retryable()).perhaps_there(),
         }
     }
 
@@ -108,6 +121,13 @@ impl Failure {
     /// A file that is not fetched.
     pub(crate) fn too_large(message: String) -> Self {
         Failure::new(Kind::Refused { moved: None }, Error::new(Code::RESOURCE_EXHAUSTED, message))
+    }
+
+    /// Tells the host that what was sent, or some of it, may have arrived.
+    pub(crate) fn perhaps_there(self) -> Self {
+        let mut data = self.error.data().cloned().unwrap_or_else(|| json!({}));
+        data[ARRIVED] = json!(true);
+        Failure { error: self.error.with_data(data), ..self }
     }
 
     /// Whether Telegram said this of what it does not take.

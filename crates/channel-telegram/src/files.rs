@@ -1,5 +1,6 @@
 //! The files of messages: fetching them, and choosing how one is sent.
 
+use bespoke_multipart::Form;
 use bespoke_plugin_api::{Attachment, CallCx, Error, Result, serde_json::json};
 
 use crate::{
@@ -7,7 +8,6 @@ use crate::{
     client::Body,
     core::Core,
     failure::{Failure, Kind},
-    form::Form,
     receive::Wanted,
     retry::backoff,
 };
@@ -27,7 +27,7 @@ pub(crate) async fn fetch(core: &Core, call: &CallCx, wanted: &Wanted) -> Result
                 tries += 1;
                 core.pause(call, wait).await?;
             }
-            Err(Failure { kind: Kind::Passing | Kind::Unreadable { .. }, .. }) if tries + 1 < TRIES => {
+            Err(Failure { kind: Kind::Passing | Kind::Unsent | Kind::Unreadable { .. }, .. }) if tries + 1 < TRIES => {
                 tries += 1;
                 core.pause(call, backoff(tries, core.chance())).await?;
             }

@@ -30,7 +30,6 @@ mod config;
 mod core;
 mod failure;
 mod files;
-mod form;
 mod markdown;
 mod pace;
 mod plugin;

@@ -86,6 +86,9 @@ async fn show(core: &Core, call: &CallCx, target: Target, record: &mut Record, m
     if result.is_ok() {
         result = sending.files(&message.attachments, &ways).await;
     }
+    if sending.record.last().is_some() {
+        result = result.map_err(Failure::perhaps_there);
+    }
     core.sending(result.as_ref().err().map(|failure| &failure.error));
     result.map_err(|failure| failure.error)
 }
@@ -245,13 +248,10 @@ impl Sending<'_> {
                     self.core.cx.log(Level::Warn, &line);
                     chat = id;
                 }
-                Kind::Passing | Kind::Unreadable { .. } if tries < TRIES => {
-                    self.core.sending(Some(&failure.error));
-                    let wait = backoff(tries, self.core.chance());
-                    if self.is_too_late(wait) {
-                        return Err(failure);
-                    }
-                    self.core.pause(self.call, wait).await?;
+                // Another try must not be a second message. That one is the host's to make: it counts it, and says so.
+                Kind::Unsent if tries < TRIES => self.retry(failure, tries).await?,
+                Kind::Passing | Kind::Unreadable { .. } if tries < TRIES && !method.starts_with("send") => {
+                    self.retry(failure, tries).await?
                 }
                 _ => return Err(failure),
             }
@@ -259,6 +259,19 @@ impl Sending<'_> {
                 return Err(Failure::passing(format!("{method}: the chat does not stay where it is")));
             }
         }
+    }
+
+    /// Tells of a failure, and waits until the next try.
+    ///
+    /// # Errors
+    /// The failure, when there is no time for one.
+    async fn retry(&self, failure: Failure, tries: u32) -> Result<(), Failure> {
+        let wait = backoff(tries, self.core.chance());
+        if self.is_too_late(wait) {
+            return Err(failure);
+        }
+        self.core.sending(Some(&failure.error));
+        self.core.pause(self.call, wait).await
     }
 
     /// Waits until a message may go.

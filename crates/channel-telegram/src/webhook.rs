@@ -20,7 +20,13 @@ const HEADER: &str = "x-telegram-bot-api-secret-token";
 
 /// Lets messages in until the caller goes. The webhook stays: what comes while the program is away, Telegram sends again.
 pub(crate) async fn run(core: &Core, call: &CallCx, inbox: &Inbox, webhook: &Webhook) -> Result<(), Failure> {
-    let body = json!({ "url": webhook.url, "secret_token": webhook.secret_token, "allowed_updates": ["message"] });
+    // Over several connections at once, as it is without `max_connections`, two messages of a chat could overtake each other.
+    let body = json!({
+        "url": webhook.url,
+        "secret_token": webhook.secret_token,
+        "max_connections": 1,
+        "allowed_updates": ["message"],
+    });
     *core.inbox() = Some(inbox.clone());
     let _closed = Closed(core);
     let mut tries = 0;

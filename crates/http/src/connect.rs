@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use bespoke_plugin_api::{BoxFuture, Code, Error, Result};
+use bespoke_plugin_api::{BoxFuture, Code, Error, Result, serde_json::json};
 use hyper::Uri;
 use hyper_util::{
     client::legacy::connect::{Connected, Connection},
@@ -54,6 +54,8 @@ impl Connector {
             Ok(done) => done.map(TokioIo::new),
             Err(_) => Err(late()),
         }
+        // Nothing of a request goes before there is a connection: whoever made it may make it again.
+        .map_err(|error| error.with_data(json!({ "may_have_arrived": false })))
     }
 
     async fn connect_to(&self, target: &Target) -> Result<Stream> {

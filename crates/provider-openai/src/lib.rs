@@ -13,13 +13,13 @@ mod config;
 mod embed;
 mod failure;
 mod models;
-mod multipart;
 mod plugin;
 mod retry;
 mod sentences;
 mod sse;
 mod stt;
 mod tts;
+mod wav;
 
 pub use config::{Config, MaxTokensKey, ModelConfig, ToolMode};
 pub use plugin::{BESPOKE_PLUGIN, Openai};

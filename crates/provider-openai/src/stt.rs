@@ -1,6 +1,7 @@
 //! Speech to text, one recording at a time.
 
 use bespoke_audio::{MAX_RATE, MIN_RATE, resample};
+use bespoke_multipart::Form;
 use bespoke_plugin_api::{
     Audio, CallCx, Code, Error, Result, Segment, SttRequest, Transcript,
     serde::{self, Deserialize},
@@ -10,7 +11,7 @@ use bespoke_plugin_api::{
 use crate::{
     client::{Ask, Client},
     failure::Op,
-    multipart::{Form, wav},
+    wav::wav,
 };
 
 /// What servers hear best; more only takes longer to send.

@@ -42,8 +42,11 @@ const EDGES: &[(&str, &[&str])] = &[
     ("serve", &["plugin-api", "host", "agent", "state", "voice"]),
     ("gateway", &["plugin-api", "host"]),
     ("control", &[]),
+    ("multipart", &[]),
     ("ogg-opus", &[]),
     ("program", &[]),
+    ("address", &[]),
+    ("configured-hooks", &["plugin-api"]),
     ("signed", &[]),
     ("bespoke", &["@all"]),
     ("@plugins", &["plugin-api", "@support"]),
@@ -68,8 +71,24 @@ const DEV_EDGES: &[(&str, &[&str])] = &[
     ("gateway", &["@plugins", "@support", "plugin-testkit", "manifest", "http"]),
 ];
 
-const SUPPORT: &[&str] =
-    &["audio", "control", "cuda", "fetch", "library", "ogg-opus", "onnx", "pjrt", "program", "sandbox", "schema", "screen", "signed"];
+const SUPPORT: &[&str] = &[
+    "address",
+    "audio",
+    "configured-hooks",
+    "control",
+    "cuda",
+    "fetch",
+    "library",
+    "multipart",
+    "ogg-opus",
+    "onnx",
+    "pjrt",
+    "program",
+    "sandbox",
+    "schema",
+    "screen",
+    "signed",
+];
 
 /// Crates of others that only some of ours may use: which, who, why.
 const GUARDED: &[(&str, &[&str], &str)] = &[

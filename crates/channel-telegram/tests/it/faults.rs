@@ -6,7 +6,7 @@ use std::{
 };
 
 use bespoke_plugin_api::{
-    CallCx, Code, Error, Health, HostApi, HttpReply, Outbound, Result,
+    Attachment, CallCx, Code, Error, Health, HostApi, HttpReply, MessageRef, Outbound, Result,
     serde_json::{Value, json},
 };
 use bespoke_plugin_testkit::block_on;
@@ -164,20 +164,76 @@ fn a_flood_is_waited_for_and_told_when_it_lasts() {
     }
 }
 
+/// Nothing was sent: so says the client of the host where it finds no connection.
+fn unsent() -> Reply {
+    let error = Error::new(Code::NETWORK_FAILED, format!("http://x.test/bot{TOKEN}: refused")).retryable();
+    Some(Err(error.with_data(json!({ "may_have_arrived": false }))))
+}
+
+fn may_have_arrived(error: &Error) -> Option<bool> {
+    error.data()?.get("may_have_arrived")?.as_bool()
+}
+
 #[test]
-fn what_does_not_arrive_is_tried_again_and_then_left_to_the_host() {
+fn what_did_not_leave_is_tried_again_and_then_left_to_the_host() {
     let count = AtomicUsize::new(0);
     let set = Set::new(json!({}), move |_| match count.fetch_add(1, Ordering::SeqCst) {
-        0 => refusal(502, "Bad Gateway", json!({})),
-        1 => unreachable(),
+        0 | 1 => unsent(),
         _ => ok(json!({ "message_id": 5 })),
     });
     assert_eq!(sent(&set, Outbound::new("7", "hello")).unwrap(), "5");
-    let set = Set::new(json!({}), |_| unreachable());
+    let set = Set::new(json!({}), |_| unsent());
     let error = sent(&set, Outbound::new("7", "hello")).unwrap_err();
     assert!(error.is_retryable() && !error.message().contains("secret-Token"), "{error}");
+    assert_eq!((error.code(), may_have_arrived(&error)), (Code::NETWORK_FAILED, Some(false)));
     assert_eq!(set.asked().len(), 3);
     assert!(matches!(set.instance.life.health(), Health::Degraded(_)));
+}
+
+/// Another try could be the same message once more: it is the host's to make, which counts it.
+#[test]
+fn what_may_have_arrived_is_not_sent_again_here() {
+    let late = || Some(Err(Error::new(Code::EXECUTION_TIMEOUT, "x.test did not answer within 30 s").retryable()));
+    for (name, fault) in [
+        ("a line that broke", unreachable as fn() -> Reply),
+        ("no answer", late),
+        ("an endless head", || Some(Err(Error::new(Code::RESOURCE_EXHAUSTED, "the head of the answer of x.test is too large")))),
+        ("500", || refusal(500, "Internal Server Error", json!({}))),
+        ("502 of a proxy", || whole(502, "<html>Bad Gateway</html>")),
+        ("no JSON", || whole(200, "<html>welcome to the hotel</html>")),
+        ("cut JSON", || whole(200, r#"{"ok":true,"result":{"message_id":"#)),
+        ("no id", || ok(json!({}))),
+    ] {
+        let voice = Attachment::voice("audio/ogg", vec![1]);
+        for message in [Outbound::new("7", "**hello**"), Outbound::new("7", "").attachments(vec![voice])] {
+            let set = Set::new(json!({}), move |_| fault());
+            let error = sent(&set, message).unwrap_err();
+            // The host takes this code for that as well.
+            let unsure = may_have_arrived(&error).unwrap_or(error.code() == Code::NETWORK_FAILED);
+            assert!(error.is_retryable() && unsure, "{name}: {error:?}");
+            assert_eq!(set.asked().len(), 1, "{name}");
+        }
+        // To change a message twice is to change it once.
+        let count = AtomicUsize::new(0);
+        let set = Set::new(json!({}), move |_| if count.fetch_add(1, Ordering::SeqCst) == 0 { fault() } else { ok(json!({})) });
+        if name != "no id" {
+            block_on(set.channel().edit(&CallCx::new(), MessageRef::new("7", "5"), Outbound::new("7", "hello"))).unwrap();
+            assert_eq!(set.bodies("editMessageText").len(), 2, "{name}");
+        }
+    }
+}
+
+/// What is sent again from its beginning, after a restart, would show the parts that are there once more: that is told of any failure.
+#[test]
+fn an_answer_of_which_some_is_there_may_have_arrived() {
+    for fault in [unsent as fn() -> Reply, || refusal(429, "Too Many Requests", json!({ "retry_after": 4_000 }))] {
+        let count = AtomicUsize::new(0);
+        let set =
+            Set::new(json!({}), move |_| if count.fetch_add(1, Ordering::SeqCst) == 0 { ok(json!({ "message_id": 5 })) } else { fault() });
+        let error = sent(&set, Outbound::new("7", "word ".repeat(1_000)).idempotency_key("k".into())).unwrap_err();
+        assert_eq!(may_have_arrived(&error), Some(true), "{error:?}");
+        assert!(error.is_retryable());
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ use bespoke_http::{
     testing::{Peer, Server},
 };
 use bespoke_plugin_api::{
-    Attachment, CallCx, CancelToken, Channel, Inbox, Instance, Outbound,
+    Attachment, CallCx, CancelToken, Channel, Code, Inbox, Instance, Outbound,
     serde_json::{Value, json},
 };
 use bespoke_plugin_testkit::{Clock, TestHost};
@@ -160,4 +160,30 @@ async fn nobody_there_is_told_without_the_token() {
     let cx = CallCx::new().with_deadline(bespoke_plugin_api::HostApi::now(&*set.host).plus(Duration::from_secs(30)));
     let error = tokio::time::timeout(LONG, channel.send(&cx, Outbound::new("7", "hello"))).await.expect("it ends").unwrap_err();
     assert!(error.is_retryable() && !format!("{error:?}").contains("secret-Token"), "{error:?}");
+    assert_eq!(error.data().unwrap(), &json!({ "may_have_arrived": false }));
+}
+
+/// The message has arrived, and nobody hears of it: it is not sent a second time here.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_that_breaks_after_the_message_is_left_to_the_host() {
+    for fault in ["", "HTTP/1.1 200 OK\r\ncontent-length: 90\r\n\r\n{\"ok\":true,"] {
+        let count = Arc::new(Mutex::new(0));
+        let arrived = count.clone();
+        let server = Server::start(move |mut peer: Peer, _| {
+            let arrived = arrived.clone();
+            async move {
+                peer.request().await?;
+                *arrived.lock().unwrap() += 1;
+                peer.send(fault).await
+            }
+        })
+        .await;
+        let set = Set::new(&server).await;
+        let (channel, cx) = (of::<dyn Channel>(&set.instance), CallCx::new());
+        let sent = channel.send(&cx, Outbound::new("7", "hello"));
+        let error = tokio::time::timeout(LONG, sent).await.expect("it ends").unwrap_err();
+        assert!(error.code() == Code::NETWORK_FAILED && error.is_retryable(), "{error:?}");
+        assert!(error.data().is_none_or(|data| data["may_have_arrived"] == true), "{error:?}");
+        assert_eq!(*count.lock().unwrap(), 1, "{fault:?}");
+    }
 }

@@ -32,7 +32,13 @@ fn telegram_is_told_where_and_only_its_messages_are_taken() {
     set.until_asked("setWebhook", 1);
     assert_eq!(
         set.bodies("setWebhook"),
-        [json!({ "url": "https://bot.example.com/hooks/telegram/updates", "secret_token": SECRET, "allowed_updates": ["message"] })]
+        [json!({
+            "url": "https://bot.example.com/hooks/telegram/updates",
+            "secret_token": SECRET,
+            // One after the other, or they could overtake each other.
+            "max_connections": 1,
+            "allowed_updates": ["message"],
+        })]
     );
     for (secret, body, status) in [
         (None, hello.as_str(), 401),

@@ -2,6 +2,8 @@
 
 use std::{
     future::Future,
+    io,
+    net::{IpAddr, SocketAddr},
     pin::pin,
     sync::Arc,
     task::{Context, Poll, Wake},
@@ -10,12 +12,16 @@ use std::{
 
 use bespoke_host::HttpClient;
 use bespoke_http::{
-    Client,
+    Client, Network,
     testing::{Peer, Server},
 };
-use bespoke_plugin_api::{Code, HttpRequest};
+use bespoke_plugin_api::{BoxFuture, Code, HttpRequest};
 use expect_test::expect;
-use tokio::sync::{Notify, mpsc, oneshot};
+use serde_json::json;
+use tokio::{
+    net::TcpStream,
+    sync::{Notify, mpsc, oneshot},
+};
 
 use crate::kit::{get, loopback, next, told, within};
 
@@ -343,5 +349,34 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
             Poll::Ready(done) => return done,
             Poll::Pending => std::thread::park(),
         }
+    }
+}
+
+/// What was not sent may be sent again, whatever it does there; of the rest nobody knows.
+#[tokio::test]
+async fn a_request_that_did_not_leave_says_so() {
+    let nobody = {
+        let server = Server::of("").await;
+        server.url("/")
+    };
+    let error = get(&Client::new(), nobody).await.unwrap_err();
+    assert_eq!((error.code(), error.data()), (Code::NETWORK_FAILED, Some(&json!({ "may_have_arrived": false }))));
+    let silent = Client::builder().network(Silent).connect_limit(Duration::from_millis(1)).build();
+    let error = get(&silent, "http://127.0.0.1:9/").await.unwrap_err();
+    assert_eq!((error.code(), error.data()), (Code::EXECUTION_TIMEOUT, Some(&json!({ "may_have_arrived": false }))));
+    let error = get(&Client::new(), Server::of("").await.url("/")).await.unwrap_err();
+    assert_eq!((error.code(), error.data()), (Code::NETWORK_FAILED, None));
+}
+
+/// A network in which nobody ever answers.
+struct Silent;
+
+impl Network for Silent {
+    fn look_up(&self, _: &str) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
+        Box::pin(std::future::pending())
+    }
+
+    fn connect(&self, _: SocketAddr) -> BoxFuture<'static, io::Result<TcpStream>> {
+        Box::pin(std::future::pending())
     }
 }

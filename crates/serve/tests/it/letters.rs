@@ -51,7 +51,8 @@ async fn what_cannot_be_sent_is_a_dead_letter_until_somebody_sends_it_again() {
     world.write("a", "3", "bad two");
     world.until(|_| served.status().dead == 2).await;
     let dead = served.server.letters(0, 9).unwrap();
-    let told = dead.iter().map(|d| (d.channel.as_str(), d.message.as_ref().unwrap().text.as_str(), d.attempts, d.error.as_deref().unwrap()));
+    let told =
+        dead.iter().map(|d| (d.channel.as_str(), d.message.as_ref().unwrap().text.as_str(), d.attempts, d.error.as_deref().unwrap()));
     let expected = [("wire", "re bad one", 1, "wire: no such chat"), ("wire", "re bad two", 3, "wire: no line")];
     assert_eq!(told.collect::<Vec<_>>(), expected);
     *world.fault.lock().unwrap() = None;
