@@ -30,11 +30,11 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Whether it makes sense. Which hosts may be asked, the host says.
     pub(crate) fn check(&self) -> Result<()> {
         let bad = |key: &str, message: String| Err(Error::invalid_params(message).with_data(json!({ "path": key })));
-        // The rest of a URL is for the client to judge. It may hold a secret, so it is not repeated.
-        if self.url.as_ref().is_some_and(|url| !["http://", "https://"].iter().any(|scheme| url.starts_with(scheme))) {
-            return bad("url", "the address begins neither with https:// nor with http://".into());
+        if let Some(Err(why)) = self.url.as_ref().map(|url| bespoke_address::parse(url)) {
+            return bad("url", format!("the address {why}"));
         }
         if !(10..=600_000).contains(&self.timeout_ms) {
             return bad("timeout_ms", format!("`timeout_ms` is {}; it has to be from 10 to 600000", self.timeout_ms));

@@ -40,8 +40,11 @@ impl Plugin for Webhook {
         api.http(EndpointSpec::new("messages").body_limit(MOST_BODY), |plugin| Arc::new(Door(plugin.0.clone())));
     }
 
+    fn check(config: &Config) -> Result<()> {
+        config.check()
+    }
+
     async fn start(cx: PluginContext, config: Config) -> Result<Self> {
-        config.check()?;
         Ok(Webhook(Arc::new(Core { cx, config, inbox: Mutex::default(), recent: Mutex::default() })))
     }
 

@@ -17,18 +17,20 @@
 //! * exit code 2: a veto, whose reason is the first line of its standard error;
 //! * anything else is a failure, and `on_failure` says what that means.
 //!
+//! A program that is not there is a failure of the hook that names it, each time that it is asked: the others go on, and the health of the
+//! plugin says which it is.
+//!
 //! **Invariant:** a program gets a process group of its own, sees no variable of the environment but PATH and those that `env` names,
-//! and is killed with its group when its time is over, when whoever asked has gone, and when it has ended itself.
+//! and is killed with its group when its time is over, when whoever asked has gone, when it has ended itself, and when this process ends.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
-use bespoke_plugin_api::{
-    CallCx, CancelToken, Code, Contribution, Error, Facts, Health, HookEvent, HookHandler, HookReply, Plugin, PluginApi, PluginContext,
-    Result, async_trait,
-};
+use bespoke_configured_hooks::{Ask, subscription};
+use bespoke_plugin_api::{CallCx, CancelToken, Facts, Health, HookEvent, HookReply, Plugin, PluginApi, PluginContext, Result, async_trait};
 
 mod config;
 mod reply;
@@ -38,18 +40,33 @@ mod run;
 #[path = "run_disabled.rs"]
 mod run;
 
-use crate::config::Command;
-pub use crate::config::{Config, Entry, OnFailure};
-
-/// Most programs of one subscription at the same time: one that hangs must not gather processes until the machine has no more.
-const MOST_AT_ONCE: usize = 16;
+pub use crate::config::{Config, Entry};
 
 /// One instance.
 pub struct Exec {
     /// What there is, for people.
     hooks: Vec<String>,
+    lacks: Lacks,
     /// Cancelled when the plugin stops.
     stopped: CancelToken,
+}
+
+/// What was not there when it was last looked for, by the name of the hook.
+#[derive(Clone, Default)]
+struct Lacks(Arc<Mutex<BTreeMap<String, String>>>);
+
+impl Lacks {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps why a hook cannot be asked, or that it can.
+    fn note(&self, name: &str, why: Option<String>) {
+        match why {
+            Some(why) => self.lock().insert(name.to_owned(), why),
+            None => self.lock().remove(name),
+        };
+    }
 }
 
 impl Plugin for Exec {
@@ -58,27 +75,34 @@ impl Plugin for Exec {
     /// Nothing that is always there: what is asked is the user's to say.
     fn register(_api: &mut PluginApi<Self>) {}
 
+    fn check(config: &Config) -> Result<()> {
+        config.specs().map(drop)
+    }
+
     async fn start(cx: PluginContext, config: Config) -> Result<Self> {
-        let own = cx.data_dir().cloned();
-        let found = cx.blocking(move || config.look_up(own.as_deref())).await??;
-        let stopped = CancelToken::new();
-        let hooks = found.iter().map(|(spec, _)| format!("{} ({})", spec.name, spec.hook.name())).collect();
-        let contributions: Vec<_> = found
-            .into_iter()
-            .map(|(spec, command)| {
-                let name = spec.name.clone();
-                let asked = Asked { cx: cx.clone(), name, command, stopped: stopped.clone(), running: Arc::default() };
-                Contribution::Hook(spec, Arc::new(asked))
-            })
-            .collect();
-        if !contributions.is_empty() {
-            cx.host().publish(contributions)?;
+        let specs = config.specs()?;
+        let hooks = specs.iter().map(|spec| format!("{} ({})", spec.name, spec.hook.name())).collect();
+        let (stopped, lacks) = (CancelToken::new(), Lacks::default());
+        let (entries, own, found) = (config.hooks.clone(), cx.data_dir().cloned(), lacks.clone());
+        let looking = move || entries.iter().for_each(|entry| found.note(&entry.name, entry.look_up(own.as_deref()).err()));
+        cx.blocking(looking).await?;
+        let published = specs.into_iter().zip(config.hooks).map(|(spec, entry)| {
+            let asked = Asked { cx: cx.clone(), entry: Arc::new(entry.clone()), lacks: lacks.clone(), stopped: stopped.clone() };
+            subscription(&cx, spec, &entry, asked)
+        });
+        let published: Vec<_> = published.collect();
+        if !published.is_empty() {
+            cx.host().publish(published)?;
         }
-        Ok(Exec { hooks, stopped })
+        Ok(Exec { hooks, lacks, stopped })
     }
 
     fn health(&self) -> Health {
-        if self.hooks.is_empty() { Health::Degraded(OFF.into()) } else { Health::Ok }
+        if self.hooks.is_empty() {
+            return Health::Degraded(OFF.into());
+        }
+        let lacks: Vec<String> = self.lacks.lock().iter().map(|(name, why)| format!("`{name}` cannot be asked: {why}")).collect();
+        if lacks.is_empty() { Health::Ok } else { Health::Degraded(lacks.join("; ")) }
     }
 
     fn facts(&self) -> Facts {
@@ -100,40 +124,14 @@ const OFF: &str = "no program is asked until plugins.exec.hooks names one; docs/
 /// One program, and who asks it.
 struct Asked {
     cx: PluginContext,
-    name: String,
-    command: Command,
+    entry: Arc<Entry>,
+    lacks: Lacks,
     stopped: CancelToken,
-    running: Arc<AtomicUsize>,
 }
 
 #[async_trait]
-impl HookHandler for Asked {
-    async fn on(&self, cx: &CallCx, event: &HookEvent) -> Result<HookReply> {
-        if let HookEvent::OnEvent { event, .. } = event
-            && !self.command.hears(&event.topic)
-        {
-            return Ok(HookReply::Continue);
-        }
-        cx.check()?;
-        let _running = Running::begin(&self.running)
-            .ok_or_else(|| Error::new(Code::RESOURCE_EXHAUSTED, format!("`{}` runs {MOST_AT_ONCE} times already", self.name)))?;
-        let outcome = run::run(self, cx, event).await?;
-        reply::read(&self.name, outcome)
-    }
-}
-
-/// One of the programs that run.
-struct Running(Arc<AtomicUsize>);
-
-impl Running {
-    fn begin(count: &Arc<AtomicUsize>) -> Option<Self> {
-        let one = Running(count.clone());
-        (count.fetch_add(1, Ordering::Relaxed) < MOST_AT_ONCE).then_some(one)
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+impl Ask for Asked {
+    async fn ask(&self, cx: &CallCx, event: &HookEvent, limit: Duration) -> Result<HookReply> {
+        reply::read(&self.entry.name, run::run(self, cx, event, limit).await?)
     }
 }

@@ -1,6 +1,7 @@
 //! What a program has answered: its exit code, its output and its errors, as a reply.
 
-use bespoke_plugin_api::{Code, Error, HookReply, Result, serde_json};
+use bespoke_configured_hooks::{MOST_ANSWER, shown};
+use bespoke_plugin_api::{Code, Error, HookReply, Result};
 
 /// What became of a program.
 #[derive(Debug)]
@@ -13,12 +14,8 @@ pub(crate) struct Said {
     pub(crate) stderr: String,
 }
 
-/// Bytes of output that a program may answer with: a message with its text, many times over.
-pub(crate) const MOST_OUTPUT: usize = 4 << 20;
 /// The exit code that is a veto.
 const VETO: i32 = 2;
-/// Characters of a reason, or of what is told of a failure.
-const MOST_SHOWN: usize = 500;
 
 pub(crate) fn read(name: &str, said: Said) -> Result<HookReply> {
     let failed = |what: String| Err(Error::new(Code::PLUGIN_EXCEPTION, format!("`{name}` {what}")));
@@ -31,25 +28,8 @@ pub(crate) fn read(name: &str, said: Said) -> Result<HookReply> {
         Some(code) => return failed(with(format!("ended with exit code {code}"), &first_line(&said.stderr))),
         None => return failed(with("was ended by a signal".into(), &first_line(&said.stderr))),
     }
-    let Some(output) = said.stdout else { return failed(format!("answered with more than {MOST_OUTPUT} bytes")) };
-    if output.trim_ascii().is_empty() {
-        return Ok(HookReply::Continue);
-    }
-    match serde_json::from_slice(&output) {
-        Ok(HookReply::Unknown) => failed("answered with a `reply` that is none of continue, veto and replace".into()),
-        Ok(HookReply::Veto { reason, .. }) => Ok(HookReply::veto(shown(&reason))),
-        Ok(reply) => Ok(reply),
-        // What it wrote is not repeated: it may hold what somebody said.
-        Err(error) => failed(format!("answered with what is no reply ({})", kind(&error))),
-    }
-}
-
-fn kind(error: &serde_json::Error) -> &'static str {
-    match error.classify() {
-        serde_json::error::Category::Data => "JSON of another shape",
-        serde_json::error::Category::Eof => "JSON that breaks off",
-        _ => "no JSON",
-    }
+    let Some(output) = said.stdout else { return failed(format!("answered with more than {MOST_ANSWER} bytes")) };
+    bespoke_configured_hooks::read(&format!("`{name}`"), &output)
 }
 
 fn with(what: String, why: &str) -> String {
@@ -58,13 +38,6 @@ fn with(what: String, why: &str) -> String {
 
 fn first_line(text: &str) -> String {
     shown(text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default())
-}
-
-/// Bounded, and without anything that a terminal would obey.
-fn shown(text: &str) -> String {
-    let plain = |c: char| if c.is_control() { ' ' } else { c };
-    let cut = text.chars().nth(MOST_SHOWN).is_some();
-    text.chars().take(MOST_SHOWN).map(plain).collect::<String>().trim().to_owned() + if cut { "…" } else { "" }
 }
 
 #[cfg(test)]

@@ -17,31 +17,19 @@
 //! * 403 with `{"reason":"…"}`: a veto;
 //! * anything else, redirects too, is a failure, and `on_failure` says what that means.
 
-use std::{
-    future::poll_fn,
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    task::Poll,
-    time::Duration,
-};
+use std::time::Duration;
 
+use bespoke_configured_hooks::{Ask, MOST_ANSWER, subscription};
 use bespoke_plugin_api::{
-    CallCx, Code, Contribution, Error, Facts, Health, HookEvent, HookHandler, HookReply, HttpRequest, Plugin, PluginApi, PluginContext,
-    Result, async_trait, serde_json,
+    CallCx, Code, Error, Facts, Health, HookEvent, HookReply, HttpRequest, Plugin, PluginApi, PluginContext, Result, async_trait,
+    serde_json,
 };
 use bespoke_signed::{SIGNATURE, TIMESTAMP, sign};
 
 mod config;
 mod reply;
 
-use crate::config::Address;
-pub use crate::config::{Config, Entry, OnFailure};
-
-/// Most requests of one subscription at the same time.
-const MOST_AT_ONCE: usize = 16;
+pub use crate::config::{Config, Entry};
 
 /// One instance.
 pub struct Post {
@@ -55,18 +43,20 @@ impl Plugin for Post {
     /// Nothing that is always there: what is asked is the user's to say.
     fn register(_api: &mut PluginApi<Self>) {}
 
+    fn check(config: &Config) -> Result<()> {
+        config.specs().map(drop)
+    }
+
     async fn start(cx: PluginContext, config: Config) -> Result<Self> {
-        let found = config.read()?;
-        let hooks = found.iter().map(|(spec, _)| format!("{} ({})", spec.name, spec.hook.name())).collect();
-        let contributions: Vec<_> = found
-            .into_iter()
-            .map(|(spec, address)| {
-                let asked = Asked { cx: cx.clone(), name: spec.name.clone(), address, running: Arc::default() };
-                Contribution::Hook(spec, Arc::new(asked))
-            })
-            .collect();
-        if !contributions.is_empty() {
-            cx.host().publish(contributions)?;
+        let specs = config.specs()?;
+        let hooks = specs.iter().map(|spec| format!("{} ({})", spec.name, spec.hook.name())).collect();
+        let published = specs.into_iter().zip(&config.hooks).map(|(spec, entry)| {
+            let asked = Asked { cx: cx.clone(), name: entry.name.clone(), url: entry.url.clone() };
+            subscription(&cx, spec, entry, asked)
+        });
+        let published: Vec<_> = published.collect();
+        if !published.is_empty() {
+            cx.host().publish(published)?;
         }
         Ok(Post { hooks })
     }
@@ -91,39 +81,27 @@ const OFF: &str = "no server is asked until plugins.post.hooks names one; docs/h
 struct Asked {
     cx: PluginContext,
     name: String,
-    address: Address,
-    running: Arc<AtomicUsize>,
+    url: String,
 }
 
 #[async_trait]
-impl HookHandler for Asked {
-    async fn on(&self, cx: &CallCx, event: &HookEvent) -> Result<HookReply> {
-        if let HookEvent::OnEvent { event, .. } = event
-            && !self.address.hears(&event.topic)
-        {
-            return Ok(HookReply::Continue);
-        }
-        cx.check()?;
-        let _running = Running::begin(&self.running)
-            .ok_or_else(|| Error::new(Code::RESOURCE_EXHAUSTED, format!("`{}` is asked {MOST_AT_ONCE} times already", self.name)))?;
-        // Whoever asks stops waiting at the deadline.
-        let own = self.address.timeout;
-        let limit = cx.deadline().map_or(own, |deadline| self.cx.now().until(deadline).min(own));
+impl Ask for Asked {
+    async fn ask(&self, cx: &CallCx, event: &HookEvent, limit: Duration) -> Result<HookReply> {
         let late = || Error::new(Code::EXECUTION_TIMEOUT, format!("`{}` did not answer within {} ms", self.name, limit.as_millis()));
-        within(&self.cx, cx, limit, self.ask(event, limit)).await?.ok_or_else(late)?
+        self.cx.within(cx, limit, self.send(event, limit)).await?.ok_or_else(late)?
     }
 }
 
 impl Asked {
-    async fn ask(&self, event: &HookEvent, limit: Duration) -> Result<HookReply> {
+    async fn send(&self, event: &HookEvent, limit: Duration) -> Result<HookReply> {
         let body = serde_json::to_vec(event).map_err(|e| Error::internal(format!("the event is no JSON: {e}")))?;
-        let mut request = HttpRequest::new("POST", &self.address.url).header("content-type", "application/json").timeout(limit);
+        let mut request = HttpRequest::new("POST", &self.url).header("content-type", "application/json").timeout(limit);
         if let Some(key) = self.key().await? {
             let second = self.cx.now().0 / 1_000_000;
             request = request.header(TIMESTAMP, second.to_string()).header(SIGNATURE, sign(key.as_bytes(), second, &body));
         }
         let mut answer = self.cx.http(request.body(body.into())).await?;
-        let body = answer.read(reply::MOST_BODY).await;
+        let body = answer.read(MOST_ANSWER).await;
         reply::read(&self.name, answer.status, body)
     }
 
@@ -134,38 +112,5 @@ impl Asked {
             Err(error) if error.data().is_some_and(|data| data.get("unset").is_some()) => Ok(None),
             Err(error) => Err(error),
         }
-    }
-}
-
-/// Awaits `work` for so long; `None` when it takes longer. Dropping the work ends its transfer.
-async fn within<T>(host: &PluginContext, cx: &CallCx, limit: Duration, work: impl Future<Output = T>) -> Result<Option<T>> {
-    let mut work = pin!(work);
-    let mut cancelled = pin!(cx.cancelled());
-    let mut sleep = host.sleep(limit);
-    poll_fn(|task| {
-        if cancelled.as_mut().poll(task).is_ready() {
-            return Poll::Ready(Err(Error::cancelled()));
-        }
-        if let Poll::Ready(done) = work.as_mut().poll(task) {
-            return Poll::Ready(Ok(Some(done)));
-        }
-        sleep.as_mut().poll(task).map(|()| Ok(None))
-    })
-    .await
-}
-
-/// One of the requests that are on their way.
-struct Running(Arc<AtomicUsize>);
-
-impl Running {
-    fn begin(count: &Arc<AtomicUsize>) -> Option<Self> {
-        let one = Running(count.clone());
-        (count.fetch_add(1, Ordering::Relaxed) < MOST_AT_ONCE).then_some(one)
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -1,16 +1,12 @@
 //! What a server has answered: its status and its body, as a reply.
 
+use bespoke_configured_hooks::shown;
 use bespoke_plugin_api::{
     Code, Error, HookReply, Result,
     bytes::Bytes,
     serde::{self, Deserialize},
     serde_json,
 };
-
-/// Bytes of an answer: a message with its text, many times over.
-pub(crate) const MOST_BODY: usize = 4 << 20;
-/// Characters of a reason.
-const MOST_SHOWN: usize = 500;
 
 /// The body of a 403.
 #[derive(Deserialize)]
@@ -32,32 +28,7 @@ pub(crate) fn read(name: &str, status: u16, body: Result<Bytes>) -> Result<HookR
         }
         status => return failed(format!("answered {status}")),
     }
-    let body = body?;
-    if body.trim_ascii().is_empty() {
-        return Ok(HookReply::Continue);
-    }
-    match serde_json::from_slice(&body) {
-        Ok(HookReply::Unknown) => failed("answered with a `reply` that is none of continue, veto and replace".into()),
-        Ok(HookReply::Veto { reason, .. }) => Ok(HookReply::veto(shown(&reason))),
-        Ok(reply) => Ok(reply),
-        // What it sent is not repeated: it may hold what somebody said.
-        Err(error) => failed(format!("answered with what is no reply ({})", kind(&error))),
-    }
-}
-
-fn kind(error: &serde_json::Error) -> &'static str {
-    match error.classify() {
-        serde_json::error::Category::Data => "JSON of another shape",
-        serde_json::error::Category::Eof => "JSON that breaks off",
-        _ => "no JSON",
-    }
-}
-
-/// Bounded, and without anything that a terminal would obey.
-fn shown(text: &str) -> String {
-    let plain = |c: char| if c.is_control() { ' ' } else { c };
-    let cut = text.chars().nth(MOST_SHOWN).is_some();
-    text.chars().take(MOST_SHOWN).map(plain).collect::<String>().trim().to_owned() + if cut { "…" } else { "" }
+    bespoke_configured_hooks::read(&format!("the server of `{name}`"), &body?)
 }
 
 #[cfg(test)]

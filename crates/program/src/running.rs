@@ -1,5 +1,9 @@
 //! Runs one program: starts it in a process group of its own, feeds and reads it at the same time, and ends the group, whatever
 //! happens. One thread looks at all pipes; a second only waits for the program's end.
+//!
+//! What has started a program may be killed without a word. So the group has a keeper, which reads from a pipe that only this process
+//! holds open, and kills the group when that is closed. The kernel's own signal for the end of a parent would reach the program alone, and
+//! nothing that it has started.
 
 use std::{
     io::{self, Read, Write},
@@ -27,6 +31,9 @@ const CHUNK: usize = 64 * 1024;
 /// who has left the group.
 const LAST_CHUNKS: usize = 16;
 
+/// A shell, as every Unix has one, and what it does: nothing, until nobody holds its pipe any more.
+const KEEPER: (&str, &str) = ("/bin/sh", "read line; kill -9 0");
+
 /// What became of a program.
 #[derive(Debug)]
 pub struct Outcome {
@@ -52,7 +59,7 @@ pub enum End {
 }
 
 /// Runs a program to its end, and blocks as long. When something comes over `caller`, or its other end is closed, the program is
-/// killed. What it has left in its group is killed in any case.
+/// killed. What it has left in its group is killed in any case, also when this process ends in the middle of it, however it ends.
 ///
 /// # Errors
 /// When it cannot be started, or not be looked after.
@@ -61,8 +68,8 @@ pub fn supervise(job: &Job, caller: &UnixStream) -> io::Result<Outcome> {
     let stdin = if job.stdin.is_empty() { Stdio::null() } else { Stdio::piped() };
     let mut command = Command::new(&job.program);
     command.args(&job.args).current_dir(&job.folder).env_clear().envs(job.environment.iter().map(|(name, value)| (name, value)));
-    command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-    let mut group = Group::of(command.spawn()?)?;
+    command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut group = Group::start(&mut command)?;
     let mut input = Input { pipe: group.child.stdin.take(), rest: &job.stdin };
     let mut stdout = Output::new(group.child.stdout.take(), job.max_output)?;
     let mut stderr = Output::new(group.child.stderr.take(), job.max_output)?;
@@ -222,24 +229,22 @@ impl Input<'_> {
 /// A program and all that it started, as far as that stayed in its group. Killed when dropped.
 struct Group {
     child: Child,
-    pid: Pid,
     watcher: Option<JoinHandle<()>>,
+    keeper: Keeper,
     ended: bool,
 }
 
 impl Group {
-    fn of(mut child: Child) -> io::Result<Self> {
-        let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) else {
-            let _ = child.kill();
-            return Err(io::Error::other("its number is no number of a process"));
-        };
-        Ok(Group { child, pid, watcher: None, ended: false })
+    fn start(command: &mut Command) -> io::Result<Self> {
+        let keeper = Keeper::start()?;
+        let child = command.process_group(keeper.group.as_raw_nonzero().get()).spawn()?;
+        Ok(Group { child, watcher: None, keeper, ended: false })
     }
 
     /// A stream that ends when the program does. The program is not reaped by that: its number stays its own until [`Group::end`].
     fn watch(&mut self) -> io::Result<UnixStream> {
         let (ours, theirs) = UnixStream::pair()?;
-        let pid = self.pid;
+        let pid = pid_of(&self.child)?;
         let watcher = std::thread::Builder::new().name("program".into()).spawn(move || {
             let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
             while matches!(waitid(WaitId::Pid(pid), options), Err(Errno::INTR)) {}
@@ -252,8 +257,7 @@ impl Group {
     /// Kills what is left of the group, and says how the program ended.
     fn end(&mut self) -> io::Result<ExitStatus> {
         self.ended = true;
-        // Before it is reaped: until then no other group can have its number.
-        let _ = kill_process_group(self.pid, Signal::KILL);
+        self.keeper.kill();
         // By its own number, too: it may have left the group that it was put in.
         let _ = self.child.kill();
         if let Some(watcher) = self.watcher.take() {
@@ -269,4 +273,44 @@ impl Drop for Group {
             let _ = self.end();
         }
     }
+}
+
+/// The first of a group, which kills all of it when this process is gone. Ends with its group when dropped.
+struct Keeper {
+    child: Child,
+    group: Pid,
+}
+
+impl Keeper {
+    fn start() -> io::Result<Self> {
+        let (shell, script) = KEEPER;
+        let mut command = Command::new(shell);
+        command.args(["-c", script]).current_dir("/").env_clear().process_group(0);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        match pid_of(&child) {
+            Ok(group) => Ok(Keeper { child, group }),
+            Err(error) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                Err(error)
+            }
+        }
+    }
+
+    /// It is not reaped by that: until then no other group can have its number.
+    fn kill(&self) {
+        let _ = kill_process_group(self.group, Signal::KILL);
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn pid_of(child: &Child) -> io::Result<Pid> {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    pid.ok_or_else(|| io::Error::other("its number is no number of a process"))
 }

@@ -6,7 +6,7 @@ use bespoke_plugin_api::{
 };
 use url::Url;
 
-use crate::{html::Page, target::shown};
+use crate::html::Page;
 
 /// Most characters of an answer that is a failure.
 const FAILURE: usize = 1000;
@@ -177,4 +177,11 @@ fn status(status: u16) -> String {
         _ => return status.to_string(),
     };
     format!("{status} {words}")
+}
+
+/// A text of somebody else as it may stand in a sentence: escaped, and of bounded length.
+fn shown(text: &str, most: usize) -> String {
+    let cut = text.char_indices().nth(most).map_or(text.len(), |(at, _)| at);
+    let dots = if cut < text.len() { "…" } else { "" };
+    format!("{}{dots}", text[..cut].escape_debug())
 }

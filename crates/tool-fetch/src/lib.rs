@@ -18,7 +18,6 @@ mod answer;
 mod config;
 mod hosts;
 mod html;
-mod target;
 mod text;
 mod transfer;
 
@@ -127,7 +126,7 @@ impl Tool for FetchPage {
         let args: Args = request.parse()?;
         let config = self.0.config();
         // The model can mend an address that it made up, so it is told instead of failing the turn.
-        let url = match target::parse(&args.url) {
+        let url = match bespoke_address::parse(&args.url) {
             Ok(url) => url,
             Err(why) => return Ok(answer::refusal(&args.url, "INVALID_URL", &format!("Not fetched: the URL {why}."))),
         };

@@ -9,7 +9,6 @@ use crate::{
     Config,
     answer::{Answer, Content, brief, compression},
     html::{self, Page},
-    target,
     text::{self, ContentType, Form},
 };
 
@@ -45,7 +44,7 @@ impl Transfer {
             let stop = |word, why: String| Failure::Refused { word, text: format!("Not fetched: {why}.") };
             let location = location.map_err(|why| stop("INVALID_REDIRECT", format!("{} {why}", brief(url))))?;
             // Where to is not repeated: it is no address that could be asked, so it may be any text.
-            let next = target::redirected(url, &location)
+            let next = bespoke_address::redirected(url, &location)
                 .map_err(|why| stop("INVALID_REDIRECT", format!("{} redirects to an address that {why}", brief(url))))?;
             if seen.contains(&next) {
                 return Err(stop("REDIRECT_LOOP", format!("{} redirects to {}, which redirects to it", brief(url), brief(&next))));

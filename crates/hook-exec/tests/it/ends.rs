@@ -27,13 +27,18 @@ impl Life {
 
     /// Waits until two have written a byte.
     fn begins(&mut self) {
-        let (mut bytes, mut at) = ([0; 2], 0);
-        while at < 2 {
+        assert!(self.begins_within(LIMIT), "the program did not begin");
+    }
+
+    fn begins_within(&mut self, limit: std::time::Duration) -> bool {
+        let (mut bytes, mut at, begun) = ([0; 2], 0, std::time::Instant::now());
+        while at < 2 && begun.elapsed() < limit {
             match self.0.read(&mut bytes[at..]).unwrap() {
                 0 => std::thread::yield_now(),
                 read => at += read,
             }
         }
+        at == 2
     }
 
     /// That nobody holds the pipe any more.
@@ -122,8 +127,45 @@ fn programs_that_hang_are_not_gathered_without_end() {
     let last = calls.pop().unwrap();
     assert!(calls.iter_mut().all(|call| call.as_mut().poll(&mut context).is_pending()));
     let error = block_on_for(LIMIT, last).expect("it hangs").unwrap_err();
-    assert_eq!(error.message(), "`guard` runs 16 times already");
+    assert_eq!(error.message(), "`guard` is asked 16 times already");
     drop(calls);
     let (_, handler) = <dyn HookHandler>::of(&published[0]).unwrap();
     assert!(Box::pin(handler.on(&cx, &event)).as_mut().poll(&mut context).is_pending(), "those that ended count no more");
+}
+
+/// Of the host of [`when_the_host_is_killed_so_is_the_whole_group`]: the folder that it works in.
+const FOLDER: &str = "BESPOKE_TEST_HOST_IN";
+
+/// The host is this test again, in a process of its own.
+#[test]
+fn when_the_host_is_killed_so_is_the_whole_group() {
+    if let Some(folder) = std::env::var_os(FOLDER) {
+        let folder = std::path::PathBuf::from(folder);
+        let hooks = bespoke_plugin_api::serde_json::json!({ "hooks": [
+            { "name": "guard", "hook": "before_agent_run", "command": [folder.join("program")], "cwd": folder, "timeout_ms": 600_000 }
+        ] });
+        let host = TestHost::new();
+        let _instance = block_on(bespoke_hook_exec::BESPOKE_PLUGIN.start(host.context("exec"), hooks)).unwrap();
+        let published = host.published();
+        let (_, handler) = <dyn HookHandler>::of(&published[0]).unwrap();
+        let event = HookEvent::before_agent_run("s1", "hello");
+        let said = block_on_for(LIMIT * 2, handler.on(&CallCx::new(), &event));
+        panic!("it was not killed: {said:?}");
+    }
+    let temp = tempfile::tempdir().unwrap();
+    program(&temp, FAMILY);
+    let mut life = Life::new(&temp.path().join("life"));
+    let mut host = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "ends::when_the_host_is_killed_so_is_the_whole_group", "--nocapture"])
+        .env(FOLDER, temp.path())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let began = life.begins_within(LIMIT);
+    // That is SIGKILL.
+    host.kill().unwrap();
+    host.wait().unwrap();
+    assert!(began, "the program did not begin");
+    life.ends();
 }

@@ -3,6 +3,7 @@
 
 mod configuration;
 mod ends;
+mod lacks;
 mod outcomes;
 mod tiers;
 mod world;

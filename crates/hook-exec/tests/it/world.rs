@@ -38,13 +38,17 @@ impl World {
     }
 
     pub(crate) async fn ask(&self, cx: &CallCx, input: &str) -> String {
-        let event = || HookEvent::before_agent_run("s1", input);
-        match within(self.host.hooks().run(cx, Hook::BeforeAgentRun, event)).await {
-            None => "nobody".into(),
-            Some(Outcome::Proceed(HookEvent::BeforeAgentRun { input, .. })) => input,
-            Some(Outcome::Proceed(other)) => format!("{other:?}"),
-            Some(Outcome::Vetoed { plugin, reason }) => format!("{plugin} vetoed: {reason}"),
-        }
+        ask(&self.host, cx, input).await
+    }
+}
+
+pub(crate) async fn ask(host: &Host, cx: &CallCx, input: &str) -> String {
+    let event = || HookEvent::before_agent_run("s1", input);
+    match within(host.hooks().run(cx, Hook::BeforeAgentRun, event)).await {
+        None => "nobody".into(),
+        Some(Outcome::Proceed(HookEvent::BeforeAgentRun { input, .. })) => input,
+        Some(Outcome::Proceed(other)) => format!("{other:?}"),
+        Some(Outcome::Vetoed { plugin, reason }) => format!("{plugin} vetoed: {reason}"),
     }
 }
 

@@ -21,8 +21,10 @@ fn what_does_not_fit_is_told_with_its_key_and_without_its_address() {
         ("hook", json!("after_agent_runs"), "hooks[0].hook: there is no hook \"after_agent_runs\"; did you mean `after_agent_run`?"),
         ("topics", json!(["step_*"]), "hooks[0].topics: before_agent_run has no topics; leave them out, or the hook"),
         ("name", json!(""), "hooks[0].name: \"\" is no name: write up to 64 small letters, digits, `-` and `_`"),
-        ("url", json!("ftp://u:s3cret@example.com"), "hooks[0].url: the address begins neither with https:// nor with http://"),
-        ("timeout_ms", json!(600_001), "hooks[0].timeout_ms: `timeout_ms` is 600001; it has to be from 10 to 600000"),
+        ("url", json!("ftp://example.com/s3cret"), "hooks[0].url: the address has a scheme other than http and https"),
+        ("url", json!("https://u:s3cret@example.com"), "hooks[0].url: the address holds a user name, which is not sent"),
+        ("url", json!("https://example.com:s3cret/"), "hooks[0].url: the address is no URL: invalid port number"),
+        ("timeout_ms", json!(3_600_001), "hooks[0].timeout_ms: `timeout_ms` is 3600001; it has to be from 10 to 3600000"),
         ("on_failure", json!("opne"), "hooks[0].on_failure: unknown variant `opne`, expected `open` or `closed`"),
     ] {
         let mut entry = json!({ "name": "guard", "hook": "before_agent_run", "url": "http://127.0.0.1/" });
