@@ -23,6 +23,9 @@ pub(crate) const SECTIONS: &[(&str, Option<&str>)] = &[
     ("hooks", Some(Config::HOOKS_SCHEMA)),
 ];
 
+/// Those that are read when a program starts, and not again.
+pub(crate) const AT_START: &[&str] = &[EventsConfig::SECTION, UsageConfig::SECTION];
+
 /// Those that this binary reads.
 pub(crate) fn known_sections() -> impl Iterator<Item = (&'static str, &'static str)> {
     SECTIONS.iter().filter_map(|(name, schema)| Some((*name, (*schema)?)))
@@ -103,6 +106,8 @@ fn read_section<T: serde::de::DeserializeOwned>(
 /// What became of a new configuration.
 pub(crate) struct Reloaded {
     pub(crate) sections: Sections,
+    /// What else is new, a line each.
+    pub(crate) noted: Vec<String>,
     /// Keys that have another value, of the sections and of plugins.
     pub(crate) changes: Vec<Change>,
     /// What the host made of the rest.
@@ -112,7 +117,10 @@ pub(crate) struct Reloaded {
 impl Reloaded {
     /// What there is to say of it, a line each; none when nothing has changed.
     pub(crate) fn lines(&self) -> Vec<String> {
-        let mut lines: Vec<String> = self.changes.iter().map(|change| format!("{} is new", change.key)).collect();
+        let later = |key: &str| AT_START.iter().any(|section| key.strip_prefix(section).is_some_and(|rest| rest.starts_with('.')));
+        let when = |key: &str| if later(key) { "counts from the next start on" } else { "is new" };
+        let mut lines = self.noted.clone();
+        lines.extend(self.changes.iter().map(|change| format!("{} {}", change.key, when(&change.key))));
         for plugin in &self.report.plugins {
             let outcome = serde_json::to_value(plugin.outcome).ok().and_then(|o| o.as_str().map(str::to_owned)).unwrap_or_default();
             let reason = plugin.reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));

@@ -22,10 +22,10 @@ use crate::{
     packs::Packs,
     paths::Paths,
     secrets,
-    sections::{FILE, Faults, Reloaded, Sections, known_sections, sections},
+    sections::{AT_START, FILE, Faults, Reloaded, Sections, known_sections, sections},
     served::ServeConfig,
     shelf::Shelf,
-    state,
+    state::Kept,
 };
 
 /// A host with its plugins inspected and none started.
@@ -34,6 +34,7 @@ pub(crate) struct Setup {
     pub(crate) paths: Paths,
     pub(crate) shelf: Shelf,
     pub(crate) host: Host,
+    pub(crate) kept: Kept,
     pub(crate) models: Models,
     #[cfg_attr(not(feature = "runtimes"), expect(dead_code, reason = "there are none"))]
     pub(crate) packs: Packs,
@@ -99,7 +100,9 @@ impl Setup {
         let models = Models::new(&paths, &config);
         let packs = Packs::new(&paths, &config);
         let shelf = Shelf::of(&paths, &config, &also.folders, also.install_dependencies).with(also.plugins);
-        let host = state::give(http::give(Host::builder()), &paths, also.history)
+        let kept = Kept::of(&paths);
+        let host = kept
+            .give(http::give(Host::builder()), also.history)
             .config(if faults.of("plugins").is_some() { config.without_plugin_defaults() } else { config.clone() })
             .plugins(shelf.all())
             .grants(paths.granted())
@@ -112,7 +115,7 @@ impl Setup {
         // It knows more secrets than the configuration: those that manifests ask for.
         logs::redact(host.redactor().clone());
         let providers = agent.provider_names();
-        Ok(Setup { out, paths, shelf, host, models, packs, config, agent, providers, voice, serve, gateway, faults, overrides })
+        Ok(Setup { out, paths, shelf, host, kept, models, packs, config, agent, providers, voice, serve, gateway, faults, overrides })
     }
 
     /// Refuses to go on with sections that are wrong, if the verb works with them; without any, only tells of them. A section
@@ -140,10 +143,35 @@ impl Setup {
         if let Some(error) = [FILE, "plugins"].iter().chain(needed).find_map(|section| faults.of(section)) {
             return Err(error.clone().into());
         }
-        let changes = self.host.diff(&config, &known_sections().filter(|(name, _)| needed.contains(name)).collect::<Vec<_>>());
+        let mut noted = self.find_more(&config).await;
+        if self.host.config().get("hooks") != config.get("hooks") {
+            noted.push("hooks is new".into());
+        }
+        let told = known_sections().filter(|(name, _)| needed.contains(name) || AT_START.contains(name));
+        let changes = self.host.diff(&config, &told.collect::<Vec<_>>());
         let report = self.host.reload(config).await;
         logs::redact_more(self.host.redactor());
-        Ok(Reloaded { sections, changes, report })
+        Ok(Reloaded { sections, noted, changes, report })
+    }
+
+    /// Plugins in folders that are new since the last look, a line each. None is started: whoever needs one does that.
+    async fn find_more(&self, config: &Config) -> Vec<String> {
+        let known = self.host.rows();
+        let new = self.shelf.by(config).found().into_iter().filter(|candidate| known.iter().all(|row| row.id != candidate.id));
+        let mut found = Vec::new();
+        for candidate in new {
+            let (id, place) = (candidate.id.clone(), candidate.origin.clone());
+            found.push(match self.host.admit(candidate).await {
+                Ok(()) => format!("plugin {id} is found in {place}"),
+                Err(error) => format!("plugin {id} in {place} is of no use: {error}"),
+            });
+        }
+        found
+    }
+
+    /// Plugins outside of this binary, where the configuration names them now.
+    pub(crate) fn shelf_now(&self) -> Shelf {
+        self.shelf.by(&self.host.config())
     }
 
     /// What is wrong with the sections and the file.
@@ -176,8 +204,10 @@ impl Setup {
 
     /// What to tell of plugins with hooks that failed before they said which: nobody knows what they were to stop, so nothing is stopped.
     pub(crate) fn without_guard(&self) -> Vec<String> {
-        let known = self.host.registry().all::<dyn HookHandler>();
-        let lost = |row: &Row| row.state == State::Failed && self.watches(row) && known.iter().all(|hook| hook.plugin() != row.id);
+        let (known, missed) = (self.host.registry().all::<dyn HookHandler>(), self.host.hooks().missed());
+        // For want of some, everything is stopped, with the reason.
+        let is_told = |row: &Row| known.iter().any(|hook| hook.plugin() == row.id) || missed.iter().any(|missed| missed.plugin == row.id);
+        let lost = |row: &Row| row.state == State::Failed && self.watches(row) && !is_told(row);
         let told = |row: Row| {
             let fix = row.fix.map_or(String::new(), |fix| format!("\n  try: {fix}"));
             format!("{} does not run, so its hooks stop and change nothing: {}{fix}", row.id, row.reason.unwrap_or_default())
@@ -348,8 +378,9 @@ impl Setup {
     pub(crate) fn rows(&self) -> Vec<Row> {
         let mut rows = self.host.rows();
         rows.extend(self.missing());
-        let chains =
-            [(Kind::Vad, &self.voice.vad), (Kind::Stt, &self.voice.stt), (Kind::Tts, &self.voice.tts), (Kind::Provider, &self.providers)];
+        // Another than at the start may have been taken over.
+        let (Sections { agent, voice, .. }, _) = sections(&self.host.config());
+        let chains = [(Kind::Vad, voice.vad), (Kind::Stt, voice.stt), (Kind::Tts, voice.tts), (Kind::Provider, agent.provider_names())];
         for (kind, names) in chains {
             let ids: Vec<String> = names.iter().filter_map(|name| self.host.provider_of(kind, name)).collect();
             degrade_stand_in(&mut rows, &ids);

@@ -35,6 +35,11 @@ impl Shelf {
         Shelf { config: config.clone(), folders, grounds, more: Arc::default() }
     }
 
+    /// The same folders, and what this configuration names.
+    pub(crate) fn by(&self, config: &Config) -> Self {
+        Shelf { config: config.clone(), ..self.clone() }
+    }
+
     /// With plugins that were found already.
     pub(crate) fn with(mut self, more: Vec<Candidate>) -> Self {
         self.more = Arc::new(more);

@@ -14,7 +14,7 @@ use bespoke_plugin_api::{
     HttpRequest, Kind, Level, Result, RuntimePack, Target, Timestamp, ToolCall, bytes::Bytes,
 };
 use serde_json::Value;
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, sync::watch};
 
 use crate::{
     Config, Events, Hooks, HttpClient, KeyValue, Registry, Slot, candidate::Tier, clock, commands::Names, generation::Footing, grants,
@@ -48,6 +48,8 @@ pub(crate) struct Services {
     pub(crate) events: Events,
     pub(crate) registry: Registry,
     pub(crate) hooks: Hooks,
+    /// Told when it may be that other contributions serve.
+    pub(crate) offers: watch::Sender<()>,
     /// Names that commands may not have.
     pub(crate) names: Names,
     pub(crate) config: ArcSwap<Config>,
@@ -60,6 +62,16 @@ pub(crate) struct Services {
 }
 
 impl Services {
+    /// Other contributions serve than before: whoever keeps a list of them looks again.
+    pub(crate) fn offers_changed(&self) {
+        let missed = || {
+            let (config, plugins) = (self.config(), self.plugins.load());
+            plugins.iter().filter(|plugin| plugin.is_missed(&config)).cloned().collect()
+        };
+        self.hooks.update(&self.registry, missed);
+        self.offers.send_replace(());
+    }
+
     /// See [`Host::find`](crate::Host::find).
     pub(crate) fn find<T: Contract + ?Sized + 'static>(&self, name: &str) -> Result<Slot<T>> {
         self.registry.find(name).map_err(|unknown| match self.provider(T::KIND, name) {
@@ -284,7 +296,7 @@ impl HostApi for PluginHost {
             })
         };
         if published_for.is_some_and(|generation| generation.is_some()) {
-            self.services.hooks.update(&self.services.registry);
+            self.services.offers_changed();
         }
         drop_caught(withdrawn);
         drop_caught(contributions);

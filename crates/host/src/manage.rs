@@ -33,8 +33,27 @@ impl Host {
     }
 
     async fn load_now(&self, candidate: Candidate, config: Option<Value>) -> Result<()> {
+        let _alone = self.inner().reloading.lock().await;
+        self.load_alone(candidate, config).await
+    }
+
+    /// Makes a plugin known that was found while everything runs, as if it had been there from the beginning. It is not started.
+    ///
+    /// # Errors
+    /// `ALREADY_LOADED` when there is one of this id, or one of its names is taken; what is wrong with its manifest. Then it is not there.
+    pub async fn admit(&self, candidate: Candidate) -> Result<()> {
         let inner = self.inner();
         let _alone = inner.reloading.lock().await;
+        refuse_closing(inner)?;
+        if self.known(&candidate.id).is_ok() {
+            return Err(Error::new(Code::ALREADY_LOADED, format!("the plugin `{}` is known already", candidate.id)));
+        }
+        self.add(candidate)
+    }
+
+    /// The caller has the turn of all that changes.
+    pub(crate) async fn load_alone(&self, candidate: Candidate, config: Option<Value>) -> Result<()> {
+        let inner = self.inner();
         refuse_closing(inner)?;
         let id = candidate.id.clone();
         if let Some(known) = self.inner().services.plugin(&id).filter(|known| known.unfit().is_none()) {
@@ -97,7 +116,7 @@ impl Host {
         let left: Vec<_> = self.plugins().iter().filter(|p| p.id() != id).cloned().collect();
         inner.services.names.settle(&left);
         inner.services.plugins.store(Arc::new(left));
-        inner.services.hooks.update(&inner.services.registry);
+        inner.services.offers_changed();
     }
 
     /// Stops a plugin, drained, and takes it out: from now on nobody knows it.
@@ -113,8 +132,13 @@ impl Host {
     }
 
     async fn unload_now(&self, id: &str) -> Result<()> {
+        let _alone = self.inner().reloading.lock().await;
+        self.unload_alone(id).await
+    }
+
+    /// The caller has the turn of all that changes.
+    pub(crate) async fn unload_alone(&self, id: &str) -> Result<()> {
         let inner = self.inner();
-        let _alone = inner.reloading.lock().await;
         let plugin = self.known(id)?;
         plugin.started().await;
         let known = self.plugins();
@@ -219,7 +243,7 @@ impl Host {
     }
 
     /// Runs to its end, whoever waits.
-    async fn apart<T: Send + 'static>(&self, work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    pub(crate) async fn apart<T: Send + 'static>(&self, work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
         let work = self.inner().services.runtime.spawn(work);
         work.await.unwrap_or_else(|error| Err(Error::internal(format!("it broke: {error}"))))
     }
@@ -236,7 +260,7 @@ impl Inner {
             old.generation.store(None);
             old.apply(None);
             generation.footing.retire();
-            self.services.hooks.update(&self.services.registry);
+            self.services.offers_changed();
             old.set(
                 State::Stopped,
                 format!("`{}` took its place", new.id()),
@@ -263,7 +287,7 @@ impl Inner {
             Ok(more) => {
                 old.generation.store(None);
                 old.apply(None);
-                self.services.hooks.update(&self.services.registry);
+                self.services.offers_changed();
                 drop_caught(more);
                 if let Err(error) = self.shut(generation, withdrawn).await {
                     tracing::warn!(plugin = old.id(), %error, "did not end well when another took its place");
@@ -327,6 +351,6 @@ fn goes_on(old: &PluginCell, error: &Error) -> Error {
     error.help().map_or(told.clone(), |help| told.with_help(help))
 }
 
-fn refuse_closing(inner: &Inner) -> Result<()> {
+pub(crate) fn refuse_closing(inner: &Inner) -> Result<()> {
     if inner.closing.is_cancelled() { Err(Error::new(Code::NOT_READY, "the host is being shut down")) } else { Ok(()) }
 }

@@ -16,6 +16,7 @@ use crate::{
     lifecycle::Inner,
     needs::{refuse_cycles, refuse_unmet},
     plugin::{Applied, PluginCell},
+    renew::fail_for_want,
     slot::{drop_caught, shown},
     thread::Waiting,
 };
@@ -134,6 +135,7 @@ impl Host {
             }
         }
         done.extend(self.enable(&new, again).await);
+        inner.services.offers_changed();
         report.plugins = done;
         report.plugins.sort_by(|a, b| a.plugin.cmp(&b.plugin));
         for done in &report.plugins {
@@ -201,22 +203,8 @@ impl Host {
         if off.is_empty() {
             return Vec::new();
         }
-        for plugin in self.plugins().iter() {
-            plugin.started().await;
-        }
         let ids: BTreeSet<String> = off.iter().map(|p| p.id().to_owned()).collect();
-        let mut stopping = ids.clone();
-        loop {
-            let known = self.plugins();
-            let running = known.iter().filter(|p| p.state() == State::Ready && !stopping.contains(p.id()));
-            let more: Vec<String> = running.filter(|p| self.stopped_need(p, &stopping).is_some()).map(|p| p.id().to_owned()).collect();
-            if more.is_empty() {
-                break;
-            }
-            stopping.extend(more);
-        }
-        let running = self.plugins().iter().filter(|p| stopping.contains(p.id()) && p.state() == State::Ready).cloned().collect();
-        inner.stop_in_order(running).await;
+        let stopping = self.take_down(&ids).await;
         let mut done = Vec::new();
         for plugin in self.plugins().iter().filter(|p| stopping.contains(p.id()) && p.has_its_names()) {
             plugin.apply(None);
@@ -229,22 +217,12 @@ impl Host {
                 plugin.set(State::Disabled, "switched off in the configuration", Some(fix));
                 done.push(told(plugin, ReloadOutcome::Stopped, None));
             } else {
-                let required = plugin.manifest.iter().flat_map(|m| &m.requires);
-                let need =
-                    required.filter(|r| !r.optional).map(|r| r.plugin.as_str()).find(|id| stopping.contains(*id)).unwrap_or_default();
-                let error = Error::new(Code::DEPENDENCY_MISSING, format!("needs `{need}`, which was stopped"));
-                plugin.fail(error.clone().with_help(format!("bespoke config set plugins.{need}.enabled true")));
+                let error = fail_for_want(plugin, &stopping, |need| format!("bespoke config set plugins.{need}.enabled true"));
                 done.push(told(plugin, ReloadOutcome::Stopped, Some(&error)));
             }
         }
-        inner.services.hooks.update(&inner.services.registry);
+        inner.services.offers_changed();
         done
-    }
-
-    /// One of those that a plugin cannot do without.
-    fn stopped_need(&self, plugin: &PluginCell, stopping: &BTreeSet<String>) -> Option<String> {
-        let required = plugin.manifest.iter().flat_map(|m| &m.requires).filter(|r| !r.optional);
-        required.map(|r| r.plugin.clone()).find(|id| stopping.contains(id))
     }
 
     /// Starts what the configuration switches on, `again` what had failed and has other values now, and after them what waited for
@@ -266,16 +244,7 @@ impl Host {
         refuse_cycles(&self.plugins());
         let mut ids: Vec<String> = on.iter().map(|p| p.id().to_owned()).collect();
         self.start(Selection::Ids(&ids)).await;
-        // Those that need them, and those that need these, and so on; at most as often as there are plugins.
-        for _ in self.plugins().iter() {
-            let waiting = known.iter().filter(|p| p.lacks_need() && self.inner().needs_met(p) && !ids.contains(&p.id().to_owned()));
-            let waiting: Vec<String> = waiting.map(|p| p.id().to_owned()).collect();
-            if waiting.is_empty() {
-                break;
-            }
-            self.start(Selection::Ids(&waiting)).await;
-            ids.extend(waiting);
-        }
+        ids.extend(self.start_waiting(&ids).await);
         let mut done = Vec::new();
         for plugin in self.plugins().iter().filter(|p| ids.iter().any(|id| id == p.id())) {
             // Another may have started it between our looks.
@@ -304,7 +273,12 @@ impl Inner {
         if plugin.state() != State::Ready {
             return None;
         }
-        Some(Settled::Told(self.reload_running(plugin, new, changes, worst).await))
+        let done = self.reload_running(plugin, new, changes, worst).await;
+        if plugin.state() == State::Ready {
+            let is_refused = matches!(done.outcome, ReloadOutcome::Kept | ReloadOutcome::Rejected);
+            plugin.refuses(is_refused.then(|| (done.reason.clone().unwrap_or_default(), done.fix.clone())));
+        }
+        Some(Settled::Told(done))
     }
 
     /// Takes the new values to a plugin that serves. The caller has the plugin's turn.
@@ -317,7 +291,9 @@ impl Inner {
     ) -> PluginReload {
         if let Some(fixed) = changes.iter().find(|c| c.class == ReloadClass::Fixed) {
             let message = format!("{} cannot change while the program runs; the old values stay", fixed.key);
-            let error = Error::invalid_params(message).with_help("restart the program");
+            let moved = fixed.key == format!("plugins.{}.path", plugin.id());
+            let fix = if moved { format!("bespoke plugin reload {}", plugin.id()) } else { "restart the program".to_owned() };
+            let error = Error::invalid_params(message).with_help(fix);
             return told(plugin, ReloadOutcome::Rejected, Some(&error));
         }
         let applied = match self.config_of(new, plugin) {

@@ -72,6 +72,11 @@ impl<T: Contract + ?Sized> Slot<T> {
         self.place.serving.load().is_some() || self.place.plugin.rests() || self.moved().is_some_and(|slot| slot.is_ready())
     }
 
+    /// Whether it serves, or its plugin is about to: it starts, or another instance takes its place.
+    pub fn is_expected(&self) -> bool {
+        self.is_ready() || self.place.plugin.is_up()
+    }
+
     /// The slot that its name has now, if another plugin took it over.
     fn moved(&self) -> Option<Slot<T>> {
         let mut place = self.place.moved.load_full()?;
@@ -405,6 +410,11 @@ pub struct Leased<T: ?Sized, R> {
 impl<T: ?Sized, R> Leased<T, R> {
     pub(crate) fn into_inner(mut self) -> R {
         self.value.0.take().expect("only this and dropping take it out")
+    }
+
+    /// The first piece of what it answers came so long after it was asked: counted in the [usage](crate::Usage) of its plugin.
+    pub fn began_after(&self, time: Duration) {
+        self.lease.generation.metrics().first(time);
     }
 
     fn stamp(&self, error: Error) -> Error {

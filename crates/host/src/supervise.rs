@@ -214,7 +214,7 @@ impl Inner {
         self.wrong(&plugin, "ended", &error);
         let withdrawn = self.take_out(&plugin, &generation);
         plugin.generation.store(None);
-        self.services.hooks.update(&self.services.registry);
+        self.services.offers_changed();
         if let Err(error) = self.shut(generation, withdrawn).await {
             tracing::warn!(plugin = plugin.id(), %error, "what was left of it did not end well");
         }
@@ -234,7 +234,7 @@ impl Inner {
                     let reason = format!("ended {ends} times within {}; last: {}", shown(self.supervision.window), why.message());
                     let fix = format!("bespoke plugin reload {}", plugin.id());
                     plugin.set(State::Quarantined, reason.clone(), Some(fix));
-                    self.services.hooks.update(&self.services.registry);
+                    self.services.offers_changed();
                     self.wrong(plugin, "quarantined", &Error::new(why.code(), reason));
                     return;
                 }
@@ -295,7 +295,7 @@ impl Inner {
             tracing::warn!(plugin = plugin.id(), %error, "did not start at its first call");
             self.wrong(&plugin, "did_not_start", &error);
             plugin.fail(error);
-            self.services.hooks.update(&self.services.registry);
+            self.services.offers_changed();
         }
     }
 
@@ -340,7 +340,7 @@ impl Inner {
     pub(crate) fn lies_down(&self, plugin: &Arc<PluginCell>, why: String) {
         plugin.watch.rest(true);
         plugin.set(State::Unloaded, why, None);
-        self.services.hooks.update(&self.services.registry);
+        self.services.offers_changed();
     }
 }
 

@@ -52,7 +52,7 @@ pub(crate) async fn run(setup: &Setup, global: &Global, verb: Plugin) -> Result<
         Plugin::Rollback { pack } => packs::rollback(setup, &pack),
         Plugin::Hook(hooking) => hook::run(setup, global, hooking).await,
         Plugin::Grant { id, permissions, yes } => add::grant(setup, &id, &permissions, yes).await,
-        Plugin::Revoke { id } => add::revoke(setup, &id),
+        Plugin::Revoke { id } => add::revoke(setup, &id).await,
         Plugin::DownloadFiles(args) => files::run(setup, &args).await,
     }
 }

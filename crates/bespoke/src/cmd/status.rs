@@ -1,6 +1,9 @@
 //! `status` and `reload`: what the server that runs says, printed.
 
-use std::time::Duration;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 
@@ -39,20 +42,15 @@ fn show(out: Out, status: &Value) -> Result<()> {
     out.line(format!("{} for {up}: process {}, version {}", out.paint(style, &state), number("pid"), text("version")))?;
     line("config", text("config"))?;
     line("socket", text("socket"))?;
-    line("listens", status["listen"].as_str().map_or_else(|| text("listen_error"), |address| format!("http://{address}")))?;
+    line("listens", status["listen"].as_str().map_or(String::new(), |address| format!("http://{address}")))?;
     line("chats", format!("{} at work, {} messages waiting, {} answered", number("at_work"), number("waiting"), number("turns")))?;
     let dead = number("dead");
     let letters = format!("{} to be sent, {dead} that could not be", number("outbox"));
     line("outbox", if dead > 0 { format!("{}  → bespoke outbox list", out.paint(Style::Yellow, &letters)) } else { letters })?;
-    let names = |key: &str| -> Vec<&str> { status["plugins"][key].as_array().into_iter().flatten().filter_map(Value::as_str).collect() };
-    let failed = names("failed");
-    let plugins = format!("{} ready", names("ready").len());
-    let not = if failed.is_empty() {
-        String::new()
-    } else {
-        format!(", not {}  → bespoke plugin list", out.paint(Style::Yellow, &failed.join(", ")))
-    };
-    line("plugins", plugins + &not)?;
+    let of = |key: &str| status["plugins"][key].as_array().map(Vec::as_slice).unwrap_or_default();
+    let counts = [("ready", of("ready").len()), ("not well", of("not_well").len()), ("switched off", of("disabled").len())];
+    let counts = counts.iter().filter(|(what, count)| *what == "ready" || *count > 0).map(|(what, count)| format!("{count} {what}"));
+    line("plugins", counts.collect::<Vec<_>>().join(", "))?;
     let tokens = |key: &str| status["tokens"][key].as_u64();
     line("tokens", tokens("daily").map_or(String::new(), |daily| format!("{} of {daily} today", tokens("today").unwrap_or(0))))?;
     line("memory", status["memory_bytes"].as_u64().map(bytes).unwrap_or_default())?;
@@ -63,16 +61,46 @@ fn show(out: Out, status: &Value) -> Result<()> {
             out.paint(Style::Red, &format!("refused at {}: {why}", status["reloaded"]["at"].as_str().unwrap_or_default())).into_owned(),
         )?;
     }
+    left(out, &status["not_taken"])?;
     let channels = status["channels"].as_array().map(Vec::as_slice).unwrap_or_default();
     if channels.is_empty() {
-        return line("channels", "none".into());
+        line("channels", "none".into())?;
+    } else {
+        out.line("")?;
+        show_channels(out, channels)?;
+    }
+    let not_well = of("not_well");
+    if not_well.is_empty() {
+        return Ok(());
     }
     out.line("")?;
-    let cell = |row: &Value, key: &str| match &row[key] {
+    let row = |row: &Value| {
+        let state = if row["state"] == "ready" { cell(row, "health") } else { cell(row, "state") };
+        let fix = row["fix"].as_str().map_or(String::new(), |fix| format!("  → {fix}"));
+        vec![cell(row, "id"), state, cell(row, "reason") + &fix]
+    };
+    out.table(&["PLUGIN", "STATE", "WHY"], &not_well.iter().map(row).collect::<Vec<_>>())
+}
+
+/// What of the configuration does not count, a line each, with what to type below it.
+fn left(out: Out, left: &Value) -> Result<()> {
+    for left in left.as_array().into_iter().flatten() {
+        let text = format!("{}: {}", cell(left, "what"), cell(left, "reason"));
+        out.line(format!("{:<9} {}", "not taken", out.paint(Style::Yellow, &text)))?;
+        left["fix"].as_str().map_or(Ok(()), |fix| out.line(format!("{:<9} → {fix}", "")))?;
+    }
+    Ok(())
+}
+
+fn cell(row: &Value, key: &str) -> String {
+    match &row[key] {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),
         other => other.to_string(),
-    };
+    }
+}
+
+fn show_channels(out: Out, channels: &[Value]) -> Result<()> {
     let again =
         |row: &Value| row["again_in_ms"].as_u64().map_or(String::new(), |ms| format!(" (again in {})", ago(Duration::from_millis(ms))));
     let rows: Vec<Vec<String>> = channels
@@ -83,7 +111,7 @@ fn show(out: Out, status: &Value) -> Result<()> {
 }
 
 /// `3 h 20 min`: the two largest units.
-fn ago(time: Duration) -> String {
+pub(super) fn ago(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {
         0..60 => format!("{seconds} s"),
@@ -96,15 +124,46 @@ fn ago(time: Duration) -> String {
 pub(super) async fn reload(global: &Global) -> Result<()> {
     let paths = Paths::of_server(global)?;
     let out = Out::with(global.json, global.quiet);
-    let report: Value = Running::required(&paths).await?.ask("reload", json!({})).await?;
+    let mut running = Running::required(&paths).await?;
+    if let Some(asked) = &paths.config {
+        let status: Value = running.look("status", json!({})).await?;
+        let theirs = PathBuf::from(status["config"].as_str().unwrap_or_default());
+        let same = |path: &Path| path.canonicalize().or_else(|_| std::path::absolute(path)).unwrap_or_else(|_| path.to_owned());
+        if same(asked) != same(&theirs) {
+            let message = format!("the server that runs goes by {}, not by {}", theirs.display(), asked.display());
+            return Err(Failure::new(Exit::Conflict, message).help(format!("bespoke --config {} reload", theirs.display())));
+        }
+    }
+    let report: Value = running.ask("reload", json!({})).await?;
+    let complete = report["complete"] != false;
     if out.json {
-        return out.json(&report, true);
+        out.json(&report, true)?;
+        return if complete { Ok(()) } else { Err(Failure::failed("")) };
     }
-    let lines: Vec<&str> = report["lines"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let texts = |value: &Value| -> Vec<String> {
+        value.as_array().into_iter().flatten().filter_map(|line| line.as_str().map(str::to_owned)).collect()
+    };
+    let lines = texts(&report["lines"]);
+    lines.iter().try_for_each(|line| out.line(line))?;
     if lines.is_empty() {
-        out.note("nothing is new");
+        let last = &report["last"];
+        match last["at"].as_str() {
+            // Whoever watches the file may have been faster.
+            Some(at) => {
+                out.note(format!("nothing is new since {at} ({}):", last["why"].as_str().unwrap_or_default()));
+                texts(&last["lines"]).iter().try_for_each(|line| out.line(line))?;
+            }
+            None => out.note(format!("nothing is new in {}", report["config"].as_str().unwrap_or_default())),
+        }
     }
-    lines.iter().try_for_each(|line| out.line(line))
+    if complete {
+        return Ok(());
+    }
+    let left = report["not_taken"].as_array().into_iter().flatten().map(|left| {
+        let fix = left["fix"].as_str().map_or(String::new(), |fix| format!("\n    try: {fix}"));
+        format!("\n  {}: {}{fix}", cell(left, "what"), cell(left, "reason"))
+    });
+    Err(Failure::failed(format!("not all of the configuration counts:{}", left.collect::<String>())))
 }
 
 #[cfg(test)]

@@ -24,6 +24,14 @@ pub(super) async fn load(setup: &Setup, global: &Global, what: &str, yes: bool, 
     // A word without a separator is an id first: `./name` is a folder in any case.
     let candidate = match known {
         Some(row) if row.tier == Tier::Compiled => {
+            // It is there already; in a server it may wait for somebody who needs it.
+            if let Some(row) = server::apply(setup, what, "plugin.load").await? {
+                if setup.out.json {
+                    return setup.out.json(&json!({ "id": what, "server": row }), true);
+                }
+                server::tell(setup, &row);
+                return Ok(());
+            }
             let failure = Failure::new(Exit::Conflict, format!("{what} is part of this program"));
             return Err(failure.help(format!("bespoke plugin enable {what}")));
         }
@@ -198,7 +206,7 @@ pub(super) async fn grant(setup: &Setup, id: &str, permissions: &[String], yes: 
     agree(id, yes, &format!("bespoke plugin grant {id} --yes"))?;
     setup.paths.granted().grant(&manifest, candidate.tier, &optional)?;
     let grant = setup.paths.granted().of(id)?;
-    let there = server::apply(setup, id, "plugin.restart").await;
+    let there = server::consent(setup, id).await;
     if setup.out.json {
         return setup.out.json(&json!({ "id": id, "grant": grant, "server": there.ok().flatten() }), true);
     }
@@ -214,7 +222,7 @@ pub(super) async fn grant(setup: &Setup, id: &str, permissions: &[String], yes: 
 }
 
 /// `revoke`. Also of a plugin that is gone.
-pub(super) fn revoke(setup: &Setup, id: &str) -> Result<()> {
+pub(super) async fn revoke(setup: &Setup, id: &str) -> Result<()> {
     let grants: Grants = setup.paths.granted();
     if grants.of(id)?.is_none() {
         if !setup.host.rows().iter().any(|row| row.id == id) {
@@ -224,11 +232,16 @@ pub(super) fn revoke(setup: &Setup, id: &str) -> Result<()> {
         return Ok(());
     }
     grants.revoke(id)?;
+    let there = server::consent(setup, id).await;
     if setup.out.json {
-        return setup.out.json(&json!({ "id": id, "revoked": true }), true);
+        let value = json!({ "id": id, "revoked": true, "server": there.as_ref().ok() });
+        setup.out.json(&value, true)?;
+        return there.map(drop);
     }
-    setup.out.note(format!(
-        "{id} is granted nothing any more; a program that runs it already goes on until it stops, or: bespoke plugin disable {id}"
-    ));
+    setup.out.note(format!("{id} is granted nothing any more"));
+    match there? {
+        Some(row) => server::tell(setup, &row),
+        None => setup.out.note("a chat that runs it goes on with it until it ends, or until /reload"),
+    }
     Ok(())
 }

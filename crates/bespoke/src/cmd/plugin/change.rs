@@ -44,9 +44,10 @@ pub(super) async fn swap(setup: &Setup, global: &Global, old: &str, new: &str, d
     if !dry_run {
         config::edit_keys(global, &edits, Change { dry_run: false, force: false }).await?;
     }
+    let there = if dry_run { None } else { server::apply(setup, new, "plugin.load").await? };
     if setup.out.json {
         let value = json!({ "success": true, "old_plugin": old, "new_plugin": new, "rollback_performed": false, "errors": [],
-            "swap_duration_ms": ms(took), "kept": !dry_run });
+            "swap_duration_ms": ms(took), "kept": !dry_run, "server": there });
         return setup.out.json(&value, true);
     }
     let text = format!("{new} took the place of {old} in {:.1} ms", ms(took));
@@ -55,6 +56,7 @@ pub(super) async fn swap(setup: &Setup, global: &Global, old: &str, new: &str, d
         true => setup.out.note("nothing is kept: --dry-run"),
         false => setup.out.note(format!("{old} is switched off in the configuration; back again: bespoke plugin enable {old}")),
     }
+    there.iter().for_each(|row| server::tell(setup, row));
     for key in naming(setup, old) {
         setup.out.note(format!("{key} still names {old}: bespoke config set {key} …"));
     }
@@ -89,9 +91,11 @@ pub(super) async fn reload(setup: &Setup, id: &str, watch: bool) -> Result<()> {
     if !watch && let Some(mut running) = server::find(setup).await? {
         let reloaded: Value = running.ask("plugin.restart", json!({ "id": id })).await?;
         if setup.out.json {
-            return setup.out.json(&json!({ "id": id, "reloaded": true, "reload_ms": reloaded["ms"], "where": "server" }), true);
+            let value = json!({ "id": id, "reloaded": true, "reload_ms": reloaded["ms"], "anew": reloaded["anew"], "where": "server" });
+            return setup.out.json(&value, true);
         }
-        let text = format!("{id}: in the server that runs, a new instance took the place of the old one in {} ms", reloaded["ms"]);
+        let by = if reloaded["anew"] == true { ", by the manifest that its folder has now," } else { "" };
+        let text = format!("{id}: in the server that runs, a new instance{by} took the place of the old one in {} ms", reloaded["ms"]);
         setup.out.note(setup.out.paint(Style::Green, &text));
         return Ok(());
     }

@@ -28,6 +28,15 @@ pub(super) async fn apply(setup: &Setup, id: &str, method: &str) -> Result<Optio
     Ok(rows.into_iter().find(|row| row.id == id))
 }
 
+/// Has the server of this home, whatever configuration it goes by, take over what a plugin was granted: grants are the home's. Its row
+/// there afterwards, if it is known there; `None` when no server runs.
+pub(super) async fn consent(setup: &Setup, id: &str) -> Result<Option<Row>> {
+    let Some(mut running) = Running::find(&setup.paths).await? else { return Ok(None) };
+    running.ask::<Value>("plugin.consent", json!({ "id": id })).await?;
+    let rows: Vec<Row> = running.look("plugin.list", json!({})).await?;
+    Ok(rows.into_iter().find(|row| row.id == id))
+}
+
 /// Tells what became of it.
 pub(super) fn tell(setup: &Setup, row: &Row) {
     let why = row.reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));

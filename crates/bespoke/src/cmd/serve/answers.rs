@@ -3,22 +3,24 @@
 //! | method | params | answer |
 //! |---|---|---|
 //! | `status` | | how it does |
-//! | `reload` | | what became of the configuration |
+//! | `reload` | | what became of the configuration: what is new, what was not taken over, and why |
 //! | `plugin.list` | | a row a plugin |
 //! | `plugin.info` | `id` | its row, what it made use of, its methods |
 //! | `usage` | | what plugins were used for, and the tokens of today |
 //! | `command.run` | `name`, `args` | its exit code; streams `{line}` and `{note}` |
-//! | `plugin.restart` | `id` | how long it took |
+//! | `plugin.restart` | `id` | how long it took, and whether its manifest is another |
 //! | `plugin.load`, `plugin.unload` | `id` | |
+//! | `plugin.consent` | `id` | what it was granted counts from now on |
 //! | `events.tail` | `filter`, `follow`, `lines` | streams events, and `{lost}` where some are missing |
 //! | `events.emit` | `name`, `payload` | the topic |
 //! | `events.stats` | | who listens, and what each lost |
-//! | `outbox.resend` | `ids`, or none for all | the numbers |
+//! | `outbox.list` | | streams the messages that have not left |
+//! | `outbox.resend`, `outbox.drop` | `ids`, or none for all | the numbers |
 
 use std::{future::poll_fn, pin::pin, sync::Arc, time::Instant};
 
 use bespoke_control::{Fault, Handler, Items, Peer};
-use bespoke_host::{Caller, Outcome, State};
+use bespoke_host::{Caller, Outcome, Selection, State, Tier};
 use bespoke_plugin_api::{CallCx, Event, Hook, HookEvent, Output, OutputSink};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -58,12 +60,14 @@ struct Emitted {
 }
 
 #[derive(Deserialize)]
-struct Resend {
+struct Letters {
     ids: Option<Vec<i64>>,
 }
 
 /// The longest name of an event that somebody makes up.
 const LONGEST_NAME: usize = 100;
+/// Messages of the outbox that are read at once.
+const PAGE: u32 = 100;
 /// What stands before it.
 const CUSTOM: &str = "custom.";
 
@@ -100,13 +104,18 @@ impl Answers {
             }
             "plugin.unload" => {
                 let OfPlugin { id } = read(params)?;
-                host.unload(&id).await.map_err(|error| fault(error.into()))?;
-                Ok(json!({ "id": id }))
+                apart(serving.clone(), |serving| async move { unload(&serving, &id).await }).await
+            }
+            "plugin.consent" => {
+                let OfPlugin { id } = read(params)?;
+                apart(serving.clone(), |serving| async move { consent(&serving, &id).await }).await
             }
             "events.tail" => tail(serving, read(params)?, items).await,
             "events.emit" => emit(serving, read(params)?).map_err(fault),
             "events.stats" => Ok(stats(serving)),
+            "outbox.list" => letters(serving, items).await,
             "outbox.resend" => resend(serving, &read(params)?).map_err(fault),
+            "outbox.drop" => forget(serving, &read(params)?).map_err(fault),
             other => Err(Fault::no_method(other)),
         }
     }
@@ -156,28 +165,83 @@ where
     done.unwrap_or_else(|error| Err(Failure::failed(format!("it broke: {error}")))).map_err(fault)
 }
 
+/// A new instance of what runs, by what its folder holds now. It starts nothing that nobody asked for.
 async fn restart(serving: &Serving, id: &str) -> Result<Value> {
-    let host = &serving.setup.host;
-    if !host.rows().iter().any(|row| row.id == id) {
-        return Err(serving.setup.no_plugin(id));
-    }
+    let setup = &serving.setup;
     let began = Instant::now();
-    host.restart(id).await?;
-    serving.told.say("restarted", &format!("{id} is reloaded"), &json!({ "plugin": id }));
-    Ok(json!({ "id": id, "ms": (began.elapsed().as_secs_f64() * 1e6).round() / 1e3 }))
+    let found = setup.shelf_now().find(id);
+    let load = format!("bespoke plugin load {id}");
+    let Some(row) = setup.host.rows().into_iter().find(|row| row.id == id) else {
+        let there = |_| Failure::new(Exit::Conflict, format!("{id} is not loaded in the server that runs")).help(&load);
+        return Err(found.map_or_else(|| setup.no_plugin(id), there));
+    };
+    // One that rests says so, and is loaded all the same.
+    if row.state == State::Stopped || row.state == State::Unloaded && row.reason.is_none() {
+        let why = row.reason.map_or(String::new(), |reason| format!(", {reason}"));
+        let message = format!("{id} is not loaded in the server that runs: it is {}{why}", row.state.name());
+        return Err(Failure::new(Exit::Conflict, message).help(row.fix.unwrap_or(load)));
+    }
+    let anew = match found.filter(|_| row.tier != Tier::Compiled) {
+        Some(candidate) => setup.host.renew(candidate).await?,
+        None => false,
+    };
+    if !anew {
+        setup.host.restart(id).await?;
+    }
+    let how = if anew { "loaded anew, by its new manifest" } else { "reloaded" };
+    serving.told.say("restarted", &format!("{id} is {how}"), &json!({ "plugin": id, "anew": anew }));
+    Ok(json!({ "id": id, "ms": (began.elapsed().as_secs_f64() * 1e6).round() / 1e3, "anew": anew }))
 }
 
+/// What runs already gives way to what its folder holds now, if that is another.
 async fn load(serving: &Arc<Serving>, id: &str) -> Result<Value> {
-    // Its folder may be in the configuration since a moment ago.
+    // Its folder may be in the configuration since a moment ago. What else is wrong there is told by the reload.
     serving.reload("bespoke plugin load").await?;
-    let host = &serving.setup.host;
-    if host.rows().iter().any(|row| row.id == id && matches!(row.state, State::Ready | State::Unloaded)) {
-        return Ok(json!({ "id": id }));
+    let setup = &serving.setup;
+    let row = || setup.host.rows().into_iter().find(|row| row.id == id);
+    let found = setup.shelf_now().find(id).filter(|_| row().is_none_or(|row| row.tier != Tier::Compiled));
+    if row().is_none() && found.is_none() {
+        return Err(setup.no_plugin(id));
     }
-    let candidate = serving.setup.shelf.find(id).ok_or_else(|| serving.setup.no_plugin(id))?;
-    host.load(candidate, None).await?;
-    serving.told.say("loaded", &format!("{id} is loaded"), &json!({ "plugin": id }));
+    // What the user said yes to a moment ago counts.
+    if row().is_some_and(|row| row.state == State::Blocked) {
+        setup.host.settle_consent(id).await?;
+    }
+    let anew = match found {
+        Some(candidate) => setup.host.renew(candidate).await?,
+        None => false,
+    };
+    setup.host.start(Selection::Ids(&[id.to_owned()])).await;
+    match row() {
+        Some(row) if matches!(row.state, State::Ready | State::Unloaded) => {}
+        Some(row) if row.state == State::Disabled => {
+            return Err(Failure::new(Exit::Conflict, format!("{id} is switched off")).help(format!("bespoke plugin enable {id}")));
+        }
+        // One that failed before is tried again; it says why it does not start.
+        _ => setup.host.restart(id).await?,
+    }
+    serving.told.say("loaded", &format!("{id} is loaded"), &json!({ "plugin": id, "anew": anew }));
+    Ok(json!({ "id": id, "anew": anew }))
+}
+
+async fn unload(serving: &Serving, id: &str) -> Result<Value> {
+    let host = &serving.setup.host;
+    host.unload(id).await?;
+    serving.told.say("unloaded", &format!("{id} is taken out"), &json!({ "plugin": id }));
     Ok(json!({ "id": id }))
+}
+
+/// What its user granted a plugin, or took back, counts from now on.
+async fn consent(serving: &Serving, id: &str) -> Result<Value> {
+    let host = &serving.setup.host;
+    if !host.rows().iter().any(|row| row.id == id) {
+        // Nobody runs it here.
+        return Ok(json!({ "id": id, "state": null }));
+    }
+    host.settle_consent(id).await?;
+    let state = host.rows().into_iter().find(|row| row.id == id).map(|row| row.state);
+    serving.told.say("consent", &format!("what {id} was granted is taken over"), &json!({ "plugin": id, "state": state }));
+    Ok(json!({ "id": id, "state": state }))
 }
 
 /// Runs a command as the owner of this home: nobody else reaches the socket. Dropped with the connection, it is cancelled.
@@ -253,15 +317,30 @@ fn stats(serving: &Serving) -> Value {
     subscriptions.map(|s| json!({ "topics": s.topics, "listener": s.listener, "lost": s.lost })).collect()
 }
 
-fn resend(serving: &Serving, Resend { ids }: &Resend) -> Result<Value> {
+/// Page by page, as there may be more than memory should hold.
+async fn letters(serving: &Serving, items: &Items) -> Result<Value, Fault> {
+    let state = serving.setup.kept.state().map_err(|error| fault(error.into()))?;
+    let mut last = 0;
+    loop {
+        let page = state.letters(last, PAGE).map_err(|error| fault(error.into()))?;
+        let Some(letter) = page.last() else { return Ok(Value::Null) };
+        last = letter.id;
+        for letter in page {
+            items.send(&serde_json::to_value(letter).map_err(unwritten)?).await?;
+        }
+    }
+}
+
+fn resend(serving: &Serving, Letters { ids }: &Letters) -> Result<Value> {
     let server = serving.server().filter(|_| serving.phase() == Phase::Serving);
     let server = server.ok_or_else(|| Failure::failed("the server does not send now: it starts or ends").help("bespoke status"))?;
-    let ids = match ids {
-        Some(ids) => ids.clone(),
-        None => server.dead()?.into_iter().map(|letter| letter.id).collect(),
+    Ok(json!({ "resent": server.resend(ids.as_deref())? }))
+}
+
+fn forget(serving: &Serving, Letters { ids }: &Letters) -> Result<Value> {
+    let dropped = match serving.server() {
+        Some(server) => server.forget(ids.as_deref())?,
+        None => serving.setup.kept.state()?.drop_letters(ids.as_deref())?,
     };
-    for id in &ids {
-        server.resend(*id)?;
-    }
-    Ok(json!({ "resent": ids }))
+    Ok(json!({ "dropped": dropped }))
 }

@@ -6,7 +6,7 @@ use bespoke_host::Host;
 use bespoke_plugin_api::{CancelToken, HttpEndpoint};
 use tokio::{sync::Mutex, task::JoinHandle};
 
-use crate::{exit::Result, gate::GatewayConfig};
+use crate::{exit::Failure, gate::GatewayConfig};
 
 /// The listener, while a plugin wants one. Clones are the same.
 #[derive(Debug, Clone, Default)]
@@ -21,26 +21,29 @@ struct Open {
 }
 
 impl Gate {
-    /// Listens where the configuration says, as long as a plugin serves something; where, unless nothing is served.
-    ///
-    /// # Errors
-    /// When nobody can listen there. Then nobody does.
-    pub(super) async fn settle(&self, host: &Host, config: &GatewayConfig) -> Result<Option<SocketAddr>> {
+    /// Listens where the configuration says, as long as a plugin serves something, or is about to. Where it listens then, unless nothing is
+    /// served; and why that is not as the configuration says: where it listened before it listens on, as far as that can be.
+    pub(super) async fn settle(&self, host: &Host, config: &GatewayConfig) -> (Option<SocketAddr>, Option<Failure>) {
         let mut open = self.0.lock().await;
-        let is_wanted = host.registry().all::<dyn HttpEndpoint>().iter().any(bespoke_host::Slot::is_ready);
+        let is_wanted = host.registry().all::<dyn HttpEndpoint>().iter().any(bespoke_host::Slot::is_expected);
         match &*open {
-            Some(listening) if is_wanted && listening.config == *config => return Ok(Some(listening.address)),
-            Some(_) => close(&mut open).await,
-            None => {}
+            Some(listening) if is_wanted && listening.config == *config => return (Some(listening.address), None),
+            // Two do not listen at one place; at another, the old one goes when the new one is there.
+            Some(listening) if !is_wanted || listening.config.listen == config.listen => close(&mut open).await,
+            _ => {}
         }
         if !is_wanted {
-            return Ok(None);
+            return (None, None);
         }
-        let gateway = bespoke_gateway::Gateway::bind(host.clone(), config.clone()).await?;
+        let gateway = match bespoke_gateway::Gateway::bind(host.clone(), config.clone()).await {
+            Ok(gateway) => gateway,
+            Err(error) => return (open.as_ref().map(|listening| listening.address), Some(error.into())),
+        };
+        close(&mut open).await;
         let (address, stop) = (gateway.address(), CancelToken::new());
         let served = tokio::spawn(gateway.serve(stop.clone()));
         *open = Some(Open { config: config.clone(), address, stop, served });
-        Ok(Some(address))
+        (Some(address), None)
     }
 
     /// Answers what was asked, and listens no more.

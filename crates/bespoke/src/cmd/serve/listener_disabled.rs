@@ -4,15 +4,15 @@ use std::net::SocketAddr;
 
 use bespoke_host::Host;
 
-use crate::{exit::Result, gate::GatewayConfig};
+use crate::{exit::Failure, gate::GatewayConfig};
 
 /// There is no listener.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Gate;
 
 impl Gate {
-    pub(super) async fn settle(&self, _: &Host, _: &GatewayConfig) -> Result<Option<SocketAddr>> {
-        Ok(None)
+    pub(super) async fn settle(&self, _: &Host, _: &GatewayConfig) -> (Option<SocketAddr>, Option<Failure>) {
+        (None, None)
     }
 
     pub(super) async fn close(&self) {}

@@ -9,8 +9,10 @@ mod listener;
 #[cfg(not(feature = "gateway"))]
 #[path = "listener_disabled.rs"]
 mod listener;
+mod reload;
 mod serving;
 mod signals;
+mod status;
 mod told;
 
 use std::{path::Path, sync::Arc, time::Duration};
@@ -18,7 +20,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use bespoke_control::{BindError, Server as Control};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use self::{
     answers::Answers,
@@ -66,6 +68,7 @@ async fn attended(serving: &Arc<Serving>, signals: &mut Signals, args: &Serve) -
     // Before it says that it serves: whoever reads that may change the file at once.
     let (_watcher, mut changes) = if args.no_watch { None } else { watch(serving) }.unzip();
     let (wanted, reloads) = mpsc::channel(1);
+    let offers = serving.setup.host.offers();
     let stop = signals.stop.clone();
     // A signal in the middle of a start ends that, too.
     tokio::select! {
@@ -73,6 +76,7 @@ async fn attended(serving: &Arc<Serving>, signals: &mut Signals, args: &Serve) -
         signal = stopped(signals, &wanted) => return ended_by(serving, &signal),
     }
     let reloader = tokio::spawn(reload_when_wanted(serving.clone(), reloads));
+    let listener = tokio::spawn(listen_when_wanted(serving.clone(), offers));
     let ended = loop {
         tokio::select! {
             signal = signals.next() => match signal {
@@ -83,10 +87,10 @@ async fn attended(serving: &Arc<Serving>, signals: &mut Signals, args: &Serve) -
             changed = next(&mut changes) => {
                 if changed.is_some() { _ = wanted.try_send("the file has changed") } else { changes = None }
             }
-            () = tokio::time::sleep(AGAIN), if serving.listens_badly() => serving.listen().await,
         }
     };
     reloader.abort();
+    listener.abort();
     ended_by(serving, &ended)
 }
 
@@ -110,6 +114,17 @@ async fn reload_when_wanted(serving: Arc<Serving>, mut wanted: mpsc::Receiver<&'
     while let Some(why) = wanted.recv().await {
         // What is wrong is told; what ran before goes on.
         let _ = serving.reload(why).await;
+    }
+}
+
+/// A plugin that serves over HTTP may have come or gone, and whoever had our address may have left it.
+async fn listen_when_wanted(serving: Arc<Serving>, mut offers: watch::Receiver<()>) {
+    loop {
+        tokio::select! {
+            changed = offers.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(AGAIN), if serving.listens_badly() => {}
+        }
+        serving.listen().await;
     }
 }
 

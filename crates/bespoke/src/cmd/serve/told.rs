@@ -18,6 +18,12 @@ impl Told {
         self.show(event, line, more);
     }
 
+    /// Something that happened, and is not all as it should be.
+    pub(super) fn say_badly(&self, event: &str, line: &str, more: &Value) {
+        tracing::warn!(target: TOLD, "{line}");
+        self.show(event, line, more);
+    }
+
     /// Something that is not as it should be.
     pub(super) fn warn(&self, line: &str) {
         tracing::warn!(target: TOLD, "{line}");
