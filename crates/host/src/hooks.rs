@@ -20,11 +20,11 @@ use bespoke_plugin_api::{BoxFuture, CallCx, Hook, HookEvent, HookHandler, HookRe
 use tokio::runtime::Handle;
 
 use self::{
-    asking::{Subscribed, ask, is_guard, no},
+    asking::{STOPPABLE, Subscribed, Telling, ask, is_guard, missed, no},
     listening::Listening,
 };
 use crate::{
-    Events, Registry, Slot, UserHook,
+    Events, Redactor, Registry, Slot, UserHook,
     breaker::{Breaker, Policy},
     candidate::State,
     plugin::PluginCell,
@@ -35,18 +35,38 @@ pub use self::trying::{Answer, HookRow, Tried};
 /// The subscriptions of all plugins, in order.
 ///
 /// A hook that fails closed guards as long as its plugin is switched on: one that did not start, was stopped or broke says no, with
-/// the reason. A plugin that never got so far as to say what it hooks into guards nothing; its row says that it failed. A handler
+/// the reason. One that is there for nothing but hooks and never got so far as to say which stops whatever a hook can stop, as long as
+/// the user counts on it; one that is there for something else, too, guards nothing then, and its row says that it failed. A handler
 /// that fails five times within a minute is left alone for half a minute, which is a no where it fails closed; then one event tries
 /// it again.
 pub struct Hooks {
     /// One bit per hook that somebody wants. Written after the snapshot it speaks of.
     mask: AtomicU64,
-    table: ArcSwap<Vec<Subscribed>>,
+    table: Arc<ArcSwap<Table>>,
     /// Held while a snapshot is made: of two plugins that come up at once, none may overwrite the other's with an older one.
     update: Mutex<()>,
-    events: Events,
+    telling: Telling,
     /// Who is told of events.
     listening: Listening,
+}
+
+/// Who is asked, as things stand.
+#[derive(Default)]
+struct Table {
+    /// In order.
+    handlers: Vec<Subscribed>,
+    /// Plugins that would be among them, had they not come to nothing before they said for which hooks.
+    missed: Vec<Arc<PluginCell>>,
+}
+
+/// A plugin that does not run, while nobody knows what it would have stopped: whatever a hook can stop is stopped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Missed {
+    /// Its id.
+    pub plugin: String,
+    /// Why, for the user, and what helps.
+    pub reason: String,
 }
 
 /// What the handlers made of an event.
@@ -105,8 +125,25 @@ impl Hooks {
     }
 
     fn asking(&self, cx: &CallCx, event: HookEvent) -> BoxFuture<'static, Outcome> {
-        let (table, cx, events) = (self.table.load_full(), cx.quieting(event.hook()), self.events.clone());
-        Box::pin(async move { dispatch(&table, &events, &cx, event).await })
+        let (table, cx, telling) = (self.table.clone(), cx.quieting(event.hook()), self.telling.clone());
+        Box::pin(async move {
+            loop {
+                let now = table.load_full();
+                let Some(plugin) = missed(&now.missed, event.hook()) else { return dispatch(&now.handlers, &telling, &cx, event).await };
+                if plugin.state() != State::Starting {
+                    return asking::stopped(plugin, event.hook());
+                }
+                // It is tried again: within the limit of a start it runs, or has failed.
+                plugin.started().await;
+            }
+        })
+    }
+
+    /// The plugins for want of which whatever a hook can stop is stopped.
+    pub fn missed(&self) -> Vec<Missed> {
+        let table = self.table.load();
+        let missed = table.missed.iter().filter(|plugin| plugin.is_unheard());
+        missed.map(|plugin| Missed { plugin: plugin.id().to_owned(), reason: asking::why_missed(plugin) }).collect()
     }
 
     /// Runs a tool with the hooks around it, whoever asked for it. A veto becomes an answer that says who refused. Hooks see a
@@ -166,16 +203,17 @@ impl Hooks {
     }
 
     /// That tells on this bus what becomes of handlers.
-    pub(crate) fn telling(runtime: Handle, events: Events) -> Self {
-        let listening = Listening::new(runtime, events.clone());
-        Hooks { mask: AtomicU64::new(0), table: ArcSwap::default(), update: Mutex::default(), events, listening }
+    pub(crate) fn telling(runtime: Handle, events: Events, redactor: Redactor) -> Self {
+        let telling = Telling { events, redactor };
+        let listening = Listening::new(runtime, telling.clone());
+        Hooks { mask: AtomicU64::new(0), table: Arc::default(), update: Mutex::default(), telling, listening }
     }
 
     /// Takes over who is told of events, as the user says.
     pub(crate) fn told(&self, wanted: Vec<UserHook>, plugins: &[Arc<PluginCell>]) {
         let _updating = self.update.lock().unwrap_or_else(PoisonError::into_inner);
         self.listening.wanted(wanted, plugins);
-        self.listening.update(&self.table.load());
+        self.listening.update(&self.table.load().handlers);
     }
 
     /// Lets handlers of events hear what they have not heard yet, within bounded time, and no more after that.
@@ -183,23 +221,30 @@ impl Hooks {
         self.listening.finish(limit).await;
     }
 
-    /// Takes over the subscriptions of a registry.
-    pub(crate) fn update(&self, registry: &Registry) {
+    /// Takes over the subscriptions of a registry, and the plugins that are missed.
+    pub(crate) fn update(&self, registry: &Registry, missed: impl FnOnce() -> Vec<Arc<PluginCell>>) {
         let updating = self.update.lock().unwrap_or_else(PoisonError::into_inner);
         let mut slots = registry.all::<dyn HookHandler>();
         let comes_back = |slot: &Slot<dyn HookHandler>| slot.spec().hook == Hook::OnEvent && slot.cell().state() == State::Starting;
         let counts = |slot: &Slot<dyn HookHandler>| slot.is_ready() || slot.cell().is_replacing() || comes_back(slot);
         slots.retain(|slot| counts(slot) || is_guard(slot) && slot.cell().is_enabled());
-        slots.sort_by(|a, b| b.spec().priority.cmp(&a.spec().priority).then_with(|| a.plugin().cmp(b.plugin())));
-        let mask = slots.iter().fold(0, |mask, slot| mask | slot.spec().hook.bit());
+        slots.sort_by(|a, b| {
+            let (priority, plugin) = (b.spec().priority.cmp(&a.spec().priority), a.plugin().cmp(b.plugin()));
+            priority.then(plugin).then_with(|| a.name().cmp(b.name()))
+        });
         let known = self.table.load_full();
-        let table = slots.into_iter().map(|slot| {
-            let before = known.iter().find(|s| (s.slot.plugin(), s.slot.name()) == (slot.plugin(), slot.name()));
+        let mut missed = missed();
+        // One that is tried again is missed until it has said what it hooks into.
+        missed.extend(known.missed.iter().filter(|plugin| plugin.is_tried()).cloned());
+        let stopped = if missed.is_empty() { &[] } else { STOPPABLE };
+        let mask = slots.iter().map(|slot| slot.spec().hook).chain(stopped.iter().copied()).fold(0, |mask, hook| mask | hook.bit());
+        let handlers = slots.into_iter().map(|slot| {
+            let before = known.handlers.iter().find(|s| (s.slot.plugin(), s.slot.name()) == (slot.plugin(), slot.name()));
             Subscribed::new(slot, before.map(|s| s.breaker.clone()))
         });
-        let before = self.table.swap(Arc::new(table.collect()));
+        let before = self.table.swap(Arc::new(Table { handlers: handlers.collect(), missed }));
         self.mask.store(mask, Ordering::Relaxed);
-        self.listening.update(&self.table.load());
+        self.listening.update(&self.table.load().handlers);
         drop(updating);
         // It may hold the last of a plugin's objects: not dropped under the lock.
         drop(before);
@@ -207,7 +252,7 @@ impl Hooks {
 
     /// A new generation of a plugin begins without a record.
     pub(crate) fn forgive(&self, plugin: &str) {
-        for subscribed in self.table.load().iter().filter(|s| s.slot.plugin() == plugin) {
+        for subscribed in self.table.load().handlers.iter().filter(|s| s.slot.plugin() == plugin) {
             *subscribed.lock() = Breaker::new(Policy::DEFAULT);
             subscribed.slot.cell().hook_tripped(subscribed.slot.name(), false);
         }
@@ -216,15 +261,15 @@ impl Hooks {
 
 impl fmt::Debug for Hooks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.table.load().iter().map(|s| (s.slot.spec().hook, s.slot.name().to_owned()))).finish()
+        f.debug_list().entries(self.table.load().handlers.iter().map(|s| (s.slot.spec().hook, s.slot.name().to_owned()))).finish()
     }
 }
 
-async fn dispatch(table: &[Subscribed], events: &Events, cx: &CallCx, mut event: HookEvent) -> Outcome {
+async fn dispatch(table: &[Subscribed], telling: &Telling, cx: &CallCx, mut event: HookEvent) -> Outcome {
     let hook = event.hook();
     let subscribed = |observer: bool| table.iter().filter(move |s| s.slot.spec().hook == hook && s.slot.spec().observer == observer);
     for handler in subscribed(false) {
-        let Some(reply) = ask(handler, events, cx, &event).await else {
+        let Some(reply) = ask(handler, telling, cx, &event).await else {
             if is_guard(&handler.slot) {
                 let (name, plugin) = (handler.slot.name(), handler.slot.plugin().to_owned());
                 return Outcome::Vetoed { plugin, reason: format!("guard `{name}` has failed too often and is left alone for a while") };
@@ -245,7 +290,7 @@ async fn dispatch(table: &[Subscribed], events: &Events, cx: &CallCx, mut event:
         }
     }
     futures_util::future::join_all(subscribed(true).map(async |handler| {
-        if let Some(Err(error)) = ask(handler, events, cx, &event).await {
+        if let Some(Err(error)) = ask(handler, telling, cx, &event).await {
             tracing::warn!(plugin = handler.slot.plugin(), hook = hook.name(), %error, "observer failed");
         }
     }))

@@ -12,7 +12,7 @@ use std::{
 use arc_swap::ArcSwap;
 use bespoke_manifest::Manifest;
 use bespoke_plugin_api::{CallCx, CancelToken, Code, Contract, Error, Kind, Result, ToolCall, ToolOutput};
-use tokio::{runtime::Handle, task::JoinSet};
+use tokio::{runtime::Handle, sync::watch, task::JoinSet};
 
 use crate::{
     Config, ConfigError, Consent, EventStore, Events, EventsConfig, Grants, Hooks, HttpClient, KeyValue, ModelStore, NoTerms, Problem,
@@ -186,10 +186,11 @@ impl HostBuilder {
         let usage = Ledger::new(self.usage, counted);
         let services = Services {
             runtime: Handle::current(),
-            hooks: Hooks::telling(Handle::current(), events.clone()),
+            hooks: Hooks::telling(Handle::current(), events.clone(), redactor.clone()),
             events,
             names,
             registry: Registry::default(),
+            offers: watch::Sender::default(),
             config: ArcSwap::from_pointee(self.config),
             models: self.models,
             runtimes: self.runtimes,
@@ -217,6 +218,7 @@ impl HostBuilder {
             inner.settle_terms(plugin);
         }
         inner.tell_hooks();
+        inner.services.offers_changed();
         if inner.grants.are_kept() || inner.usage.is_kept() {
             inner.services.runtime.spawn(keep_uses_now_and_then(Arc::downgrade(&inner), inner.closing.clone()));
         }
@@ -297,6 +299,11 @@ impl Host {
     /// Contributions by kind and name.
     pub fn registry(&self) -> &Registry {
         &self.inner.services.registry
+    }
+
+    /// Told when it may be that other contributions serve than before, for who keeps something by it.
+    pub fn offers(&self) -> watch::Receiver<()> {
+        self.inner.services.offers.subscribe()
     }
 
     /// Hook dispatch.
@@ -534,6 +541,7 @@ impl Host {
         for (plugin, task) in starting {
             if let Err(error) = task.await {
                 plugin.fail(Error::internal(format!("its start broke: {error}")));
+                inner.services.offers_changed();
             }
         }
     }
@@ -558,6 +566,19 @@ impl Host {
         if let Some(history) = &inner.history {
             history.finish(LAST_EVENTS).await;
         }
+    }
+
+    /// The program is about to end itself, whatever is under way: turns are told to be over, and who is told of events or keeps them has
+    /// so long to hear it. Nothing is stopped.
+    pub async fn cut_off(&self, limit: Duration) {
+        let inner = &self.inner;
+        inner.services.events.open().cut_off();
+        let kept = async {
+            if let Some(history) = &inner.history {
+                history.finish(limit).await;
+            }
+        };
+        tokio::join!(inner.services.hooks.finish(limit), kept);
     }
 
     async fn stop_all(&self) {

@@ -140,7 +140,7 @@ impl Inner {
             biased;
             () = self.closing.cancelled() => {
                 drop_caught(self.services.registry.remove(plugin.id()));
-                self.services.hooks.update(&self.services.registry);
+                self.services.offers_changed();
                 return plugin.set(State::Stopped, "the host was shut down before it was ready", None);
             }
             result = self.start_when_possible(&plugin) => result,
@@ -169,7 +169,7 @@ impl Inner {
         self.wrong(plugin, "did_not_start", &error);
         plugin.fail(error);
         // Its guards stand, and say no.
-        self.services.hooks.update(&self.services.registry);
+        self.services.offers_changed();
     }
 
     /// Something is wrong with a plugin. The error is without secrets.
@@ -193,7 +193,8 @@ impl Inner {
             self.learn_guards(plugin).await;
             return Err(error);
         }
-        if plugin.watch.is_lazy() {
+        // One that says only when it runs what it hooks into would never be called.
+        if plugin.watch.is_lazy() && !plugin.publishes_hooks() {
             return self.announce(plugin).await.map(|()| None);
         }
         let begun = Instant::now();
@@ -228,7 +229,17 @@ impl Inner {
         if let Some(manifest) = &plugin.manifest {
             promised(manifest, &specs)?;
         }
-        self.services.registry.declare(plugin, &specs)
+        self.services.registry.declare(plugin, &specs)?;
+        self.declared(plugin);
+        Ok(())
+    }
+
+    /// What a plugin registers stands in the registry.
+    fn declared(&self, plugin: &PluginCell) {
+        self.services.offers_changed();
+        if !plugin.publishes_hooks() {
+            plugin.hooks_are_known();
+        }
     }
 
     /// Lets a plugin make what it depends on, which may take far longer than a start.
@@ -256,6 +267,7 @@ impl Inner {
         if let Ok(Some(specs)) = self.threads.run(plugin.id(), name, "register()", self.limits.start(), declare, drop).await {
             // A name that another has is not its to guard.
             let _ = self.services.registry.declare(plugin, &specs);
+            self.declared(plugin);
         }
     }
 
@@ -296,7 +308,8 @@ impl Inner {
         plugin.cpu_begins();
         plugin.apply(Some(applied.clone()));
         drop(publishing);
-        self.services.hooks.update(&self.services.registry);
+        self.services.offers_changed();
+        plugin.hooks_are_known();
         self.watch_over(plugin, generation);
         Ok(before)
     }
@@ -357,10 +370,10 @@ impl Inner {
             if waiting.is_over() {
                 // The host has cleaned up after us already, perhaps before we declared.
                 drop_caught(self.services.registry.remove(plugin.id()));
-                self.services.hooks.update(&self.services.registry);
+                self.services.offers_changed();
                 return Err(Error::new(Code::INITIALIZE_FAILED, "late"));
             }
-            self.services.hooks.update(&self.services.registry);
+            self.declared(plugin);
         }
         let applied = match how.applied {
             Some(applied) => applied,
@@ -443,7 +456,7 @@ impl Inner {
         plugin.set_state(State::Draining);
         let withdrawn = self.take_out(plugin, &generation);
         plugin.generation.store(None);
-        self.services.hooks.update(&self.services.registry);
+        self.services.offers_changed();
         let limit = self.limits.stop();
         let drained = generation.drain(limit).await;
         let left = generation.in_flight();

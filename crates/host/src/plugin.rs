@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use crate::{
-    HttpAllowed, Used,
+    Config, HttpAllowed, Used,
     candidate::{Candidate, State, Tier},
     commands::RunningCommands,
     generation::{Footing, Generation, lock},
@@ -58,6 +58,10 @@ pub(crate) struct PluginCell {
     lost: Mutex<BTreeMap<String, u64>>,
     /// Why it could not be enabled, for one that is switched off.
     unfit: Option<Error>,
+    /// Whether it has said what it hooks into.
+    hooks_known: AtomicBool,
+    /// Why it runs on without the table that it has by now, where it had none before.
+    refused: Mutex<Option<(String, Option<String>)>>,
     /// Commands of its that cannot be run under their names, and why.
     refused_commands: Mutex<BTreeMap<String, String>>,
     pub(crate) running_commands: RunningCommands,
@@ -117,6 +121,8 @@ impl PluginCell {
             tripped: Mutex::default(),
             lost: Mutex::default(),
             unfit,
+            hooks_known: AtomicBool::new(false),
+            refused: Mutex::default(),
             refused_commands: Mutex::default(),
             running_commands: RunningCommands::default(),
             status: Mutex::new(status),
@@ -161,6 +167,56 @@ impl PluginCell {
     /// Why it could not be started, however it is configured.
     pub(crate) fn unfit(&self) -> Option<&Error> {
         self.unfit.as_ref()
+    }
+
+    /// Whether it says only at run time what it hooks into.
+    pub(crate) fn publishes_hooks(&self) -> bool {
+        self.manifest.as_ref().is_some_and(|m| m.is_dynamic(Kind::Hook))
+    }
+
+    /// It has said what it hooks into: its guards stand, whatever becomes of it.
+    pub(crate) fn hooks_are_known(&self) {
+        self.hooks_known.store(true, Ordering::Release);
+    }
+
+    /// Whether it is there for nothing but hooks, the user counts on it, and it came to nothing before it said which: then nobody knows
+    /// what it would have stopped.
+    pub(crate) fn is_missed(&self, config: &Config) -> bool {
+        let only_hooks = self.manifest.as_ref().is_some_and(|m| m.kinds() == [Kind::Hook]);
+        let state = self.state();
+        let is_named = config.plugin_ids().iter().any(|id| *id == *self.id);
+        // One with a folder of its own was put there by the user; until it has the user's consent, nobody counts on it.
+        let is_counted_on = is_named || self.candidate.tier != Tier::Compiled && state != State::Blocked;
+        let came_to_nothing = matches!(state, State::Failed | State::Quarantined | State::Blocked | State::Missing);
+        let is_missing = came_to_nothing || is_named && lock(&self.refused).is_some();
+        only_hooks && is_counted_on && is_missing && self.has_its_names() && self.is_unheard()
+    }
+
+    /// Why it is [missed](Self::is_missed), and what helps.
+    pub(crate) fn why_missed(&self) -> (String, Option<String>) {
+        let refused = lock(&self.refused).clone().filter(|_| self.state() == State::Ready);
+        refused.unwrap_or_else(|| {
+            let status = self.status();
+            (status.reason.unwrap_or_else(|| status.state.name().to_owned()), status.fix)
+        })
+    }
+
+    /// It runs with the configuration as it is, or why not. Hooks that it never had are not its old ones.
+    pub(crate) fn refuses(&self, why: Option<(String, Option<String>)>) {
+        let had_none = || self.applied().is_none_or(|applied| applied.written.as_object().is_none_or(|table| table.is_empty()));
+        let why = why.filter(|_| self.publishes_hooks() && had_none());
+        self.hooks_known.store(why.is_none(), Ordering::Release);
+        *lock(&self.refused) = why;
+    }
+
+    /// Whether it is about to say, perhaps, what it hooks into.
+    pub(crate) fn is_tried(&self) -> bool {
+        matches!(self.state(), State::Unloaded | State::Starting) && self.is_unheard()
+    }
+
+    /// Whether it is switched on, and has not said yet what it hooks into.
+    pub(crate) fn is_unheard(&self) -> bool {
+        self.is_enabled() && !self.hooks_known.load(Ordering::Acquire)
     }
 
     pub(crate) fn applied(&self) -> Option<Applied> {
@@ -384,6 +440,11 @@ impl PluginCell {
     /// As if it had never been started, if it neither runs nor is about to.
     pub(crate) fn renew(&self) {
         self.watch.forgive();
+        if self.publishes_hooks() {
+            // Those of its next start may be others.
+            self.hooks_known.store(false, Ordering::Release);
+            *lock(&self.refused) = None;
+        }
         let still = [State::Disabled, State::Failed, State::Quarantined, State::Blocked, State::Stopped];
         if still.into_iter().any(|state| self.change(state, State::Unloaded)) {
             self.report(Health::Unknown);

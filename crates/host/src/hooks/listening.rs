@@ -10,9 +10,9 @@ use bespoke_plugin_api::{CallCx, CancelToken, Code, Event, Hook, HookEvent, Resu
 use serde_json::{Value, json};
 use tokio::{runtime::Handle, task::JoinHandle, time::Instant};
 
-use super::asking::{Subscribed, ask, keep};
+use super::asking::{Subscribed, Telling, ask, keep};
 use crate::{
-    Events, Topics, UserHook,
+    Topics, UserHook,
     breaker::{Breaker, Policy},
     events::{Listener, topics},
     invoke::own_method,
@@ -27,7 +27,7 @@ const METHOD_LIMIT: Duration = Duration::from_secs(5);
 /// The handlers that are told of events.
 pub(super) struct Listening {
     runtime: Handle,
-    events: Events,
+    telling: Telling,
     told: Mutex<Told>,
 }
 
@@ -62,8 +62,8 @@ enum Ear {
 }
 
 impl Listening {
-    pub(super) fn new(runtime: Handle, events: Events) -> Self {
-        Listening { runtime, events, told: Mutex::default() }
+    pub(super) fn new(runtime: Handle, telling: Telling) -> Self {
+        Listening { runtime, telling, told: Mutex::default() }
     }
 
     /// What the user wants from now on. Entries whose plugin is not here count for nothing.
@@ -129,15 +129,15 @@ impl Listening {
             tracing::warn!(plugin = ear.plugin().id(), name = ear.name(), "{message}");
             let reason = format!("{message}: plugin.toml does not ask for \"event:{}\", or the user has not granted it", refused[0]);
             let payload = json!({ "plugin": ear.plugin().id(), "hook": Hook::OnEvent.name(), "name": ear.name(), "reason": reason });
-            self.events.emit(topics::HOOK_FAILED, None, payload);
+            self.telling.events.emit(topics::HOOK_FAILED, None, payload);
         }
     }
 
     fn tell(&self, ear: Ear, topics: Topics, refused: Vec<String>) -> Running {
         let end = CancelToken::new();
-        let listener = self.events.listen(topics.clone(), Some(ear.plugin().id()), None, BEHIND);
-        let telling = Telling { ear: ear.clone(), events: self.events.clone(), lost: 0, burst: false };
-        Running { ear, topics, refused, end: end.clone(), task: self.runtime.spawn(telling.run(listener, end)) }
+        let listener = self.telling.events.listen(topics.clone(), Some(ear.plugin().id()), None, BEHIND);
+        let teller = Teller { ear: ear.clone(), telling: self.telling.clone(), lost: 0, burst: false };
+        Running { ear, topics, refused, end: end.clone(), task: self.runtime.spawn(teller.run(listener, end)) }
     }
 
     /// Lets all hear what waits for them, within bounded time.
@@ -204,11 +204,11 @@ impl Ear {
     }
 
     /// `None` when it is left alone for a while.
-    async fn hear(&self, events: &Events, event: Event) -> Option<Result<()>> {
+    async fn hear(&self, telling: &Telling, event: Event) -> Option<Result<()>> {
         match self {
             Ear::Handler(handler) => {
                 let cx = CallCx::new().quieting(Hook::OnEvent);
-                ask(handler, events, &cx, &HookEvent::on_event(event)).await.map(|reply| reply.map(drop))
+                ask(handler, telling, &cx, &HookEvent::on_event(event)).await.map(|reply| reply.map(drop))
             }
             Ear::Method { plugin, name, breaker } => {
                 if !breaker.lock().unwrap_or_else(PoisonError::into_inner).admits(Instant::now().into_std()) {
@@ -216,7 +216,8 @@ impl Ear {
                 }
                 let args = json!([serde_json::to_value(event).unwrap_or(Value::Null)]);
                 let result = own_method(&CallCx::new(), plugin, name, args, METHOD_LIMIT).await.map(drop);
-                keep(plugin, Hook::OnEvent, name, breaker, events, result.as_ref().copied());
+                let result = result.map_err(|error| telling.redactor.redact_error(&error));
+                keep(plugin, Hook::OnEvent, name, breaker, telling, result.as_ref().copied());
                 Some(result)
             }
         }
@@ -224,16 +225,16 @@ impl Ear {
 }
 
 /// Telling one of them.
-struct Telling {
+struct Teller {
     ear: Ear,
-    events: Events,
+    telling: Telling,
     /// Lost and not told yet.
     lost: u64,
     /// Whether a loss was told since it was last up to date.
     burst: bool,
 }
 
-impl Telling {
+impl Teller {
     async fn run(mut self, mut listener: Listener, end: CancelToken) {
         loop {
             let next = match listener.next_now() {
@@ -262,7 +263,7 @@ impl Telling {
         if event.topic.starts_with("hook_") && event.payload["plugin"] == self.ear.plugin().id() {
             return;
         }
-        match self.ear.hear(&self.events, event).await {
+        match self.ear.hear(&self.telling, event).await {
             None => self.lose(1),
             Some(Err(error)) => {
                 tracing::warn!(plugin = self.ear.plugin().id(), name = self.ear.name(), %error, "handler of events failed");
@@ -287,7 +288,7 @@ impl Telling {
         if self.lost > 0 {
             let lost = std::mem::take(&mut self.lost);
             let payload = json!({ "plugin": self.ear.plugin().id(), "name": self.ear.name(), "lost": lost });
-            self.events.emit(topics::HOOK_LOST, None, payload);
+            self.telling.events.emit(topics::HOOK_LOST, None, payload);
         }
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::{
     Hooks, Outcome,
-    asking::{Subscribed, answer, is_guard, no},
+    asking::{Subscribed, answer, is_guard, missed, no, why_missed},
 };
 use crate::{candidate::State, clock, events::topics};
 
@@ -100,7 +100,7 @@ impl Hooks {
                 tripped: handler.lock().is_tripped(),
             }
         };
-        let mut rows: Vec<HookRow> = table.iter().map(row).collect();
+        let mut rows: Vec<HookRow> = table.handlers.iter().map(row).collect();
         // Stable: within a hook the order stays, but observers come last.
         rows.sort_by_key(|row| (row.hook, row.observer));
         rows
@@ -137,8 +137,11 @@ impl Hooks {
     pub async fn dry_run(&self, cx: &CallCx, mut event: HookEvent) -> (Vec<Tried>, Outcome) {
         let (table, hook) = (self.table.load_full(), event.hook());
         let cx = cx.quieting(hook);
-        let (mut tried, mut vetoed) = (Vec::new(), None);
-        let subscribed = |observer: bool| table.iter().filter(move |s| s.slot.spec().hook == hook && s.slot.spec().observer == observer);
+        let missed = missed(&table.missed, hook);
+        let mut vetoed = missed.map(|plugin| Outcome::Vetoed { plugin: plugin.id().to_owned(), reason: why_missed(plugin) });
+        let mut tried = Vec::new();
+        let handlers = &table.handlers;
+        let subscribed = |observer: bool| handlers.iter().filter(move |s| s.slot.spec().hook == hook && s.slot.spec().observer == observer);
         // Nobody is stopped by what is over.
         let decides = hook != Hook::OnEvent;
         for handler in subscribed(false).chain(subscribed(true)) {
@@ -147,7 +150,7 @@ impl Hooks {
                 continue;
             }
             let begun = Instant::now();
-            let said = answer(handler, &cx, &event).await;
+            let said = answer(handler, &self.telling.redactor, &cx, &event).await;
             let took = begun.elapsed();
             let veto = |reason: &str| Outcome::Vetoed { plugin: handler.slot.plugin().to_owned(), reason: reason.to_owned() };
             let counts = decides && !handler.slot.spec().observer;

@@ -11,6 +11,7 @@ mod cycles;
 mod discovery;
 mod discovery_folders;
 mod grants;
+mod guards;
 mod hooks;
 mod http;
 mod kit;
