@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use bespoke_host::{Host, Row, Slot};
+use bespoke_host::{Host, Row, Slot, Step};
 use bespoke_plugin_api::{
     ChatDelta, ChatRequest, Code, Error, FinishReason, Kind, Message, ModelInfo, Provider, Result, ToolCall, ToolChoice, ToolSpec,
 };
 use futures_util::StreamExt;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::{
     AgentConfig, TurnEvent,
@@ -198,8 +199,8 @@ impl Work<'_> {
         self.check_budgets().map_err(Failed::Turn)?;
         // A provider that was asked would begin to work, although nobody waits for it.
         self.cx.check()?;
-        let step = self.workflow.step("model", Some(name));
-        let result = self.listened(provider, name, request, &mut hear).await;
+        let mut step = self.workflow.step("model", Some(name));
+        let result = self.listened(provider, name, request, &mut step, &mut hear).await;
         step.complete(result.as_ref().copied().map_err(Failed::error));
         result
     }
@@ -209,10 +210,11 @@ impl Work<'_> {
         provider: &Slot<dyn Provider>,
         name: &str,
         request: ChatRequest,
+        step: &mut Step,
         hear: &mut (impl FnMut(&mut Self, Piece) -> Result<()> + Send),
     ) -> Result<(), Failed> {
         let asked: u64 = request.messages.iter().map(estimate).chain(request.tools.iter().map(weight)).sum();
-        let mut heard = 0;
+        let (mut heard, mut silent, begun) = (0, true, Instant::now());
         let (cx, plugin, silence) = (self.cx, provider.plugin(), self.silence());
         let stream = provider.call_leased(cx, |p, cx| async move { p.chat(&cx, request).await });
         let mut stream = in_time(silence, name, plugin, stream).await?;
@@ -221,7 +223,17 @@ impl Work<'_> {
             cx.check()?;
             tokio::task::consume_budget().await;
             let next = async { Ok(stream.next().await) };
-            match in_time(silence, name, plugin, next).await? {
+            let next = in_time(silence, name, plugin, next).await?;
+            let begins = match &next {
+                Some(Ok(ChatDelta::Text { text, .. })) => !text.is_empty(),
+                Some(Ok(ChatDelta::ToolCall { .. })) => true,
+                _ => false,
+            };
+            if begins && std::mem::take(&mut silent) {
+                step.begins_to_answer();
+                stream.began_after(begun.elapsed());
+            }
+            match next {
                 Some(Ok(ChatDelta::Text { text, .. })) if text.is_empty() => {}
                 Some(Ok(ChatDelta::Text { text, .. })) => {
                     heard += text.len();

@@ -19,7 +19,7 @@ use bespoke_plugin_api::{BoxStream, Event};
 use serde_json::{Value, json};
 
 use self::queue::Queue;
-use crate::clock;
+use crate::{clock, workflow::Open};
 
 pub(crate) use self::{history::History, queue::Listener};
 pub use self::{
@@ -42,6 +42,8 @@ struct Bus {
     kept: Mutex<Kept>,
     /// How many listen: looked at before anything is built.
     heard: AtomicUsize,
+    /// Turns that are told of and not over.
+    open: Open,
 }
 
 struct Kept {
@@ -66,7 +68,7 @@ pub struct Subscription {
 impl Default for Events {
     fn default() -> Self {
         let kept = Kept { next: 1, list: VecDeque::new(), listeners: Vec::new() };
-        Events(Arc::new(Bus { kept: Mutex::new(kept), heard: AtomicUsize::new(0) }))
+        Events(Arc::new(Bus { kept: Mutex::new(kept), heard: AtomicUsize::new(0), open: Open::default() }))
     }
 }
 
@@ -103,6 +105,10 @@ impl Events {
         if self.is_heard() {
             self.emit(topic, None, payload());
         }
+    }
+
+    pub(crate) fn open(&self) -> &Open {
+        &self.0.open
     }
 
     /// Whether anybody listens.

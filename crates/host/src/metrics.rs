@@ -25,6 +25,8 @@ pub struct Metrics {
     /// The last call that was timed took less than 10 µs.
     fast: AtomicBool,
     times: Recorder,
+    /// From the question to the first piece of the answer, of what answers in pieces.
+    firsts: Recorder,
     longest: AtomicU64,
     /// When the last call that was timed ended, in nanoseconds since `begun`; 0 for none.
     last: AtomicU64,
@@ -50,6 +52,7 @@ impl Default for Metrics {
             timed: AtomicU64::new(0),
             fast: AtomicBool::new(false),
             times: Recorder::default(),
+            firsts: Recorder::default(),
             longest: AtomicU64::new(0),
             last: AtomicU64::new(0),
             begun: Instant::now(),
@@ -87,6 +90,11 @@ impl Metrics {
         }
     }
 
+    /// The first piece of an answer came so long after the question.
+    pub(crate) fn first(&self, time: Duration) {
+        self.firsts.add(nanos(time), 1);
+    }
+
     fn took(&self, time: Duration, weight: u64) {
         let time = nanos(time);
         self.fast.store(time < FAST, Ordering::Relaxed);
@@ -111,7 +119,7 @@ impl Metrics {
         };
         let (calls, errors) = (since(&self.calls, &self.taken_calls), since(&self.errors, &self.taken_errors));
         let longest = Duration::from_nanos(self.longest.swap(0, Ordering::Relaxed));
-        Usage { calls, errors, times: self.times.take(), longest, cpu, memory_mb, last: self.last() }
+        Usage { calls, errors, times: self.times.take(), firsts: self.firsts.take(), longest, cpu, memory_mb, last: self.last() }
     }
 
     /// As [`take`](Self::take), and leaves it there.
@@ -121,6 +129,7 @@ impl Metrics {
             calls: since(&self.calls, &self.taken_calls),
             errors: since(&self.errors, &self.taken_errors),
             times: self.times.look(),
+            firsts: self.firsts.look(),
             longest: Duration::from_nanos(self.longest.load(Ordering::Relaxed)),
             cpu,
             memory_mb,

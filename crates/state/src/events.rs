@@ -9,6 +9,18 @@ use crate::{
     time::{loaded, stored},
 };
 
+/// From the newest on, until there are enough.
+const ANY: &str = "SELECT number, at, topic, source, payload FROM events
+    WHERE number > ?1 AND at >= ?2 AND at < ?3 AND substr(topic, 1, length(?4)) = ?4 AND (?5 IS NULL OR source = ?5)
+    ORDER BY number DESC LIMIT ?6";
+/// The same, no further than to the first that is wanted: by the index of times alone, which the `+` keeps SQLite from passing over. Times
+/// may jump, so they are still compared.
+const SINCE: &str = "SELECT number, at, topic, source, payload FROM events
+    WHERE number > ?1 AND at >= ?2 AND at < ?3 AND substr(topic, 1, length(?4)) = ?4 AND (?5 IS NULL OR source = ?5)
+        AND number >= (SELECT min(+number) FROM events WHERE at >= ?2)
+    ORDER BY number DESC LIMIT ?6";
+const TOO_OLD: &str = "DELETE FROM events WHERE at < ?1";
+
 impl EventStore for State {
     fn append(&self, events: &[Event]) -> Result<()> {
         Ok(self.write(|tx| {
@@ -22,11 +34,7 @@ impl EventStore for State {
 
     fn query(&self, filter: &EventFilter) -> Result<Vec<Event>> {
         let mut found = self.read(|tx| {
-            let mut query = tx.prepare_cached(
-                "SELECT number, at, topic, source, payload FROM events
-                 WHERE number > ?1 AND at >= ?2 AND at < ?3 AND substr(topic, 1, length(?4)) = ?4 AND (?5 IS NULL OR source = ?5)
-                 ORDER BY number DESC LIMIT ?6",
-            )?;
+            let mut query = tx.prepare_cached(if filter.since.is_some() { SINCE } else { ANY })?;
             let since = filter.since.map_or(0, stored);
             let until = filter.until.map_or(i64::MAX, stored);
             let after = i64::try_from(filter.after).unwrap_or(i64::MAX);
@@ -70,7 +78,7 @@ impl EventStore for State {
             let mut oldest =
                 tx.prepare_cached("DELETE FROM events WHERE number <= (SELECT number FROM events ORDER BY number DESC LIMIT 1 OFFSET ?1)")?;
             let over = oldest.execute([most])?;
-            let late = tx.prepare_cached("DELETE FROM events WHERE at < ?1")?.execute([stored(since)])?;
+            let late = tx.prepare_cached(TOO_OLD)?.execute([stored(since)])?;
             Ok(over + late)
         })?;
         Ok(gone as u64)
@@ -81,4 +89,28 @@ type Stored = (i64, i64, String, Option<String>, String);
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Stored> {
     Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How SQLite goes about it.
+    fn plan(state: &State, sql: &str) -> String {
+        let lines = state.read(|tx| {
+            let mut plan = tx.prepare(&format!("EXPLAIN QUERY PLAN {sql}"))?;
+            let unbound = vec![rusqlite::types::Value::Null; plan.parameter_count()];
+            let lines = plan.query_map(rusqlite::params_from_iter(unbound), |row| row.get::<_, String>(3))?;
+            Ok(lines.collect::<rusqlite::Result<Vec<_>>>()?)
+        });
+        lines.unwrap().join("; ")
+    }
+
+    #[test]
+    fn what_is_asked_by_time_is_found_by_time_and_not_by_reading_everything() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::open(folder.path().join("state.db")).unwrap();
+        assert!(plan(&state, TOO_OLD).contains("USING INDEX events_by_time (at<?)"), "{}", plan(&state, TOO_OLD));
+        assert!(plan(&state, SINCE).contains("USING COVERING INDEX events_by_time (at>?)"), "{}", plan(&state, SINCE));
+    }
 }

@@ -19,11 +19,11 @@ impl UsageStore for State {
         let day = signed(day_of(at));
         Ok(self.write(|tx| {
             let mut read = tx.prepare_cached(
-                "SELECT plugin, calls, errors, times, longest, cpu, memory_mb, last FROM plugin_usage WHERE plugin = ?1 AND day = ?2",
+                "SELECT plugin, calls, errors, times, longest, cpu, memory_mb, last, firsts FROM plugin_usage WHERE plugin = ?1 AND day = ?2",
             )?;
             let mut put = tx.prepare_cached(
-                "INSERT OR REPLACE INTO plugin_usage (plugin, day, calls, errors, times, longest, cpu, memory_mb, last)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                "INSERT OR REPLACE INTO plugin_usage (plugin, day, calls, errors, times, longest, cpu, memory_mb, last, firsts)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
             )?;
             for (plugin, more) in usage {
                 let mut all = read.query_row(params![plugin, day], one).optional()?.map(|(_, usage)| usage).unwrap_or_default();
@@ -31,7 +31,8 @@ impl UsageStore for State {
                 let nanos = i64::try_from(all.longest.as_nanos()).unwrap_or(i64::MAX);
                 let cpu = all.cpu.map(|cpu| i64::try_from(cpu.as_micros()).unwrap_or(i64::MAX));
                 let (calls, errors, last) = (signed(all.calls), signed(all.errors), all.last.map(stored));
-                put.execute(params![plugin, day, calls, errors, all.times.to_bytes(), nanos, cpu, all.memory_mb, last])?;
+                let (times, firsts) = (all.times.to_bytes(), all.firsts.to_bytes());
+                put.execute(params![plugin, day, calls, errors, times, nanos, cpu, all.memory_mb, last, firsts])?;
             }
             Ok(())
         })?)
@@ -40,8 +41,9 @@ impl UsageStore for State {
     fn usage(&self, at: Timestamp, today: bool) -> Result<BTreeMap<String, Usage>> {
         let since = if today { signed(day_of(at)) } else { 0 };
         Ok(self.read(|tx| {
-            let mut query =
-                tx.prepare_cached("SELECT plugin, calls, errors, times, longest, cpu, memory_mb, last FROM plugin_usage WHERE day >= ?1")?;
+            let mut query = tx.prepare_cached(
+                "SELECT plugin, calls, errors, times, longest, cpu, memory_mb, last, firsts FROM plugin_usage WHERE day >= ?1",
+            )?;
             let mut all: BTreeMap<String, Usage> = BTreeMap::new();
             for row in query.query_map([since], one)? {
                 let (plugin, usage) = row?;
@@ -90,6 +92,7 @@ fn one(row: &Row<'_>) -> rusqlite::Result<(String, Usage)> {
     usage.cpu = row.get::<_, Option<i64>>(5)?.map(|micros| Duration::from_micros(unsigned(micros)));
     usage.memory_mb = row.get(6)?;
     usage.last = row.get::<_, Option<i64>>(7)?.map(loaded);
+    usage.firsts = Histogram::from_bytes(&row.get::<_, Vec<u8>>(8)?);
     Ok((row.get(0)?, usage))
 }
 

@@ -55,7 +55,7 @@ async fn each_request_and_each_tool_is_a_step_and_nothing_that_was_said_is_told(
         workflow_started {"kind":"agent","session":"…"}
         session_created {"session":"…"}
         step_started {"step":1,"kind":"model","name":"brain"}
-        step_completed {"step":1,"kind":"model","name":"brain","ok":true}
+        step_completed {"step":1,"kind":"model","name":"brain","ok":true,"first_ms":0}
         step_started {"step":2,"kind":"tool","name":"clock"}
         step_started {"step":3,"kind":"tool","name":"clock"}
         step_started {"step":4,"kind":"tool","name":null}
@@ -63,8 +63,8 @@ async fn each_request_and_each_tool_is_a_step_and_nothing_that_was_said_is_told(
         step_completed {"step":2,"kind":"tool","name":"clock","ok":true}
         step_completed {"step":3,"kind":"tool","name":"clock","ok":false,"error":"TOOL_FAILED"}
         step_started {"step":5,"kind":"model","name":"brain"}
-        step_completed {"step":5,"kind":"model","name":"brain","ok":true}
-        workflow_completed {"kind":"agent","session":"…","steps":5,"ok":true}
+        step_completed {"step":5,"kind":"model","name":"brain","ok":true,"first_ms":0}
+        workflow_completed {"kind":"agent","session":"…","steps":5,"ok":true,"first_ms":0}
         session_ended {"session":"…"}
     "#]]
     .assert_eq(&told);
@@ -112,17 +112,17 @@ async fn a_turn_that_is_stopped_fails_or_is_given_up_is_told_to_be_over() {
         workflow_started {"kind":"agent","session":"…"}
         session_created {"session":"…"}
         step_started {"step":1,"kind":"model","name":"brain"}
-        step_completed {"step":1,"kind":"model","name":"brain","ok":true}
+        step_completed {"step":1,"kind":"model","name":"brain","ok":true,"first_ms":0}
         step_started {"step":2,"kind":"tool","name":"slow"}
         step_completed {"step":2,"kind":"tool","name":"slow","ok":false,"error":"CANCELLED"}
-        workflow_completed {"kind":"agent","session":"…","steps":2,"ok":false,"error":"CANCELLED"}
+        workflow_completed {"kind":"agent","session":"…","steps":2,"ok":false,"first_ms":0,"error":"CANCELLED"}
         workflow_started {"kind":"agent","session":"…"}
         session_created {"session":"…"}
         step_started {"step":1,"kind":"model","name":"brain"}
-        step_completed {"step":1,"kind":"model","name":"brain","ok":true}
+        step_completed {"step":1,"kind":"model","name":"brain","ok":true,"first_ms":0}
         step_started {"step":2,"kind":"tool","name":"slow"}
         step_completed {"step":2,"kind":"tool","name":"slow","ok":false,"error":"CANCELLED"}
-        workflow_completed {"kind":"agent","session":"…","steps":2,"ok":false,"error":"CANCELLED"}
+        workflow_completed {"kind":"agent","session":"…","steps":2,"ok":false,"first_ms":0,"error":"CANCELLED"}
     "#]]
     .assert_eq(&format!("{}--\n{}", told(&stopped), told(&given_up)));
 }

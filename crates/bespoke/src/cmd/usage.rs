@@ -59,7 +59,10 @@ pub(crate) fn lines(of: &OfPlugin) -> Vec<String> {
         let times = times.into_iter().filter_map(|(name, ms)| Some(format!(", {name} {}", span(ms?)))).collect::<String>();
         let cpu = used.cpu_ms.map_or(String::new(), |ms| format!(", processor {}", span(ms)));
         let memory = used.memory_mb.map_or(String::new(), |mb| format!(", memory up to {mb:.1} MB"));
-        format!("{name}: {} calls{failed}{times}{cpu}{memory}", used.calls)
+        let firsts = [("p50", used.first_p50_ms), ("p90", used.first_p90_ms), ("p99", used.first_p99_ms)];
+        let firsts: Vec<_> = firsts.into_iter().filter_map(|(name, ms)| Some(format!("{name} {}", span(ms?)))).collect();
+        let firsts = if firsts.is_empty() { String::new() } else { format!(", first token {}", firsts.join(" ")) };
+        format!("{name}: {} calls{failed}{times}{firsts}{cpu}{memory}", used.calls)
     };
     let mut lines = vec![line("total", &of.total)];
     if of.today.calls > 0 {
@@ -95,13 +98,15 @@ pub(super) async fn run(setup: &Setup) -> Result<()> {
             time(of.total.p50_ms),
             time(of.total.p99_ms),
             time(of.total.max_ms),
+            time(of.total.first_p50_ms),
+            time(of.total.first_p99_ms),
             time(of.total.cpu_ms),
             of.total.memory_mb.map(|mb| format!("{mb:.1} MB")).unwrap_or_default(),
             of.total.last_used.map(|at| time::ago(now, at)).unwrap_or_default(),
         ]
     };
     let rows: Vec<_> = plugins.iter().map(row).collect();
-    out.table(&["PLUGIN", "TODAY", "CALLS", "FAILED", "P50", "P99", "MAX", "CPU", "MEMORY", "LAST"], &rows)
+    out.table(&["PLUGIN", "TODAY", "CALLS", "FAILED", "P50", "P99", "MAX", "FIRST P50", "FIRST P99", "CPU", "MEMORY", "LAST"], &rows)
 }
 
 /// A time as a person reads it, in three digits.

@@ -71,6 +71,8 @@ pub struct Usage {
     pub errors: u64,
     /// How long they took. Of a plugin whose calls take less than 10 µs, one call in eight stands for eight.
     pub times: Histogram,
+    /// How long the first piece of an answer took to come, of a provider: the first word, or the first call of a tool.
+    pub firsts: Histogram,
     /// The longest of those that were timed.
     pub longest: Duration,
     /// Time of processors, of a plugin that is a process of its own; nobody knows that of the others.
@@ -92,6 +94,7 @@ impl Usage {
         self.calls = self.calls.saturating_add(other.calls);
         self.errors = self.errors.saturating_add(other.errors);
         self.times.merge(&other.times);
+        self.firsts.merge(&other.firsts);
         self.longest = self.longest.max(other.longest);
         self.cpu = self.cpu.into_iter().chain(other.cpu).reduce(Duration::saturating_add);
         self.memory_mb = self.memory_mb.into_iter().chain(other.memory_mb).reduce(f64::max);
@@ -103,6 +106,7 @@ impl Usage {
         let ms = |time: Duration| (time.as_secs_f64() * 1e6).round() / 1e3;
         // The middle of the last bucket may lie beyond the longest call.
         let at = |part| self.times.percentile(part).map(|time| ms(time.min(self.longest)));
+        let first = |part| self.firsts.percentile(part).map(ms);
         UsageSummary {
             calls: self.calls,
             errors: self.errors,
@@ -110,6 +114,9 @@ impl Usage {
             p90_ms: at(0.9),
             p99_ms: at(0.99),
             max_ms: (self.times.count() > 0).then(|| ms(self.longest)),
+            first_p50_ms: first(0.5),
+            first_p90_ms: first(0.9),
+            first_p99_ms: first(0.99),
             cpu_ms: self.cpu.map(ms),
             memory_mb: self.memory_mb,
             last_used: self.last,
@@ -133,6 +140,12 @@ pub struct UsageSummary {
     pub p99_ms: Option<f64>,
     /// The longest.
     pub max_ms: Option<f64>,
+    /// Of a provider: half of its answers began no later than so long after they were asked for, in milliseconds.
+    pub first_p50_ms: Option<f64>,
+    /// Nine of ten began no later.
+    pub first_p90_ms: Option<f64>,
+    /// 99 of a hundred began no later.
+    pub first_p99_ms: Option<f64>,
     /// Time of processors.
     pub cpu_ms: Option<f64>,
     /// The most memory that was seen, in millions of bytes.
@@ -359,6 +372,20 @@ mod tests {
             assert!((told.unwrap() - truth).abs() / truth <= 0.032, "{told:?} for {truth}");
         }
         let nothing = Usage::default().summary();
-        assert_eq!((nothing.p50_ms, nothing.max_ms, nothing.cpu_ms), (None, None, None));
+        assert_eq!((nothing.p50_ms, nothing.max_ms, nothing.first_p50_ms, nothing.cpu_ms), (None, None, None, None));
+    }
+
+    #[test]
+    fn the_beginning_of_answers_is_told_apart_from_their_whole() {
+        let metrics = crate::metrics::Metrics::default();
+        (1..=100_u64).for_each(|ms| metrics.first(Duration::from_millis(ms)));
+        let mut usage = metrics.look((None, None));
+        usage.merge(&metrics.take((None, None)));
+        assert_eq!((usage.firsts.count(), metrics.take((None, None)).firsts.count()), (200, 0));
+        let shown = usage.summary();
+        assert_eq!((shown.calls, shown.p50_ms), (0, None));
+        for (told, truth) in [(shown.first_p50_ms, 50.0), (shown.first_p90_ms, 90.0), (shown.first_p99_ms, 99.0)] {
+            assert!((told.unwrap() - truth).abs() / truth <= 0.032, "{told:?} for {truth}");
+        }
     }
 }

@@ -5,6 +5,7 @@ CREATE TABLE plugin_usage (
     calls INTEGER NOT NULL,
     errors INTEGER NOT NULL,
     times BLOB NOT NULL,                        -- how long calls took: pairs of a bucket and a count
+    firsts BLOB NOT NULL,                       -- how long answers took to begin, in the same form
     longest INTEGER NOT NULL,                   -- nanoseconds
     cpu INTEGER,                                -- microseconds; NULL where nobody knows
     memory_mb REAL,                             -- the most that was seen

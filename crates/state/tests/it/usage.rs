@@ -16,6 +16,7 @@ fn used(calls: u64, errors: u64, bucket: u16, last: u64) -> Usage {
     let mut usage = Usage::default();
     (usage.calls, usage.errors) = (calls, errors);
     usage.times = Histogram::from_bytes(&[bucket.to_le_bytes().as_slice(), &calls.to_le_bytes()].concat());
+    usage.firsts = Histogram::from_bytes(&[(bucket + 1).to_le_bytes().as_slice(), &errors.to_le_bytes()].concat());
     usage.longest = Duration::from_micros(calls);
     usage.last = Some(Timestamp(last));
     usage
@@ -38,6 +39,7 @@ fn sums_grow_over_restarts_and_percentiles_come_from_all_of_them() {
     let all = State::open(&path).unwrap().usage(NOON, false).unwrap();
     let clock = &all["clock"];
     assert_eq!((clock.calls, clock.errors, clock.times.count(), clock.last), (30, 3, 30, Some(Timestamp(2))));
+    assert_eq!(clock.firsts.count(), 3, "and so do those of the beginnings of answers");
     let [half, most] = [0.5, 0.99].map(|part| clock.times.percentile(part).unwrap());
     let apart: Vec<_> =
         [100_u16, 116, 132].map(|b| Histogram::from_bytes(&[b.to_le_bytes().as_slice(), &1_u64.to_le_bytes()].concat())).into();
