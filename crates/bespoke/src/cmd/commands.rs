@@ -131,7 +131,7 @@ pub(super) async fn run(setup: &Setup, words: Vec<OsString>) -> Result<()> {
     let no_text = |word: OsString| Failure::new(Exit::Usage, format!("{}: no UTF-8", word.to_string_lossy()));
     let words = words.into_iter().map(|word| word.into_string().map_err(no_text)).collect::<Result<Vec<_>>>()?;
     let Some((name, args)) = words.split_first() else { return Err(Failure::new(Exit::Usage, "there is no command")) };
-    let cx = interruptible();
+    let cx = interruptible(&setup.host);
     let printed = Arc::new(Printed { out: setup.out, cancel: cx.cancel_token().clone(), wrote: Mutex::new(Ok(())) });
     let ran = match server::find(setup).await? {
         // There the plugin runs already, with all that it remembers.

@@ -26,7 +26,7 @@ pub(crate) async fn run(setup: &Setup, args: Demo) -> Result<()> {
     speech::can_be_written(&args.out)?;
     refuse_stand_ins(setup)?;
     setup.start(&setup.voice_needs(), &Consent::from(&args.fetching)).await?;
-    let (out, voice, cx) = (setup.out, setup.voice()?, interruptible());
+    let (out, voice, cx) = (setup.out, setup.voice()?, interruptible(&setup.host));
     let mut turns = Vec::new();
     for (n, recording) in RECORDINGS.iter().enumerate() {
         let wav = decode_wav(recording.wav, Path::new(recording.name))?;

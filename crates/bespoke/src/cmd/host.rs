@@ -5,10 +5,11 @@
 
 use std::sync::Arc;
 
-use bespoke_host::{Selection, State};
+use bespoke_host::{Host, Selection, State};
 use bespoke_host_stdio::{Ended, Options, serve};
 use bespoke_plugin_api::CancelToken;
 
+use super::LAST_WORDS;
 use crate::{
     cli::{Global, HostArgs},
     exit::{Exit, Failure, Result},
@@ -25,7 +26,7 @@ pub(super) async fn run(global: &Global, args: HostArgs) -> Result<()> {
     let mut options = Options::new(env!("CARGO_PKG_VERSION"), Arc::new(setup.shelf.clone()));
     let stop = CancelToken::new();
     options.stop = stop.clone();
-    let signal = tokio::spawn(signals(stop));
+    let signal = tokio::spawn(signals(stop, setup.host.clone()));
     crate::packs::arm(&setup, args.offline, &options.stop).await;
     if args.auto_load {
         setup.host.start(Selection::All).await;
@@ -48,11 +49,13 @@ pub(super) async fn run(global: &Global, args: HostArgs) -> Result<()> {
 }
 
 /// Stops the session at the first signal, and the program at the second. How the program ends after the first.
-async fn signals(stop: CancelToken) -> Exit {
+async fn signals(stop: CancelToken, host: Host) -> Exit {
     let exit = signal().await;
     stop.cancel();
     tokio::spawn(async move {
-        std::process::exit(i32::from(signal().await.code()));
+        let exit = signal().await;
+        host.cut_off(LAST_WORDS).await;
+        std::process::exit(i32::from(exit.code()));
     });
     exit
 }

@@ -52,10 +52,11 @@ mod vad;
 use std::{
     io::{IsTerminal, Read},
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use bespoke_agent::TurnEvent;
-use bespoke_host::{RedactedPieces, Refused};
+use bespoke_host::{Host, RedactedPieces, Refused};
 use bespoke_plugin_api::{CallCx, CancelToken, Inbound};
 use bespoke_screen::{Page, columns};
 use serde_json::json;
@@ -178,7 +179,7 @@ async fn ask(setup: &Setup, args: Ask) -> Result<()> {
     setup.start(&setup.text_needs(), &Consent::from(&args.fetching)).await?;
     let out = setup.out;
     let mut conversation = Conversation::open(setup, &args.kept, "ask")?;
-    let cx = interruptible();
+    let cx = interruptible(&setup.host);
     let mut page = Printed::new(out);
     let exchange = conversation.exchange(&cx, Inbound::new("ask", "ask", "1", question), |event| match event {
         TurnEvent::Text(text) if !out.json && page.wrote.is_ok() => {
@@ -299,8 +300,12 @@ fn piped() -> bool {
     true
 }
 
-/// A context that Ctrl-C cancels. A second Ctrl-C ends the program at once.
-pub(crate) fn interruptible() -> CallCx {
+/// What is told of a program that ends at the second signal may take so long.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// A context that Ctrl-C cancels. A second Ctrl-C ends the program, as soon as it is told that what was under way is over.
+pub(crate) fn interruptible(host: &Host) -> CallCx {
+    let host = host.clone();
     let token = CancelToken::new();
     let cx = CallCx::new().with_cancel(token.clone());
     let mut first = Box::pin(tokio::signal::ctrl_c());
@@ -315,6 +320,7 @@ pub(crate) fn interruptible() -> CallCx {
             token.cancel();
         }
         if tokio::signal::ctrl_c().await.is_ok() {
+            host.cut_off(LAST_WORDS).await;
             std::process::exit(Exit::Interrupted.code().into());
         }
     });

@@ -32,7 +32,7 @@ pub(crate) async fn say(setup: &Setup, args: Say) -> Result<()> {
     let out = setup.out;
     let mut session = Session::new("say");
     let mut wrote = Ok(());
-    let (voice, cx) = (setup.voice()?, interruptible());
+    let (voice, cx) = (setup.voice()?, interruptible(&setup.host));
     let turn = voice.turn(&cx, &mut session, audio, |event| match event {
         VoiceEvent::Transcript { text } if !out.json => out.note(format!("> {text}")),
         VoiceEvent::ReplyText { text } if !out.json && wrote.is_ok() => wrote = out.text(&text),
@@ -94,7 +94,7 @@ fn spans(speech: &[Span]) -> Vec<[f64; 2]> {
 pub(crate) async fn transcribe(setup: &Setup, args: Transcribe) -> Result<()> {
     let needs = [Need::of(Kind::Vad, &setup.voice.vad), Need::of(Kind::Stt, &setup.voice.stt)];
     setup.start(&needs, &Consent::from(&args.fetching)).await?;
-    let (out, voice, cx) = (setup.out, setup.voice()?, interruptible());
+    let (out, voice, cx) = (setup.out, setup.voice()?, interruptible(&setup.host));
     let mut failed = 0;
     for path in &args.files {
         let heard = match read(out, path) {
@@ -133,7 +133,7 @@ pub(crate) async fn speak(setup: &Setup, args: Speak) -> Result<()> {
     config.voice = args.voice.or(config.voice);
     config.speed = args.speed.or(config.speed);
     setup.start(&[Need::of(Kind::Tts, &config.tts)], &Consent::from(&args.fetching)).await?;
-    let spoken = Voice::new(setup.agent()?, config)?.speak(&interruptible(), &text, |_| {}).await;
+    let spoken = Voice::new(setup.agent()?, config)?.speak(&interruptible(&setup.host), &text, |_| {}).await;
     let audio = spoken?.audio.ok_or_else(|| Failure::failed("there is nothing to speak in this text"))?;
     write_wav(&args.out, &audio.samples, audio.rate)?;
     let seconds = audio.duration().as_secs_f64();

@@ -33,7 +33,7 @@ pub(super) async fn run(setup: &Setup, args: Chat) -> Result<()> {
 }
 
 async fn talk(conversation: &mut Conversation<'_>, out: Out) -> Result<()> {
-    let cx = interruptible();
+    let cx = interruptible(&conversation.setup().host);
     out.json(&json!({ "type": "session", "session": conversation.id() }), false)?;
     let mut lines = read();
     for number in 1_u64.. {

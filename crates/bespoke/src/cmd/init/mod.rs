@@ -219,7 +219,7 @@ async fn prove(setup: &Setup, args: &Init, plan: &Plan, out: Out) -> Result<Opti
     out.note(format!("\n> {QUESTION}"));
     let agent = setup.agent()?;
     let mut session = Session::new("init");
-    let cx = interruptible();
+    let cx = interruptible(&setup.host);
     let turn = agent.turn(&cx, &mut session, QUESTION, |event| out.told(&event)).await;
     agent.end(&cx, session).await;
     let turn = turn?;

@@ -25,8 +25,8 @@ pub(super) async fn run(setup: &Setup, global: &Global, id: &str, method: &str, 
     started(setup, id).await?;
     let said = logs::length_of_plugins(&setup.paths.logs());
     let cx = match timeout_ms {
-        Some(ms) => interruptible().with_deadline(now().plus(Duration::from_millis(ms))),
-        None => interruptible(),
+        Some(ms) => interruptible(&setup.host).with_deadline(now().plus(Duration::from_millis(ms))),
+        None => interruptible(&setup.host),
     };
     let value = setup.host.invoke(&cx, id, method, args).await.map_err(|error| {
         let log = logs::of_plugins(&setup.paths.logs());

@@ -179,7 +179,7 @@ async fn dry_run(setup: &Setup, hook: &str, event: Option<&str>) -> Result<()> {
         None => Hooks::example(hook),
     };
     start_those_with_hooks(setup).await;
-    let (tried, outcome) = setup.host.hooks().dry_run(&interruptible(), event.clone()).await;
+    let (tried, outcome) = setup.host.hooks().dry_run(&interruptible(&setup.host), event.clone()).await;
     if setup.out.json {
         let outcome = match &outcome {
             Outcome::Proceed(event) => json!({ "proceeds": true, "event": event }),

@@ -45,6 +45,7 @@ pub(super) async fn run(global: &Global, args: Serve) -> Result<()> {
     let mut signals = Signals::listen()?;
     let setup = Setup::also(global, Also { history: true, ..Also::default() })?;
     setup.require(SECTIONS)?;
+    signals.serves(&setup.host);
     // Before anything starts: of two that start, one does nothing.
     let control = Control::bind(&setup.paths.socket()).map_err(|error| not_bound(&error))?;
     let told = Told::new(setup.out);

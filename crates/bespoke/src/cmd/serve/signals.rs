@@ -1,9 +1,15 @@
 //! Signals: the first that asks for the end is told, the second ends the program; one that asks for the configuration is told.
 
+use std::sync::{Arc, OnceLock};
+
+use bespoke_host::Host;
 use bespoke_plugin_api::CancelToken;
 use tokio::sync::mpsc;
 
-use crate::exit::{Exit, Result};
+use crate::{
+    cmd::LAST_WORDS,
+    exit::{Exit, Result},
+};
 
 const HANG_UP: &str = "SIGHUP";
 
@@ -30,6 +36,8 @@ impl Signal {
 pub(super) struct Signals {
     /// Cancelled by the first that asks for the end.
     pub(super) stop: CancelToken,
+    /// Told when the second ends the program.
+    host: Arc<OnceLock<Host>>,
     told: mpsc::UnboundedReceiver<Signal>,
 }
 
@@ -38,6 +46,8 @@ impl Signals {
     pub(super) fn listen() -> Result<Self> {
         let (tell, told) = mpsc::unbounded_channel();
         let stop = CancelToken::new();
+        let host = Arc::new(OnceLock::<Host>::new());
+        let cut_off = host.clone();
         let mut source = Source::new()?;
         let token = stop.clone();
         tokio::spawn(async move {
@@ -46,7 +56,12 @@ impl Signals {
                     // A terminal that is closed may say so twice; that is nobody's impatience.
                     Signal::Reload | Signal::Stop(HANG_UP) if token.is_cancelled() => {}
                     // Whatever is under way: somebody has no patience left.
-                    Signal::Stop(_) if token.is_cancelled() => std::process::exit(Exit::Interrupted.code().into()),
+                    Signal::Stop(_) if token.is_cancelled() => {
+                        if let Some(host) = cut_off.get() {
+                            host.cut_off(LAST_WORDS).await;
+                        }
+                        std::process::exit(Exit::Interrupted.code().into());
+                    }
                     signal => {
                         if signal != Signal::Reload {
                             token.cancel();
@@ -57,7 +72,13 @@ impl Signals {
                 }
             }
         });
-        Ok(Signals { stop, told })
+        Ok(Signals { stop, host, told })
+    }
+
+    /// From now on the second signal tells a host first that the program ends.
+    pub(super) fn serves(&self, host: &Host) {
+        // There is one in a program.
+        let _ = self.host.set(host.clone());
     }
 
     pub(super) async fn next(&mut self) -> Signal {
