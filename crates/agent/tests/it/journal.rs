@@ -26,6 +26,8 @@ struct Pages {
     refused: Vec<usize>,
     /// Whether nothing is taken any more.
     full: bool,
+    /// Whether its beginning was told.
+    announced: bool,
 }
 
 impl Book {
@@ -64,6 +66,11 @@ impl Book {
 }
 
 impl Journal for Book {
+    fn announced(&self, _: &str) -> Result<()> {
+        self.pages().announced = true;
+        Ok(())
+    }
+
     fn append(&self, session: &str, at: usize, message: &Message) -> Result<()> {
         assert_eq!(session, "s");
         let mut pages = self.take(format!("{at} {}", lines(std::slice::from_ref(message)).trim_end()))?;
@@ -307,4 +314,35 @@ async fn a_conversation_that_is_gone_on_with_does_not_begin_again() {
     turn(&agent, &mut session, "hi").await.result.unwrap();
     agent.end(&CallCx::new(), session).await;
     assert_eq!(seen.text(), "on_session_create\non_session_end");
+}
+
+/// Also when its first turn fails: whoever keeps the conversation knows that it was told.
+#[tokio::test(start_paused = true)]
+async fn a_conversation_begins_once_also_when_nothing_comes_of_its_first_turn() {
+    let seen = crate::kit::Journal::default();
+    let (begun, stops) = (seen.clone(), Arc::new(Mutex::new(true)));
+    let begins = hook(HookSpec::new("begins", Hook::OnSessionCreate), move |_, _| {
+        begun.note("on_session_create");
+        async { Ok(HookReply::Continue) }
+    });
+    let stop = stops.clone();
+    let guard = hook(HookSpec::new("guard", Hook::BeforeAgentRun), move |_, _| {
+        let stops = *stop.lock().unwrap();
+        async move { Ok(if stops { HookReply::veto("not yet") } else { HookReply::Continue }) }
+    });
+    let agent: Agent = agent(plain(), [Brain::new("brain", []).plug(), plug("watch", [begins, guard])]).await;
+    let _listener = agent.host().events().subscribe("session_", None);
+    let book = Book::refusing(&[]);
+    for announced in [false, true, true] {
+        assert_eq!(book.pages().announced, announced);
+        let mut session = book.session().announced(announced);
+        turn(&agent, &mut session, "hi").await.error();
+    }
+    *stops.lock().unwrap() = false;
+    let mut session = book.session().announced(true);
+    turn(&agent, &mut session, "hi").await.result.unwrap();
+    agent.tell_end(&CallCx::new(), session.id()).await;
+    assert_eq!(seen.text(), "on_session_create");
+    let told: Vec<_> = agent.host().events().history("session_", 0).into_iter().map(|event| event.topic).collect();
+    assert_eq!(told, ["session_created", "session_ended"]);
 }

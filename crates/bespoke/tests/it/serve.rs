@@ -22,10 +22,10 @@ use crate::program::{Ended, User, terminal, wait};
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// A stand-in answers over a stand-in.
-const CONFIG: &str = "config_version = 1\n[agent]\nprovider = [\"fake\"]\n[serve]\nchannels = [\"fake\"]\n[gateway]\nlisten = \"127.0.0.1:0\"\n[plugins.fake]\n";
+pub(crate) const CONFIG: &str = "config_version = 1\n[agent]\nprovider = [\"fake\"]\n[serve]\nchannels = [\"fake\"]\n[gateway]\nlisten = \"127.0.0.1:0\"\n[plugins.fake]\n";
 
 /// A program that runs until somebody ends it, and what it prints, a JSON value a line. None outlives its test.
-struct Runs {
+pub(crate) struct Runs {
     child: Option<Child>,
     lines: Receiver<Value>,
 }
@@ -58,7 +58,7 @@ impl Runs {
     }
 
     /// A server that serves.
-    fn serving(user: &User, args: &[&str]) -> Self {
+    pub(crate) fn serving(user: &User, args: &[&str]) -> Self {
         Self::serving_from(user, args, Stdio::null())
     }
 
@@ -75,7 +75,7 @@ impl Runs {
     }
 
     /// The next line of this event; what comes before is passed over.
-    fn until(&self, event: &str) -> Value {
+    pub(crate) fn until(&self, event: &str) -> Value {
         loop {
             let line = self.line();
             if line["event"] == event {
@@ -89,7 +89,7 @@ impl Runs {
     }
 
     /// Ends it in order.
-    fn end(self) {
+    pub(crate) fn end(self) {
         self.signal(Signal::TERM);
         self.until("stopped");
         self.ended().code(0);
@@ -391,19 +391,29 @@ fn what_was_logged_is_shown_without_what_a_terminal_obeys() {
     following.ended().code(0);
 }
 
-/// Leaves so many answers that could not be sent over the channel `fake`.
-fn dead_letters(user: &User, count: usize) {
+/// Leaves so many answers over the channel `fake` of which the first try came to this.
+fn left_letters(user: &User, count: usize, trouble: &Trouble) {
     let state = State::open(user.home().join("state.db")).unwrap();
     for n in 0..count {
-        let message = Inbound::new("someone", "someone", format!("m{n}"), "hello");
+        let chat = format!("someone {n}");
+        let message = Inbound::new(&chat, "someone", format!("m{n}"), "hello");
         assert!(state.take_in("fake", &message).unwrap());
-        let taken = state.begin("fake", "someone").unwrap().unwrap();
+        let taken = state.begin("fake", &chat).unwrap().unwrap();
         let mut ending = Ending::default();
-        ending.letters = vec![Outbound::new("someone", format!("answer {n}"))];
-        state.conclude(taken.id, "fake", "someone", ending).unwrap();
-        for letter in state.next_letters("fake", 1).unwrap() {
-            state.not_sent(letter.id, &Trouble::dead("the other side is gone")).unwrap();
+        ending.letters = vec![Outbound::new(&chat, format!("answer {n}"))];
+        state.conclude(taken.id, "fake", &chat, ending).unwrap();
+        for letter in state.next_letters("fake", 1).unwrap().letters {
+            state.not_sent(letter.id, trouble).unwrap();
         }
+    }
+}
+
+/// Waits until the server has nothing to send.
+fn until_all_left(user: &User) {
+    let mut looks = 0;
+    while status(user)["outbox"] != 0 {
+        looks += 1;
+        assert!(looks < 1000, "it is not sent");
     }
 }
 
@@ -414,7 +424,7 @@ fn what_could_not_be_sent_is_listed_sent_again_and_forgotten() {
     user.run(["outbox", "resend", "7"]).code(3).says("try: bespoke outbox list");
     user.run(["outbox", "drop"]).code(2);
     assert!(!user.home().join("state.db").exists(), "a look makes no file");
-    dead_letters(&user, 3);
+    left_letters(&user, 3, &Trouble::dead("the other side is gone"));
     let list = || user.json(["outbox", "list", "--json"]);
     let letters = list();
     let id = |n: usize| letters[n]["id"].to_string();
@@ -429,12 +439,72 @@ fn what_could_not_be_sent_is_listed_sent_again_and_forgotten() {
     let server = Runs::serving(&user, &[]);
     assert_eq!(status(&user)["dead"], 1);
     assert_eq!(user.json(["outbox", "resend", "--all", "--json"])["by_server"], true);
-    assert_eq!(list(), json!([]));
-    let mut looks = 0;
-    while status(&user)["outbox"] != 0 {
-        looks += 1;
-        assert!(looks < 1000, "it is not sent");
-    }
-    assert_eq!(status(&user)["dead"], 0);
+    until_all_left(&user);
+    assert_eq!((list(), &status(&user)["dead"]), (json!([]), &json!(0)));
     server.end();
+}
+
+#[test]
+fn what_waits_to_be_sent_is_shown_sent_now_and_forgotten() {
+    let user = User::new().configured(CONFIG);
+    assert_eq!(user.run(["outbox"]).ok().out, "every message has left\n");
+    for verb in ["resend", "drop"] {
+        let words = format!("try: bespoke outbox {verb} ID, or bespoke outbox {verb} --all");
+        user.run(["outbox", verb]).code(2).says(&words);
+    }
+    left_letters(&user, 3, &Trouble::again_in("no line", Duration::from_secs(10 * 24 * 60 * 60)));
+    let list = || user.json(["outbox", "--json"]);
+    let table = |out: &str| ["waiting", "fake:someone 1", "in 9 days", "answer 1", "no line"].iter().all(|cell| out.contains(cell));
+    let shown = user.run(["outbox"]).ok().out;
+    assert!(table(&shown), "{shown}");
+    let letters = list();
+    let id = |n: usize| letters[n]["id"].to_string();
+    let of = |key: &str| letters[0][key].clone();
+    assert_eq!((of("state"), of("attempts"), of("error"), of("chat")), (json!("waiting"), json!(1), json!("no line"), json!("someone 0")));
+    assert_eq!(
+        (user.json(["outbox", "drop", &id(2), "--yes", "--json"])["dropped"][0].to_string(), list().as_array().unwrap().len()),
+        (id(2), 2)
+    );
+    // A server that runs says and does the same.
+    let server = Runs::serving(&user, &[]);
+    let shown = user.run(["outbox"]).ok().out;
+    assert!(table(&shown), "{shown}");
+    user.run(["outbox", "resend", "99"]).code(3).says("no message of number 99 is to leave").says("try: bespoke outbox list");
+    assert_eq!(user.json(["outbox", "resend", &id(0), "--json"]), json!({ "resent": [letters[0]["id"]], "by_server": true }));
+    user.run(["outbox", "drop", "--all"]).code(4).says("try: bespoke outbox drop --all --yes");
+    user.run(["outbox", "drop", &id(1), "--yes"]).ok().says("1 message forgotten");
+    until_all_left(&user);
+    assert_eq!((list(), &status(&user)["dead"]), (json!([]), &json!(0)));
+    server.end();
+}
+
+#[test]
+fn a_signal_in_the_middle_of_a_slow_hook_of_the_start_is_a_drain() {
+    let hooks = r#"[plugins.exec]
+hooks = [
+  { name = "slow", hook = "on_gateway_start", command = ["sleep", "100000"], timeout_ms = 86400000 },
+  { name = "over", hook = "on_gateway_shutdown", command = ["touch", "over"] },
+]
+"#;
+    let user = User::new().configured(&format!("{CONFIG}{hooks}"));
+    let server = Runs::begin(&user, &["serve", "--json", "--quiet", "--offline"]);
+    // It serves by then, and only waits for the hook.
+    let mut looks = 0;
+    while user.run(["status", "--json"]).value()["channels"][0]["state"].is_null() {
+        looks += 1;
+        assert!(looks < 1000, "no channel begins");
+    }
+    assert_eq!(status(&user)["state"], "starting");
+    server.signal(Signal::TERM);
+    server.until("draining");
+    server.until("stopped");
+    server.ended().code(0);
+    let told: Vec<_> = walked(&user.home()).into_iter().filter(|path| path.ends_with("over")).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+}
+
+/// All files below a folder.
+fn walked(folder: &Path) -> Vec<std::path::PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { walked(&path) } else { vec![path] }).collect()
 }

@@ -5,7 +5,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 use bespoke_plugin_api::{ChannelSpec, Code, Contribution, Error, serde_json::json};
 use bespoke_serve::ChannelState;
 
-use crate::kit::{Served, World, agent, config, echo, place, plug, within};
+use crate::kit::{Gate, Served, World, agent, config, echo, place, plug, within};
 
 fn state(served: &Served, channel: &str) -> Option<(ChannelState, Option<String>)> {
     served.status().channels.into_iter().find(|c| c.name == channel).map(|c| (c.state, c.error))
@@ -99,4 +99,28 @@ async fn two_servers_do_not_share_a_file() {
     world.until_read("a", &["re hello"]).await;
     within(next.drain(Duration::from_secs(20))).await;
     within(served.host.shutdown()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_channel_that_is_taken_out_and_put_back_runs_once() {
+    let (_folder, path) = place();
+    let (wire, other, gate) = (World::plain("wire"), World::plain("other"), Gate::default());
+    *wire.lingers.lock().unwrap() = Some(gate.clone());
+    let served = Served::over(&path, config(json!({})), vec![wire.plug(), other.plug(), echo()]).await;
+    wire.until(|wire| wire.listening.load(Ordering::SeqCst) == 1).await;
+    for round in 0..3 {
+        within(served.server.reload(agent(&served.host), config(json!({ "channels": ["other"] })))).await;
+        within(served.server.reload(agent(&served.host), config(json!({ "channels": ["other", "wire"] })))).await;
+        // A second one would listen by now.
+        other.write("a", &format!("{round}"), "hello");
+        other.until(|other| other.sent().len() == round + 1).await;
+    }
+    assert_eq!((wire.runs.load(Ordering::SeqCst), served.status().channels.len()), (1, 2));
+    assert_eq!(state(&served, "wire"), Some((ChannelState::Starting, None)));
+    *wire.lingers.lock().unwrap() = None;
+    gate.open();
+    wire.write("a", "1", "hello");
+    wire.until_read("a", &["re hello"]).await;
+    assert_eq!(wire.most.load(Ordering::SeqCst), 1);
+    served.end().await;
 }

@@ -60,8 +60,12 @@ pub(crate) struct World {
     pub(crate) typed: AtomicUsize,
     /// Instances that listen now.
     pub(crate) listening: AtomicUsize,
+    /// Most instances that listened at once.
+    pub(crate) most: AtomicUsize,
     /// Does not listen, but fails so.
     pub(crate) broken: Mutex<Option<Error>>,
+    /// Told to stop, it goes on listening until this opens.
+    pub(crate) lingers: Mutex<Option<Gate>>,
 }
 
 impl World {
@@ -75,7 +79,9 @@ impl World {
             runs: AtomicUsize::new(0),
             typed: AtomicUsize::new(0),
             listening: AtomicUsize::new(0),
+            most: AtomicUsize::new(0),
             broken: Mutex::default(),
+            lingers: Mutex::default(),
         })
     }
 
@@ -154,7 +160,8 @@ impl Channel for Wire {
     async fn run(&self, cx: &CallCx, inbox: Inbox) -> Result<()> {
         let world = &*self.0;
         world.runs.fetch_add(1, Ordering::SeqCst);
-        world.listening.fetch_add(1, Ordering::SeqCst);
+        let listening = world.listening.fetch_add(1, Ordering::SeqCst) + 1;
+        world.most.fetch_max(listening, Ordering::SeqCst);
         let _listens = Listens(world);
         world.moved();
         if let Some(error) = world.broken.lock().unwrap().clone() {
@@ -163,6 +170,10 @@ impl Channel for Wire {
         let mut moved = world.moved.subscribe();
         loop {
             if cx.is_cancelled() {
+                let lingers = world.lingers.lock().unwrap().clone();
+                if let Some(gate) = lingers {
+                    gate.opened().await;
+                }
                 return Ok(());
             }
             let next = world.writing.lock().unwrap().front().cloned();
@@ -178,7 +189,7 @@ impl Channel for Wire {
                 },
                 None => {
                     tokio::select! {
-                        () = cx.cancelled() => return Ok(()),
+                        () = cx.cancelled() => {}
                         _ = moved.changed() => {}
                     }
                 }

@@ -173,3 +173,79 @@ async fn a_server_takes_up_what_the_one_before_it_left() {
     assert_eq!(served.said("wire", "a"), ["one", "re one", "slow", "re slow", "three", "re three"]);
     served.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_for_its_next_try_is_sent_now_or_forgotten_when_somebody_says_so() {
+    let (_folder, path) = place();
+    let world = World::plain("wire");
+    *world.fault.lock().unwrap() = Some(Box::new(|_| Some(Error::new(Code::NETWORK_FAILED, "no line").retryable())));
+    let served = Served::over(&path, config(json!({ "retry_ms": 3_600_000 })), vec![world.plug(), echo()]).await;
+    for n in 1..=3 {
+        world.write("a", &format!("{n}"), &format!("{n}"));
+    }
+    let tried = |served: &Served| served.server.letters(0, 9).unwrap().iter().map(|letter| letter.attempts).collect::<Vec<_>>();
+    world.until(|_| tried(&served) == [1, 0, 0] && served.server.letters(0, 1).unwrap()[0].error.is_some()).await;
+    *world.fault.lock().unwrap() = None;
+    let ids: Vec<_> = served.server.letters(0, 9).unwrap().iter().map(|letter| letter.id).collect();
+    assert_eq!(served.server.forget(Some(&ids[..1])).unwrap(), ids[..1]);
+    // The next ones leave at once, as nothing is before them any more.
+    world.until_read("a", &["re 2", "re 3"]).await;
+    *world.fault.lock().unwrap() = Some(Box::new(|_| Some(Error::new(Code::NETWORK_FAILED, "no line").retryable())));
+    world.write("a", "4", "4");
+    world.until(|_| served.server.letters(0, 9).unwrap().iter().any(|letter| letter.error.is_some())).await;
+    *world.fault.lock().unwrap() = None;
+    assert_eq!(served.server.resend(None).unwrap().len(), 1);
+    world.until_read("a", &["re 2", "re 3", "re 4"]).await;
+    served.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_cannot_be_read_are_told_and_everything_else_goes_on() {
+    let (_folder, path) = place();
+    cut_short(&path);
+    let state = State::open(&path).unwrap();
+    for id in ["2", "3"] {
+        state.take_in("wire", &bespoke_plugin_api::Inbound::new("a", "ann", id, id)).unwrap();
+    }
+    let raw = rusqlite::Connection::open(&path).unwrap();
+    raw.execute("UPDATE outbox SET body = 'SECRET'", []).unwrap();
+    raw.execute("UPDATE inbox SET body = 'SECRET' WHERE id = (SELECT min(id) FROM inbox)", []).unwrap();
+    drop((raw, state));
+    let world = World::plain("wire");
+    let host = crate::kit::host(vec![world.plug(), echo()]).await;
+    let _listener = host.events().subscribe("message_", None);
+    let served = Served::on(&path, config(json!({})), host, None).await;
+    world.until_read("a", &["I could not read your message. Please send it again.", "re 3"]).await;
+    world.until(|_| served.status().outbox == 0).await;
+    assert_eq!((served.status().dead, served.status().waiting), (2, 0));
+    let failed = served.host.events().history("message_failed", 0);
+    let mut told: Vec<_> = failed.iter().map(|event| event.payload["reason"].as_str().unwrap()).collect();
+    told.sort_unstable();
+    assert_eq!(told, ["letter 1 cannot be read", "message 2 came in and cannot be read"]);
+    assert!(failed.iter().all(|event| event.payload["what"] == "read" && !event.payload.to_string().contains("SECRET")));
+    served.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dead_letters_are_kept_for_as_long_as_the_configuration_says() {
+    let (_folder, path) = place();
+    let state = State::open(&path).unwrap();
+    cut_short(&path);
+    state.recover_letters().unwrap();
+    let letter = state.next_letters("wire", 9).unwrap().letters.remove(0);
+    state.not_sent(letter.id, &bespoke_state::Trouble::dead("gone")).unwrap();
+    let raw = rusqlite::Connection::open(&path).unwrap();
+    raw.execute("UPDATE outbox SET created = created - 29 * 86400000000", []).unwrap();
+    drop((raw, state));
+    for (days, dead) in [(30, 1), (0, 1), (28, 0)] {
+        let world = World::plain("wire");
+        let served = Served::over(&path, config(json!({ "dead_days": days })), vec![world.plug(), echo()]).await;
+        if dead == 0 {
+            world.until(|_| served.status().dead == 0).await;
+        }
+        world.write("a", &format!("of {days}"), "hello");
+        world.until_read("a", &["re hello"]).await;
+        assert_eq!(served.status().dead, dead, "{days}");
+        served.end().await;
+    }
+}

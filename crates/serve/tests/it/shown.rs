@@ -148,3 +148,50 @@ async fn a_long_answer_is_shown_to_a_limit_and_sent_as_a_whole() {
     world.until(|world| world.read("a") == [long.clone()]).await;
     served.end().await;
 }
+
+/// An edit brings what does not fit into the message, and files, as further ones: nobody knows whether they came.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_may_have_arrived_is_counted_also_when_its_beginning_was_shown() {
+    for (idempotent, error, repeated) in [
+        (false, Error::new(Code::NETWORK_FAILED, "the line broke"), 1),
+        (false, Error::new(Code::LLM_RATE_LIMITED, "not now").retryable(), 0),
+        (true, Error::new(Code::NETWORK_FAILED, "the line broke"), 0),
+    ] {
+        let (_folder, path) = place();
+        let (world, gate) = (World::new(ChannelSpec::new("wire").idempotent(idempotent).edits(true)), Gate::default());
+        let served = Served::over(&path, config(json!({})), vec![world.plug(), halting(&gate)]).await;
+        world.write("a", "1", "hello");
+        world.until_read("a", &["re …"]).await;
+        let (edits, told) = (AtomicUsize::new(0), error.clone());
+        *world.fault.lock().unwrap() = Some(Box::new(move |message| {
+            let fails = message.text == "re hello" && edits.fetch_add(1, Ordering::SeqCst) == 0;
+            fails.then(|| told.clone())
+        }));
+        gate.open();
+        world.until(|_| served.status().outbox == 0 && served.status().waiting == 0).await;
+        assert_eq!((world.read("a"), served.status().repeated), (vec!["re hello".to_owned()], repeated), "{error} {idempotent}");
+        served.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_goes_out_anew_under_another_key_after_it_may_have_arrived_is_counted() {
+    let (_folder, path) = place();
+    let (world, gate) = (World::new(ChannelSpec::new("wire").idempotent(true).edits(true)), Gate::default());
+    let served = Served::over(&path, config(json!({})), vec![world.plug(), halting(&gate)]).await;
+    world.write("a", "1", "hello");
+    world.until_read("a", &["re …"]).await;
+    let edits = AtomicUsize::new(0);
+    *world.fault.lock().unwrap() = Some(Box::new(move |message| match (message.text == "re hello", edits.load(Ordering::SeqCst)) {
+        (true, n @ (0 | 1)) => {
+            edits.fetch_add(1, Ordering::SeqCst);
+            let code = if n == 0 { Code::NETWORK_FAILED } else { Code::INVALID_PARAMS };
+            Some(Error::new(code, "the line broke, and then it was too old"))
+        }
+        _ => None,
+    }));
+    gate.open();
+    world.until(|_| served.status().outbox == 0 && served.status().waiting == 0).await;
+    assert_eq!((world.read("a").len(), served.status().repeated), (2, 1));
+    served.end().await;
+}

@@ -1,14 +1,14 @@
 //! What people say and are told: vetoes, errors, commands, voice notes, conversations.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, atomic::Ordering};
 
 use bespoke_plugin_api::{
     Attachment, CallCx, ChannelSpec, Code, Command, CommandRequest, CommandSpec, Contribution, Error, Hook, HookEvent, HookReply, HookSpec,
-    Inbound, Output, Result, async_trait, serde_json::json,
+    Inbound, Output, Result, Stt, SttRequest, SttSpec, Transcript, async_trait, serde_json::json,
 };
 use futures_util::stream;
 
-use crate::kit::{Served, World, agent, config, echo, hooks, host_of, mind, place, plug};
+use crate::kit::{Gate, Served, World, agent, config, echo, hooks, host_of, mind, place, plug};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_stops_a_message_says_why_to_whoever_wrote_it() {
@@ -274,4 +274,126 @@ async fn a_voice_note_is_heard_and_answered_aloud_where_files_are_taken() {
         assert_eq!(files, if attachments { [1, 0, 0] } else { [0, 0, 0] });
         served.end().await;
     }
+}
+
+/// Ears that hear when they are let.
+struct Slow(Gate);
+
+#[async_trait]
+impl Stt for Slow {
+    async fn transcribe(&self, _: &CallCx, _: SttRequest) -> Result<Transcript> {
+        self.0.opened().await;
+        Ok(Transcript::new("what is the time"))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_speaks_sees_that_somebody_is_at_it() {
+    let (_folder, path) = place();
+    let world = World::new(ChannelSpec::new("wire").idempotent(true).typing(true));
+    let gate = Gate::default();
+    let slow = gate.clone();
+    let ears = plug("ears", "", move || vec![Contribution::Stt(SttSpec::new("ears"), Arc::new(Slow(slow.clone())))]);
+    let host = host_of(
+        "[plugins.wire]\n[plugins.ears]\n[plugins.fake]\n",
+        vec![world.plug(), echo(), ears, (&bespoke_fake::BESPOKE_PLUGIN).into()],
+    )
+    .await;
+    let engines = bespoke_plugin_api::serde_json::from_value(json!({ "vad": ["fake"], "stt": ["ears"], "tts": ["fake"] })).unwrap();
+    let notes = bespoke_voice::Notes::new(bespoke_voice::Voice::new(agent(&host), engines).unwrap());
+    let served = Served::on(&path, config(json!({})), host, Some(notes)).await;
+    world.write_message(Inbound::new("a", "ann", "1", "").attachments(vec![Attachment::voice("audio/wav", recording())]));
+    // Nothing is heard yet.
+    world.until(|world| world.typed.load(Ordering::SeqCst) > 0).await;
+    gate.open();
+    world.until_read("a", &["re what is the time"]).await;
+    served.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn owners_are_told_why_something_failed_and_everybody_else_that_it_did() {
+    let (_folder, path) = place();
+    let world = World::plain("wire");
+    let broken = mind(|_| Box::pin(stream::iter([Err(Error::internal("/home/of/the/operator: no such file; try: bespoke doctor"))])));
+    let host = crate::kit::host(vec![world.plug(), broken, commands()]).await;
+    let _listener = host.events().subscribe("message_", None);
+    let served = Served::on(&path, config(json!({ "owners": ["wire:bob"] })), host, None).await;
+    for (n, (who, text)) in [("ann", "hi"), ("bob", "hi"), ("ann", "/rain-check storm"), ("bob", "/rain-check storm")].iter().enumerate() {
+        world.write_message(Inbound::new("a", *who, format!("{n}"), *text));
+    }
+    let told = [
+        "I could not answer. Please try again later.",
+        "I could not answer: /home/of/the/operator: no such file; try: bespoke doctor",
+        "/rain-check failed.",
+        "/rain-check failed: the mast is broken",
+    ];
+    world.until_read("a", &told).await;
+    let failed = served.host.events().history("message_failed", 0);
+    let told: Vec<_> = failed.iter().map(|e| (e.payload["what"].as_str().unwrap(), e.payload["reason"].as_str().unwrap())).collect();
+    let why = ("answered", "/home/of/the/operator: no such file; try: bespoke doctor");
+    let storm = ("answered", "/rain-check: the mast is broken");
+    assert_eq!(told, [why, why, storm, storm]);
+    served.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_tell_of_messages_and_of_conversations_and_nothing_that_was_said() {
+    let (_folder, path) = place();
+    let world = World::new(ChannelSpec::new("wire").idempotent(true).attachments(true));
+    let moody = || {
+        mind(|asked| match asked.as_str() {
+            "SECRET fails" => Box::pin(stream::iter([Err(Error::internal("no"))])),
+            _ => crate::kit::says("SECRET answer"),
+        })
+    };
+    let mut lines = Vec::new();
+    let mut known = std::collections::HashMap::new();
+    let rounds: [&[&str]; 2] = [&["SECRET fails"], &["SECRET fails", "SECRET question", "/new", "/new"]];
+    for (round, texts) in rounds.into_iter().enumerate() {
+        let host = crate::kit::host(vec![world.plug(), moody()]).await;
+        let _listener = host.events().subscribe("", None);
+        let served = Served::on(&path, config(json!({})), host, None).await;
+        for (n, text) in texts.iter().enumerate() {
+            let file = Attachment::new("image/png", vec![0; 7]).name("SECRET.png".to_owned());
+            let files = if *text == "SECRET question" { vec![file] } else { vec![] };
+            let before = world.sent().len();
+            world.write_message(Inbound::new("a", "ann", format!("{round} {n}"), *text).attachments(files));
+            world.until(|world| world.sent().len() > before && served.status().outbox == 0).await;
+        }
+        let events = served.host.events().history("", 0).into_iter();
+        for mut event in events.filter(|event| event.topic.starts_with("message_") || event.topic.starts_with("session_")) {
+            if let Some(session) = event.payload["session"].as_str() {
+                let number = known.len() + 1;
+                event.payload["session"] = json!(*known.entry(session.to_owned()).or_insert(number));
+            }
+            lines.push(format!("{} {}", event.topic, event.payload));
+        }
+        served.end().await;
+    }
+    let (sorry, size) = (43, "SECRET question".len() + 7);
+    let of = |topic: &str, session: &str, kind: &str, size: usize| {
+        format!("{topic} {{\"channel\":\"wire\",\"chat\":\"a\",\"session\":{session},\"kind\":\"{kind}\",\"size\":{size}}}")
+    };
+    let (received, sent) = ("message_received", "message_sent");
+    let failed =
+        r#"message_failed {"channel":"wire","chat":"a","session":1,"what":"answered","code":"INTERNAL_ERROR","reason":"no"}"#.to_owned();
+    let expected = [
+        of(received, "null", "text", 12),
+        r#"session_created {"session":1}"#.into(),
+        failed.clone(),
+        of(sent, "1", "text", sorry),
+        // After a restart it is not told again, though nothing was said in it yet.
+        of(received, "1", "text", 12),
+        failed,
+        of(sent, "1", "text", sorry),
+        of(received, "1", "files", size),
+        of(sent, "1", "text", 13),
+        of(received, "1", "text", 4),
+        r#"session_ended {"session":1}"#.into(),
+        of(sent, "null", "text", "A new conversation begins.".len()),
+        of(received, "null", "text", 4),
+        of(sent, "null", "text", "A new conversation begins; nothing was said in this one yet.".len()),
+    ];
+    assert_eq!(lines, expected);
+    assert!(!lines.concat().contains("SECRET"));
 }

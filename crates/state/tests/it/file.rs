@@ -1,7 +1,15 @@
 //! The file itself: where it comes from, which ones are refused, and what other processes may do meanwhile.
 
-use std::{fs, sync::Barrier, thread};
+use std::{
+    fs,
+    sync::{
+        Arc, Barrier,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
 
+use bespoke_host::KeyValue;
 use bespoke_plugin_api::Message;
 use bespoke_state::{Filter, Meta, State, StateError};
 use expect_test::expect;
@@ -242,4 +250,33 @@ fn threads_write_their_own_sessions_side_by_side() {
         let texts: Vec<_> = state.show(&summary.id).unwrap().messages.into_iter().map(|(_, m)| m.text).collect();
         assert_eq!(texts, (0..MESSAGES).map(|m| format!("{chat} {m}")).collect::<Vec<_>>());
     }
+}
+
+/// Whoever waits for who is done at once just waits: handing over would begin a thread for each that does.
+#[test]
+fn tasks_that_write_at_once_begin_no_threads() {
+    let (_folder, state) = opened();
+    let threads = Arc::new(AtomicUsize::new(0));
+    let counted = threads.clone();
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = builder.worker_threads(4).on_thread_start(move || _ = counted.fetch_add(1, Ordering::SeqCst)).build().unwrap();
+    runtime.block_on(async {
+        let tasks: Vec<_> = (0..64)
+            .map(|n| {
+                let state = state.clone();
+                tokio::spawn(async move {
+                    for m in 0..40 {
+                        KeyValue::store(&state, "p", &format!("{n}"), Some(format!("{m}").into())).unwrap();
+                        tokio::task::yield_now().await;
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+    });
+    // Four that work. Where the machine is busy, one that holds the file may be set aside for so long that others hand over.
+    let threads = threads.load(Ordering::SeqCst);
+    assert!(threads <= 12, "{threads} threads");
 }

@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use bespoke_agent::Journal;
-use bespoke_plugin_api::{Attachment, Inbound, Message, Outbound, ToolCall, Usage, serde_json::json};
+use bespoke_plugin_api::{
+    Attachment, Inbound, Message, Outbound, Timestamp, ToolCall, Usage,
+    serde_json::{self, json},
+};
 use bespoke_state::{Concluded, Ending, Letter, LetterState, Meta, State, StateError, Taken, Trouble};
 
-use crate::kit::{number, opened, raw, said};
+use crate::kit::{number, opened, place, raw, said};
 
 const WIRE: &str = "wire";
 
@@ -241,4 +244,136 @@ fn an_answer_in_a_conversation_that_somebody_else_continued_is_no_answer() {
     state.delete(&[session.id()]).unwrap();
     assert_eq!(number(&raw(state.path()), "SELECT count(*) FROM chats WHERE session IS NULL"), 1);
     assert_ne!(state.talk(WIRE, "a", 3_000).unwrap().0.id(), session.id());
+}
+
+/// What the outbox has: number, state, text, and why.
+fn kept(state: &State) -> Vec<(i64, LetterState, Option<String>, Option<String>)> {
+    let letters = state.letters(0, 99).unwrap();
+    letters.into_iter().map(|letter| (letter.id, letter.state, letter.message.map(|message| message.text), letter.error)).collect()
+}
+
+#[test]
+fn a_letter_that_cannot_be_read_is_dead_and_keeps_nobody_waiting() {
+    let (_folder, state) = opened();
+    for (chat, id, text) in [("a", "1", "a1"), ("a", "2", "a2"), ("b", "1", "b1"), ("c", "1", "c1")] {
+        answered(&state, chat, id, &[text], false);
+    }
+    let connection = raw(state.path());
+    connection.execute("UPDATE outbox SET body = '{\"text\": \"SECRET' WHERE id = 1", []).unwrap();
+    connection.execute("UPDATE outbox SET files = x'00' WHERE id = 3", []).unwrap();
+    let due = state.next_letters(WIRE, 9).unwrap();
+    assert_eq!(texts(&due.letters), ["c1"]);
+    let told: Vec<_> = due.unreadable.iter().map(|u| (u.id, u.chat.as_str(), u.error.as_str())).collect();
+    assert_eq!(told, [(1, "a", "letter 1 cannot be read"), (3, "b", "letter 3 cannot be read")]);
+    // The next one of the chat leaves.
+    assert_eq!(texts(&state.next_letters(WIRE, 9).unwrap().letters), ["a2"]);
+    assert_eq!(state.outbox_length().unwrap(), (2, 2));
+    assert_eq!(kept(&state)[0], (1, LetterState::Dead, None, Some("letter 1 cannot be read".into())));
+    let error = state.resend_letters(Some(&[1])).unwrap_err();
+    assert!(matches!(error, StateError::UnreadableLetter { id: 1 }), "{error}");
+    assert_eq!(state.drop_letters(Some(&[1])).unwrap(), [1]);
+}
+
+#[test]
+fn a_message_that_cannot_be_read_is_set_aside_and_the_next_one_is_begun() {
+    let (_folder, state) = opened();
+    for id in ["1", "2"] {
+        assert!(state.take_in(WIRE, &inbound("a", id)).unwrap());
+    }
+    raw(state.path()).execute("UPDATE inbox SET body = 'SECRET ' || body WHERE id = 1", []).unwrap();
+    let taken = state.begin(WIRE, "a").unwrap().unwrap();
+    assert_eq!((taken.id, taken.damage.as_deref()), (1, Some("message 1 came in and cannot be read")));
+    let mut sorry = ending(&["again, please"], "a", true);
+    sorry.aside = taken.damage.as_deref();
+    let concluded = state.conclude(taken.id, WIRE, "a", sorry).unwrap();
+    assert_eq!((concluded.letter.unwrap().message.text.as_str(), concluded.more), ("again, please", true));
+    assert_eq!(state.begin(WIRE, "a").unwrap().unwrap().message, inbound("a", "2"));
+    // It is there for whoever can make something of it, and is nothing that could be sent.
+    let dead: String = raw(state.path()).query_row("SELECT body FROM outbox WHERE state = 'dead'", [], |row| row.get(0)).unwrap();
+    assert!(serde_json::from_str::<String>(&dead).unwrap().starts_with("SECRET {"), "{dead}");
+    let dead = kept(&state).into_iter().find(|letter| letter.1 == LetterState::Dead).unwrap();
+    assert_eq!((dead.2, dead.3), (None, taken.damage));
+    assert_eq!(state.resend_letters(None).unwrap(), [0; 0]);
+}
+
+#[test]
+fn letters_that_wait_are_seen_sent_now_and_forgotten() {
+    let (_folder, state) = opened();
+    for n in 0..3 {
+        answered(&state, "a", &n.to_string(), &[&format!("a{n}")], false);
+    }
+    answered(&state, "b", "1", &["b1"], true);
+    let later = Trouble::again_in("no line", Duration::from_secs(600));
+    let first = state.next_letters(WIRE, 9).unwrap().letters.remove(0);
+    state.not_sent(first.id, &later).unwrap();
+    let letters = state.letters(0, 9).unwrap();
+    let told = |n: usize| (letters[n].state, letters[n].attempts, letters[n].error.as_deref(), letters[n].next.is_some());
+    assert_eq!(told(0), (LetterState::Waiting, 1, Some("no line"), true));
+    assert_eq!(told(1), (LetterState::Waiting, 0, None, true));
+    assert_eq!(told(3), (LetterState::Sending, 1, None, false));
+    assert_eq!(state.letters(letters[0].id, 2).unwrap(), letters[1..3], "a page");
+    let json = serde_json::to_value(&letters[0]).unwrap();
+    assert_eq!(
+        (&json["state"], &json["message"]["text"], &json["channel"], &json["chat"]),
+        (&json!("waiting"), &json!("a0"), &json!(WIRE), &json!("a"))
+    );
+    assert!(json["next"].as_str().unwrap().ends_with('Z'), "{json}");
+    let ids: Vec<_> = letters.iter().map(|letter| letter.id).collect();
+    // All or none, and none that leaves already.
+    assert!(matches!(state.resend_letters(Some(&[ids[0], 99])).unwrap_err(), StateError::NoLetter { id: 99 }));
+    assert!(matches!(state.drop_letters(Some(&[ids[0], ids[3]])).unwrap_err(), StateError::LetterLeaves { id } if id == ids[3]));
+    assert!(state.next_letters(WIRE, 9).unwrap().letters.is_empty());
+    assert_eq!(state.letters(0, 9).unwrap().len(), 4);
+    // One that is not the first of its chat brings those before it along: they leave in order.
+    assert_eq!(state.resend_letters(Some(&[ids[1]])).unwrap(), [ids[1]]);
+    let again = state.next_letters(WIRE, 9).unwrap().letters.remove(0);
+    assert_eq!((again.id, again.attempts), (ids[0], 2));
+    state.not_sent(again.id, &later).unwrap();
+    assert_eq!(state.drop_letters(Some(&[ids[0]])).unwrap(), [ids[0]]);
+    assert_eq!(texts(&state.next_letters(WIRE, 9).unwrap().letters), ["a1"], "nothing stands before it");
+    assert_eq!(state.drop_letters(None).unwrap(), [ids[2]], "what is being sent stays");
+    state.check().unwrap();
+}
+
+#[test]
+fn dead_letters_are_forgotten_when_they_are_old_and_others_are_not() {
+    let (_folder, state) = opened();
+    for chat in ["old", "new", "waits"] {
+        answered(&state, chat, "1", &[chat], false);
+    }
+    for letter in state.next_letters(WIRE, 2).unwrap().letters {
+        state.not_sent(letter.id, &Trouble::dead("gone")).unwrap();
+    }
+    raw(state.path()).execute("UPDATE outbox SET created = 1000 WHERE chat IN ('old', 'waits')", []).unwrap();
+    assert_eq!((state.forget_dead(Timestamp(1000)).unwrap(), state.forget_dead(Timestamp(1001)).unwrap()), (0, 1));
+    assert_eq!(state.outbox_length().unwrap(), (1, 1));
+}
+
+#[test]
+fn that_a_conversation_begins_is_told_once_whatever_becomes_of_its_first_turn() {
+    let (_folder, state) = opened();
+    let (session, talk) = state.talk(WIRE, "a", 3_000).unwrap();
+    assert!(!state.current(WIRE, "a").unwrap().unwrap().announced);
+    talk.announced(session.id()).unwrap();
+    let again = State::open(state.path()).unwrap();
+    let current = again.current(WIRE, "a").unwrap().unwrap();
+    assert_eq!((current.session.as_str(), current.announced, current.is_empty), (session.id(), true, true));
+    // Of a file from before, those in which something was said.
+    let (_folder, path) = place();
+    let connection = raw(&path);
+    for step in ["1-sessions", "2-values", "3-letters", "4-events", "5-usage"] {
+        let file = format!("{}/src/schema/{step}.sql", env!("CARGO_MANIFEST_DIR"));
+        connection.execute_batch(&std::fs::read_to_string(file).unwrap()).unwrap();
+    }
+    connection
+        .execute_batch(
+            "PRAGMA user_version = 5;
+             INSERT INTO sessions (id, created, updated, length, writer) VALUES ('said', 0, 0, 0, 'p'), ('empty', 0, 0, 0, 'p');
+             UPDATE sessions SET length = 1 WHERE id = 'said';
+             INSERT INTO messages (session, seq, role, text, created) VALUES (1, 0, 'user', 'from before', 0);",
+        )
+        .unwrap();
+    State::open(&path).unwrap().check().unwrap();
+    assert_eq!(number(&connection, "SELECT count(*) FROM sessions WHERE announced"), 1);
+    assert_eq!(number(&connection, "SELECT announced FROM sessions WHERE id = 'said'"), 1);
 }
