@@ -148,9 +148,18 @@ fn without_an_address_or_a_key_nothing_leaves() {
     let error = block_on(channel.send(&CallCx::new(), Outbound::new("room", "Hi!"))).unwrap_err();
     assert!(error.message().contains("answers have nowhere to go") && !error.is_retryable());
 
-    for (config, path) in [(json!({ "url": "ftp://u:s3cret@example.com" }), "url"), (json!({ "timeout_ms": 9 }), "timeout_ms")] {
-        let error = block_on(BESPOKE_PLUGIN.start(TestHost::new().context("webhook"), config)).unwrap_err();
+    for (config, path) in [
+        (json!({ "url": "ftp://example.com/s3cret" }), "url"),
+        (json!({ "url": "https://u:s3cret@example.com/" }), "url"),
+        (json!({ "url": "example.com/s3cret" }), "url"),
+        (json!({ "url": "https:// s3cret" }), "url"),
+        (json!({ "url": "https://:80/s3cret" }), "url"),
+        (json!({ "timeout_ms": 9 }), "timeout_ms"),
+    ] {
+        // Where the configuration is checked, before anything runs.
+        let error = BESPOKE_PLUGIN.check(&config).unwrap_err();
         assert_eq!(error.data().unwrap()["path"], path);
         assert!(!error.message().contains("s3cret"));
+        assert_eq!(block_on(BESPOKE_PLUGIN.start(TestHost::new().context("webhook"), config)).unwrap_err().message(), error.message());
     }
 }
