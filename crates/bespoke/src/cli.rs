@@ -615,6 +615,7 @@ pub(crate) enum ConfigVerb {
         /// Dotted key
         key: String,
         /// A TOML value; a bare word is taken as text
+        #[arg(allow_hyphen_values = true)]
         value: String,
         #[command(flatten)]
         how: Change,

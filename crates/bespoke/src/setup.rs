@@ -259,6 +259,27 @@ impl Setup {
         hooks && (!self.host.is_stand_in(&row.id) || config.plugin_ids().contains(&row.id))
     }
 
+    /// Plugins that the user has named: by a table, as one that answers, hears, speaks or is a tool, as a channel, or to be told of events.
+    /// The others are there because the binary has them.
+    pub(crate) fn asked_for(&self) -> Vec<String> {
+        let config = self.host.config();
+        let (Sections { agent, voice, .. }, _) = sections(&config);
+        let channels = config.get("serve.channels").and_then(|names| serde_json::from_value::<Vec<String>>(names).ok()).unwrap_or_default();
+        let mut ids = config.plugin_ids();
+        for (kind, names) in [
+            (Kind::Provider, agent.provider_names()),
+            (Kind::Tool, agent.tools.unwrap_or_default()),
+            (Kind::Vad, voice.vad),
+            (Kind::Stt, voice.stt),
+            (Kind::Tts, voice.tts),
+            (Kind::Channel, channels),
+        ] {
+            ids.extend(names.iter().filter_map(|name| self.named(kind, name)));
+        }
+        ids.extend(config.hooks().into_iter().flatten().map(|hook| hook.plugin));
+        ids
+    }
+
     /// The error of a need that nothing in this binary meets.
     fn none_of(&self, kind: Kind, names: &[String]) -> Failure {
         let failure = Failure::new(Exit::NotFound, format!("no {kind} named {} is in this binary", names.join(" or ")));

@@ -184,7 +184,13 @@ impl OutputSink for Printed {
     }
 
     fn note(&self, text: &str) {
-        self.out.note(plain(text));
+        if !self.out.json {
+            return self.out.note(plain(text));
+        }
+        if let Err(failure) = self.out.json(&json!({ "note": text }), false) {
+            *self.wrote.lock().unwrap_or_else(PoisonError::into_inner) = Err(failure);
+            self.cancel.cancel();
+        }
     }
 }
 

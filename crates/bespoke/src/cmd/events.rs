@@ -1,5 +1,8 @@
 //! `events`: what happens in the server that runs, what happened before, and telling something oneself.
 
+use std::time::Duration;
+
+use bespoke_control::ClientError;
 use bespoke_host::{EventFilter, EventStore};
 use bespoke_plugin_api::{Event, Timestamp};
 use bespoke_state::{State, iso};
@@ -19,10 +22,11 @@ pub(super) async fn run(global: &Global, verb: Events) -> Result<()> {
     let out = Out::with(global.json, global.quiet);
     match verb {
         Events::Tail { follow, filter, lines } => {
+            let tail = Tail { out, filter, follow };
             let running = Running::required(&paths).await?;
             // A Ctrl-C is how one stops looking.
             tokio::select! {
-                ended = tail(out, running, follow, &filter, lines) => ended,
+                ended = tail.run(&paths, running, lines) => ended,
                 _ = tokio::signal::ctrl_c() => Ok(()),
             }
         }
@@ -45,12 +49,76 @@ pub(super) async fn run(global: &Global, verb: Events) -> Result<()> {
     }
 }
 
-async fn tail(out: Out, mut running: Running, follow: bool, filter: &str, lines: usize) -> Result<()> {
-    let mut events = running.stream("events.tail", json!({ "filter": filter, "follow": follow, "lines": lines })).await?;
-    while let Some(item) = events.next().await? {
-        show(out, &item)?;
+/// How often a server that has gone is looked for.
+const AGAIN: Duration = Duration::from_secs(1);
+/// Events that a new server has told before it was found.
+const MISSED: usize = 1000;
+
+/// Somebody who looks at what happens.
+struct Tail {
+    out: Out,
+    filter: String,
+    follow: bool,
+}
+
+impl Tail {
+    /// Looks until the server has said all; whoever follows waits for the next server when one goes.
+    async fn run(&self, paths: &Paths, mut running: Running, lines: usize) -> Result<()> {
+        let mut lines = lines;
+        loop {
+            match self.one(&mut running, lines).await {
+                Err(End::Gone) if self.follow => {}
+                // It has ended in order: it answers nobody any more.
+                Ok(()) if self.follow => {}
+                Err(End::Failed(failure)) => return Err(failure),
+                Err(End::Gone) => return Err(Failure::failed("the server has gone").help("bespoke logs -n 50")),
+                Ok(()) => return Ok(()),
+            }
+            self.tell("gone", "the server has gone; waiting for the next one")?;
+            running = loop {
+                tokio::time::sleep(AGAIN).await;
+                // One that begins or ends just now is looked for again.
+                if let Ok(Some(running)) = Running::find(paths).await {
+                    break running;
+                }
+            };
+            self.tell("back", "a server runs again")?;
+            lines = MISSED;
+        }
     }
-    Ok(())
+
+    async fn one(&self, running: &mut Running, lines: usize) -> Result<(), End> {
+        let params = json!({ "filter": self.filter, "follow": self.follow, "lines": lines });
+        let mut events = running.stream("events.tail", params).await.map_err(End::Failed)?;
+        while let Some(item) = events.next().await? {
+            show(self.out, &item).map_err(End::Failed)?;
+        }
+        Ok(())
+    }
+
+    fn tell(&self, what: &str, text: &str) -> Result<()> {
+        if self.out.json {
+            return self.out.json(&json!({ "server": what }), false);
+        }
+        self.out.note(text);
+        Ok(())
+    }
+}
+
+/// Why nothing more is heard.
+enum End {
+    /// The server is not there any more.
+    Gone,
+    Failed(Failure),
+}
+
+impl From<ClientError> for End {
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::Gone => End::Gone,
+            other => End::Failed(other.into()),
+        }
+    }
 }
 
 fn show(out: Out, item: &Value) -> Result<()> {

@@ -51,10 +51,10 @@ impl Config {
         Ok(as_written(&self.text, &format!("{head}{}{document}", comments.unwrap_or_default())))
     }
 
-    /// The text with a new table at its end, where comments end the file: they are the last table's, and the editor of documents
-    /// would put the new one between the two.
+    /// The text with a new table at its end. The editor of documents would put it behind its neighbour, between a table and the comments
+    /// below it.
     fn appended(&self, document: &DocumentMut, above: &[&str], last: &str, value: &str) -> Option<String> {
-        if above.is_empty() || document.as_table().is_empty() || !document.trailing().as_str()?.contains('#') {
+        if above.is_empty() || document.as_table().is_empty() {
             return None;
         }
         let mut table: &dyn TableLike = document.as_table();

@@ -15,7 +15,7 @@ const SLOW_MS: u64 = 3_000;
 pub(crate) fn check(report: &mut Report, setup: &Setup) {
     report.group("Plugins");
     let rows = setup.rows();
-    let lacking = setup.host.lacking_models();
+    let (lacking, asked) = (setup.host.lacking_models(), setup.asked_for());
     match rows.len() {
         0 => report.add("plugins", Verdict::Warning, "none in this binary", Some(build_with(&["local"]))),
         n => {
@@ -24,8 +24,12 @@ pub(crate) fn check(report: &mut Report, setup: &Setup) {
         }
     }
     for row in &rows {
+        let unasked = || row.state == State::Ready && row.health == "degraded" && !asked.contains(&row.id);
         match is_off(setup, row) {
             true => report.skip(&format!("plugin {}", row.id), "off: it is told below, with the tools"),
+            false if unasked() => {
+                report.skip(&format!("plugin {}", row.id), format!("not configured: {}", row.reason.as_deref().unwrap_or_default()));
+            }
             false => plugin(report, row, lacking.contains(&row.id)),
         }
     }
@@ -75,10 +79,16 @@ fn guards(report: &mut Report, host: &Host) {
         slot.spec().on_failure == OnFailure::Closed && !slot.spec().observer && is_on
     };
     let (stand, down): (Vec<_>, Vec<_>) = slots.iter().filter(is_guard).partition(|slot| slot.is_ready());
-    match (stand.len(), down.is_empty()) {
+    let missed = host.hooks().missed();
+    match (stand.len(), down.is_empty() && missed.is_empty()) {
         (0, true) => report.skip("guards", "no plugin guards anything"),
         (n, true) => report.ok("guards", format!("{n} stand")),
         _ => {}
+    }
+    for missed in missed {
+        let fix = row(&missed.plugin).and_then(|row| row.fix.clone()).unwrap_or_else(|| format!("bespoke plugin info {}", missed.plugin));
+        let message = format!("nobody knows what {} would stop, so whatever a hook can stop is refused: {}", missed.plugin, missed.reason);
+        report.add("guards", Verdict::Problem, message, Some(fix));
     }
     for slot in down {
         let (name, plugin) = (slot.name(), slot.plugin());

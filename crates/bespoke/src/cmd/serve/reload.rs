@@ -3,7 +3,7 @@
 use std::{fmt, net::SocketAddr, sync::Arc};
 
 use bespoke_agent::Agent;
-use bespoke_host::{PluginReload, Problem, ReloadOutcome, Selection, State as Life};
+use bespoke_host::{Missed, PluginReload, Problem, ReloadOutcome, Selection, State as Life};
 use bespoke_serve::Server;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -45,6 +45,11 @@ impl Left {
         let reason = done.reason.clone().unwrap_or_else(|| "it does not say why".into());
         let fix = done.fix.clone().unwrap_or_else(|| format!("bespoke plugin info {id}"));
         Some(Left { plugin: Some(id.clone()), what, reason, fix: Some(fix) })
+    }
+
+    fn of_missed(missed: Missed) -> Self {
+        let (id, fix) = (missed.plugin, "bespoke config check".to_owned());
+        Left { plugin: Some(id), what: "whatever a hook can stop is refused".into(), reason: missed.reason, fix: Some(fix) }
     }
 
     fn of_problem(problem: &Problem) -> Self {
@@ -169,6 +174,10 @@ impl Serving {
                 others.iter().any(|change| change.plugin.as_ref() == Some(plugin))
                     || rows.iter().find(|row| row.id == *plugin).as_ref().is_some_and(down)
             });
+        }
+        for missed in self.setup.host.hooks().missed() {
+            left.retain(|left| left.plugin.as_ref() != Some(&missed.plugin));
+            left.push(Left::of_missed(missed));
         }
         left.extend(listener);
         left

@@ -17,6 +17,8 @@ impl Serving {
             _ => json!({ "channels": [] }),
         };
         value["channels"].as_array_mut().into_iter().flatten().for_each(|channel| self.shut(&rows, channel));
+        let asked = self.setup.asked_for();
+        let is_well = |row: &Row| is_well(row, &asked);
         let left = self.left();
         let now = self.now();
         let own = json!({
@@ -61,10 +63,10 @@ fn is_down(row: &Row) -> bool {
     matches!(row.state, Life::Failed | Life::Quarantined | Life::Blocked | Life::Missing)
 }
 
-/// One that is switched off, or that nobody has needed yet, is as it should be.
-fn is_well(row: &Row) -> bool {
+/// One that is switched off, that nobody has needed yet, or of which nobody has asked anything, is as it should be.
+fn is_well(row: &Row, asked: &[String]) -> bool {
     match row.state {
-        Life::Ready => matches!(row.health.as_str(), "ok" | "unknown"),
+        Life::Ready => row.health != "failed" && (row.health != "degraded" || !asked.contains(&row.id)),
         _ => !is_down(row),
     }
 }
