@@ -176,6 +176,7 @@ impl PluginCell {
 
     /// It has said what it hooks into: its guards stand, whatever becomes of it.
     pub(crate) fn hooks_are_known(&self) {
+        *lock(&self.refused) = None;
         self.hooks_known.store(true, Ordering::Release);
     }
 

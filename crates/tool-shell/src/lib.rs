@@ -9,8 +9,8 @@
 //! * `first_args` limits the first argument of a program, as in `git` with `status` and `log` only. Further arguments are not limited.
 //! * The environment is `PATH` with the system's folders, and what `env` names. Standard input is closed or what the model gives.
 //! * Time, output, arguments and input have limits. Of long output the model sees the beginning and the end.
-//! * When the time is over, when the caller has gone and when the program itself has ended, its process group is killed. A process that
-//!   makes a session of its own leaves the group and lives on; the call does not wait for it.
+//! * When the time is over, when the caller has gone, when the program itself has ended and when this process ends, however that ends, its
+//!   process group is killed. A process that makes a session of its own leaves the group and lives on; the call does not wait for it.
 //!
 //! The program runs as the user of this program and may do all that the user may: the list is the protection, there is no sandbox.
 //! It has no terminal to read from, but a program that opens `/dev/tty` can write there. What this program has opened is closed
