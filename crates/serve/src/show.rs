@@ -2,6 +2,7 @@
 //! the end is not decided here.
 
 use std::{
+    convert::Infallible,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -86,6 +87,35 @@ pub(crate) async fn shown(asked: &Asked<'_>, board: &Board, turn: impl Future<Ou
     tokio::join!(turning, showing).0
 }
 
+/// Has something done of which nobody sees anything, and shows meanwhile that somebody is at it, where the channel can.
+pub(crate) async fn typed<T>(asked: &Asked<'_>, work: impl Future<Output = T> + Send) -> T {
+    let typing = async {
+        if let Ok(slot) = asked.line.slot(asked.core)
+            && slot.spec().typing
+        {
+            let mut next = Instant::now() + WORTH_TELLING;
+            loop {
+                sleep_until(next).await;
+                next = Instant::now() + TYPING;
+                type_on(asked, &slot).await;
+            }
+        }
+        std::future::pending::<Infallible>().await
+    };
+    tokio::select! {
+        biased;
+        done = work => done,
+        never = typing => match never {},
+    }
+}
+
+async fn type_on(asked: &Asked<'_>, slot: &Slot<dyn Channel>) {
+    let (cx, chat) = (&asked.cx, asked.taken.message.chat.as_str());
+    let told = slot.call(cx, |channel, cx| async move { channel.typing(&cx, chat).await });
+    // A nicety: whatever comes of it.
+    let _ = tokio::time::timeout(TYPING_LIMIT, told).await;
+}
+
 struct Show<'a> {
     asked: &'a Asked<'a>,
     board: &'a Board,
@@ -121,17 +151,10 @@ impl Show<'_> {
                 }
                 () = at(typing) => {
                     typing = Some(Instant::now() + TYPING);
-                    self.type_on().await;
+                    type_on(self.asked, &self.slot).await;
                 }
             }
         }
-    }
-
-    async fn type_on(&self) {
-        let (cx, chat) = (&self.asked.cx, self.asked.taken.message.chat.as_str());
-        let told = self.slot.call(cx, |channel, cx| async move { channel.typing(&cx, chat).await });
-        // A nicety: whatever comes of it.
-        let _ = tokio::time::timeout(TYPING_LIMIT, told).await;
     }
 
     /// Shows what there is by now.

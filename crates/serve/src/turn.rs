@@ -143,7 +143,7 @@ impl Asked<'_> {
         };
         let mut heard = Vec::new();
         for note in notes {
-            match ears.hear(&self.cx, note).await {
+            match show::typed(self, ears.hear(&self.cx, note)).await {
                 Ok(words) => heard.push(words),
                 Err(error) if stopped(self.core) => return Err(error),
                 Err(error) => {
@@ -191,7 +191,7 @@ impl Asked<'_> {
         let (Some(mouth), Some(letter), true) = (self.core.notes.load_full(), reply.letters.first_mut(), takes_files) else {
             return Ok(());
         };
-        match mouth.speak(&self.cx, &letter.text).await {
+        match show::typed(self, mouth.speak(&self.cx, &letter.text)).await {
             Ok(note) => letter.attachments.push(note),
             Err(error) if stopped(self.core) => return Err(error),
             // The text is there.
