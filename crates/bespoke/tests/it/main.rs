@@ -5,6 +5,8 @@
 // A driver that is none, for who looks for devices.
 #[path = "../../../cuda/tests/support/mod.rs"]
 mod machine;
+
+mod bot_api;
 mod program;
 mod words;
 
@@ -33,3 +35,4 @@ mod secrets;
 mod serve;
 mod sessions;
 mod telegram;
+mod telegram_crowd;

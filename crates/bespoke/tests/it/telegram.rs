@@ -16,18 +16,18 @@ use serde_json::{Value, json};
 use crate::program::{User, wait};
 
 /// Longer than anything takes, even where two cores are shared by many.
-const LIMIT: Duration = Duration::from_secs(240);
+pub(crate) const LIMIT: Duration = Duration::from_secs(240);
 
-const TOKEN: &str = "4711:secret-Token_x";
+pub(crate) const TOKEN: &str = "4711:secret-Token_x";
 
 /// Telegram, and the people there. It ends with the test.
-struct Telegram {
+pub(crate) struct Telegram {
     process: Child,
     address: String,
 }
 
 impl Telegram {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let mut process = Command::new(variable("BESPOKE_NODE"))
             .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../channel-telegram/tests/emulator/emulator.cjs"))
             .env("NODE_PATH", variable("BESPOKE_TELEGRAM_EMULATOR"))
@@ -64,7 +64,7 @@ impl Telegram {
         })
     }
 
-    fn writes(&self, user: i64, text: &str) {
+    pub(crate) fn writes(&self, user: i64, text: &str) {
         let mut message = Self::of(user);
         message["text"] = json!(text);
         self.ask("POST", "/sendMessage", &message);
@@ -81,7 +81,7 @@ impl Telegram {
     }
 
     /// Waits until a person sees what they should.
-    fn until(&self, user: i64, good: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+    pub(crate) fn until(&self, user: i64, good: impl Fn(&[Value]) -> bool) -> Vec<Value> {
         let end = Instant::now() + LIMIT;
         loop {
             let seen = self.sees(user);
@@ -133,10 +133,10 @@ fn variable(name: &str) -> PathBuf {
 }
 
 /// A server that serves. It ends with the test.
-struct Serves(Option<Child>);
+pub(crate) struct Serves(Option<Child>);
 
 impl Serves {
-    fn begin(user: &User) -> Self {
+    pub(crate) fn begin(user: &User) -> Self {
         let mut child = user.command(["serve", "--json", "--quiet", "--offline"]).stderr(Stdio::inherit()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let ready = lines.by_ref().map_while(Result::ok).find(|line| line.contains("\"ready\""));
@@ -147,7 +147,7 @@ impl Serves {
         serves
     }
 
-    fn signal(mut self, signal: Signal) -> i32 {
+    pub(crate) fn signal(mut self, signal: Signal) -> i32 {
         let child = self.0.take().unwrap();
         kill_process(Pid::from_child(&child), signal).unwrap();
         wait(child).code
@@ -163,7 +163,7 @@ impl Drop for Serves {
     }
 }
 
-fn configured(telegram: &Telegram, fake: &str) -> User {
+pub(crate) fn configured(telegram: &Telegram, fake: &str) -> User {
     let config = format!(
         "config_version = 1\n\
          [agent]\nprovider = [\"fake\"]\ntools = [\"fake_echo\"]\n\
@@ -179,7 +179,7 @@ fn configured(telegram: &Telegram, fake: &str) -> User {
     User::new().with("TELEGRAM_TOKEN", TOKEN).configured(&config)
 }
 
-fn texts(seen: &[Value]) -> Vec<&str> {
+pub(crate) fn texts(seen: &[Value]) -> Vec<&str> {
     seen.iter().map(|message| message["text"].as_str().unwrap_or_default()).collect()
 }
 
@@ -241,6 +241,51 @@ fn a_hook_that_says_no_is_told_to_the_person() {
     let seen = telegram.until(1, |seen| !seen.is_empty());
     assert!(texts(&seen)[0].contains("not during the night"), "{seen:?}");
     assert_eq!(serves.signal(Signal::TERM), 0);
+}
+
+/// It is in the program, its token lies there, and nobody has configured it: it asks for nothing and listens nowhere.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_channel_that_is_not_configured_is_not_there() {
+    let config = "config_version = 1\n[agent]\nprovider = [\"fake\"]\n[plugins.fake]\nmessages = [{ text = \"hello\" }]\n";
+    let user = User::new().with("TELEGRAM_TOKEN", TOKEN).configured(config);
+    let serves = Serves::begin(&user);
+    let id = serves.0.as_ref().unwrap().id();
+    // It has had time to answer somebody else.
+    let end = Instant::now() + LIMIT;
+    let status = loop {
+        let status = user.json(["status", "--json"]);
+        if status["turns"] == 1 && status["outbox"] == 0 {
+            break status;
+        }
+        assert!(Instant::now() < end, "{status}");
+        thread::sleep(Duration::from_millis(50));
+    };
+    let names: Vec<&Value> = status["channels"].as_array().unwrap().iter().map(|channel| &channel["name"]).collect();
+    assert_eq!(names, ["fake"], "{status}");
+    assert_eq!(inet_sockets(id), Vec::<String>::new());
+    let logs = user.home().join("logs");
+    for log in std::fs::read_dir(logs).unwrap().flatten() {
+        let text = std::fs::read_to_string(log.path()).unwrap();
+        assert!(!text.contains("telegram") && !text.contains("secret-Token"), "{text}");
+    }
+    assert_eq!(serves.signal(Signal::TERM), 0);
+}
+
+/// What a process has open of the internet's sockets, listening or not: lines of the kernel's tables.
+#[cfg(target_os = "linux")]
+fn inet_sockets(process: u32) -> Vec<String> {
+    let links = std::fs::read_dir(format!("/proc/{process}/fd")).unwrap().flatten().filter_map(|fd| std::fs::read_link(fd.path()).ok());
+    let inodes: Vec<String> =
+        links.filter_map(|link| Some(link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned())).collect();
+    assert!(!inodes.is_empty(), "not even the control socket is seen");
+    let tables =
+        ["tcp", "tcp6", "udp", "udp6"].map(|table| std::fs::read_to_string(format!("/proc/{process}/net/{table}")).unwrap_or_default());
+    let lines = tables.iter().flat_map(|table| table.lines().skip(1));
+    lines
+        .filter(|line| line.split_whitespace().nth(9).is_some_and(|inode| inodes.iter().any(|own| own == inode)))
+        .map(str::to_owned)
+        .collect()
 }
 
 /// Killed while twenty people write and wait for answers: after the next start each message has one answer, in its order.
