@@ -1,6 +1,6 @@
 //! What of the Bot API is read. Fields that are not here are not looked at.
 
-use bespoke_plugin_api::serde::{self, Deserialize, de::IgnoredAny};
+use bespoke_plugin_api::serde::{self, Deserialize, Serialize, de::IgnoredAny};
 use bespoke_plugin_api::serde_json::Value;
 
 /// The answer to every request.
@@ -44,6 +44,9 @@ pub(crate) struct Message {
     pub(crate) message_thread_id: Option<i64>,
     #[serde(default)]
     pub(crate) is_topic_message: bool,
+    /// The same for all messages of an album.
+    #[serde(default)]
+    pub(crate) media_group_id: Option<String>,
     #[serde(default)]
     pub(crate) reply_to_message: Option<Replied>,
     #[serde(default)]
@@ -105,7 +108,7 @@ pub(crate) struct Replied {
     pub(crate) from: Option<User>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(crate = "serde")]
 pub(crate) struct File {
     pub(crate) file_id: String,

@@ -14,6 +14,7 @@ use bespoke_plugin_api::{
 };
 
 use crate::{
+    albums::Albums,
     api::User,
     client::{Body, Client, unless_cancelled},
     config::{Access, Settings},
@@ -34,6 +35,8 @@ pub(crate) struct Core {
     pub(crate) cx: PluginContext,
     pub(crate) settings: Settings,
     pub(crate) client: Client,
+    /// Messages of which more is to come.
+    pub(crate) albums: Albums,
     access: Mutex<Access>,
     pacer: Mutex<Pacer>,
     sent: Mutex<Sent>,
@@ -69,6 +72,7 @@ impl Core {
             cx,
             settings,
             client,
+            albums: Albums::default(),
             access: Mutex::new(access),
             pacer: Mutex::default(),
             sent: Mutex::default(),

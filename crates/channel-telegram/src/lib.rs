@@ -24,6 +24,7 @@
 //! 35 crates and three minutes of compilation on two cores, because every type of the Bot API comes along; this plugin reads eleven of
 //! them. So the types stand in `api`, and an update that they do not fit is passed over instead of stopping all that are behind it.
 
+mod albums;
 mod api;
 mod client;
 mod config;

@@ -1,16 +1,24 @@
 //! Asking Telegram for messages, one long request after the other.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
-use bespoke_plugin_api::{CallCx, Inbox, Level, serde_json::json};
-use futures_util::{StreamExt, stream};
+use bespoke_plugin_api::{
+    CallCx, Inbound, Inbox, Level,
+    serde_json::{Value, json},
+};
+use futures_util::{
+    StreamExt,
+    future::{Either, pending, select},
+    stream,
+};
 
 use crate::{
+    albums,
     api::{Update, User},
     client::Body,
     core::Core,
     failure::{Failure, Kind},
-    receive,
+    receive::{self, Note, Received},
 };
 
 /// Messages of one answer, and how many of them are fetched with their files at once.
@@ -27,6 +35,7 @@ const UNREADABLE: u32 = 3;
 pub(crate) async fn run(core: &Core, call: &CallCx, inbox: &Inbox, me: &User) -> Result<(), Failure> {
     let bot = me.id;
     core.load_offset(bot).await;
+    albums::load(core, bot).await;
     let mut tries = 0;
     let mut unreadable = 0;
     loop {
@@ -37,7 +46,7 @@ pub(crate) async fn run(core: &Core, call: &CallCx, inbox: &Inbox, me: &User) ->
             ask["offset"] = json!(offset);
         }
         let begun = core.cx.now();
-        match core.client.updates(call, ask, core.settings.poll).await {
+        match updates(core, call, inbox, bot, ask).await? {
             Ok(updates) => {
                 (tries, unreadable) = (0, 0);
                 core.receiving(None);
@@ -77,26 +86,81 @@ pub(crate) async fn run(core: &Core, call: &CallCx, inbox: &Inbox, me: &User) ->
     }
 }
 
+/// Asks for messages, and hands over albums meanwhile.
+///
+/// # Errors
+/// When the caller goes.
+async fn updates(core: &Core, call: &CallCx, inbox: &Inbox, bot: i64, ask: Value) -> Result<Result<Updates, Failure>, Failure> {
+    let mut asking = pin!(core.client.updates(call, ask, core.settings.poll));
+    loop {
+        let due = core.albums.due_in(core.cx.now());
+        let due = async {
+            match due {
+                Some(due) => core.cx.sleep(due).await,
+                None => pending().await,
+            }
+        };
+        match select(asking.as_mut(), pin!(due)).await {
+            Either::Left((updates, _)) => {
+                if updates.is_err() {
+                    // Before what may be a long wait.
+                    albums::end_due(core, call, inbox, bot).await?;
+                }
+                return Ok(updates);
+            }
+            Either::Right(_) => albums::end_due(core, call, inbox, bot).await?,
+        }
+    }
+}
+
+/// Those of one answer: each, or the number of one that is none as we know it.
+type Updates = Vec<Result<Update, i64>>;
+
+/// An update that was read.
+enum Read {
+    Nothing,
+    Message(Inbound),
+    Part(String, Note),
+}
+
 /// Hands messages over in their order; each is passed once it was taken.
-async fn deliver(core: &Core, call: &CallCx, inbox: &Inbox, me: &User, updates: Vec<Result<Update, i64>>) -> Result<(), Failure> {
+async fn deliver(core: &Core, call: &CallCx, inbox: &Inbox, me: &User, updates: Updates) -> Result<(), Failure> {
     let read = |update: Result<Update, i64>| async {
         match update {
-            Ok(update) => (update.update_id, receive::inbound(core, call, me, update).await),
+            Ok(update) => (update.update_id, read(core, call, me, update).await),
             Err(number) => {
                 core.cx.log(Level::Warn, &format!("update {number} is not one that is known here; it is passed over"));
-                (number, Ok(None))
+                (number, Ok(Read::Nothing))
             }
         }
     };
-    let mut messages = std::pin::pin!(stream::iter(updates).map(read).buffered(AT_ONCE));
-    while let Some((number, message)) = messages.next().await {
-        if let Some(message) = message? {
+    let mut messages = pin!(stream::iter(updates).map(read).buffered(AT_ONCE));
+    while let Some((number, read)) = messages.next().await {
+        let message = match read? {
+            Read::Nothing => None,
+            Read::Message(message) => Some(message),
+            Read::Part(group, note) => match albums::add(core, call, inbox, me.id, group, note).await? {
+                Some(note) => Some(receive::fetched(core, call, note).await?),
+                None => None,
+            },
+        };
+        if let Some(message) = message {
+            // What is said after an album comes after it.
+            albums::end(core, call, inbox, me.id, &message.chat).await?;
             receive::hand_over(core, call, inbox, message).await?;
             core.receiving(None);
         }
         core.passed(me.id, number);
     }
     Ok(())
+}
+
+async fn read(core: &Core, call: &CallCx, me: &User, update: Update) -> Result<Read, Failure> {
+    Ok(match receive::received(core, call, me, update).await {
+        Received::Nothing => Read::Nothing,
+        Received::Message(note) => Read::Message(receive::fetched(core, call, note).await?),
+        Received::Part(group, note) => Read::Part(group, note),
+    })
 }
 
 /// Takes the webhook away; what it was not sent waits for whoever asks.

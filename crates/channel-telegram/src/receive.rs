@@ -1,8 +1,12 @@
 //! Which messages are for the agent, and what it gets of them.
 
-use std::{pin::pin, time::Duration};
+use std::{borrow::Cow, pin::pin, time::Duration};
 
-use bespoke_plugin_api::{CallCx, Code, Inbound, Inbox, Level, serde_json::json};
+use bespoke_plugin_api::{
+    CallCx, Code, Inbound, Inbox, Level,
+    serde::{self, Deserialize, Serialize},
+    serde_json::json,
+};
 
 use crate::{
     api::{File, Message, Update, User},
@@ -25,6 +29,8 @@ const GRACE: Duration = Duration::from_secs(5);
 pub(crate) enum Verdict {
     /// It is for the agent: its text without the name of the bot.
     Take(String),
+    /// It is, if another one of its album is.
+    Beside(String),
     /// Somebody who may not write to the bot did.
     Stranger(i64),
     /// It is for nobody here.
@@ -46,14 +52,21 @@ pub(crate) fn judge(message: &Message, me: &User, access: &Access) -> Verdict {
     let text = message.text.as_deref().or(message.caption.as_deref()).unwrap_or_default();
     let heard = hear(text, me.username.as_deref().unwrap_or_default());
     let replied = message.reply_to_message.as_ref().and_then(|m| m.from.as_ref()).is_some_and(|from| from.id == me.id);
-    if heard.command == Command::Others || (group && !(heard.mentioned || replied || heard.command == Command::Ours)) {
+    let spoken_to = !group || heard.mentioned || replied || heard.command == Command::Ours;
+    // Of an album, one message has the words.
+    let beside = !spoken_to && message.media_group_id.is_some() && access.admits(from.id, message.chat.id);
+    if heard.command == Command::Others || !(spoken_to || beside) {
         return Verdict::Pass;
     }
     let text = with_others(heard.text, message);
     if text.is_empty() && wanted(message).is_empty() {
         return Verdict::Pass;
     }
-    if access.admits(from.id, message.chat.id) { Verdict::Take(text) } else { Verdict::Stranger(from.id) }
+    match access.admits(from.id, message.chat.id) {
+        true if beside => Verdict::Beside(text),
+        true => Verdict::Take(text),
+        false => Verdict::Stranger(from.id),
+    }
 }
 
 /// What a text says of whom it is for.
@@ -145,10 +158,11 @@ fn with_note(text: String, note: &str) -> String {
 }
 
 /// A file of a message, and what it is taken for.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(crate = "serde")]
 pub(crate) struct Wanted {
     pub(crate) file: File,
-    pub(crate) what: &'static str,
+    pub(crate) what: Cow<'static, str>,
     pub(crate) mime: String,
     pub(crate) name: Option<String>,
     pub(crate) voice: bool,
@@ -168,7 +182,7 @@ fn wanted(message: &Message) -> Vec<Wanted> {
         let file = file?;
         Some(Wanted {
             file: file.clone(),
-            what,
+            what: what.into(),
             mime: file.mime_type.clone().unwrap_or_else(|| mime.to_owned()),
             name: file.file_name.clone().or(name.map(str::to_owned)),
             voice: what == "a voice note",
@@ -177,23 +191,62 @@ fn wanted(message: &Message) -> Vec<Wanted> {
     wanted.collect()
 }
 
-/// What the agent gets of an update, with its files; `None` for what is not for it.
+/// What the agent gets of a message, once its files are fetched.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(crate = "serde")]
+pub(crate) struct Note {
+    /// The conversation, as the host names it.
+    pub(crate) chat: String,
+    pub(crate) sender: i64,
+    pub(crate) sender_name: String,
+    pub(crate) message: i64,
+    pub(crate) text: String,
+    pub(crate) wanted: Vec<Wanted>,
+    /// Whether it is for the agent by itself, and not only beside another one of its album.
+    pub(crate) spoken_to: bool,
+}
+
+/// What an update brings.
+pub(crate) enum Received {
+    Nothing,
+    Message(Note),
+    /// One of several that were sent together: which ones, and this.
+    Part(String, Note),
+}
+
+/// What an update has for the agent.
+pub(crate) async fn received(core: &Core, call: &CallCx, me: &User, update: Update) -> Received {
+    let Some(message) = update.message else { return Received::Nothing };
+    let verdict = judge(&message, me, &core.access());
+    let (text, spoken_to) = match verdict {
+        Verdict::Take(text) => (text, true),
+        Verdict::Beside(text) => (text, false),
+        Verdict::Pass => return Received::Nothing,
+        Verdict::Stranger(user) => {
+            refuse(core, call, &message, user).await;
+            return Received::Nothing;
+        }
+    };
+    let wanted = wanted(&message);
+    let from = message.from.unwrap_or_default();
+    let thread = message.message_thread_id.filter(|_| message.is_topic_message);
+    let chat = thread.map_or_else(|| message.chat.id.to_string(), |thread| format!("{}:{thread}", message.chat.id));
+    let name = [Some(from.first_name.as_str()), from.last_name.as_deref()].into_iter().flatten().collect::<Vec<_>>().join(" ");
+    let sender_name = if name.trim().is_empty() { from.username.unwrap_or_default() } else { name.trim().to_owned() };
+    let note = Note { chat, sender: from.id, sender_name, message: message.message_id, text, wanted, spoken_to };
+    match message.media_group_id {
+        Some(group) => Received::Part(group, note),
+        None => Received::Message(note),
+    }
+}
+
+/// Fetches the files of a message.
 ///
 /// # Errors
 /// When the caller goes.
-pub(crate) async fn inbound(core: &Core, call: &CallCx, me: &User, update: Update) -> Result<Option<Inbound>, Failure> {
-    let Some(message) = update.message else { return Ok(None) };
-    let verdict = judge(&message, me, &core.access());
-    let text = match verdict {
-        Verdict::Take(text) => text,
-        Verdict::Pass => return Ok(None),
-        Verdict::Stranger(user) => {
-            refuse(core, call, &message, user).await;
-            return Ok(None);
-        }
-    };
-    let (mut text, mut attachments) = (text, Vec::new());
-    for wanted in wanted(&message) {
+pub(crate) async fn fetched(core: &Core, call: &CallCx, note: Note) -> Result<Inbound, Failure> {
+    let (mut text, mut attachments) = (note.text, Vec::new());
+    for wanted in note.wanted {
         match files::fetch(core, call, &wanted).await {
             Ok(attachment) => attachments.push(attachment),
             Err(failure) if failure.kind == Kind::Cancelled => return Err(failure),
@@ -205,16 +258,8 @@ pub(crate) async fn inbound(core: &Core, call: &CallCx, me: &User, update: Updat
             }
         }
     }
-    let from = message.from.unwrap_or_default();
-    let thread = message.message_thread_id.filter(|_| message.is_topic_message);
-    let chat = thread.map_or_else(|| message.chat.id.to_string(), |thread| format!("{}:{thread}", message.chat.id));
-    let mut inbound = Inbound::new(chat, from.id.to_string(), message.message_id.to_string(), text).attachments(attachments);
-    let name = [Some(from.first_name.as_str()), from.last_name.as_deref()].into_iter().flatten().collect::<Vec<_>>().join(" ");
-    let name = if name.trim().is_empty() { from.username.unwrap_or_default() } else { name.trim().to_owned() };
-    if !name.is_empty() {
-        inbound = inbound.sender_name(name);
-    }
-    Ok(Some(inbound))
+    let inbound = Inbound::new(note.chat, note.sender.to_string(), note.message.to_string(), text).attachments(attachments);
+    Ok(if note.sender_name.is_empty() { inbound } else { inbound.sender_name(note.sender_name) })
 }
 
 /// Tells the log, and where nobody has been let in yet the person too, how this one would be.

@@ -1,5 +1,7 @@
 //! Being sent messages: telling Telegram where to, and taking what comes.
 
+use std::sync::Arc;
+
 use bespoke_plugin_api::{
     CallCx, Code, Error, HttpRequest, HttpResponse, Inbox, Level, Result,
     serde_json::{self, Value, json},
@@ -7,12 +9,13 @@ use bespoke_plugin_api::{
 use subtle::ConstantTimeEq;
 
 use crate::{
+    albums,
     api::{Update, User},
     client::Body,
     config::Webhook,
     core::Core,
     failure::{Failure, Kind},
-    receive,
+    receive::{self, Received},
 };
 
 /// The header that Telegram shows the secret in.
@@ -43,6 +46,12 @@ pub(crate) async fn run(core: &Core, call: &CallCx, inbox: &Inbox, webhook: &Web
     }
     core.receiving(None);
     core.cx.log(Level::Info, "Telegram sends messages to the webhook");
+    let bot = core.client.token().await.map_or(0, |(_, bot)| bot);
+    albums::load(core, bot).await;
+    while let Some(due) = core.albums.due_in(core.cx.now()) {
+        core.pause(call, due).await?;
+        albums::end_due(core, call, inbox, bot).await?;
+    }
     call.cancelled().await;
     Err(Failure::cancelled())
 }
@@ -57,7 +66,7 @@ impl Drop for Closed<'_> {
 }
 
 /// Answers a request of Telegram, or of somebody who would like to be it.
-pub(crate) async fn handle(core: &Core, call: &CallCx, request: &HttpRequest) -> Result<HttpResponse> {
+pub(crate) async fn handle(core: &Arc<Core>, call: &CallCx, request: &HttpRequest) -> Result<HttpResponse> {
     let Some(webhook) = &core.settings.webhook else {
         return Ok(says(404, "no webhook is configured"));
     };
@@ -83,8 +92,31 @@ pub(crate) async fn handle(core: &Core, call: &CallCx, request: &HttpRequest) ->
     }
 }
 
-async fn take(core: &Core, call: &CallCx, inbox: &Inbox, me: &User, update: Update) -> Result<(), Failure> {
-    let Some(message) = receive::inbound(core, call, me, update).await? else { return Ok(()) };
+async fn take(core: &Arc<Core>, call: &CallCx, inbox: &Inbox, me: &User, update: Update) -> Result<(), Failure> {
+    let (note, group) = match receive::received(core, call, me, update).await {
+        Received::Nothing => return Ok(()),
+        Received::Message(note) => (note, None),
+        Received::Part(group, note) => (note, Some(group)),
+    };
+    // Telegram sends it again, after what is before it.
+    let wait = || Failure::passing("an album of this chat is being handed over".to_owned());
+    if core.albums.is_ending(&note.chat) {
+        return Err(wait());
+    }
+    let note = match group {
+        Some(group) => {
+            let chat = note.chat.clone();
+            let alone = albums::add(core, call, inbox, me.id, group, note).await?;
+            watch(core, me.id, chat);
+            match alone {
+                Some(note) => note,
+                None => return Ok(()),
+            }
+        }
+        None => note,
+    };
+    albums::end(core, call, inbox, me.id, &note.chat).await?;
+    let message = receive::fetched(core, call, note).await?;
     // Tried once: Telegram sends it again, and meanwhile keeps those that are behind it.
     match inbox.accept(message).await {
         Ok(()) => {
@@ -100,6 +132,20 @@ async fn take(core: &Core, call: &CallCx, inbox: &Inbox, me: &User, update: Upda
             Err(Failure::new(Kind::Passing, e))
         }
     }
+}
+
+/// Hands an album over when nothing more of it comes: the request that brought the last of it has been answered by then.
+fn watch(core: &Arc<Core>, bot: i64, chat: String) {
+    let (task, call) = (core.clone(), CallCx::new());
+    core.cx.spawn(async move {
+        while let Some(due) = task.albums.due_of(&chat, task.cx.now()) {
+            task.cx.sleep(due).await;
+            let Some(inbox) = task.inbox().clone() else { return };
+            if albums::end_due(&task, &call, &inbox, bot).await.is_err() {
+                return;
+            }
+        }
+    });
 }
 
 fn is_update(body: &[u8]) -> bool {

@@ -52,3 +52,15 @@ fn who_is_let_in_while_it_runs_is_heard() {
     assert_eq!(inbox.texts(1), ["7 1 hello"]);
     running.stop().unwrap();
 }
+
+/// An instance that nobody lets run asks nobody: not for its secret, and not Telegram.
+#[test]
+fn who_is_not_run_asks_nobody() {
+    let set = Set::new(json!({}), |asked| panic!("{asked:?}"));
+    assert!(matches!(set.instance.life.health(), Health::Degraded(_)));
+    assert_eq!(set.instance.life.facts()["mode"], "polling");
+    assert!(block_on(set.instance.life.capture_state()).unwrap().is_some());
+    block_on(set.instance.life.reconfigure(json!({ "allowed_users": [7] }))).unwrap();
+    block_on(set.instance.life.shutdown());
+    assert!(set.asked().is_empty());
+}

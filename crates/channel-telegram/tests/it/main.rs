@@ -1,6 +1,7 @@
 //! The plugin before a Bot API: one in memory whose answers are scripted, servers on loopback that misbehave, and the emulator.
 
 mod access;
+mod albums;
 mod conformance;
 mod emulator;
 mod faults;
