@@ -17,9 +17,9 @@ use crate::{error::StateError, schema};
 /// How long an access waits for another process.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long a thread just waits before it hands its other tasks over. Longer than what any access of this process takes, most of which are
-/// done in less than a millisecond: to hand over makes tokio begin a thread, and with it memory, for each that waits.
-const SHORT: Duration = Duration::from_millis(20);
+/// How long a thread just waits before it hands its other tasks over. Longer than what accesses of this process take, which are done in less
+/// than a millisecond where the machine is not busy: to hand over makes tokio begin a thread, and with it memory, for each that waits.
+const SHORT: Duration = Duration::from_millis(100);
 
 /// How long emptying the log waits for readers in other processes: what is deleted is overwritten in any case.
 const PATIENCE_WITH_READERS: Duration = Duration::from_millis(200);
@@ -30,7 +30,7 @@ const STATEMENTS: usize = 128;
 /// What a program keeps, open. Cheap to clone; all clones share one connection.
 ///
 /// Its methods do their work on the thread that calls them. While another process writes they wait, for five seconds at most; on a
-/// worker of a runtime with several threads other tasks go on meanwhile, on any other thread nothing else does.
+/// worker of a runtime with several threads other tasks go on after the first tenth of a second, on any other thread nothing else does.
 #[derive(Clone)]
 pub struct State {
     inner: Arc<Inner>,

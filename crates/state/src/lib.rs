@@ -27,7 +27,7 @@
 //! # More than one writer
 //!
 //! Processes may share the file; one that finds it locked waits for five seconds at most. On a worker of a tokio runtime with several
-//! threads other tasks go on during that wait; reading and writing itself, which is short, is done in place. Two that hold *the same*
+//! threads other tasks go on after the first tenth of a second of that wait; reading and writing itself, which is short, is done in place. Two that hold *the same*
 //! conversation do not mix it: whoever comes second is told who continued it, and has to resume it again.
 //!
 //! # Deleting

@@ -256,27 +256,32 @@ fn threads_write_their_own_sessions_side_by_side() {
 #[test]
 fn tasks_that_write_at_once_begin_no_threads() {
     let (_folder, state) = opened();
+    // Where the machine is busy, one that holds the file may be set aside for so long that others do hand over; not every time.
+    let counts: Vec<_> = (0..20).map(|_| threads_of_writers(&state)).take_while(|threads| *threads > WORKERS).collect();
+    assert!(counts.len() < 20, "{counts:?}");
+}
+
+const WORKERS: usize = 4;
+
+/// How many threads a runtime begins in which many tasks write.
+fn threads_of_writers(state: &State) -> usize {
     let threads = Arc::new(AtomicUsize::new(0));
     let counted = threads.clone();
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    let runtime = builder.worker_threads(4).on_thread_start(move || _ = counted.fetch_add(1, Ordering::SeqCst)).build().unwrap();
+    let runtime = builder.worker_threads(WORKERS).on_thread_start(move || _ = counted.fetch_add(1, Ordering::SeqCst)).build().unwrap();
     runtime.block_on(async {
-        let tasks: Vec<_> = (0..64)
-            .map(|n| {
-                let state = state.clone();
-                tokio::spawn(async move {
-                    for m in 0..40 {
-                        KeyValue::store(&state, "p", &format!("{n}"), Some(format!("{m}").into())).unwrap();
-                        tokio::task::yield_now().await;
-                    }
-                })
-            })
-            .collect();
-        for task in tasks {
+        let write = |n: usize| {
+            let state = state.clone();
+            async move {
+                for m in 0..40 {
+                    KeyValue::store(&state, "p", &format!("{n}"), Some(format!("{m}").into())).unwrap();
+                    tokio::task::yield_now().await;
+                }
+            }
+        };
+        for task in (0..64).map(|n| tokio::spawn(write(n))).collect::<Vec<_>>() {
             task.await.unwrap();
         }
     });
-    // Four that work. Where the machine is busy, one that holds the file may be set aside for so long that others hand over.
-    let threads = threads.load(Ordering::SeqCst);
-    assert!(threads <= 12, "{threads} threads");
+    threads.load(Ordering::SeqCst)
 }
