@@ -34,9 +34,10 @@ class Page(Folder):
         return self.guest(folder)
 
     def test_every_block_is_run_by_a_test(self) -> None:
-        words = ("class Dice", "class Beeper", "class Parrot", "class Weather", "class Counter", "class Careful", "import Beeper")
+        classes = ("Dice", "Beeper", "Parrot", "Weather", "Cup", "Counter", "Careful")
+        words = [f"class {name}" for name in classes] + ["import Beeper"]
         self.assertEqual({block(word) for word in words}, {body for language, body in BLOCKS if language == "python"})
-        self.assertEqual(sorted(language for language, _ in BLOCKS if language != "python"), ["json", "sh", "sh", "toml"])
+        self.assertEqual(sorted(language for language, _ in BLOCKS if language != "python"), ["json", "sh", "sh", "toml", "toml"])
         # The script of the stand-in names the tool above.
         self.assertIn('name = "dice", args = { sides = 20 }', block("[plugins.fake]", "toml"))
         # The first command; tests/with_pytest.py runs it in full, and the test file.
@@ -76,6 +77,23 @@ class Page(Folder):
         guest.end(id)
         texts = [event.get("text") for event, _ in guest.events(id)]
         self.assertEqual(texts, ["a ", "b ", None])
+
+    @unittest.skipIf(sys.version_info < (3, 11), "reads TOML with the library of Python 3.11")
+    def test_a_command(self) -> None:
+        folder = self.plugins / "dice-cup"
+        folder.mkdir()
+        (folder / "plugin.toml").write_text(block('"dice-cup"', "toml"), "utf-8")
+        (folder / "cup.py").write_text(block("class Cup"), "utf-8")
+        guest = self.guest(folder)
+        spec = {"name": "cup", "about": "Rolls dice.", "usage": "cup [COUNT]", "require_auth": False}
+        self.assertEqual(guest.hello["specs"], [{"kind": "command", "spec": spec}])
+        id = guest.begin("command.run", {"args": ["3"]}, name="cup")
+        self.assertEqual(guest.end(id)[0], 0)
+        for _ in range(3):
+            self.assertRegex(guest.take("$/output", id).head["params"]["line"], "^[1-6]$")
+        id = guest.begin("command.run", {"args": ["many"]}, name="cup")
+        self.assertEqual(guest.end(id)[0], 2)
+        self.assertEqual(guest.take("$/output", id).head["params"]["note"], "`many` is no number of dice")
 
     def test_the_host(self) -> None:
         guest = self.serve("weather", "tool", "class Weather")
