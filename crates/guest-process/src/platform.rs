@@ -2,18 +2,13 @@
 
 use std::{
     io::{self, PipeReader, PipeWriter, Read, Write},
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::{Poll, Waker},
+    sync::atomic::{AtomicBool, Ordering},
     thread::ThreadId,
     time::{Duration, SystemTime},
 };
 
 use bespoke_plugin_api::{BoxFuture, Error, Result, Timestamp};
-use bespoke_plugin_guest::Platform;
+use bespoke_plugin_guest::{Platform, on_a_thread};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
 /// The machine. The driver's thread rests on it; whoever wakes it writes a byte only then, so that a wake costs nothing while
@@ -67,32 +62,7 @@ impl Platform for Machine {
     }
 
     fn blocking(&self, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, ()> {
-        let done = Arc::new(Mutex::new((false, None::<Waker>)));
-        let told = done.clone();
-        let work = move || {
-            // A panic shows as a missing result: `PluginContext::blocking` turns it into PLUGIN_EXCEPTION.
-            let _ = catch_unwind(AssertUnwindSafe(work));
-            let waker = {
-                let mut state = told.lock().unwrap_or_else(PoisonError::into_inner);
-                state.0 = true;
-                state.1.take()
-            };
-            if let Some(waker) = waker {
-                waker.wake();
-            }
-        };
-        // A machine without threads drops the work, which shows as a missing result too.
-        if std::thread::Builder::new().name("blocking".to_owned()).spawn(work).is_err() {
-            return Box::pin(std::future::ready(()));
-        }
-        Box::pin(std::future::poll_fn(move |cx| {
-            let mut state = done.lock().unwrap_or_else(PoisonError::into_inner);
-            if state.0 {
-                return Poll::Ready(());
-            }
-            state.1 = Some(cx.waker().clone());
-            Poll::Pending
-        }))
+        on_a_thread(work)
     }
 
     fn wake(&self) {

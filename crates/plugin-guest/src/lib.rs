@@ -11,18 +11,27 @@
 //! the plugin (http, sleep, secrets, calls, events) is a message to the host and a reply, so that one instance can serve
 //! many calls at a time and no host function is ever re-entered.
 //!
+//! Two things that drivers share stand beside it: [`Lines`] makes lines of the log of what a plugin says with `tracing`, and
+//! `on_a_thread` is work that blocks where there are threads.
+//!
 //! **Invariant:** nothing that the host sends and nothing that the plugin does, short of abort or an endless loop, panics out
 //! of a [`Core`]. A panic of the plugin is the error `PLUGIN_EXCEPTION` of the call or stream it happened in.
 
 mod client;
 mod core;
 mod dispatch;
+mod lines;
 mod outbox;
 mod platform;
 mod shared;
 mod source;
+#[cfg(not(target_family = "wasm"))]
+mod threads;
 
+#[cfg(not(target_family = "wasm"))]
+pub use crate::threads::on_a_thread;
 pub use crate::{
     core::{Core, Logger},
+    lines::Lines,
     platform::Platform,
 };

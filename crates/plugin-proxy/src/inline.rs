@@ -13,7 +13,7 @@ use std::{
 };
 
 use bespoke_plugin_api::{Error, HostApi, Result};
-use bespoke_protocol::Lane;
+use bespoke_protocol::{Kind, Lane};
 
 use crate::{
     inner::crashed,
@@ -29,6 +29,10 @@ const KEEP: usize = 1 << 20;
 
 /// A guest that is stepped: it takes its mail, works until it can do no more, and says what it has to say.
 pub trait Step: Send + 'static {
+    /// Whether a step may block the thread that makes it. Then only those step the guest who call it: answers to its own calls come on
+    /// threads that others need, and are left to the pump, which has to have a thread of its own.
+    const MAY_BLOCK: bool = false;
+
     /// Takes what the [`Mailbox`] holds, and appends what the guest says to `out`. Ready with true when there is more to do at once; pending
     /// when it still works on this step: then it has seen to it that the waker of `cx` is woken to go on, and is called again.
     ///
@@ -250,9 +254,19 @@ impl<S: Step> Link for Shared<S> {
                 Lane::Data => mail.data.extend_from_slice(frames),
             }
         }
-        self.sent();
+        if S::MAY_BLOCK && is_answer(frames) {
+            self.bell.ring();
+        } else {
+            self.sent();
+        }
         Ok(())
     }
+}
+
+/// Whether these frames answer a call of the guest's.
+fn is_answer(frames: &[u8]) -> bool {
+    // A sender's frames are whole, so the first byte is the kind of the first.
+    frames.first().is_some_and(|kind| [Kind::HOST_REPLY, Kind::EVENT, Kind::END].contains(&Kind(*kind)))
 }
 
 impl<S> Drop for Shared<S> {

@@ -42,6 +42,7 @@
 //! | `PING`, `PONG` | both | chosen by who asks | | |
 //! | `GOODBYE` | both | 0 | [`GoodbyeHead`] | |
 
+pub mod abi;
 mod body;
 mod data;
 mod frame;
