@@ -40,6 +40,7 @@ mod retry;
 mod send;
 mod sent;
 mod split;
+mod table;
 mod webhook;
 
 pub use config::{Config, Webhook};

@@ -6,8 +6,7 @@ use std::ops::Range;
 
 use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 
-/// Columns up to which the cells of a table are filled up, so that a wide cell does not make all others wide.
-const WIDEST: usize = 48;
+use crate::table;
 
 /// Text, and what of it looks different.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -197,7 +196,7 @@ impl Writer {
             TagEnd::Item => self.gap = self.gap.max(1),
             TagEnd::Table => {
                 if let Some(rows) = self.table.take() {
-                    self.alone(&table(&rows), Style::Pre(None));
+                    self.alone(&table::text(&rows), Style::Pre(None));
                 }
                 self.after();
             }
@@ -377,23 +376,6 @@ fn shown(c: char) -> bool {
 fn language(word: &str) -> Option<String> {
     let good = word.len() <= 32 && word.chars().all(|c| c.is_ascii_alphanumeric() || "+-#_.".contains(c));
     good.then(|| word.to_owned())
-}
-
-/// A table in characters of one width.
-fn table(rows: &[Vec<String>]) -> String {
-    let width = |cell: &String| cell.trim().chars().count().min(WIDEST);
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..columns).map(|n| rows.iter().filter_map(|row| row.get(n)).map(width).max().unwrap_or(0)).collect();
-    let line = |row: &Vec<String>| {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{:<width$}", cell.trim())).collect();
-        cells.join(" | ").trim_end().to_owned()
-    };
-    let mut lines: Vec<String> = rows.iter().map(line).collect();
-    if lines.len() > 1 {
-        let rule: Vec<String> = widths.iter().map(|width| "-".repeat(*width)).collect();
-        lines.insert(1, rule.join("-|-"));
-    }
-    lines.join("\n")
 }
 
 #[cfg(test)]

@@ -86,7 +86,8 @@ async fn show(core: &Core, call: &CallCx, target: Target, record: &mut Record, m
     if result.is_ok() {
         result = sending.files(&message.attachments, &ways).await;
     }
-    if sending.record.last().is_some() {
+    // Besides the one that is edited.
+    if sending.record.texts.len() + sending.record.files.len() > usize::from(sending.record.id.is_some()) {
         result = result.map_err(Failure::perhaps_there);
     }
     core.sending(result.as_ref().err().map(|failure| &failure.error));

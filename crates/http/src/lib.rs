@@ -46,6 +46,11 @@
 //! most 64 KiB and 128 headers. How long a body may take, and how long it may be, is for its reader to say: it is read as fast as
 //! it is asked for, in pieces of at most 64 KiB, and dropping it closes the connection.
 //!
+//! # What has not left
+//!
+//! The error of a request for which there was no connection has `{"may_have_arrived": false}` in its data: it may be made again,
+//! whatever it does there. Of any other failure nobody knows how far the request got. It is never sent twice from here.
+//!
 //! # Why hyper
 //!
 //! What a full client adds on top of it (redirects, cookies, proxies, decompression) is what must not happen here, and its hook
