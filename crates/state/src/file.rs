@@ -10,16 +10,15 @@ use std::{
 
 use parking_lot::{Mutex, MutexGuard};
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
-use tokio::runtime::{Handle, RuntimeFlavor};
 
-use crate::{error::StateError, schema};
+use crate::{
+    error::StateError,
+    schema,
+    waiting::{SHORT, held, waiting},
+};
 
 /// How long an access waits for another process.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// How long a thread just waits before it hands its other tasks over. Longer than what accesses of this process take, which are done in less
-/// than a millisecond where the machine is not busy: to hand over makes tokio begin a thread, and with it memory, for each that waits.
-const SHORT: Duration = Duration::from_millis(100);
 
 /// How long emptying the log waits for readers in other processes: what is deleted is overwritten in any case.
 const PATIENCE_WITH_READERS: Duration = Duration::from_millis(200);
@@ -162,12 +161,6 @@ impl fmt::Debug for State {
     }
 }
 
-/// Whoever holds it is done at once, unless it waits for another process. A thread that panicked inside a transaction has rolled it back
-/// on its way out, so its lock means nothing, and there is no poison.
-pub(crate) fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.try_lock_for(SHORT).unwrap_or_else(|| waiting(|| mutex.lock()))
-}
-
 /// How long an access waits for another process. SQLite has a wait of its own, which would hold all tasks of a worker.
 fn wait_at_most(connection: &mut Connection, patience: Duration) -> Result<(), rusqlite::Error> {
     let mut begun = Instant::now();
@@ -185,14 +178,6 @@ fn wait_at_most(connection: &mut Connection, patience: Duration) -> Result<(), r
         }
         !left.is_zero()
     }))
-}
-
-/// Does what only waits, and for long. A worker of a runtime with several threads hands its other tasks to another one first.
-fn waiting<T>(wait: impl FnOnce() -> T) -> T {
-    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
-        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(wait),
-        _ => wait(),
-    }
 }
 
 /// Either what SQLite said, or what we made of it already.

@@ -8,10 +8,11 @@ use rusqlite::{OptionalExtension, Transaction, params};
 use crate::{
     Meta, State,
     error::StateError,
-    file::{Fault, held},
+    file::Fault,
     sessions::{role_name, taken},
     time::{self, loaded, now, stored},
     title,
+    waiting::held,
 };
 
 /// Writes one session, from where it was when it was resumed.

@@ -51,6 +51,7 @@ mod time;
 mod title;
 mod usage;
 mod values;
+mod waiting;
 
 pub use error::StateError;
 pub use export::Format;

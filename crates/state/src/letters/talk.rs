@@ -10,10 +10,11 @@ use rusqlite::{OptionalExtension, Row, Transaction, params};
 use crate::{
     Meta, State,
     error::StateError,
-    file::{Fault, held},
+    file::Fault,
     journal::{Line, Pen},
     sessions::{Going, insert},
     time::now,
+    waiting::held,
 };
 
 /// A conversation that goes on in a chat, and what an answer adds to it until [`State::conclude`] stores both.

@@ -1,15 +1,7 @@
 //! The file itself: where it comes from, which ones are refused, and what other processes may do meanwhile.
 
-use std::{
-    fs,
-    sync::{
-        Arc, Barrier,
-        atomic::{AtomicUsize, Ordering},
-    },
-    thread,
-};
+use std::{fs, sync::Barrier, thread};
 
-use bespoke_host::KeyValue;
 use bespoke_plugin_api::Message;
 use bespoke_state::{Filter, Meta, State, StateError};
 use expect_test::expect;
@@ -250,38 +242,4 @@ fn threads_write_their_own_sessions_side_by_side() {
         let texts: Vec<_> = state.show(&summary.id).unwrap().messages.into_iter().map(|(_, m)| m.text).collect();
         assert_eq!(texts, (0..MESSAGES).map(|m| format!("{chat} {m}")).collect::<Vec<_>>());
     }
-}
-
-/// Whoever waits for who is done at once just waits: handing over would begin a thread for each that does.
-#[test]
-fn tasks_that_write_at_once_begin_no_threads() {
-    let (_folder, state) = opened();
-    // Where the machine is busy, one that holds the file may be set aside for so long that others do hand over; not every time.
-    let counts: Vec<_> = (0..20).map(|_| threads_of_writers(&state)).take_while(|threads| *threads > WORKERS).collect();
-    assert!(counts.len() < 20, "{counts:?}");
-}
-
-const WORKERS: usize = 4;
-
-/// How many threads a runtime begins in which many tasks write.
-fn threads_of_writers(state: &State) -> usize {
-    let threads = Arc::new(AtomicUsize::new(0));
-    let counted = threads.clone();
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    let runtime = builder.worker_threads(WORKERS).on_thread_start(move || _ = counted.fetch_add(1, Ordering::SeqCst)).build().unwrap();
-    runtime.block_on(async {
-        let write = |n: usize| {
-            let state = state.clone();
-            async move {
-                for m in 0..40 {
-                    KeyValue::store(&state, "p", &format!("{n}"), Some(format!("{m}").into())).unwrap();
-                    tokio::task::yield_now().await;
-                }
-            }
-        };
-        for task in (0..64).map(|n| tokio::spawn(write(n))).collect::<Vec<_>>() {
-            task.await.unwrap();
-        }
-    });
-    threads.load(Ordering::SeqCst)
 }
