@@ -2,6 +2,7 @@
 //!
 //! The rule, as docs/hooks.md has it: a handler that goes on, or only takes its time, changes nothing; one that wants another event gets
 //! it; one that says no stops what was about to happen, with its reason; one that panics or hangs counts as its subscription says.
+//! A handler of events hears all, one after the other, whatever it answers and whatever becomes of it.
 
 use std::{fs, os::unix::fs::PermissionsExt as _, sync::Arc, time::Duration};
 
@@ -9,12 +10,12 @@ use bespoke_host::{Artifact, Candidate, Hooks, Host, Outcome, Terms};
 use bespoke_plugin_api::{
     BoxFuture, CallCx, Descriptor, Hook, HookEvent, HookHandler, HookReply, HookSpec, Instance, OnFailure, Package, Plugin, PluginApi,
     PluginContext, Result, Spec, async_trait,
-    serde_json::{Map, Value},
+    serde_json::{Map, Value, json},
 };
 use bespoke_plugin_proxy::StartOptions;
 use bespoke_plugin_testkit::loopback;
 
-use crate::kit::{World, within};
+use crate::kit::{World, until, within};
 
 /// The longest that a handler may take: far more than an answer needs on a busy machine, as each that hangs is waited for so long.
 const LIMIT: Duration = Duration::from_secs(8);
@@ -22,10 +23,13 @@ const LIMIT: Duration = Duration::from_secs(8);
 /// What a handler does. Told through the session of the call, which every tier passes on: `DO:CLOSED`.
 const BEHAVIOURS: &[&str] = &["observe", "modify", "veto", "slow", "panic", "hang"];
 
-/// Hooks at which something is asked before it happens, or is over. Events have a test of their own: nothing comes of an answer.
+/// Hooks at which something is asked before it happens, or is over.
 fn places() -> impl Iterator<Item = Hook> {
     Hook::ALL.iter().copied().filter(|hook| *hook != Hook::OnEvent)
 }
+
+/// What the topics begin with of the events that are heard.
+const HEARD: &str = "custom.matrix";
 
 fn name(hook: Hook, failure: OnFailure) -> String {
     format!("{}_{}", hook.name(), word(failure))
@@ -63,7 +67,7 @@ fn expected(behaviour: &str, failure: OnFailure, event: HookEvent) -> std::resul
 }
 
 /// The plugin, in Rust.
-struct Actor;
+struct Actor(PluginContext);
 
 struct Acts(OnFailure);
 
@@ -71,17 +75,34 @@ struct Acts(OnFailure);
 impl HookHandler for Acts {
     async fn on(&self, cx: &CallCx, event: &HookEvent) -> Result<HookReply> {
         let told = cx.session().and_then(|told| told.split_once(':'));
-        match told.filter(|(_, failure)| *failure == word(self.0)).map_or("observe", |(behaviour, _)| behaviour) {
-            "modify" => Ok(HookReply::replace(modified(event))),
-            "veto" => Ok(HookReply::veto("says no")),
-            "panic" => panic!("on purpose"),
-            "hang" => std::future::pending().await,
-            "slow" => {
-                slowly().await;
-                Ok(HookReply::Continue)
-            }
-            _ => Ok(HookReply::Continue),
+        behave(told.filter(|(_, failure)| *failure == word(self.0)).map_or("observe", |(behaviour, _)| behaviour), event).await
+    }
+}
+
+/// Tells that it has heard an event, and does as that says.
+struct Hears(PluginContext, OnFailure);
+
+#[async_trait]
+impl HookHandler for Hears {
+    async fn on(&self, _: &CallCx, event: &HookEvent) -> Result<HookReply> {
+        let HookEvent::OnEvent { event: heard, .. } = event else { panic!("{event:?}") };
+        let behaviour = heard.payload["do"].as_str().unwrap_or_default();
+        self.0.emit("heard", json!({ "by": word(self.1), "do": behaviour }))?;
+        behave(behaviour, event).await
+    }
+}
+
+async fn behave(behaviour: &str, event: &HookEvent) -> Result<HookReply> {
+    match behaviour {
+        "modify" => Ok(HookReply::replace(modified(event))),
+        "veto" => Ok(HookReply::veto("says no")),
+        "panic" => panic!("on purpose"),
+        "hang" => std::future::pending().await,
+        "slow" => {
+            slowly().await;
+            Ok(HookReply::Continue)
         }
+        _ => Ok(HookReply::Continue),
     }
 }
 
@@ -109,21 +130,26 @@ impl Plugin for Actor {
             api.hook(spec(OnFailure::Open), |_| Arc::new(Acts(OnFailure::Open)));
             api.hook(spec(OnFailure::Closed).fail_closed(), |_| Arc::new(Acts(OnFailure::Closed)));
         }
+        let spec = |failure| HookSpec::new(name(Hook::OnEvent, failure), Hook::OnEvent).timeout(LIMIT).topics([HEARD]);
+        api.hook(spec(OnFailure::Open), |p| Arc::new(Hears(p.0.clone(), OnFailure::Open)));
+        api.hook(spec(OnFailure::Closed).fail_closed(), |p| Arc::new(Hears(p.0.clone(), OnFailure::Closed)));
     }
 
-    async fn start(_: PluginContext, _: Self::Config) -> Result<Self> {
-        Ok(Actor)
+    async fn start(cx: PluginContext, _: Self::Config) -> Result<Self> {
+        Ok(Actor(cx))
     }
 }
 
 fn manifest(tiers: &str, more: &str) -> String {
     let provides: String = places()
+        .chain([Hook::OnEvent])
         .flat_map(|hook| [OnFailure::Open, OnFailure::Closed].map(|failure| name(hook, failure)))
         .map(|name| format!("[[provides]]\nkind = \"hook\"\nname = \"{name}\"\n"))
         .collect();
     format!(
         "id = \"actor\"\nversion = \"1.0.0\"\nlicense = \"Apache-2.0\"\ndescription = \"A test.\"\nauthor = \"Tests\"\nprotocol = \">=1\"\n\
-         tiers = [\"{tiers}\"]\n{provides}{more}"
+         tiers = [\"{tiers}\"]\n{provides}[permissions]\nplugin_communication = [\"event:{HEARD}\"]\n\
+         reasons.plugin_communication = \"hears what the test tells\"\n{more}"
     )
 }
 
@@ -199,7 +225,27 @@ def acts(place, key, failure):
     return hook(place, name=f"{place}_{failure}", timeout_ms=LIMIT, on_failure=failure)(on)
 
 
+def hears(failure):
+    async def on(self, event):
+        what = event["event"]["payload"]["do"]
+        await self.host.emit("heard", {"by": failure, "do": what})
+        if what == "modify":
+            return dict(event)
+        if what == "veto":
+            return Veto("says no")
+        if what == "panic":
+            raise RuntimeError("on purpose")
+        if what == "hang":
+            await asyncio.Event().wait()
+        if what == "slow":
+            await asyncio.sleep(0.05)
+        return None
+
+    return hook("on_event", name=f"on_event_{failure}", timeout_ms=LIMIT, on_failure=failure, topics=["custom.matrix"])(on)
+
+
 class Plugin(HookContract):
+    hears_open, hears_closed = hears("open"), hears("closed")
     for _place, _key in PLACES.items():
         for _failure in ("open", "closed"):
             locals()[f"at_{_place}_{_failure}"] = acts(_place, _key, _failure)
@@ -227,7 +273,29 @@ async fn check(tier: &str, host: &Host) {
     // What failed is told, once each: twelve hooks, open and closed, that panic and hang; and nobody failed often enough to be left alone.
     let failed = host.events().history("hook_failed", 0).len();
     assert_eq!((failed, host.events().history("hook_tripped", 0).len()), (places().count() * 4, 0), "{tier}");
+    check_events(tier, host).await;
     within(host.shutdown()).await;
+}
+
+/// Tells an event for each behaviour, and one more, all at once: whoever tells does not wait, each is heard, in order, and what fails or
+/// is late is told, whether it is open or closed.
+async fn check_events(tier: &str, host: &Host) {
+    let told: Vec<&str> = BEHAVIOURS.iter().copied().chain(["last"]).collect();
+    told.iter().for_each(|behaviour| host.events().emit(HEARD, None, json!({ "do": behaviour })));
+    for failure in [OnFailure::Open, OnFailure::Closed] {
+        let heard = || -> Vec<String> {
+            let heard = host.events().history("actor.heard", 0).into_iter().filter(|event| event.payload["by"] == word(failure));
+            heard.map(|event| event.payload["do"].as_str().unwrap_or_default().to_owned()).collect()
+        };
+        until(&format!("{tier}: events {} that are not heard", word(failure)), || heard().len() >= told.len()).await;
+        assert_eq!(heard(), told, "{tier}: {}", word(failure));
+        let failed = host.events().history("hook_failed", 0).into_iter().map(|event| event.payload);
+        let failed = failed.filter(|payload| payload["name"] == name(Hook::OnEvent, failure)).count();
+        assert_eq!(failed, 2, "{tier}: {} fails by the panic and the time that is over", word(failure));
+    }
+    for topic in ["hook_tripped", "hook_lost"] {
+        assert!(host.events().history(topic, 0).is_empty(), "{tier}: {topic}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
