@@ -10,6 +10,17 @@ use crate::{CancelToken, Cancelled, Code, Error, Hook, Result};
 /// How deep plugins may call plugins: A → B → A ends here instead of in a stack overflow.
 pub const MAX_DEPTH: u8 = 8;
 
+/// How a guest in wasm looks whether a call on the wire was cancelled while it computes.
+#[cfg(target_family = "wasm")]
+static LOOK: std::sync::OnceLock<fn(u32) -> bool> = std::sync::OnceLock::new();
+
+/// For the driver of a guest of one thread: with this, [`CallCx::is_cancelled`] looks for the CANCEL of its call. The first one counts.
+#[cfg(target_family = "wasm")]
+#[doc(hidden)]
+pub fn look_for_cancels(look: fn(u32) -> bool) {
+    let _ = LOOK.set(look);
+}
+
 /// A moment on the host's clock: microseconds since the Unix epoch.
 ///
 /// Plugins take it from [`PluginContext::now`](crate::PluginContext::now); the system clock does not exist in every tier.
@@ -67,7 +78,24 @@ impl CallCx {
 
     /// Whether the caller has gone. Long computations ask between steps.
     pub fn is_cancelled(&self) -> bool {
-        self.cancel.is_cancelled()
+        self.cancel.is_cancelled() || self.looked()
+    }
+
+    /// A guest of one thread hears of a cancellation while it computes only if it looks for it.
+    #[cfg(target_family = "wasm")]
+    fn looked(&self) -> bool {
+        let told = self.wire_call != 0 && LOOK.get().is_some_and(|look| look(self.wire_call));
+        if told {
+            self.cancel.cancel();
+        }
+        told
+    }
+
+    /// Where there are threads, whoever cancels is on another one.
+    #[cfg(not(target_family = "wasm"))]
+    #[allow(clippy::unused_self, reason = "as in wasm")]
+    const fn looked(&self) -> bool {
+        false
     }
 
     /// `Err(CANCELLED)` when the caller has gone; for use with `?` between steps.

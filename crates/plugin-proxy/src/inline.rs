@@ -12,7 +12,7 @@ use std::{
     task::{Context, Poll, Wake, Waker},
 };
 
-use bespoke_plugin_api::{Error, HostApi, Result};
+use bespoke_plugin_api::{Code, Error, HostApi, Result};
 use bespoke_protocol::{Kind, Lane};
 
 use crate::{
@@ -33,6 +33,11 @@ pub trait Step: Send + 'static {
     /// threads that others need, and are left to the pump, which has to have a thread of its own.
     const MAY_BLOCK: bool = false;
 
+    /// The longest message that it takes, in bytes; looked at once, when it is made. A longer one is refused, and harms nothing else.
+    fn longest(&self) -> usize {
+        usize::MAX
+    }
+
     /// Takes what the [`Mailbox`] holds, and appends what the guest says to `out`. Ready with true when there is more to do at once; pending
     /// when it still works on this step: then it has seen to it that the waker of `cx` is woken to go on, and is called again.
     ///
@@ -43,7 +48,13 @@ pub trait Step: Send + 'static {
 
 /// What the host has sent and the guest has not taken. Clones are the same one.
 #[derive(Clone, Default)]
-pub struct Mailbox(Arc<Mutex<Mail>>);
+pub struct Mailbox(Arc<Post>);
+
+#[derive(Default)]
+struct Post {
+    mail: Mutex<Mail>,
+    ender: OnceLock<Ender>,
+}
 
 #[derive(Default)]
 struct Mail {
@@ -71,9 +82,15 @@ impl Mailbox {
         !self.mail().any()
     }
 
+    /// Whether somebody waits for a call of the guest's and has not cancelled it; streams do not count. For who has to know whether
+    /// a guest still computes for anybody.
+    pub fn is_wanted(&self) -> bool {
+        self.0.ender.get().is_some_and(Ender::is_wanted)
+    }
+
     fn mail(&self) -> MutexGuard<'_, Mail> {
         // Nothing that can panic runs under this lock.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.mail.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn ended(&self) -> Option<Error> {
@@ -104,9 +121,10 @@ impl<S: Step> Inline<S> {
     pub fn start(host: Arc<dyn HostApi>, make: impl FnOnce(Mailbox, Waker) -> Result<S>) -> Result<(Proxy, Self)> {
         let (bell, mailbox) = (Arc::new(Bell::default()), Mailbox::default());
         let guest = make(mailbox.clone(), Waker::from(bell.clone()))?;
-        let shared = Arc::new(Shared { bell: bell.clone(), mailbox: mailbox.clone(), turn: Mutex::new(None), ender: OnceLock::new() });
+        let longest = guest.longest();
+        let shared = Arc::new(Shared { bell: bell.clone(), mailbox: mailbox.clone(), longest, turn: Mutex::new(None) });
         let (proxy, receiver) = Proxy::new(host, shared.clone());
-        let _ = shared.ender.set(receiver.ender());
+        let _ = mailbox.0.ender.set(receiver.ender());
         *shared.turn.lock().unwrap_or_else(PoisonError::into_inner) = Some(Turn { guest, receiver, out: Vec::new(), busy: false });
         Ok((proxy, Inline(Arc::downgrade(&shared), bell, mailbox)))
     }
@@ -146,9 +164,9 @@ impl<S> std::fmt::Debug for Inline<S> {
 struct Shared<S> {
     bell: Arc<Bell>,
     mailbox: Mailbox,
+    longest: usize,
     /// Whoever has the lock steps the guest; `None` once the guest is gone. It is only ever tried, never waited for.
     turn: Mutex<Option<Turn<S>>>,
-    ender: OnceLock<Ender>,
 }
 
 struct Turn<S> {
@@ -236,7 +254,7 @@ impl<S: Step> Shared<S> {
     }
 
     fn lose(&self, reason: Error) {
-        if let Some(ender) = self.ender.get() {
+        if let Some(ender) = self.mailbox.0.ender.get() {
             ender.end(reason);
         }
     }
@@ -244,6 +262,10 @@ impl<S: Step> Shared<S> {
 
 impl<S: Step> Link for Shared<S> {
     fn send(&self, lane: Lane, frames: &[u8]) -> Result<()> {
+        if frames.len() > self.longest {
+            let message = format!("a message of {} bytes, and the plugin takes {} at once", frames.len(), self.longest);
+            return Err(Error::new(Code::RESOURCE_EXHAUSTED, message));
+        }
         {
             let mut mail = self.mailbox.mail();
             if let Some(reason) = &mail.ended {

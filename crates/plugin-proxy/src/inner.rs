@@ -148,6 +148,13 @@ impl Inner {
         forgotten.is_some()
     }
 
+    /// Whether somebody waits for a call and has not cancelled it.
+    pub(crate) fn is_wanted(&self) -> bool {
+        // The contexts are looked at without the lock: what is cancelled wakes others.
+        let waiting: Vec<_> = self.table().waiting.values().cloned().collect();
+        waiting.iter().filter_map(|one| one.cx()).any(|cx| !cx.is_cancelled())
+    }
+
     /// Sends frames.
     ///
     /// # Errors
@@ -177,7 +184,7 @@ impl Inner {
         let mut first = false;
         let reason = self.lost.get_or_init(|| {
             first = true;
-            if reason.code() == Code::PLUGIN_CRASHED { reason } else { because(&reason) }
+            if TOLD.contains(&reason.code()) { reason } else { because(&reason) }
         });
         let waiting = std::mem::take(&mut self.table().waiting);
         for one in waiting.into_values() {
@@ -208,6 +215,9 @@ impl Drop for Inner {
         }
     }
 }
+
+/// Codes that say themselves what a guest's end means for its callers; anything else is a link that is lost.
+const TOLD: [Code; 3] = [Code::PLUGIN_CRASHED, Code::RESOURCE_EXHAUSTED, Code::EXECUTION_TIMEOUT];
 
 /// The error of a guest that is gone without a word.
 pub(crate) fn crashed() -> Error {

@@ -86,6 +86,11 @@ impl Ender {
             inner.lose(reason);
         }
     }
+
+    /// Whether somebody waits for a call of the guest's and has not cancelled it.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.0.upgrade().is_some_and(|inner| inner.is_wanted())
+    }
 }
 
 impl Drop for Receiver {
