@@ -4,7 +4,10 @@ use std::fs;
 
 use serde_json::json;
 
-use crate::program::{User, files_below};
+use crate::{
+    program::{User, files_below},
+    serve::{CONFIG, Runs},
+};
 
 const EAR: &str = r#"
 from contracts.tool_contract import ToolContract
@@ -99,18 +102,65 @@ fn a_dry_run_shows_what_each_handler_would_do_and_does_nothing() {
     user.run(["plugin", "hook", "--dry-run", "on_client_connect"]).ok().says("no plugin handles");
 }
 
+/// The table of a hook before each turn, with what else is said of it.
+fn guard(more: &str) -> String {
+    format!("config_version = 1\n[agent]\nprovider = [\"fake\"]\n[plugins.exec]\nhooks = [{{ name = \"guard\", {more} }}]\n")
+}
+
+/// A word that is none, where a guard was meant.
+const SLIP: &str = "hook = \"before_agent_run\", command = [\"true\"], on_failure = \"close\"";
+
 #[test]
-fn hooks_that_are_not_there_are_told_by_whoever_goes_on_without_them() {
-    let asked = |table: &str| {
-        let user =
-            User::new().configured(&format!("config_version = 1\n[agent]\nprovider = [\"fake\"]\n[plugins.exec]\nhooks = [{table}]\n"));
-        user.run(["ask", "--forget", "hi"]).ok().err
-    };
-    let hook = |key: &str| format!("{{ name = \"guard\", hook = \"before_agent_run\", {key} }}");
-    for key in ["command = [\"/no/such/guard\"]", "command = [\"true\"], on_failure = \"close\""] {
-        let told = asked(&hook(key));
-        assert!(told.contains("exec does not run, so its hooks stop and change nothing: "), "{key}: {told}");
+fn hooks_that_are_not_there_stop_what_they_might_have_stopped() {
+    let user = User::new().configured(&guard(SLIP));
+    for refused in
+        [user.run(["ask", "--forget", "hi"]), user.run(["ask", "--json", "--forget", "hi"]), user.piped("hi\n", ["chat", "--forget"])]
+    {
+        let refused = refused.says("refused by exec: exec does not run: ").says("on_failure").says("bespoke plugin disable exec");
+        assert!(!refused.out.contains("hi\n"), "{}", refused.out);
     }
-    let told = asked(&hook("command = [\"true\"]"));
-    assert!(!told.contains("stop and change nothing"), "{told}");
+    user.run(["ask", "--forget", "hi"]).code(4);
+    user.run(["config", "check"]).code(2).says("unknown variant `close`");
+    let checks = user.run(["doctor", "--json"]).value();
+    let told = |check: &serde_json::Value| check.to_string().contains("whatever a hook can stop is refused");
+    assert!(checks["checks"].as_array().unwrap().iter().any(told), "{checks}");
+    user.run(["plugin", "disable", "exec"]).ok();
+    assert_eq!(user.run(["ask", "--forget", "hi"]).ok().out, "hi\n");
+    // Nobody counts on what nobody has configured.
+    let user = User::new().configured("[agent]\nprovider = [\"fake\"]\n");
+    user.run(["ask", "--forget", "hi"]).ok();
+    // A table that makes no sense beyond its words is found where it is checked, too.
+    let user = User::new().configured(&guard("hook = \"before_agent_run\", topics = [\"step_*\"], command = [\"true\"]"));
+    user.run(["config", "check"]).code(2).says("before_agent_run has no topics");
+    user.run(["ask", "--forget", "hi"]).code(4);
+}
+
+#[test]
+fn a_program_that_is_not_there_is_the_failure_of_its_hook() {
+    let missing =
+        |more: &str| User::new().configured(&guard(&format!("hook = \"before_agent_run\", command = [\"/no/such/guard\"]{more}")));
+    let user = missing("");
+    assert_eq!(user.run(["ask", "--forget", "hi"]).ok().out, "hi\n");
+    user.run(["plugin", "info", "exec", "--start"]).ok();
+    let user = missing(", on_failure = \"closed\"");
+    user.run(["ask", "--forget", "hi"]).code(4).says("could not decide and fails closed: there is no program `/no/such/guard`");
+}
+
+#[test]
+fn a_server_stops_what_hooks_stop_while_a_table_is_wrong_that_was_not_there_before() {
+    let user = User::new().configured(CONFIG);
+    let server = Runs::serving(&user, &["--no-watch"]);
+    user.run(["status"]).ok();
+    fs::write(user.config(), format!("{CONFIG}[plugins.exec]\nhooks = [{{ name = \"guard\", {SLIP} }}]\n")).unwrap();
+    user.run(["reload"]).says("whatever a hook can stop is refused");
+    // Whoever may ask is a question for hooks, too.
+    user.run(["status"]).code(4).says("exec does not run as it is configured").says("bespoke plugin disable exec");
+    server.end();
+    // A server that begins so serves, and refuses; the way out is told, and it is one.
+    let server = Runs::serving(&user, &[]);
+    user.run(["status"]).code(4).says("exec does not run: ");
+    user.run(["plugin", "disable", "exec"]);
+    server.until("reloaded");
+    user.run(["status"]).ok();
+    server.end();
 }
