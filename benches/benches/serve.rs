@@ -37,6 +37,7 @@ const QUESTION: &str = "one two three four";
 const MANY: (usize, usize) = (100_000, 10_000);
 
 fn main() {
+    one_heap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     for (title, pause, aim) in [
         ("serve a turn of a model that takes 20 ms, 16 chats at once", 5, Aim::Ratio(1.25)),
@@ -53,6 +54,16 @@ fn main() {
         runtime.block_on(bare.host.shutdown());
     }
     memory(&runtime);
+}
+
+/// As the program does before anything else.
+fn one_heap() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    #[allow(unsafe_code, reason = "a call of the C library")]
+    // SAFETY: it takes two integers, and no other thread exists yet.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
 }
 
 /// What the program holds after many answers, against what it holds after some.
