@@ -192,7 +192,7 @@ impl fmt::Debug for Server {
 /// Tells hooks that it serves, until a drain has no more time for that.
 async fn greet(core: Arc<Core>) {
     let cx = core.cx();
-    let told = core.host.hooks().run(&cx, Hook::OnGatewayStart, || HookEvent::on_gateway_start());
+    let told = core.host.hooks().run(&cx, Hook::OnGatewayStart, HookEvent::on_gateway_start);
     tokio::select! {
         // Nothing is about to happen that a veto could stop.
         _ = told => {}
