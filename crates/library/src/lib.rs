@@ -10,6 +10,8 @@
 //! # let _ = library; Ok::<(), bespoke_library::LoadError>(())
 //! ```
 
+#![allow(unsafe_code, reason = "loads libraries")]
+
 use std::path::{Path, PathBuf};
 
 pub use libloading::Library;
@@ -36,15 +38,30 @@ pub struct LoadError {
 /// # Errors
 /// A path that is not absolute, which the loader would look up in places of its own; a file that is cut off, whose missing end would kill
 /// the process; and what the loader says.
-#[allow(unsafe_code, reason = "loads a library")]
 pub fn open(path: &Path) -> Result<&'static Library, LoadError> {
+    // SAFETY: what a library does when it is loaded is its own; whoever named the file trusts it.
+    opened(path, || unsafe { Library::new(path) })
+}
+
+/// As [`open`], with all that it needs of others looked up at once: one that lacks something is not opened, instead of ending the program
+/// where it first calls that.
+///
+/// # Errors
+/// As [`open`].
+#[cfg(unix)]
+pub fn open_bound(path: &Path) -> Result<&'static Library, LoadError> {
+    use libloading::os::unix::{Library as Unix, RTLD_LOCAL, RTLD_NOW};
+    // SAFETY: as for `open`.
+    opened(path, || unsafe { Unix::open(Some(path), RTLD_NOW | RTLD_LOCAL) }.map(Library::from))
+}
+
+fn opened(path: &Path, load: impl FnOnce() -> Result<Library, libloading::Error>) -> Result<&'static Library, LoadError> {
     let failed = |reason: String| LoadError { path: path.to_owned(), reason };
     if !path.is_absolute() {
         return Err(failed("it is no absolute path".into()));
     }
     check(path).map_err(failed)?;
-    // SAFETY: what a library does when it is loaded is its own; whoever named the file trusts it.
-    match unsafe { Library::new(path) } {
+    match load() {
         Ok(library) => Ok(Box::leak(Box::new(library))),
         Err(error) => Err(failed(words(&error))),
     }

@@ -64,6 +64,7 @@ const DEV_EDGES: &[(&str, &[&str])] = &[
     ("state", &["@plugins", "plugin-testkit", "manifest"]),
     ("guest-process", &["@plugins", "plugin-testkit", "plugin-proxy"]),
     ("tier-process", &["@plugins", "plugin-testkit"]),
+    ("tier-dylib", &["@plugins", "plugin-testkit", "guest-dylib"]),
     ("host-stdio", &["@plugins", "plugin-testkit", "tier-process"]),
     ("agent", &["@plugins", "plugin-testkit", "manifest", "http"]),
     ("voice", &["@plugins", "plugin-testkit", "manifest"]),

@@ -1,0 +1,11 @@
+//! What a library may do, and what then becomes of it, of its callers and of everybody else.
+
+mod conformance;
+mod copies;
+mod dice;
+mod fatal;
+mod faults;
+mod header;
+mod kit;
+mod panics;
+mod trust;
