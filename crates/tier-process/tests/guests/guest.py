@@ -203,6 +203,8 @@ def main():
                 continue
             say({"id": number, "result": None})
         elif method == "plugin.vitals":
+            if MODE == "mute":
+                continue
             say({"id": number, "result": {"health": {"status": "ok"}, "facts": {"engine": "test"}}})
         elif method == "$/ping":
             say({"method": "$/pong", "params": {"id": params["id"]}})

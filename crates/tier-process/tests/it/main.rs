@@ -9,6 +9,8 @@ mod kit;
 mod limits;
 mod lives;
 mod matrix;
+mod messages;
 mod others;
 mod python;
+mod stuck;
 mod swaps;
