@@ -113,14 +113,12 @@ const SLIP: &str = "hook = \"before_agent_run\", command = [\"true\"], on_failur
 #[test]
 fn hooks_that_are_not_there_stop_what_they_might_have_stopped() {
     let user = User::new().configured(&guard(SLIP));
-    for refused in
-        [user.run(["ask", "--forget", "hi"]), user.run(["ask", "--json", "--forget", "hi"]), user.piped("hi\n", ["chat", "--forget"])]
-    {
+    for refused in [user.run(["ask", "--forget", "hi"]), user.run(["ask", "--json", "--forget", "hi"]), user.piped("hi\n", ["chat"])] {
         let refused = refused.says("refused by exec: exec does not run: ").says("on_failure").says("bespoke plugin disable exec");
         assert!(!refused.out.contains("hi\n"), "{}", refused.out);
     }
     user.run(["ask", "--forget", "hi"]).code(4);
-    user.run(["config", "check"]).code(2).says("unknown variant `close`");
+    user.run(["config", "check"]).code(2).says("did you mean \"closed\"?");
     let checks = user.run(["doctor", "--json"]).value();
     let told = |check: &serde_json::Value| check.to_string().contains("whatever a hook can stop is refused");
     assert!(checks["checks"].as_array().unwrap().iter().any(told), "{checks}");
