@@ -139,7 +139,8 @@ fn a_program_that_is_not_there_is_the_failure_of_its_hook() {
         |more: &str| User::new().configured(&guard(&format!("hook = \"before_agent_run\", command = [\"/no/such/guard\"]{more}")));
     let user = missing("");
     assert_eq!(user.run(["ask", "--forget", "hi"]).ok().out, "hi\n");
-    user.run(["plugin", "info", "exec", "--start"]).ok();
+    let checks = user.run(["doctor", "--json"]).value();
+    assert!(checks.to_string().contains("`guard` cannot be asked: there is no program `/no/such/guard`"), "{checks}");
     let user = missing(", on_failure = \"closed\"");
     user.run(["ask", "--forget", "hi"]).code(4).says("could not decide and fails closed: there is no program `/no/such/guard`");
 }
