@@ -3,7 +3,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use bespoke_host::{Artifact, Grounds, PluginFolder, Terms};
+use bespoke_host::{Artifact, Grounds, PluginFolder, Sandbox, Terms};
 use bespoke_plugin_api::{BoxFuture, Code, Error, HostApi, Instance, PluginContext, Result, Spec, serde_json::Value};
 use bespoke_plugin_proxy::{Inline, StartOptions};
 use bespoke_tier::{Asker, declared};
@@ -38,7 +38,7 @@ impl DylibPlugin {
         let Some(library) = &folder.manifest.dylib else {
             let message = format!("{}: it does not say which library it is", folder.manifest.path);
             let help = format!("bespoke plugin build {} --tier dylib", folder.path.display());
-            return Err(Error::new(Code::LOAD_FAILED, message).with_help(help));
+            return Err(Error::new(Code::PERMISSION_DENIED, message).with_help(help));
         };
         let file = folder.path.join(&library.file);
         Ok(DylibPlugin(Arc::new(Inner { folder: folder.clone(), grounds: grounds.clone(), file })))
@@ -50,6 +50,7 @@ impl Artifact for DylibPlugin {
     /// opened that is not started.
     fn declare(&self, terms: &Terms) -> Result<Vec<Spec>> {
         let inner = self.0.clone();
+        inner.may_run(terms)?;
         let id = inner.id();
         let place = declared::place(&inner.grounds.cache, id, &inner.folder.path, &[b"dylib"]);
         if let Some(specs) = place.as_deref().and_then(declared::read) {
@@ -74,13 +75,26 @@ impl Artifact for DylibPlugin {
 
     fn start(&self, cx: PluginContext, config: Value, terms: Terms) -> BoxFuture<'static, Result<Instance>> {
         let inner = self.0.clone();
-        Box::pin(async move { inner.start(cx, config, &terms).await })
+        Box::pin(async move {
+            inner.may_run(&terms)?;
+            inner.start(cx, config, &terms).await
+        })
     }
 }
 
 impl Inner {
     fn id(&self) -> &str {
         &self.folder.manifest.id
+    }
+
+    /// Whoever requires a wall gets none here.
+    fn may_run(&self, terms: &Terms) -> Result<()> {
+        if terms.sandbox != Sandbox::Required {
+            return Ok(());
+        }
+        let message = "its sandbox is required, and nothing holds a library: it is code inside this program";
+        let help = format!("bespoke config set plugins.{}.sandbox auto; or take a build of it for another tier", self.id());
+        Err(Error::new(Code::PERMISSION_DENIED, message).with_help(help))
     }
 
     fn open(&self, host: Arc<dyn HostApi>) -> Result<(Arc<copies::Copy>, Opened)> {

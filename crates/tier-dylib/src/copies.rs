@@ -91,7 +91,8 @@ pub(crate) fn load(file: &Path, cache: &Path, id: &str) -> Result<Arc<Copy>> {
     let name = if again == 0 { format!("{digest}.so") } else { format!("{digest}-{again}.so") };
     let path = folder.join(name);
     staged.persist(&path).map_err(|e| cannot_copy(file, &folder, &e.error))?;
-    let library = bespoke_library::open_bound(&path).map_err(|e| descriptor::refusal(file, &format!("it cannot be loaded: {}", e.reason)))?;
+    let library =
+        bespoke_library::open_bound(&path).map_err(|e| descriptor::refusal(file, &format!("it cannot be loaded: {}", e.reason)))?;
     let checked = descriptor::read(library, file, id);
     let copy = checked.map(|checked| Arc::new(Copy { checked, spoiled: AtomicBool::new(false), number: copies.len() + 1 }));
     copies.push(Mapped { digest, copy: copy.clone() });

@@ -60,7 +60,9 @@ pub(crate) fn read(library: &'static Library, shown: &Path, id: &str) -> Result<
     }
     if header.major != MAJOR {
         let (major, minor) = (header.major, header.minor);
-        return Err(refused(format!("it is made for version {major}.{minor} of the library interface, and this program has {MAJOR}.{MINOR}")));
+        return Err(refused(format!(
+            "it is made for version {major}.{minor} of the library interface, and this program has {MAJOR}.{MINOR}"
+        )));
     }
     fits("descriptor", header.size, size_of::<PluginV1>()).map_err(refused)?;
     // SAFETY: it is of this version, and says that it is at least as long as this.

@@ -17,5 +17,9 @@ fn open(folder: &PluginFolder, grounds: &Grounds) -> Result<Arc<dyn Artifact>> {
 }
 
 fn abilities() -> Vec<Ability> {
-    vec![Ability::new("permissions", false, "not enforceable in this tier: a library is code inside this program, trusted as the program is")]
+    vec![Ability::new(
+        "permissions",
+        false,
+        "not enforceable in this tier: a library is code inside this program, trusted as the program is",
+    )]
 }

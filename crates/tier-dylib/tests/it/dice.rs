@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use bespoke_host::State;
 use bespoke_plugin_api::{Code, serde_json::json};
 
-use crate::kit::{LONG, World, act_in, cc, row};
+use crate::kit::{LONG, World, act_in, cc, row, within};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_plugin_in_c_is_a_plugin() {
@@ -25,6 +25,6 @@ async fn a_plugin_in_c_is_a_plugin() {
     }
     let refused = act_in(&host, "dice_c", json!({ "sides": 1 }), LONG).await.unwrap_err();
     assert_eq!((refused.code(), refused.message()), (Code::INVALID_PARAMS, "sides: a die has 2 to 1000"));
-    host.stop().await;
+    within(host.shutdown()).await;
     assert_eq!(row(&host, "dice-c").state, State::Stopped);
 }

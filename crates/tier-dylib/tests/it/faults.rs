@@ -1,1 +1,245 @@
-//! faults
+//! Every fault of a library that leaves the program alive: its own plugin is told to be broken, with what to do; callers are let go in
+//! time, and calls of others that are in flight meanwhile are answered.
+
+use std::{fmt::Write as _, fs, path::Path, time::Duration};
+
+use bespoke_host::{Candidate, Host, State};
+use bespoke_plugin_api::{Code, serde_json::json};
+use expect_test::{Expect, expect};
+
+use crate::kit::{LONG, World, act, act_in, example, row, until, within};
+
+/// Somebody else, who has to be answered whatever happens.
+fn neighbour(world: &World) -> Candidate {
+    let package = bespoke_fake::BESPOKE_PLUGIN.package();
+    let folder = world.folder("fake", &[], &example("dylib_fake"));
+    let manifest = format!("version = \"1.0.0\"\nlicense = \"Apache-2.0\"\n{}\n[dylib]\nfile = \"plugin.so\"\n", package.manifest);
+    fs::write(folder.join("plugin.toml"), manifest).unwrap();
+    world.candidate(&folder)
+}
+
+/// A call of the neighbour that is in flight while something happens.
+async fn beside<T>(host: &Host, happens: impl Future<Output = T>) -> T {
+    let waits = act_in(host, "fake_wait", json!({ "ms": 300, "steps": 10 }), LONG);
+    let echoes = async {
+        for n in 0..20 {
+            let echo = act_in(host, "fake_echo", json!({ "n": n }), LONG).await;
+            assert_eq!(echo.unwrap(), json!({ "n": n }).to_string());
+        }
+    };
+    let (done, waited, ()) = tokio::join!(happens, waits, echoes);
+    assert_eq!(waited.unwrap(), "waited 300 ms");
+    done
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_such_plugin_is_refused_before_it_is_called_and_the_others_start() {
+    let faults = [
+        "NO_SYMBOL",
+        "NO_DESCRIPTOR",
+        "CROOKED",
+        "WRONG_MAGIC",
+        "WRONG_MAJOR",
+        "TOO_SMALL",
+        "TOO_LARGE",
+        "SMALL_HOST",
+        "OTHER_ID",
+        "NO_STEP",
+        "BAD_TEXT",
+        "LONG_TEXT",
+        "OTHER_PROTOCOL",
+        "OPEN_FAILS",
+        "OPEN_NOTHING",
+        "OTHER_HELLO",
+        "START_FAILS",
+    ];
+    let mut told = String::new();
+    for fault in faults {
+        let world = World::new();
+        let host = world.host([world.fault(fault), neighbour(&world)]).await;
+        assert_eq!(row(&host, "fake").state, State::Ready);
+        let failed = row(&host, "faults");
+        assert_eq!(failed.state, State::Failed, "{fault}: {failed:?}");
+        let reason = failed.reason.unwrap().replace(&world.path().display().to_string(), "…");
+        writeln!(told, "{fault}: {reason}; {}", failed.fix.as_deref().unwrap_or("no help")).unwrap();
+        beside(&host, act(&host, "faults", "")).await.unwrap_err();
+        within(host.shutdown()).await;
+        assert_eq!(host.late_threads(), 0, "{fault}");
+    }
+    expect![[r#"
+        NO_SYMBOL: …/plugins/faults/plugin.so: it cannot be loaded: …/cache/dylib/faults/e247778b4b950efa8d1e9abd3d5bf07c714c13f9c15bfc0a5bcd81b5c9b24b3a.so: undefined symbol: nobody_has_this; build it for this program: bespoke plugin build DIR --tier dylib; or ask its author for such a build
+        NO_DESCRIPTOR: …/plugins/faults/plugin.so: it cannot be loaded: …/cache/dylib/faults/d8c533cdc5dd37127947ba90216d7c1f419d00091dfb7199063cf8d3e6ba980d.so: undefined symbol: nobody_has_this; build it for this program: bespoke plugin build DIR --tier dylib; or ask its author for such a build
+        CROOKED: …/plugins/faults/plugin.so: it cannot be loaded: …/cache/dylib/faults/932a0e631949d7ffcb8afae4bc41f007f3c5cc29cdd05f9606dac70311e13dfa.so: undefined symbol: nobody_has_this; build it for this program: bespoke plugin build DIR --tier dylib; or ask its author for such a build
+        WRONG_MAGIC: …/plugins/faults/plugin.so: it cannot be loaded: …/cache/dylib/faults/10c4ad08af9bef1fd21d58c7a769ebb7044f4ec571ac1b42637429872aac8d71.so: undefined symbol: nobody_has_this; build it for this program: bespoke plugin build DIR --tier dylib; or ask its author for such a build
+        WRONG_MAJOR: …/plugins/faults/plugin.so: it cannot be loaded: …/cache/dylib/faults/8191a7feb94a00caa5a88fbe8f4a0bd57eef546647c6d6464503d94f0f0dbc89.so: undefined symbol: nobody_has_this; build it for this program: bespoke plugin build DIR --tier dylib; or ask its author for such a build
+        TOO_SMALL: …/plugins/faults/plugin.so: it cannot be loaded: …/cache/dylib/faults/3ebb976f1ba9b62da14f0ec97fc4454d267c1f07b57eb8e5fcd25bc61b68eb8a.so: undefined symbol: nobody_has_this; build it for this program: bespoke plugin build DIR --tier dylib; or ask its author for such a build
+        TOO_LARGE: …/plugins/faults/plugin.so: it cannot be loaded: …/cache/dylib/faults/57068a1f35bca2c80ccb28557c8f1bdf9d1b2bedc5b329ec9fd7e725788a8580.so: undefined symbol: nobody_has_this; build it for this program: bespoke plugin build DIR --tier dylib; or ask its author for such a build
+        SMALL_HOST: …/plugins/faults/plugin.so: it cannot be loaded: …/cache/dylib/faults/b84d8669d3de4e9e16e09c51426ed28d06b9fcc1dc46366fd6ea8beabb1b94ec.so: undefined symbol: nobody_has_this; build it for this program: bespoke plugin build DIR --tier dylib; or ask its author for such a build
+        OTHER_ID: …/plugins/faults/plugin.so: it cannot be loaded: …/cache/dylib/faults/32ea3e7a1d092f18bf8494478f45067f55f57b0a7b6a1674d72803d037ec4200.so: undefined symbol: nobody_has_this; build it for this program: bespoke plugin build DIR --tier dylib; or ask its author for such a build
+        NO_STEP: …/plugins/faults/plugin.so: it cannot be loaded: …/cache/dylib/faults/75797c59b970176c74f7042a362cf851ac211a18be9c17aa87f65e0c370c4ab9.so: undefined symbol: nobody_has_this; build it for this program: bespoke plugin build DIR --tier dylib; or ask its author for such a build
+        BAD_TEXT: …/plugins/faults/plugin.so: it cannot be loaded: …/cache/dylib/faults/9b75d21f98ca633028fc74b447d3dc6c7491e6f9a38a4dc11dd9d84a6d593eee.so: undefined symbol: nobody_has_this; build it for this program: bespoke plugin build DIR --tier dylib; or ask its author for such a build
+        LONG_TEXT: …/plugins/faults/plugin.so: it cannot be loaded: …/cache/dylib/faults/62d5b9ac94784a7d963a8b70f416aa74d70ca74cd64386988ab60424c3b99c1a.so: undefined symbol: nobody_has_this; build it for this program: bespoke plugin build DIR --tier dylib; or ask its author for such a build
+        OTHER_PROTOCOL: …/plugins/faults/plugin.so: it cannot be loaded: …/cache/dylib/faults/2bd11668e63e25000e725419754cc06498468e4f5698c83d233c7ec941470e11.so: undefined symbol: nobody_has_this; build it for this program: bespoke plugin build DIR --tier dylib; or ask its author for such a build
+        OPEN_FAILS: …/plugins/faults/plugin.so: it cannot be loaded: …/cache/dylib/faults/1288ec825fa5ae39bf525e36ddda7157a7db325e8ed982a50b6e17c916af24ff.so: undefined symbol: nobody_has_this; build it for this program: bespoke plugin build DIR --tier dylib; or ask its author for such a build
+        OPEN_NOTHING: …/plugins/faults/plugin.so: it cannot be loaded: …/cache/dylib/faults/b542134807a98d12b97ac42f7d519de9541d7e17fe4b234c1962fb6423f5d6b7.so: undefined symbol: nobody_has_this; build it for this program: bespoke plugin build DIR --tier dylib; or ask its author for such a build
+        OTHER_HELLO: …/plugins/faults/plugin.so: it cannot be loaded: …/cache/dylib/faults/6a5dfb325bb653b1eb45f1d5ec1bdc67d586dc52f948e5a10cd173cb53472760.so: undefined symbol: nobody_has_this; build it for this program: bespoke plugin build DIR --tier dylib; or ask its author for such a build
+        START_FAILS: …/plugins/faults/plugin.so: it cannot be loaded: …/cache/dylib/faults/ba1b05c2050725ef2c1c2db525537b9dd00a3b7b6ed9fb708d0a913090b3616f.so: undefined symbol: nobody_has_this; build it for this program: bespoke plugin build DIR --tier dylib; or ask its author for such a build
+    "#]].assert_eq(&told);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_newer_or_a_plain_library_says_is_taken() {
+    for fault in ["NOTHING", "NEWER_MINOR", "NO_CANARIES"] {
+        let world = World::new();
+        let host = world.host([world.fault(fault)]).await;
+        assert_eq!(act(&host, "faults", "").await.unwrap(), "a word", "{fault}");
+        within(host.shutdown()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_is_no_library_is_told() {
+    type Spoil = fn(&Path);
+    let spoils: [(&str, Spoil, &str); 6] = [
+        ("text", |file| fs::write(file, "no library").unwrap(), "it cannot be loaded: "),
+        ("empty", |file| fs::write(file, "").unwrap(), "it cannot be loaded: it is cut off"),
+        ("cut off", |file| fs::write(file, &fs::read(file).unwrap()[..5000]).unwrap(), "it cannot be loaded: it is cut off"),
+        (
+            "cut off late",
+            |file| {
+                let bytes = fs::read(file).unwrap();
+                fs::write(file, &bytes[..bytes.len() / 2]).unwrap();
+            },
+            "it cannot be loaded: ",
+        ),
+        (
+            "a folder",
+            |file| {
+                fs::remove_file(file).unwrap();
+                fs::create_dir(file).unwrap();
+            },
+            "it cannot be copied to ",
+        ),
+        ("nothing", |file| fs::remove_file(file).unwrap(), "No such file"),
+    ];
+    for (what, spoil, why) in spoils {
+        let world = World::new();
+        let plugin = world.fault("NOTHING");
+        spoil(&world.path().join("plugins/faults/plugin.so"));
+        let host = world.host([plugin, neighbour(&world)]).await;
+        let failed = row(&host, "faults");
+        assert_eq!((failed.state, row(&host, "fake").state), (State::Failed, State::Ready), "{what}: {failed:?}");
+        let reason = failed.reason.unwrap();
+        assert!(reason.contains("plugins/faults/plugin.so: ") && reason.contains(why), "{what}: {reason}");
+        within(host.shutdown()).await;
+    }
+    // What it needs of others is asked for when it is opened, and not where it is first called.
+    let world = World::new();
+    let host = world.host([world.fault("UNBOUND")]).await;
+    let reason = row(&host, "faults").reason.unwrap();
+    assert!(reason.contains("undefined symbol: nobody_has_this"), "{reason}");
+    within(host.shutdown()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_does_not_answer_is_ended_at_its_limit() {
+    for (fault, why) in [("NO_HELLO", "did not say hello within"), ("START_HANGS", "did not start within")] {
+        let world = World::new();
+        let config = "[plugins]\nstart_timeout_ms = 3000\n[plugins.faults]\nallow_native = true\n";
+        let host = world.host_configured(config, vec![world.fault(fault)]).await;
+        let failed = row(&host, "faults");
+        assert_eq!(failed.state, State::Failed, "{fault}: {failed:?}");
+        assert!(failed.reason.as_ref().is_some_and(|told| told.contains(why)), "{fault}: {failed:?}");
+        within(host.shutdown()).await;
+        assert_eq!(host.late_threads(), 0, "{fault}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_that_blocks_is_left_behind_and_counted() {
+    for fault in ["OPEN_BLOCKS", "START_BLOCKS"] {
+        let world = World::new();
+        let release = world.path().join("release");
+        let config = "[plugins]\nstart_timeout_ms = 3000\n[plugins.faults]\nallow_native = true\n[plugins.fake]\nallow_native = true\n";
+        let plugins = vec![world.fault_with(fault, &[("RELEASE", &release)]), neighbour(&world)];
+        let host = world.host_configured(config, plugins).await;
+        let failed = row(&host, "faults");
+        assert_eq!((failed.state, row(&host, "fake").state), (State::Failed, State::Ready), "{fault}: {failed:?}");
+        assert!(failed.reason.is_some_and(|why| why.contains("its thread was left behind")), "{fault}");
+        assert_eq!(host.late_names(), ["start-faults"], "{fault}");
+        beside(&host, async {}).await;
+        fs::write(&release, "").unwrap();
+        until("the thread comes back", || host.late_threads() == 0).await;
+        within(host.shutdown()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_blocks_or_hangs_lets_its_caller_go() {
+    for fault in ["CALL_HANGS", "CALL_BLOCKS", "NEVER_READY"] {
+        let world = World::new();
+        let release = world.path().join("release");
+        let host = world.host([world.fault_with(fault, &[("RELEASE", &release)]), neighbour(&world)]).await;
+        for _ in 0..3 {
+            let late = beside(&host, act_in(&host, "faults", json!({}), Duration::from_millis(300))).await.unwrap_err();
+            assert_eq!(late.code(), Code::EXECUTION_TIMEOUT, "{fault}: {late}");
+        }
+        if fault == "CALL_BLOCKS" {
+            assert!(host.late_threads() > 0);
+            fs::write(&release, "").unwrap();
+            assert_eq!(act(&host, "faults", "").await.unwrap(), "a word", "it goes on where it was");
+            until("the threads come back", || host.late_threads() == 0).await;
+        }
+        within(host.shutdown()).await;
+        assert_eq!(host.late_threads(), 0, "{fault}");
+    }
+}
+
+/// One that blocks for ever does not keep the host from ending.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_ends_without_what_blocks() {
+    let world = World::new();
+    let host = world.host([world.fault_with("CALL_BLOCKS", &[("RELEASE", Path::new("/nowhere/release"))])]).await;
+    act_in(&host, "faults", json!({}), Duration::from_millis(300)).await.unwrap_err();
+    within(host.shutdown()).await;
+    assert!(!matches!(row(&host, "faults").state, State::Ready | State::Draining));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_breaks_in_a_call_is_told_and_started_again() {
+    let expected: [(&str, Expect); 5] = [
+        ("BREAKS", expect![[""]]),
+        ("FAILS", expect![[""]]),
+        ("MEANS_NOTHING", expect![[""]]),
+        ("SAYS_TOO_MUCH", expect![[""]]),
+        ("LIES", expect![[""]]),
+    ];
+    for (fault, words) in expected {
+        let world = World::new();
+        let host = world.host([world.fault(fault), neighbour(&world)]).await;
+        let broke = beside(&host, act(&host, "faults", "")).await.unwrap_err();
+        assert!(broke.code() == Code::PLUGIN_CRASHED && broke.is_retryable(), "{fault}: {broke:?}");
+        words.assert_eq(broke.message());
+        until("it is started again", || row(&host, "faults").state == State::Ready).await;
+        within(host.shutdown()).await;
+        assert_eq!(host.late_threads(), 0, "{fault}");
+    }
+}
+
+/// What it was given stays good after it is closed, also when somebody else has taken the place.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_wakes_after_it_was_closed_harms_nobody() {
+    let world = World::new();
+    let host = world.host([world.fault("WAKES")]).await;
+    assert_eq!(act(&host, "faults", "").await.unwrap(), "a word");
+    within(host.shutdown()).await;
+    drop(host);
+    // Its threads go on; these have its places, among others.
+    for _ in 0..3 {
+        let host = world.host([world.fault("WAKES"), neighbour(&world)]).await;
+        for _ in 0..5 {
+            assert_eq!(beside(&host, act(&host, "faults", "")).await.unwrap(), "a word");
+        }
+        within(host.shutdown()).await;
+    }
+}

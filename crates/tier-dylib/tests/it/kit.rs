@@ -43,7 +43,8 @@ impl World {
         let folder = self.path().join("plugins").join(id);
         fs::create_dir_all(&folder).unwrap();
         replace(library, &folder.join("plugin.so"));
-        let provides: String = provides.iter().map(|(kind, name)| format!("[[provides]]\nkind = \"{kind}\"\nname = \"{name}\"\n")).collect();
+        let provides: String =
+            provides.iter().map(|(kind, name)| format!("[[provides]]\nkind = \"{kind}\"\nname = \"{name}\"\n")).collect();
         let manifest = format!(
             "id = \"{id}\"\nversion = \"1.0.0\"\nlicense = \"Apache-2.0\"\ndescription = \"A test.\"\nauthor = \"Tests\"\n\
              protocol = \">=1\"\ntiers = [\"dylib\"]\n{provides}[dylib]\nfile = \"plugin.so\"\n"
@@ -135,7 +136,12 @@ pub(crate) fn example(name: &str) -> PathBuf {
 pub(crate) fn cc(flags: &[&str], source: &Path, library: &Path) {
     let compiler = env::var("CC").unwrap_or_else(|_| "cc".to_owned());
     let mut command = Command::new(&compiler);
-    command.args(["-std=c11", "-Wall", "-Werror", "-shared", "-fPIC", "-pthread", "-I", INCLUDE]).args(flags).arg(source).arg("-o").arg(library);
+    command
+        .args(["-std=c11", "-Wall", "-Werror", "-shared", "-fPIC", "-pthread", "-I", INCLUDE])
+        .args(flags)
+        .arg(source)
+        .arg("-o")
+        .arg(library);
     let output = command.output().unwrap_or_else(|e| panic!("{compiler}: {e}; install a C compiler, or name one with CC"));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
