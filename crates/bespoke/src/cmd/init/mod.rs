@@ -152,9 +152,11 @@ async fn try_it(global: &Global, args: &Init, plan: &Plan, path: &Path, backup: 
     // Only a file that is not found by itself has to be named.
     let named = if in_use.as_deref() == Some(path) { String::new() } else { format!(" --config {}", quoted(&path.display().to_string())) };
     let global = Global { config: Some(path.to_owned()), ..global.clone() };
+    let mut reached = String::new();
     let tried = match Setup::new(&global, Default::default()) {
         Ok(setup) => {
             let tried = prove(&setup, args, plan, out).await;
+            reached = serving(&setup, &named);
             setup.host.shutdown().await;
             tried
         }
@@ -171,7 +173,7 @@ async fn try_it(global: &Global, args: &Init, plan: &Plan, path: &Path, backup: 
         Ok(answer) if out.json => out.json(&value(answer.as_ref(), None), true),
         Ok(Some(answer)) => {
             out.line(answer.text.trim())?;
-            out.note(format!("\n{} answers. Next:\n  bespoke chat{named}\n  bespoke doctor{named}", answer.provider));
+            out.note(format!("\n{} answers. Next:\n  bespoke chat{named}\n  bespoke doctor{named}{reached}", answer.provider));
             Ok(())
         }
         Ok(None) => {
@@ -188,6 +190,17 @@ async fn try_it(global: &Global, args: &Init, plan: &Plan, path: &Path, backup: 
             Err(Failure::failed(message).help(failure.help.unwrap_or_else(|| format!("bespoke doctor{named}"))))
         }
     }
+}
+
+/// How others reach the agent, where this binary has a way: it takes a token or an address, which no question here asks for.
+fn serving(setup: &Setup, named: &str) -> String {
+    let here = setup.host.rows().into_iter().filter(|row| !setup.host.is_stand_in(&row.id));
+    let names = here.flat_map(|row| row.provides).filter_map(|name| name.strip_prefix("channel:").map(str::to_owned));
+    let names: Vec<String> = names.filter(|name| name != "terminal" && name != "*").collect();
+    if names.is_empty() {
+        return String::new();
+    }
+    format!("\n\nOver {} others reach it; docs/channels.md says what that takes. Then:\n  bespoke serve{named}", names.join(" or "))
 }
 
 struct Answer {
