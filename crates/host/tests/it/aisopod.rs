@@ -1,7 +1,9 @@
 //! What aisopod did wrong with plugins, each defect by its number. Defects 5, 6, 8 and 13, about commands, are tried in `commands`, 10 in
-//! `hooks`, 14 with the whole program. 2, 3 and 4 cannot be written down here: each feature is built alone, and no trait object and no
-//! pointer of Rust leaves a library.
+//! `hooks`, 14 with the whole program. That each feature builds, which is 2, is a chore of xtask: it builds each of them alone.
 
+use std::{fs, path::Path};
+
+use bespoke_host::{Grounds, open_folder};
 use bespoke_plugin_api::{CallCx, Code, HookReply, HookSpec, ToolCall, ToolOutput, ToolSpec, serde_json::json};
 use expect_test::expect;
 
@@ -14,6 +16,47 @@ async fn defect_1_what_a_plugin_registers_is_what_the_program_calls() {
     assert_eq!(call(&host, "x").await.unwrap(), "well");
     let outcome = within(host.hooks().run(&CallCx::new(), BEFORE, || before_run("hi"))).await;
     assert!(format!("{outcome:?}").contains("Vetoed"), "{outcome:?}");
+}
+
+/// Sources of this workspace, tests aside.
+fn sources(folder: &Path, found: &mut Vec<(String, String)>) {
+    for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            found.push((path.display().to_string(), fs::read_to_string(&path).unwrap()));
+        }
+    }
+}
+
+#[test]
+fn defect_3_no_pointer_is_taken_for_an_arc() {
+    let mut found = Vec::new();
+    for krate in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).unwrap().map(|entry| entry.unwrap().path().join("src")) {
+        if krate.is_dir() {
+            sources(&krate, &mut found);
+        }
+    }
+    assert!(found.len() > 300, "{} files", found.len());
+    let takes: Vec<_> = found.iter().filter(|(_, text)| text.contains("Arc::from_raw(")).map(|(path, _)| path).collect();
+    assert_eq!(takes, [""; 0]);
+}
+
+#[test]
+fn defect_4_a_library_with_trait_objects_of_rust_is_listed_and_never_opened() {
+    let folder = tempfile::tempdir().unwrap();
+    let pod = folder.path().join("pod");
+    fs::create_dir_all(&pod).unwrap();
+    let manifest =
+        "[plugin]\nid = \"pod\"\nname = \"Pod\"\nversion = \"1.0.0\"\ndescription = \"A test.\"\nauthor = \"x\"\nentry_point = \"pod\"\n";
+    fs::write(pod.join("aisopod.plugin.toml"), manifest).unwrap();
+    // Whoever opens it would say that it is no library.
+    fs::write(pod.join("libpod.so"), "no library").unwrap();
+    let found = open_folder(&pod, &Grounds::new(folder.path().join("cache")));
+    let (state, why) = found.artifact.refusal().expect("it is refused");
+    assert_eq!(state.name(), "failed", "{why}");
+    assert!(why.message().contains("whose interface holds only for the compiler that built both"), "{why}");
+    assert_eq!(found.id, "pod");
 }
 
 #[tokio::test]
