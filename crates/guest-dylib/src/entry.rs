@@ -137,3 +137,40 @@ fn guarded(out: Out<'_>, work: impl FnOnce() -> Result<i32>) -> i32 {
 fn words(panic: &(dyn Any + Send)) -> &str {
     panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a message")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bespoke_plugin_api::{Code, Error};
+
+    unsafe extern "C" fn frames(_: *mut c_void, _: *const u8, _: usize) {}
+
+    unsafe extern "C" fn failure(context: *mut c_void, text: *const u8, len: usize) {
+        // SAFETY: what `told` gives.
+        unsafe { context.cast::<Vec<u8>>().as_mut().unwrap().extend_from_slice(slice::from_raw_parts(text, len)) }
+    }
+
+    fn told(work: impl FnOnce() -> Result<i32>) -> (i32, String) {
+        let mut said = Vec::<u8>::new();
+        let out = OutV1 { size: size_of::<OutV1>() as u32, reserved: 0, context: (&raw mut said).cast(), frames, failure };
+        let status = guarded(Out(&out), work);
+        (status, String::from_utf8(said).unwrap())
+    }
+
+    struct Twice;
+
+    impl Drop for Twice {
+        fn drop(&mut self) {
+            panic!("again");
+        }
+    }
+
+    #[test]
+    fn nothing_that_is_thrown_leaves() {
+        assert_eq!(told(|| Ok(status::MORE)), (status::MORE, String::new()));
+        assert_eq!(told(|| Err(Error::new(Code::PARSE_ERROR, "no frames"))), (status::FAILED, "no frames".to_owned()));
+        assert_eq!(told(|| panic!("a text")), (status::PANICKED, "a text".to_owned()));
+        assert_eq!(told(|| panic!("{}", 7)), (status::PANICKED, "7".to_owned()));
+        assert_eq!(told(|| std::panic::panic_any(Twice)), (status::PANICKED, "without a message".to_owned()));
+    }
+}

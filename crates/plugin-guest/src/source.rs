@@ -112,5 +112,12 @@ fn written<O: Body>(polled: Result<Poll<Option<Result<O>>>>, id: u32, shared: &S
 
 /// Runs plugin code; a panic is an error.
 pub(crate) fn caught<R>(run: impl FnOnce() -> R) -> Result<R> {
-    catch_unwind(AssertUnwindSafe(run)).map_err(|payload| panicked(&*payload))
+    catch_unwind(AssertUnwindSafe(run)).map_err(|payload| {
+        let error = panicked(&*payload);
+        // What was thrown may throw again when it is dropped.
+        if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+            std::mem::forget(again);
+        }
+        error
+    })
 }

@@ -1,12 +1,13 @@
 //! Work that blocks, on a thread of its own. No pool: whoever wants one has it.
 
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError},
     task::{Poll, Waker},
 };
 
 use bespoke_plugin_api::BoxFuture;
+
+use crate::source::caught;
 
 /// Starts `work` at once; the future is ready when it is done. For [`Platform::blocking`](crate::Platform::blocking).
 pub fn on_a_thread(work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, ()> {
@@ -14,7 +15,7 @@ pub fn on_a_thread(work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, ()> {
     let told = done.clone();
     let work = move || {
         // A panic shows as a missing result: `PluginContext::blocking` turns it into PLUGIN_EXCEPTION.
-        let _ = catch_unwind(AssertUnwindSafe(work));
+        let _ = caught(work);
         let waker = {
             let mut state = told.lock().unwrap_or_else(PoisonError::into_inner);
             state.0 = true;

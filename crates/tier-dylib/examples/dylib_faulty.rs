@@ -45,7 +45,7 @@ impl Plugin for Faulty {
     }
 
     async fn start(cx: PluginContext, config: Self::Config) -> Result<Self> {
-        match config.get("start").and_then(Value::as_str) {
+        match config.get("begin").and_then(Value::as_str) {
             Some("panic") => panic!("in start"),
             Some("fail") => Err(Error::internal("it does not want to")),
             Some("hang") => std::future::pending().await,

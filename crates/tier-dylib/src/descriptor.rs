@@ -111,7 +111,7 @@ fn text(text: Text, what: &str) -> std::result::Result<&'static str, String> {
         return Ok("");
     }
     if text.ptr.is_null() || text.len > LONGEST {
-        return Err(format!("the {what} in its descriptor is no text: {} bytes at {:p}", text.len, text.ptr));
+        return Err(format!("the {what} in its descriptor is no text, of {} bytes", text.len));
     }
     // SAFETY: the descriptor says that so many bytes lie there, for as long as the library, which is never closed.
     let bytes = unsafe { slice::from_raw_parts(text.ptr, text.len) };

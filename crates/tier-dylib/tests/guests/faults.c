@@ -71,7 +71,7 @@ static int overflow(int n) {
     return n < 0 ? 0 : overflow(n + 1) + room[0];
 }
 
-#if FAULT == UNBOUND
+#ifdef IS_UNBOUND
 extern int nobody_has_this(void);
 #endif
 
@@ -165,12 +165,12 @@ static bespoke_plugin_v1_descriptor descriptor = {
     .close = close_it,
 };
 
-#if FAULT == NO_SYMBOL
+#ifdef IS_NO_SYMBOL
 const bespoke_plugin_v1_descriptor *another_symbol(void) {
 #else
 const bespoke_plugin_v1_descriptor *bespoke_plugin_v1(void) {
 #endif
-#if FAULT == UNBOUND
+#ifdef IS_UNBOUND
     if (deep) nobody_has_this();
 #endif
     if (FAULT == NO_DESCRIPTOR) return NULL;

@@ -68,7 +68,11 @@ impl World {
         let library = self.path().join(format!("{fault}.so"));
         let defines: Vec<String> = defines.iter().map(|(name, value)| format!("-D{name}=\"{}\"", value.display())).collect();
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/guests/faults.c");
-        cc(&[&format!("-DFAULT={fault}")].into_iter().chain(&defines).map(|s| &**s).collect::<Vec<_>>(), Path::new(source), &library);
+        cc(
+            &[&format!("-DFAULT={fault}"), &format!("-DIS_{fault}")].into_iter().chain(&defines).map(|s| &**s).collect::<Vec<_>>(),
+            Path::new(source),
+            &library,
+        );
         library
     }
 

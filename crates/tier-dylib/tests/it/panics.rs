@@ -18,8 +18,8 @@ use crate::kit::{World, act, row, until, within};
 async fn one_that_does_not_come_up_says_why() {
     for (mode, keys, why) in [
         ("declare", "", "panicked: in register"),
-        ("", "start = \"panic\"", "panicked: in start"),
-        ("", "start = \"fail\"", "it does not want to"),
+        ("", "begin = \"panic\"", "panicked: in start"),
+        ("", "begin = \"fail\"", "it does not want to"),
     ] {
         let world = World::new();
         let host = world.host_with(keys, [world.faulty(mode)]).await;
@@ -35,7 +35,7 @@ async fn one_that_does_not_come_up_says_why() {
 async fn one_that_hangs_in_its_start_is_ended_at_its_limit() {
     let world = World::new();
     let host = world.host_configured(
-        "[plugins]\nstart_timeout_ms = 3000\n[plugins.faulty]\nallow_native = true\nstart = \"hang\"\n",
+        "[plugins]\nstart_timeout_ms = 3000\n[plugins.faulty]\nallow_native = true\nbegin = \"hang\"\n",
         vec![world.faulty("")],
     );
     let host = host.await;
@@ -53,9 +53,9 @@ async fn a_call_that_panics_is_an_error_of_that_call() {
     for _ in 0..3 {
         for (what, code, why) in [
             ("panic", Code::PLUGIN_EXCEPTION, "in a call"),
-            ("twice", Code::PLUGIN_EXCEPTION, "panicked"),
+            ("twice", Code::PLUGIN_EXCEPTION, "panicked: without a message"),
             ("fail", Code::INTERNAL_ERROR, "as told"),
-            ("broken work", Code::PLUGIN_EXCEPTION, "blocking"),
+            ("broken work", Code::PLUGIN_EXCEPTION, "the work panicked"),
         ] {
             let error = act(&host, "faulty", what).await.unwrap_err();
             assert_eq!(error.code(), code, "{what}: {error}");

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use bespoke_host::{Config, State};
+use bespoke_host::{Config, Selection, State};
 
 use crate::kit::{World, act, row, within};
 
@@ -27,11 +27,18 @@ async fn a_library_that_is_not_trusted_is_not_even_opened() {
 
     let allowed = Config::parse("bespoke.toml", "[plugins.faults]\nallow_native = true\n").unwrap();
     within(host.reload(allowed)).await;
+    within(host.start(Selection::All)).await;
     assert_eq!(within(act(&host, "faults", "")).await.unwrap(), "a word");
     let ready = row(&host, "faults");
     assert_eq!(ready.state, State::Ready, "{ready:?}");
     assert_eq!(ready.facts["trusted"], "yes: its permissions are not enforceable in this tier");
     assert_eq!(fs::read_to_string(&mark).unwrap(), "loaded\n", "one copy, for the question and for the start");
+
+    // Trust that is taken back ends it.
+    within(host.reload(Config::parse("bespoke.toml", "").unwrap())).await;
+    within(host.settle_consent("faults")).await.unwrap();
+    assert_eq!(row(&host, "faults").state, State::Blocked);
+    act(&host, "faults", "").await.unwrap_err();
     within(host.shutdown()).await;
 }
 
