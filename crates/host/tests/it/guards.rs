@@ -123,8 +123,8 @@ async fn a_running_host_stops_and_goes_on_as_the_table_is_wrong_and_right() {
         said.push(run(&host).await);
     }
     expect![[r#"
-        a vetoed: a does not run: the old instance goes on: x; write another word; or go on without it: bespoke plugin disable a
-        a vetoed: a does not run: the old instance goes on: y; write another word; or go on without it: bespoke plugin disable a
+        a vetoed: a does not run as it is configured: the old instance goes on: x; write another word; or go on without it: bespoke plugin disable a
+        a vetoed: a does not run as it is configured: the old instance goes on: y; write another word; or go on without it: bespoke plugin disable a
         nobody
         a vetoed: a does not run: y; write another word; or go on without it: bespoke plugin disable a
         nobody
