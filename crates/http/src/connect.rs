@@ -55,7 +55,14 @@ impl Connector {
             Err(_) => Err(late()),
         }
         // Nothing of a request goes before there is a connection: whoever made it may make it again.
-        .map_err(|error| error.with_data(json!({ "may_have_arrived": false })))
+        .map_err(|error| {
+            let mut data = error.data().cloned().unwrap_or_else(|| json!({}));
+            // A refusal names its host there, and the key that would allow it.
+            if let Some(data) = data.as_object_mut() {
+                data.insert("may_have_arrived".into(), false.into());
+            }
+            error.with_data(data)
+        })
     }
 
     async fn connect_to(&self, target: &Target) -> Result<Stream> {

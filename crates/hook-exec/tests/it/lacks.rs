@@ -6,7 +6,7 @@ use bespoke_hook_exec::BESPOKE_PLUGIN;
 use bespoke_host::{Config, Host, Selection};
 use bespoke_plugin_api::CallCx;
 
-use crate::world::{World, ask, within};
+use crate::world::{ask, within};
 
 async fn host(entries: &str, data: &std::path::Path) -> Host {
     let config = Config::parse("bespoke.toml", &format!("[plugins.exec]\nhooks = [{entries}]\n")).unwrap();
