@@ -117,6 +117,9 @@ mod notice;
 mod plugin;
 mod runtime_pack;
 
+#[cfg(target_family = "wasm")]
+#[doc(hidden)]
+pub use call::look_for_cancels;
 #[cfg(not(target_family = "wasm"))]
 pub use notice::{BESPOKE_NOTICES_V1, notices};
 #[cfg(not(target_family = "wasm"))]

@@ -7,7 +7,7 @@ use std::{
     pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Weak,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
 };
@@ -53,6 +53,8 @@ pub struct Mailbox(Arc<Post>);
 #[derive(Default)]
 struct Post {
     mail: Mutex<Mail>,
+    /// Calls that were cancelled and streams that were dropped, ever.
+    given_up: AtomicU64,
     ender: OnceLock<Ender>,
 }
 
@@ -86,6 +88,11 @@ impl Mailbox {
     /// a guest still computes for anybody.
     pub fn is_wanted(&self) -> bool {
         self.0.ender.get().is_some_and(Ender::is_wanted)
+    }
+
+    /// How many calls and streams the host has given up so far.
+    pub fn given_up(&self) -> u64 {
+        self.0.given_up.load(Ordering::Relaxed)
     }
 
     fn mail(&self) -> MutexGuard<'_, Mail> {
@@ -266,6 +273,9 @@ impl<S: Step> Link for Shared<S> {
             let message = format!("a message of {} bytes, and the plugin takes {} at once", frames.len(), self.longest);
             return Err(Error::new(Code::RESOURCE_EXHAUSTED, message));
         }
+        if begins_with(frames, &[Kind::CANCEL, Kind::RESET]) {
+            self.mailbox.0.given_up.fetch_add(1, Ordering::Relaxed);
+        }
         {
             let mut mail = self.mailbox.mail();
             if let Some(reason) = &mail.ended {
@@ -276,7 +286,7 @@ impl<S: Step> Link for Shared<S> {
                 Lane::Data => mail.data.extend_from_slice(frames),
             }
         }
-        if S::MAY_BLOCK && is_answer(frames) {
+        if S::MAY_BLOCK && begins_with(frames, &ANSWERS) {
             self.bell.ring();
         } else {
             self.sent();
@@ -285,10 +295,12 @@ impl<S: Step> Link for Shared<S> {
     }
 }
 
-/// Whether these frames answer a call of the guest's.
-fn is_answer(frames: &[u8]) -> bool {
+/// Frames that answer a call of the guest's.
+const ANSWERS: [Kind; 3] = [Kind::HOST_REPLY, Kind::EVENT, Kind::END];
+
+fn begins_with(frames: &[u8], kinds: &[Kind]) -> bool {
     // A sender's frames are whole, so the first byte is the kind of the first.
-    frames.first().is_some_and(|kind| [Kind::HOST_REPLY, Kind::EVENT, Kind::END].contains(&Kind(*kind)))
+    frames.first().is_some_and(|kind| kinds.contains(&Kind(*kind)))
 }
 
 impl<S> Drop for Shared<S> {

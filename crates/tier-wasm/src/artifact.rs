@@ -1,0 +1,192 @@
+//! A plugin in a folder, as the host sees it: what it contributes, and an instance of its component for each start.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
+};
+
+use bespoke_host::{Artifact, Grounds, PluginFolder, Terms};
+use bespoke_plugin_api::{BoxFuture, Code as ErrorCode, Error, HostApi, Instance, PluginContext, Result, Spec, serde_json::Value};
+use bespoke_plugin_proxy::{Inline, Proxy, StartOptions};
+use bespoke_tier::{Asker, declared};
+
+use crate::{
+    code::{self, Code},
+    guest::Guest,
+    hosted::Hosted,
+    life::WasmLife,
+    limits::Limits,
+};
+
+/// How long a start may take where the host does not say, and how long a plugin has to say what it contributes.
+const START: Duration = Duration::from_secs(10);
+
+/// A plugin that runs as a wasm component.
+#[derive(Debug, Clone)]
+pub struct WasmPlugin(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    folder: PluginFolder,
+    grounds: Grounds,
+    limits: Limits,
+    file: PathBuf,
+}
+
+impl WasmPlugin {
+    /// The plugin in a folder. Looks at nothing yet.
+    ///
+    /// # Errors
+    /// `LOAD_FAILED` when its manifest names no component.
+    pub fn new(folder: &PluginFolder, grounds: &Grounds) -> Result<Self> {
+        Self::with_limits(folder, grounds, Limits::default())
+    }
+
+    /// The same, with other limits where the manifest and the configuration say nothing.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_limits(folder: &PluginFolder, grounds: &Grounds, limits: Limits) -> Result<Self> {
+        let Some(component) = &folder.manifest.wasm else {
+            let error = Error::new(ErrorCode::LOAD_FAILED, "its manifest does not say which file the component is");
+            return Err(error.with_help("write [wasm] file = \"plugin.wasm\" into plugin.toml"));
+        };
+        let file = folder.path.join(&component.file);
+        Ok(WasmPlugin(Arc::new(Inner { folder: folder.clone(), grounds: grounds.clone(), limits, file })))
+    }
+}
+
+impl Artifact for WasmPlugin {
+    /// From what it said before, as long as nothing in its folder has changed. Otherwise an instance is made and asked, which has nothing and
+    /// nobody; it ends when it has answered.
+    fn declare(&self, terms: &Terms) -> Result<Vec<Spec>> {
+        let inner = self.0.clone();
+        let id = inner.id();
+        let place = declared::stamp(&inner.file)
+            .and_then(|stamp| declared::place(&inner.grounds.cache, id, &inner.folder.path, &[b"wasm", &stamp]));
+        if let Some(specs) = place.as_deref().and_then(declared::read) {
+            return Ok(specs);
+        }
+        let (asking, terms) = (inner.clone(), terms.clone());
+        // On a thread of its own: the caller's may belong to a runtime, which does not wait inside itself.
+        let asked = std::thread::Builder::new().name(format!("ask-{id}")).spawn(move || asking.ask(&terms));
+        let asked = asked.map_err(|e| Error::new(ErrorCode::RESOURCE_EXHAUSTED, format!("no thread to ask the plugin: {e}")))?;
+        let specs = asked.join().unwrap_or_else(|_| Err(Error::internal("the thread that asked the plugin panicked")))?;
+        if let Some(place) = place {
+            declared::keep(&place, &specs);
+        }
+        Ok(specs)
+    }
+
+    /// The host itself checks the schemas of our own dialect, and a component has no other.
+    fn check(&self, _config: &Value) -> Result<()> {
+        Ok(())
+    }
+
+    fn start(&self, cx: PluginContext, config: Value, terms: Terms) -> BoxFuture<'static, Result<Instance>> {
+        let inner = self.0.clone();
+        Box::pin(async move { inner.start(cx, config, terms).await })
+    }
+}
+
+impl Inner {
+    fn id(&self) -> &str {
+        &self.folder.manifest.id
+    }
+
+    async fn code(&self) -> Result<Arc<Code>> {
+        code::load(&self.file, &self.grounds.cache, &self.limits).await
+    }
+
+    /// How long a start may take: a little less than the host waits, so that it is this that ends it, and says why.
+    fn limit(&self, terms: &Terms) -> Duration {
+        let limit = terms.limits.start_timeout_ms.map_or(START, |ms| Duration::from_millis(ms.into()));
+        limit - (limit / 10).min(Duration::from_millis(500))
+    }
+
+    /// Makes an instance only to ask what the plugin contributes.
+    fn ask(&self, terms: &Terms) -> Result<Vec<Spec>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        let runtime = runtime.map_err(|e| Error::new(ErrorCode::RESOURCE_EXHAUSTED, format!("no runtime to ask the plugin: {e}")))?;
+        runtime.block_on(async {
+            let code = self.code().await?;
+            let host: Arc<dyn HostApi> = Arc::new(Asker::new(self.id()));
+            let made = make(&code, host, self.limits.under(&terms.limits), Arc::default())?;
+            let limit = self.limit(terms);
+            let hello = match tokio::time::timeout(limit, made.proxy.describe(self.id())).await {
+                Ok(hello) => hello,
+                Err(_) => Err(too_slow("did not say hello", limit)),
+            };
+            Ok(hello.map_err(|e| not_up(e, ErrorCode::LOAD_FAILED))?.specs)
+        })
+    }
+
+    async fn start(&self, cx: PluginContext, config: Value, terms: Terms) -> Result<Instance> {
+        let code = self.code().await?;
+        let limits = self.limits.under(&terms.limits);
+        let memory = Arc::new(AtomicUsize::new(0));
+        let Made { proxy, handle } = make(&code, cx.host().clone(), limits, memory.clone())?;
+        let manifest = &self.folder.manifest;
+        // Paths are of no use to it: it cannot open them. It is told of models and runtimes all the same, so that it can say what is missing.
+        let files = manifest.models.iter().map(|model| model.file.clone()).collect();
+        let options = StartOptions::new(self.id(), config).models(files).runtimes(manifest.runtimes.clone());
+        let limit = self.limit(&terms);
+        let started = match tokio::time::timeout(limit, proxy.start(options)).await {
+            Ok(started) => started,
+            Err(_) => Err(too_slow("did not start", limit)),
+        };
+        match started {
+            Ok(Instance { contributions, life }) => {
+                let life = Arc::new(WasmLife::new(life, handle, limits, memory, &code));
+                Ok(Instance { contributions, life })
+            }
+            Err(error) => {
+                handle.end(error.clone());
+                Err(not_up(error, ErrorCode::INITIALIZE_FAILED))
+            }
+        }
+    }
+}
+
+struct Made {
+    proxy: Proxy,
+    handle: Arc<Inline<Guest>>,
+}
+
+/// An instance, and the task that goes on with its steps.
+fn make(code: &Arc<Code>, host: Arc<dyn HostApi>, limits: Limits, memory: Arc<AtomicUsize>) -> Result<Made> {
+    let host: Arc<dyn HostApi> = Arc::new(Hosted::new(host));
+    let own = host.clone();
+    let (proxy, handle) = Inline::start(host, |mailbox, _| Ok(Guest::new(code.clone(), own, mailbox, limits, memory)))?;
+    let handle = Arc::new(handle);
+    let (pump, unless_over) = (handle.pump(), Orphaned(Some(handle.clone())));
+    tokio::spawn(async move {
+        let mut unless_over = unless_over;
+        pump.await;
+        unless_over.0 = None;
+    });
+    Ok(Made { proxy, handle })
+}
+
+/// An instance whose runtime ends is ended with it: nobody would go on with its steps.
+struct Orphaned(Option<Arc<Inline<Guest>>>);
+
+impl Drop for Orphaned {
+    fn drop(&mut self) {
+        if let Some(handle) = self.0.take() {
+            handle.end(Error::new(ErrorCode::PLUGIN_CRASHED, "the runtime that it was started on has ended").retryable());
+        }
+    }
+}
+
+/// A plugin that ends before it serves has not crashed: it does not start.
+fn not_up(error: Error, code: ErrorCode) -> Error {
+    if error.code() == ErrorCode::PLUGIN_CRASHED { Error::new(code, error.message()) } else { error }
+}
+
+fn too_slow(what: &str, limit: Duration) -> Error {
+    let message = format!("{what} within {:.1} s, and was ended", limit.as_secs_f64());
+    Error::new(ErrorCode::INITIALIZE_FAILED, message)
+        .with_help("raise start_timeout_ms under [resources] in its manifest, or plugins.start_timeout_ms")
+}

@@ -1,0 +1,173 @@
+//! From a file to code that can be instantiated: read within a limit, looked up in the cache or compiled, and held against the world. On a
+//! thread of its own, with a time limit. Instances are made elsewhere.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::Read as _,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use bespoke_plugin_api::{Code as ErrorCode, Error, Result};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::oneshot;
+use wasmtime::{
+    Engine,
+    component::{Component, ComponentExportIndex, InstancePre},
+};
+
+use crate::{
+    cache::Cache,
+    engine::{engine, ticking},
+    guest::Data,
+    limits::Limits,
+    world::{self, Misfit},
+};
+
+/// Components that are compiled at a time, those included whose time was up: each takes a thread, and memory.
+const AT_A_TIME: usize = 8;
+
+/// What all instances of a component share.
+pub(crate) struct Code {
+    pub(crate) engine: &'static Engine,
+    pub(crate) pre: InstancePre<Data>,
+    pub(crate) start: ComponentExportIndex,
+    pub(crate) step: ComponentExportIndex,
+    /// SHA-256 of the component, in hex.
+    pub(crate) digest: String,
+    /// Where it came from: `cache`, or `compiled`.
+    pub(crate) from: &'static str,
+}
+
+/// The code of a component.
+///
+/// # Errors
+/// `LOAD_FAILED`, which names the file and what to do.
+pub(crate) async fn load(file: &Path, cache: &Path, limits: &Limits) -> Result<Arc<Code>> {
+    static UNDER_WAY: AtomicUsize = AtomicUsize::new(0);
+    if UNDER_WAY.fetch_add(1, Ordering::SeqCst) >= AT_A_TIME {
+        UNDER_WAY.fetch_sub(1, Ordering::SeqCst);
+        let message = format!("{}: {AT_A_TIME} components are compiled already", file.display());
+        return Err(Error::new(ErrorCode::RESOURCE_EXHAUSTED, message).retryable());
+    }
+    let (tell, told) = oneshot::channel();
+    let (path, folder, most) = (file.to_owned(), cache.join("wasm"), limits.artifact);
+    let spawned = thread::Builder::new().name("wasm-compile".into()).spawn(move || {
+        let under_way = UnderWay(&UNDER_WAY);
+        let code = find(&path, folder, most);
+        drop(under_way);
+        // Nobody waits when the time was up.
+        let _ = tell.send(code);
+    });
+    if let Err(e) = spawned {
+        UNDER_WAY.fetch_sub(1, Ordering::SeqCst);
+        return Err(Error::new(ErrorCode::RESOURCE_EXHAUSTED, format!("no thread to compile {}: {e}", file.display())));
+    }
+    match tokio::time::timeout(limits.compile, told).await {
+        Ok(Ok(code)) => code,
+        Ok(Err(_)) => Err(Error::internal(format!("{}: the thread that compiled it panicked", file.display()))),
+        Err(_) => {
+            let message = format!("{}: it was not compiled within {} s", file.display(), limits.compile.as_secs_f64());
+            let help = "it is still being compiled, and what comes of it is kept: try again later, or build it smaller";
+            Err(Error::new(ErrorCode::LOAD_FAILED, message).with_help(help))
+        }
+    }
+}
+
+/// Counts one less when it goes, also by a panic.
+struct UnderWay(&'static AtomicUsize);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Code that some instance still has.
+static LOADED: Mutex<Option<HashMap<String, Weak<Code>>>> = Mutex::new(None);
+
+fn find(file: &Path, folder: PathBuf, most: u64) -> Result<Arc<Code>> {
+    let bytes = read(file, most)?;
+    let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    let known = LOADED.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default().get(&digest).and_then(Weak::upgrade);
+    if let Some(code) = known {
+        return Ok(code);
+    }
+    is_component(file, &bytes)?;
+    let engine = engine()?;
+    ticking(engine)?;
+    let cache = Cache::open(folder, engine);
+    let kept = cache.as_ref().and_then(|cache| cache.read(engine, &digest));
+    let from = if kept.is_some() { "cache" } else { "compiled" };
+    let component = match kept {
+        Some(component) => component,
+        None => {
+            let made = Component::new(engine, &bytes).map_err(|e| refusal(file, &format!("it is no component: {}", shown(&e))))?;
+            if let Some(cache) = &cache {
+                cache.keep(&digest, &made);
+            }
+            made
+        }
+    };
+    world::fits(engine, &component).map_err(|Misfit { why, help }| refusal(file, &why).with_help(help))?;
+    let guest = component.get_export_index(None, world::guest());
+    let function = |name: &str| guest.as_ref().and_then(|guest| component.get_export_index(Some(guest), name));
+    let (Some(start), Some(step)) = (function("start"), function("step")) else {
+        return Err(refusal(file, &format!("its `{}` lacks a function: it needs start and step", world::guest())));
+    };
+    let linker = world::linker(engine).map_err(|e| Error::internal(format!("the functions of the host: {e:#}")))?;
+    let pre = linker.instantiate_pre(&component).map_err(|e| refusal(file, &format!("it does not fit this program: {}", shown(&e))))?;
+    let code = Arc::new(Code { engine, pre, start, step, digest: digest.clone(), from });
+    let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    let loaded = loaded.get_or_insert_default();
+    loaded.retain(|_, code| code.strong_count() > 0);
+    loaded.insert(digest, Arc::downgrade(&code));
+    Ok(code)
+}
+
+/// The bytes of a file that is not too large for a component, whatever it says of its size.
+fn read(file: &Path, most: u64) -> Result<Vec<u8>> {
+    let cannot = |e: &std::io::Error| {
+        Error::new(ErrorCode::LOAD_FAILED, format!("{}: it cannot be read: {e}", file.display()))
+            .with_help("bespoke plugin build DIR --tier wasm writes it")
+    };
+    let opened = File::open(file).map_err(|e| cannot(&e))?;
+    let meta = opened.metadata().map_err(|e| cannot(&e))?;
+    if !meta.is_file() {
+        return Err(refusal(file, "it is no file"));
+    }
+    let mut bytes = Vec::new();
+    opened.take(most.saturating_add(1)).read_to_end(&mut bytes).map_err(|e| cannot(&e))?;
+    if bytes.len() as u64 > most {
+        let message = format!("it has {} bytes, and a component may have {most}", meta.len());
+        return Err(
+            refusal(file, &message).with_help("build it smaller: opt-level = \"s\", lto = true and strip = true in its release profile")
+        );
+    }
+    Ok(bytes)
+}
+
+/// Whether the bytes begin as a component does; what is in it, the compiler says.
+fn is_component(file: &Path, bytes: &[u8]) -> Result<()> {
+    match bytes.first_chunk::<8>() {
+        Some([0, b'a', b's', b'm', 13, 0, 1, 0]) => Ok(()),
+        Some([0, b'a', b's', b'm', 1, 0, 0, 0]) => Err(refusal(file, "it is a core module, and no component")),
+        Some([0, b'a', b's', b'm', ..]) => Err(refusal(file, "it is wasm of a version that this program does not know")),
+        _ => Err(refusal(file, "it is no wasm")),
+    }
+}
+
+fn refusal(file: &Path, why: &str) -> Error {
+    Error::new(ErrorCode::LOAD_FAILED, format!("{}: {why}", file.display())).with_help(world::BUILD)
+}
+
+/// All that an error of the engine says, on one line.
+fn shown(error: &wasmtime::Error) -> String {
+    let text = format!("{error:#}").replace('\n', " ");
+    text.chars().filter(|c| !c.is_control()).take(400).collect()
+}
