@@ -19,16 +19,21 @@
 //! is the world: a clock that is set, a log that is read, storage in memory, no network unless scripted.
 
 mod conformance;
+mod examination;
 mod executor;
 mod host;
 mod loopback;
 mod manifest;
+mod rules;
+mod running;
 mod schema;
 
 pub use crate::{
     conformance::Conformance,
+    examination::{Cases, Check, Examination, Fault, Outcome},
     executor::{block_on, block_on_for},
     host::{Clock, TestHost},
     loopback::{Probe, loopback},
+    running::Start,
     schema::check_config_schema,
 };

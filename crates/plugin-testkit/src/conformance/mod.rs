@@ -1,12 +1,12 @@
 //! The conformance suite: one plugin, one script, two tiers or more, equal bytes; and the rules that no script shows.
 
 mod checks;
-mod record;
-mod script;
+pub(crate) mod record;
+pub(crate) mod script;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc};
 
-use bespoke_plugin_api::{Audio, BoxFuture, ChatRequest, Contribution, Descriptor, Error, Facts, Instance, Message, PluginContext, Result};
+use bespoke_plugin_api::{Audio, BoxFuture, ChatRequest, Descriptor, Error, Instance, Message, PluginContext, Result};
 use bespoke_plugin_proxy::StartOptions;
 use serde_json::{Value, json};
 
@@ -15,14 +15,17 @@ use crate::{
     host::{Clock, TestHost},
     loopback::{Probe, loopback},
     manifest::Manifest,
+    rules::LIMIT,
+    running::{Running, Start},
 };
 
-/// Most time that one step of the suite may take. Generous: a model may have to be loaded.
-const LIMIT: Duration = Duration::from_secs(120);
-
-/// The suite for one plugin. Everything but the descriptor has a default; say more where the plugin has more to show.
+/// The suite for one plugin. Everything but the plugin has a default; say more where it has more to show.
 pub struct Conformance {
-    descriptor: &'static Descriptor,
+    id: String,
+    /// The text of its plugin.toml.
+    manifest: String,
+    /// Of one that is compiled into the test.
+    descriptor: Option<&'static Descriptor>,
     config: Value,
     tools: Vec<(String, Value)>,
     chats: Vec<ChatRequest>,
@@ -32,6 +35,7 @@ pub struct Conformance {
     channel_messages: usize,
     slow_tool: Option<(String, Value)>,
     slow_chat: Option<ChatRequest>,
+    panicking: Vec<(String, Value)>,
     clock: Clock,
     prepare: Arc<dyn Fn(&TestHost) + Send + Sync>,
     others: Vec<Other>,
@@ -46,43 +50,30 @@ pub(crate) enum Tier {
     Other(usize),
 }
 
-type Start = dyn Fn(PluginContext, Value) -> BoxFuture<'static, Result<Instance>> + Send + Sync;
-
 /// A tier that the test brought.
 struct Other {
     name: String,
     /// Facts that are the tier's own.
     facts: Vec<String>,
+    /// Whether a panic is the end of an instance.
+    traps: bool,
     start: Box<Start>,
 }
 
-/// A started plugin and its world.
-pub(crate) struct Running {
-    pub(crate) instance: Instance,
-    pub(crate) host: Arc<TestHost>,
-    /// In the loopback only.
-    pub(crate) probe: Option<Probe>,
-    /// Facts that are not the plugin's.
-    foreign: Vec<String>,
-}
-
-impl Running {
-    /// What the plugin declares, and what it has published by now.
-    pub(crate) fn contributions(&self) -> Vec<Contribution> {
-        self.instance.contributions.iter().cloned().chain(self.host.published()).collect()
-    }
-
-    /// What the plugin says of itself, without what its tier adds.
-    pub(crate) fn facts(&self) -> Facts {
-        self.instance.life.facts().into_iter().filter(|(name, _)| !self.foreign.contains(name)).collect()
-    }
-}
-
 impl Conformance {
-    /// The suite with an empty configuration.
+    /// The suite of a plugin that is compiled into the test, with an empty configuration. It runs compiled in, through the loopback, and
+    /// in each [`tier`](Self::tier) that is named besides.
     pub fn new(descriptor: &'static Descriptor) -> Self {
+        Conformance { descriptor: Some(descriptor), ..Self::of(descriptor.id(), descriptor.package().manifest) }
+    }
+
+    /// The suite of a plugin that the test does not hold, by its id and the text of its plugin.toml. It runs in each
+    /// [`tier`](Self::tier) that is named, and the first of them says what the others must say.
+    pub fn of(id: &str, manifest: &str) -> Self {
         Conformance {
-            descriptor,
+            id: id.to_owned(),
+            manifest: manifest.to_owned(),
+            descriptor: None,
             config: json!({}),
             tools: Vec::new(),
             chats: vec![
@@ -94,6 +85,7 @@ impl Conformance {
             channel_messages: 0,
             slow_tool: None,
             slow_chat: None,
+            panicking: Vec::new(),
             clock: Clock::Jump,
             prepare: Arc::new(|_| ()),
             others: Vec::new(),
@@ -163,6 +155,15 @@ impl Conformance {
         self
     }
 
+    /// With a call of a tool that panics. It is asked in an instance of its own: where panics unwind, the call is `PLUGIN_EXCEPTION` and
+    /// the instance answers on; in a tier that [`traps`](Self::traps) it is `PLUGIN_CRASHED`, may be tried again, and the instance has
+    /// ended. After it the tool is called without arguments, which it must answer.
+    #[must_use]
+    pub fn panicking_tool(mut self, name: &str, args: Value) -> Self {
+        self.panicking.push((name.to_owned(), args));
+        self
+    }
+
     /// With another clock for the script, instead of one by which every wait ends at once: a plugin that races its work against a
     /// limit of time takes [`Clock::Manual`], which stands still.
     #[must_use]
@@ -189,7 +190,16 @@ impl Conformance {
         start: impl Fn(PluginContext, Value) -> BoxFuture<'static, Result<Instance>> + Send + Sync + 'static,
     ) -> Self {
         let facts = facts.iter().map(|fact| (*fact).to_owned()).collect();
-        self.others.push(Other { name: name.to_owned(), facts, start: Box::new(start) });
+        self.others.push(Other { name: name.to_owned(), facts, traps: false, start: Box::new(start) });
+        self
+    }
+
+    /// In the tier that was named last, a panic is the end of the instance: what is compiled to wasm does not unwind.
+    #[must_use]
+    pub fn traps(mut self) -> Self {
+        if let Some(last) = self.others.last_mut() {
+            last.traps = true;
+        }
         self
     }
 
@@ -198,17 +208,25 @@ impl Conformance {
     /// # Panics
     /// At the first rule that the plugin breaks, naming it.
     pub fn check(&self) {
-        if let Err(why) = self.run() {
-            panic!("{} does not conform: {why}", self.descriptor.id());
+        if let Err(why) = self.verify() {
+            panic!("{} does not conform: {why}", self.id);
         }
     }
 
     /// What the script recorded, compiled in and through the loopback, as JSON.
     ///
     /// # Errors
-    /// When a start fails or a step does not end.
+    /// When a start fails or a step does not end; when the plugin is not compiled in.
     pub fn transcripts(&self) -> Result<(Vec<u8>, Vec<u8>), String> {
         Ok((self.transcript(Tier::Compiled)?, self.transcript(Tier::Loopback)?))
+    }
+
+    fn manifest(&self) -> Result<Manifest, String> {
+        Manifest::read(&self.manifest)
+    }
+
+    fn is_trapping(&self, tier: Tier) -> bool {
+        matches!(tier, Tier::Other(n) if self.others[n].traps)
     }
 
     fn name(&self, tier: Tier) -> &str {
@@ -221,7 +239,8 @@ impl Conformance {
 
     /// All tiers that the suite runs in, the one that counts first.
     fn tiers(&self) -> impl Iterator<Item = Tier> + use<> {
-        [Tier::Compiled, Tier::Loopback].into_iter().chain((0..self.others.len()).map(Tier::Other))
+        let ours = if self.descriptor.is_some() { &[Tier::Compiled, Tier::Loopback][..] } else { &[] };
+        ours.iter().copied().chain((0..self.others.len()).map(Tier::Other))
     }
 
     fn transcript(&self, tier: Tier) -> Result<Vec<u8>, String> {
@@ -232,22 +251,23 @@ impl Conformance {
 
     /// Starts an instance, offline.
     fn start(&self, tier: Tier, clock: Clock) -> Result<Running, String> {
-        let manifest = Manifest::read(self.descriptor.package().manifest)?;
+        let manifest = self.manifest()?;
         let host = TestHost::with_clock(clock);
         for (file, path) in &self.models {
             host.set_model(file, path);
         }
         (self.prepare)(&host);
-        let id = self.descriptor.id();
+        let id = &*self.id;
+        let descriptor = || self.descriptor.ok_or_else(|| format!("{id} is not compiled into this test"));
         let started: Option<Result<(Instance, Option<Probe>), Error>> = match tier {
             Tier::Compiled => {
-                let start = self.descriptor.start(host.context(id), self.config.clone());
+                let start = descriptor()?.start(host.context(id), self.config.clone());
                 block_on_for(LIMIT, record::caught(start)).map(|r| r.map(|i| (i, None)))
             }
             Tier::Loopback => {
                 let models = manifest.models.into_iter().map(|m| m.file).chain(self.models.iter().map(|(file, _)| file.clone()));
                 let options = StartOptions::new(id, self.config.clone()).models(models.collect()).runtimes(manifest.runtimes);
-                block_on_for(LIMIT, loopback(self.descriptor, host.clone(), options)).map(|r| r.map(|(i, p)| (i, Some(p))))
+                block_on_for(LIMIT, loopback(descriptor()?, host.clone(), options)).map(|r| r.map(|(i, p)| (i, Some(p))))
             }
             Tier::Other(n) => {
                 let start = (self.others[n].start)(host.context(id), self.config.clone());
@@ -265,12 +285,12 @@ impl Conformance {
 
 impl std::fmt::Debug for Conformance {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Conformance").field("plugin", &self.descriptor.id()).finish_non_exhaustive()
+        f.debug_struct("Conformance").field("plugin", &self.id).finish_non_exhaustive()
     }
 }
 
 /// A second at 16 kHz: silence, a loud square tone, silence. Exact in f32.
-fn beeps() -> Audio {
+pub(crate) fn beeps() -> Audio {
     let samples: Vec<f32> = (0..16_000)
         .map(|n| match n {
             4_096..12_288 if n / 20 % 2 == 0 => 0.75,

@@ -31,20 +31,26 @@ pub(crate) async fn called<T: Serialize>(work: impl Future<Output = Result<T>>) 
     outcome(caught(work).await)
 }
 
-/// Reads a stream to its end.
+/// Reads a stream to its end, and records it.
 pub(crate) async fn streamed<T: Serialize>(opened: Result<BoxStream<T>>) -> Value {
-    let mut events = Vec::new();
-    let error = match opened {
-        Err(e) => Some(e),
-        Ok(mut stream) => loop {
-            match caught(async { poll_fn(|cx| stream.as_mut().poll_next(cx)).await.transpose() }).await {
-                Ok(Some(event)) => events.push(json!(event)),
-                Ok(None) => break None,
-                Err(e) => break Some(e),
-            }
-        },
+    let (events, error) = match opened {
+        Err(e) => (Vec::new(), Some(e)),
+        Ok(stream) => read(stream).await,
     };
     json!({ "events": events, "error": error })
+}
+
+/// Reads a stream to its end: what came, and how it ended when not in order.
+pub(crate) async fn read<T>(mut stream: BoxStream<T>) -> (Vec<T>, Option<Error>) {
+    let mut events = Vec::new();
+    let error = loop {
+        match caught(async { poll_fn(|cx| stream.as_mut().poll_next(cx)).await.transpose() }).await {
+            Ok(Some(event)) => events.push(event),
+            Ok(None) => break None,
+            Err(e) => break Some(e),
+        }
+    };
+    (events, error)
 }
 
 /// Pushes all input, ends it, reads to the end.
@@ -55,6 +61,16 @@ pub(crate) async fn piped<'a, I: ?Sized + 'a, O>(
     input: impl IntoIterator<Item = &'a I>,
     show: impl Fn(O) -> Value,
 ) -> Value {
+    let (events, error) = passed(opened, input).await;
+    let events: Vec<Value> = events.into_iter().map(show).collect();
+    json!({ "events": events, "error": error })
+}
+
+/// The same, as it is.
+pub(crate) async fn passed<'a, I: ?Sized + 'a, O>(
+    opened: Result<Box<dyn Duplex<I, O>>>,
+    input: impl IntoIterator<Item = &'a I>,
+) -> (Vec<O>, Option<Error>) {
     let mut events = Vec::new();
     let error = match opened {
         Err(e) => Some(e),
@@ -69,8 +85,7 @@ pub(crate) async fn piped<'a, I: ?Sized + 'a, O>(
             }
         },
     };
-    let events: Vec<Value> = events.into_iter().map(show).collect();
-    json!({ "events": events, "error": error })
+    (events, error)
 }
 
 async fn pushed<'a, I: ?Sized + 'a, O>(

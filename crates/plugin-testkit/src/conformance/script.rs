@@ -14,10 +14,10 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::{
-    Conformance, LIMIT, Running,
+    Conformance,
     record::{audio, called, caught, outcome, piped, streamed},
 };
-use crate::executor::block_on_for;
+use crate::{executor::block_on_for, rules::LIMIT, running::Running};
 
 /// Samples of one push.
 const FRAME: usize = 512;
@@ -181,7 +181,8 @@ async fn endpoint_calls(cx: &CallCx, endpoint: &dyn HttpEndpoint) -> Value {
     json!([called(endpoint.handle(cx, get)).await, called(endpoint.handle(cx, post)).await])
 }
 
-fn hook_event(hook: Hook) -> Option<HookEvent> {
+/// A sample of what happens at a hook.
+pub(crate) fn hook_event(hook: Hook) -> Option<HookEvent> {
     let session = || "s1".to_owned();
     let call = || ToolCall::new("c1", "clock", json!({ "zeta": 1, "alpha": [0.1] }));
     Some(match hook {
