@@ -45,15 +45,24 @@ pub(crate) async fn run(setup: &Setup, global: &Global, verb: Plugin) -> Result<
         Plugin::Health { id } => health::run(setup, id.as_deref()).await,
         Plugin::Swap { old, new, dry_run } => change::swap(setup, global, &old, &new, dry_run).await,
         Plugin::Reload { id, watch } => change::reload(setup, &id, watch).await,
-        Plugin::Install { packs: names, auto, how } => packs::install(setup, &names, auto, &how).await,
-        Plugin::Update { packs: names, how } => packs::update(setup, &names, &how).await,
+        Plugin::Install { packs: names, auto, how } => {
+            packs::install(setup, &names, auto, &how).await?;
+            server::look_again(setup, how.dry_run).await
+        }
+        Plugin::Update { packs: names, how } => {
+            packs::update(setup, &names, &how).await?;
+            server::look_again(setup, how.dry_run).await
+        }
         Plugin::Uninstall { pack, version, dry_run } => packs::uninstall(setup, &pack, version.as_deref(), dry_run),
         Plugin::Verify { packs: names } => packs::verify(setup, &names).await,
         Plugin::Rollback { pack } => packs::rollback(setup, &pack),
         Plugin::Hook(hooking) => hook::run(setup, global, hooking).await,
         Plugin::Grant { id, permissions, yes } => add::grant(setup, &id, &permissions, yes).await,
         Plugin::Revoke { id } => add::revoke(setup, &id).await,
-        Plugin::DownloadFiles(args) => files::run(setup, &args).await,
+        Plugin::DownloadFiles(args) => {
+            files::run(setup, &args).await?;
+            server::look_again(setup, args.dry_run).await
+        }
     }
 }
 

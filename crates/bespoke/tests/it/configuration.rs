@@ -96,6 +96,10 @@ fn setting_a_key_changes_nothing_else() {
     set("0.7", &[]).ok().nothing().says("plugins.silero.activation_threshold is set");
     assert_eq!(fs::read_to_string(user.config()).unwrap(), expected);
     user.run(["config", "set", "agent.system", "Speak up."]).ok();
+    // A value may begin as a switch does.
+    user.run(["config", "set", "plugins.telegram.allowed_chats", "[-5]", "--dry-run"]).ok();
+    user.run(["config", "set", "agent.max_tokens", "-5"]).code(2).says("agent.max_tokens");
+    user.run(["config", "set", "agent.temperature", "-1", "--dry-run"]).code(2).says("agent.temperature");
     assert!(fs::read_to_string(user.config()).unwrap().contains("system = \"Speak up.\" # as I like it\n"));
 }
 

@@ -12,7 +12,7 @@ use std::{
 };
 
 use expect_test::{Expect, expect};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::program::{User, files_below};
 
@@ -340,6 +340,18 @@ fn each_thing_that_is_wrong_is_found_with_what_mends_it() {
         let after: Vec<_> = files_below(&user.home()).into_iter().filter(|path| !path.to_string_lossy().contains("state.db-")).collect();
         assert_eq!(after, before, "{name}");
     }
+}
+
+#[test]
+fn nobody_is_warned_of_what_he_did_not_configure() {
+    let verdicts = |user: &User| {
+        let (_, checks) = checks(user, &[]);
+        ["plugin exec", "plugin post", "plugin telegram", "plugin webhook", "guards"].map(|name| of(&checks, name)[0]["verdict"].clone())
+    };
+    let unasked = verdicts(&User::new());
+    assert!(unasked.iter().all(|verdict| verdict == "skipped" || verdict == "ok"), "{unasked:?}");
+    let asked = verdicts(&User::new().configured("[plugins.exec]\n[plugins.webhook]\n"));
+    assert_eq!((&asked[0], &asked[3]), (&json!("warning"), &json!("warning")), "{asked:?}");
 }
 
 #[test]

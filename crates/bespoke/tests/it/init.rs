@@ -26,7 +26,12 @@ fn typed(user: &User, args: &[&str], lines: &str) -> Ended {
 #[test]
 fn a_file_is_written_and_the_model_answers() {
     let user = User::new();
-    let ended = init(&user, &[]).ok().says("bespoke.toml is written").says("Next:\n  bespoke chat\n  bespoke doctor\n");
+    let ended = init(&user, &[])
+        .ok()
+        .says("bespoke.toml is written")
+        .says("Next:\n  bespoke chat\n  bespoke doctor\n")
+        .says("telegram or webhook others reach it; docs/channels.md")
+        .says("\n  bespoke serve\n");
     // The stand-in says what it heard.
     assert_eq!(ended.out, "What is the capital of France?\n");
     assert_eq!(fs::metadata(user.config()).unwrap().permissions().mode() & 0o777, 0o600);

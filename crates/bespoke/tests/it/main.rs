@@ -30,6 +30,7 @@ mod packs;
 mod plugin_commands;
 mod plugins;
 mod process;
+mod running;
 mod runtime;
 mod secrets;
 mod serve;

@@ -52,7 +52,7 @@ fn a_command_runs_as_a_verb_and_its_number_is_the_exit_code() {
     user.run(["fake", "7"]).code(7);
     user.run(["fake", "255"]).code(255);
     let lines = user.run(["--json", "fake", "3", "\u{1b}[31mx\u{202e}"]).code(3).lines();
-    assert_eq!(lines, [json!({ "line": "3" }), json!({ "line": "x" }), json!({ "exit_code": 3 })]);
+    assert_eq!(lines, [json!({ "note": "2 arguments" }), json!({ "line": "3" }), json!({ "line": "x" }), json!({ "exit_code": 3 })]);
     let long = "x".repeat(4097);
     user.run(["fake", &long]).code(2).nothing().says("the arguments have 4097 bytes; a command takes 4096 at most");
     user.run(["plugin", "disable", "fake"]).ok();

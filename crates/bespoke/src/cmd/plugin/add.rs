@@ -138,11 +138,12 @@ pub(super) async fn unload(setup: &Setup, global: &Global, id: &str) -> Result<(
     let has_path = setup.config.plugin_ids().iter().any(|known| known == id) && setup.config.get(&key).is_some();
     match (row, has_path) {
         (_, true) => {
-            let (_, told) = config::edit_keys(global, &[(key, None)], Change { dry_run: false, force: true }).await?;
-            // One that it does not know, or that others need, is its to keep.
+            // Before the file says so: what runs cannot lose its folder. One that others need is the server's to keep.
             if let Err(failure) = server::apply(setup, id, "plugin.unload").await {
                 setup.out.note(format!("the server that runs keeps it: {failure}"));
             }
+            let (_, told) = config::edit_keys(global, &[(key, None)], Change { dry_run: false, force: true }).await?;
+            server::read_again(setup).await?;
             if setup.out.json {
                 return setup.out.json(&json!({ "id": id, "unloaded": true }), true);
             }

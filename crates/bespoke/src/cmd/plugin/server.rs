@@ -28,6 +28,27 @@ pub(super) async fn apply(setup: &Setup, id: &str, method: &str) -> Result<Optio
     Ok(rows.into_iter().find(|row| row.id == id))
 }
 
+/// Has the server read a file that was changed. What it has to say of that is no matter of this verb: it tells it itself.
+pub(super) async fn read_again(setup: &Setup) -> Result<()> {
+    if let Some(mut running) = find(setup).await? {
+        let _ = running.ask::<Value>("reload", json!({})).await;
+    }
+    Ok(())
+}
+
+/// Has the server start what lacked something that is here now. What it has to say of its configuration is no matter of this verb.
+pub(super) async fn look_again(setup: &Setup, is_only_shown: bool) -> Result<()> {
+    if is_only_shown {
+        return Ok(());
+    }
+    let Some(mut running) = find(setup).await? else { return Ok(()) };
+    match running.ask::<Value>("reload", json!({})).await {
+        Ok(_) => setup.out.note("the server that runs has looked for it: bespoke status"),
+        Err(failure) => setup.out.note(format!("the server that runs does not take it up: {failure}")),
+    }
+    Ok(())
+}
+
 /// Has the server of this home, whatever configuration it goes by, take over what a plugin was granted: grants are the home's. Its row
 /// there afterwards, if it is known there; `None` when no server runs.
 pub(super) async fn consent(setup: &Setup, id: &str) -> Result<Option<Row>> {

@@ -226,6 +226,10 @@ async fn load(serving: &Arc<Serving>, id: &str) -> Result<Value> {
 
 async fn unload(serving: &Serving, id: &str) -> Result<Value> {
     let host = &serving.setup.host;
+    if !host.rows().iter().any(|row| row.id == id) {
+        // It is not there already.
+        return Ok(json!({ "id": id }));
+    }
     host.unload(id).await?;
     serving.told.say("unloaded", &format!("{id} is taken out"), &json!({ "plugin": id }));
     Ok(json!({ "id": id }))

@@ -14,25 +14,25 @@ impl Told {
 
     /// Something that happened: `event` is its name in JSON, `more` what is said of it there.
     pub(super) fn say(&self, event: &str, line: &str, more: &Value) {
-        tracing::info!(target: TOLD, "{line}");
+        tracing::info!(target: TOLD, "{}", one(line));
         self.show(event, line, more);
     }
 
     /// Something that happened, and is not all as it should be.
     pub(super) fn say_badly(&self, event: &str, line: &str, more: &Value) {
-        tracing::warn!(target: TOLD, "{line}");
+        tracing::warn!(target: TOLD, "{}", one(line));
         self.show(event, line, more);
     }
 
     /// Something that is not as it should be.
     pub(super) fn warn(&self, line: &str) {
-        tracing::warn!(target: TOLD, "{line}");
+        tracing::warn!(target: TOLD, "{}", one(line));
         self.show("warning", line, &json!({ "message": line }));
     }
 
     /// A configuration that was not taken.
     pub(super) fn reject(&self, line: &str, why: &str, error: &str) {
-        tracing::warn!(target: TOLD, "{line}");
+        tracing::warn!(target: TOLD, "{}", one(line));
         self.show("rejected", line, &json!({ "why": why, "error": error }));
     }
 
@@ -47,4 +47,9 @@ impl Told {
         // Whoever read it may have gone; it serves on.
         let _ = self.0.json(&value, false);
     }
+}
+
+/// A line of the log is one line, so that who looks for a level or a plugin finds all of it.
+fn one(line: &str) -> String {
+    line.lines().map(str::trim).collect::<Vec<_>>().join(" ")
 }

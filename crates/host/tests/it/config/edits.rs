@@ -166,3 +166,12 @@ fn a_new_table_stands_below_the_comments_that_end_the_file() {
     let inline = Config::parse("bespoke.toml", "plugins = { clock = { enabled = true } }\n# the end\n").unwrap();
     assert!(Config::parse("bespoke.toml", &inline.set("plugins.files.write", "true").unwrap()).is_ok());
 }
+
+#[test]
+fn a_new_table_parts_no_other_from_its_comments() {
+    let text =
+        "[plugins.clock]\nenabled = true\n# time_zone = \"UTC\"\n\n# Where plugins are reached.\n[gateway]\nlisten = \"127.0.0.1:1\"\n";
+    let config = Config::parse("bespoke.toml", text).unwrap();
+    assert_eq!(config.set("plugins.files.write", "true").unwrap(), format!("{text}\n[plugins.files]\nwrite = true\n"));
+    assert_eq!(config.set("agent.max_tokens", "5").unwrap(), format!("{text}\n[agent]\nmax_tokens = 5\n"));
+}
