@@ -5,6 +5,7 @@ mod copies;
 mod dice;
 mod fatal;
 mod faults;
+mod folders;
 mod header;
 mod kit;
 mod panics;

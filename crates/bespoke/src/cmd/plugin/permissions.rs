@@ -7,15 +7,19 @@ use serde_json::{Value, json};
 /// What the host checks when a plugin asks it. One that is part of this program could open files and sockets without asking.
 const CHECKED: &[Permission] = &[Permission::NetworkAccess, Permission::PluginCommunication, Permission::Secrets];
 
-/// One line for each kind of permission that is asked for, and, of a plugin that is part of this program, one that says how far they hold.
+/// One line for each kind of permission that is asked for, and, of a plugin whose code is inside this program, one that says how far they
+/// hold.
 pub(super) fn lines(manifest: &Manifest, config: &Config, tier: Tier) -> Vec<String> {
     let all = Permission::ALL.iter().copied().map(|permission| (permission, items(manifest, config, permission)));
     let asked: Vec<(Permission, Vec<String>)> = all.filter(|(_, items)| !items.is_empty()).collect();
     let mut lines: Vec<String> = asked.iter().map(|(permission, items)| line(manifest, *permission, items)).collect();
     if asked.is_empty() {
-        return vec!["asks for none".into()];
+        lines.push("asks for none".into());
     }
-    if tier != Tier::Compiled {
+    if tier == Tier::Dylib {
+        lines.push(format!("not enforceable in this tier: trusted code, by plugins.{}.allow_native", manifest.id));
+    }
+    if asked.is_empty() || !matches!(tier, Tier::Compiled | Tier::Dylib) {
         return lines;
     }
     let (checked, shown): (Vec<Permission>, Vec<Permission>) =
@@ -28,7 +32,7 @@ pub(super) fn lines(manifest: &Manifest, config: &Config, tier: Tier) -> Vec<Str
     if !shown.is_empty() {
         holds.push(format!("shown only: {}", names(&shown)));
     }
-    lines.push(format!("{}; nothing else holds a plugin of the tier `compiled`", holds.join("; ")));
+    lines.push(format!("{}; nothing else holds a plugin of the tier `{}`", holds.join("; "), tier.name()));
     lines
 }
 
