@@ -1,0 +1,171 @@
+//! What a plugin that runs may do wrong: its callers get the code that says so, in time; calls of others beside it are all answered; and
+//! the next instance serves.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bespoke_host::State;
+use bespoke_plugin_api::{Code, serde_json::json};
+
+use crate::kit::{LONG, World, act, act_in, echo, row, until, within};
+
+/// What is done, which code it ends with, and what is said of it.
+const FAULTS: &[(&str, Code, &str)] = &[
+    ("panic", Code::PLUGIN_CRASHED, "panicked at src/lib.rs"),
+    ("instant", Code::PLUGIN_CRASHED, "time not implemented"),
+    ("memory", Code::RESOURCE_EXHAUSTED, "64 MiB of memory"),
+    ("stack", Code::PLUGIN_CRASHED, "was ended"),
+    ("loop", Code::EXECUTION_TIMEOUT, "computed for 0.3 s without an answer"),
+    ("host_loop", Code::EXECUTION_TIMEOUT, "computed for 0.3 s without an answer"),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_it_does_its_callers_are_told_and_others_go_on() {
+    let world = World::new().limits(|limits| limits.step = Duration::from_millis(300));
+    let host = Arc::new(world.host_with("[plugins.acts]\n", [world.acts_with("[resources]\nmemory_mb = 64\n")]).await);
+    for (does, code, said) in FAULTS {
+        // A plugin that has failed too often is left alone: each begins with a fresh record.
+        within(host.unload("acts")).await.unwrap();
+        within(host.load(world.acts_with("[resources]\nmemory_mb = 64\n"), None)).await.unwrap();
+        let (waits, fails) = within(async {
+            tokio::join!(act(&host, "acts", json!({ "do": "waits" })), async {
+                assert_eq!(echo(&host).await.unwrap(), "7");
+                act(&host, "acts", json!({ "do": does })).await
+            })
+        })
+        .await;
+        let (waits, fails) = (waits.unwrap_err(), fails.unwrap_err());
+        assert_eq!((fails.code(), waits.code()), (*code, *code), "{does}: {fails:?}");
+        assert!(fails.message().contains(said), "{does}: {}", fails.message());
+        assert_eq!(fails.is_retryable(), *code == Code::PLUGIN_CRASHED, "{does}");
+        // Who calls while the next instance is started waits for it.
+        assert_eq!(echo(&host).await.unwrap(), "7", "{does}");
+    }
+    within(host.shutdown()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_loop_ends_with_its_callers_deadline_and_then_with_its_store() {
+    let world = World::new().limits(|limits| limits.unwanted = Duration::from_millis(200));
+    let host = Arc::new(world.host([world.acts()]).await);
+    let begun = Instant::now();
+    let error = act_in(&host, "acts", json!({ "do": "loop" }), Duration::from_millis(300)).await.unwrap_err();
+    assert_eq!(error.code(), Code::EXECUTION_TIMEOUT, "{error:?}");
+    assert!(begun.elapsed() < LONG / 4, "{:?}", begun.elapsed());
+    // What still computes for nobody is ended: the next call gets an instance that answers, itself or at once after.
+    let mut answered = false;
+    for _ in 0..50 {
+        match echo(&host).await {
+            Ok(said) => {
+                assert_eq!(said, "7");
+                answered = true;
+                break;
+            }
+            Err(error) => assert_eq!(error.code(), Code::PLUGIN_CRASHED, "{error:?}"),
+        }
+    }
+    assert!(answered);
+    within(host.shutdown()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_computes_for_somebody_outlives_one_that_was_given_up() {
+    let world = World::new().limits(|limits| limits.unwanted = Duration::from_millis(50));
+    let host = Arc::new(world.host([world.acts()]).await);
+    let (computed, given_up) = within(async {
+        tokio::join!(
+            act(&host, "acts", json!({ "do": "computes", "n": 600 })),
+            act_in(&host, "acts", json!({ "do": "waits" }), Duration::from_millis(100))
+        )
+    })
+    .await;
+    assert_eq!(computed.as_deref(), Ok("computed"));
+    assert_eq!(given_up.unwrap_err().code(), Code::EXECUTION_TIMEOUT);
+    within(host.shutdown()).await;
+}
+
+#[tokio::test]
+async fn a_computation_keeps_no_thread_of_the_runtime() {
+    // One thread for everybody: what else runs on it goes on while the guest computes.
+    let world = World::new();
+    let host = Arc::new(world.host([world.acts()]).await);
+    let over = AtomicBool::new(false);
+    let computes = async {
+        let computed = act(&host, "acts", json!({ "do": "computes", "n": 500 })).await;
+        over.store(true, Ordering::SeqCst);
+        computed
+    };
+    let others = async {
+        let mut turns = 0;
+        while !over.load(Ordering::SeqCst) {
+            turns += 1;
+            tokio::task::yield_now().await;
+        }
+        turns
+    };
+    let (computed, turns) = within(async { tokio::join!(computes, others) }).await;
+    assert_eq!(computed.as_deref(), Ok("computed"));
+    assert!(turns > 5, "{turns}");
+    within(host.shutdown()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cpu_time_is_used_up() {
+    let world = World::new();
+    let host = world.host([world.acts_with("[resources]\ncpu_seconds = 1\n")]).await;
+    let mut ended = None;
+    for _ in 0..100 {
+        if let Err(error) = act(&host, "acts", json!({ "do": "computes", "n": 150 })).await {
+            ended = Some(error);
+            break;
+        }
+    }
+    let ended = ended.expect("15 s are more than 1");
+    assert_eq!(ended.code(), Code::RESOURCE_EXHAUSTED, "{ended:?}");
+    assert!(ended.message().contains("the 1 s of CPU time"), "{}", ended.message());
+    within(host.shutdown()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_does_not_fit_is_refused_and_harms_nobody() {
+    let world = World::new();
+    let host = world.host([world.acts_with("[resources]\nmemory_mb = 16\n")]).await;
+    let error = act(&host, "acts", json!({ "do": "length", "value": "x".repeat(5 << 20) })).await.unwrap_err();
+    assert_eq!(error.code(), Code::RESOURCE_EXHAUSTED, "{error:?}");
+    assert!(error.message().contains("and the plugin takes 4194304 at once"), "{}", error.message());
+    assert_eq!(echo(&host).await.unwrap(), "7");
+    // And one of the guest's that does not.
+    let error = act(&host, "acts", json!({ "do": "many", "n": 14 << 20 })).await.unwrap_err();
+    assert_eq!(error.code(), Code::RESOURCE_EXHAUSTED, "{error:?}");
+    assert_eq!(echo(&host).await.unwrap(), "7");
+    within(host.shutdown()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_lines_is_held_back() {
+    let world = World::new();
+    let host = world.host([world.acts()]).await;
+    assert_eq!(act(&host, "acts", json!({ "do": "log", "n": 20_000 })).await.unwrap(), "20000");
+    assert_eq!(echo(&host).await.unwrap(), "7");
+    within(host.shutdown()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_that_never_answers_is_left_to_its_deadline() {
+    let world = World::new();
+    let host = Arc::new(world.host([world.acts()]).await);
+    let error = act_in(&host, "acts", json!({ "do": "waits" }), Duration::from_millis(100)).await.unwrap_err();
+    assert_eq!(error.code(), Code::EXECUTION_TIMEOUT);
+    assert_eq!(echo(&host).await.unwrap(), "7");
+    // One that traps again and again is left alone after a while, as in every tier.
+    for _ in 0..8 {
+        let _ = act_in(&host, "acts", json!({ "do": "panic" }), Duration::from_secs(5)).await;
+    }
+    until("it is left alone", || row(&host, "acts").state == State::Quarantined).await;
+    within(host.shutdown()).await;
+}

@@ -1,0 +1,177 @@
+//! Hosts with plugins in wasm: the guest that does what it is told, built once by the toolchain that the tests were given, and components
+//! written as text.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
+
+use bespoke_host::{Candidate, Config, Grants, Grounds, Host, HttpClient, PluginFolder, Row, Selection, Tier};
+use bespoke_manifest::Manifest;
+use bespoke_plugin_api::{
+    CallCx, Result, Tool, ToolRequest,
+    serde_json::{Value, json},
+};
+use bespoke_tier_wasm::{Limits, WasmPlugin};
+
+/// Longer than anything here takes, so that a hang fails instead of hanging.
+pub(crate) const LONG: Duration = Duration::from_secs(120);
+
+/// The component of `tests/guests/acts`.
+pub(crate) fn acts() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let toolchain = env::var_os("BESPOKE_WASM_TOOLCHAIN").filter(|folder| !folder.is_empty());
+        let toolchain = PathBuf::from(toolchain.expect("BESPOKE_WASM_TOOLCHAIN is set: `cargo xtask test` does that"));
+        let target = env::var_os("BESPOKE_WASM_TARGET").map(PathBuf::from);
+        // Beside what cargo builds here, so that it is built once.
+        let target = target.unwrap_or_else(|| Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("wasm"));
+        let mut cargo = Command::new(toolchain.join("cargo-wasm"));
+        cargo.args(["build", "--release"]).current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/guests/acts"));
+        // Those are of the cargo that runs the tests.
+        for name in env::vars_os().map(|(name, _)| name) {
+            if name.to_str().is_some_and(|name| name.starts_with("CARGO") && name != "CARGO_HOME" || name == "RUSTFLAGS") {
+                cargo.env_remove(name);
+            }
+        }
+        let built = cargo.env("CARGO_TARGET_DIR", &target).output().expect("cargo-wasm runs");
+        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+        target.join("wasm32-unknown-unknown/release/acts.wasm")
+    })
+}
+
+/// A folder for plugins, their data and what is made again.
+pub(crate) struct World {
+    dir: tempfile::TempDir,
+    limits: Limits,
+    http: Option<Arc<dyn HttpClient>>,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        World { dir: tempfile::tempdir().unwrap(), limits: Limits::default(), http: None }
+    }
+
+    pub(crate) fn limits(mut self, change: impl FnOnce(&mut Limits)) -> Self {
+        change(&mut self.limits);
+        self
+    }
+
+    /// With a client for what plugins ask over HTTP.
+    pub(crate) fn http(mut self, client: Arc<dyn HttpClient>) -> Self {
+        self.http = Some(client);
+        self
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub(crate) fn cache(&self) -> PathBuf {
+        self.path().join("cache")
+    }
+
+    /// The guest that does what it is told.
+    pub(crate) fn acts(&self) -> Candidate {
+        self.acts_with("")
+    }
+
+    /// The same, with more at the end of its manifest.
+    pub(crate) fn acts_with(&self, extra: &str) -> Candidate {
+        let manifest = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/guests/acts/plugin.toml")).unwrap();
+        self.plugin("acts", &format!("{manifest}\n{extra}"), &fs::read(acts()).unwrap())
+    }
+
+    /// A component written as text, which says that it has a tool of its name.
+    pub(crate) fn text(&self, id: &str, text: &str) -> Candidate {
+        self.bytes(id, &wat::parse_str(text).unwrap())
+    }
+
+    /// The same, of any bytes.
+    pub(crate) fn bytes(&self, id: &str, bytes: &[u8]) -> Candidate {
+        let manifest = format!(
+            "id = \"{id}\"\nversion = \"1.0.0\"\nlicense = \"Apache-2.0\"\ndescription = \"A test.\"\nauthor = \"Tests\"\nprotocol = \"1\"\n\
+             tiers = [\"wasm\"]\n[[provides]]\nkind = \"tool\"\nname = \"{id}\"\n[wasm]\nfile = \"plugin.wasm\"\n"
+        );
+        self.plugin(id, &manifest, bytes)
+    }
+
+    pub(crate) fn plugin(&self, id: &str, manifest: &str, component: &[u8]) -> Candidate {
+        let folder = self.path().join("plugins").join(id);
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("plugin.wasm"), component).unwrap();
+        let path = folder.join("plugin.toml");
+        fs::write(&path, manifest).unwrap();
+        let manifest = Arc::new(Manifest::parse(&path.display().to_string(), manifest, None).unwrap());
+        let folder = PluginFolder::new(folder, manifest.clone());
+        Candidate {
+            id: manifest.id.clone(),
+            tier: Tier::Wasm,
+            origin: path.display().to_string(),
+            artifact: Arc::new(WasmPlugin::with_limits(&folder, &Grounds::new(self.cache()), self.limits).unwrap()),
+            manifest: Ok(manifest),
+            config_schema: "{}".into(),
+        }
+    }
+
+    /// A host in which these have been started.
+    pub(crate) async fn host(&self, plugins: impl IntoIterator<Item = Candidate>) -> Host {
+        self.host_with("", plugins).await
+    }
+
+    /// The same, with a configuration.
+    pub(crate) async fn host_with(&self, config: &str, plugins: impl IntoIterator<Item = Candidate>) -> Host {
+        let plugins: Vec<_> = plugins.into_iter().collect();
+        let grants = Grants::at(self.path().join("grants.json"));
+        // What they ask for is granted.
+        for plugin in &plugins {
+            grants.grant(plugin.manifest.as_ref().unwrap(), plugin.tier, &[]).unwrap();
+        }
+        let config = Config::parse("bespoke.toml", config).unwrap();
+        let mut host = Host::builder().config(config).grants(grants).data_dir(self.path().join("data")).plugins(plugins);
+        if let Some(client) = &self.http {
+            host = host.http(client.clone());
+        }
+        let host = host.build().unwrap();
+        within(host.start(Selection::All)).await;
+        host
+    }
+}
+
+/// Fails instead of hanging.
+pub(crate) async fn within<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(LONG, work).await.expect("in time")
+}
+
+/// Calls the tool of a plugin, with a deadline.
+pub(crate) async fn act_in(host: &Host, id: &str, args: Value, limit: Duration) -> Result<String> {
+    let slot = host.find::<dyn Tool>(id)?;
+    let cx = CallCx::new().with_deadline(bespoke_host::now().plus(limit));
+    let call = slot.call(&cx, |tool, cx| async move { tool.call(&cx, ToolRequest::new(args)).await });
+    within(call).await.map(|output| output.to_text())
+}
+
+pub(crate) async fn act(host: &Host, id: &str, args: Value) -> Result<String> {
+    act_in(host, id, args, LONG).await
+}
+
+/// The guest answers.
+pub(crate) async fn echo(host: &Host) -> Result<String> {
+    act(host, "acts", json!({ "do": "echo", "value": 7 })).await
+}
+
+pub(crate) fn row(host: &Host, id: &str) -> Row {
+    host.rows().into_iter().find(|row| row.id == id).unwrap()
+}
+
+/// Waits until something holds.
+pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < LONG, "{what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
