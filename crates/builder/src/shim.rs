@@ -1,0 +1,174 @@
+//! The crate around a plugin that exports it in a tier: its text, and its folder below cargo's target folder. The texts are the whole of
+//! it; how it is built is `toolchain`.
+
+use std::{
+    fs::{self, File, TryLockError},
+    path::{Path, PathBuf},
+};
+
+use bespoke_manifest::Tier;
+use toml_edit::{DocumentMut, Item, Table, value};
+
+use crate::{
+    Request,
+    error::BuildError,
+    source::{Origin, Source},
+};
+
+/// A generated crate.
+#[derive(Debug)]
+pub(crate) struct Shim {
+    /// Its folder.
+    folder: PathBuf,
+    /// Its package.
+    pub(crate) package: String,
+    /// What all shims of a plugin's workspace are built in.
+    pub(crate) target: PathBuf,
+}
+
+impl Shim {
+    /// Writes it. What is equal is left alone, so that cargo finds nothing changed.
+    pub(crate) fn write(source: &Source, request: &Request) -> Result<Self, BuildError> {
+        let guest = guest(request.tier);
+        if let Origin::Folder(crates) = &source.origin {
+            let folder = crates.join(guest.strip_prefix("bespoke-").unwrap_or(guest));
+            if !folder.join("Cargo.toml").is_file() {
+                let why = format!("bespoke-plugin-api is in {}, and {guest} is not beside it", crates.display());
+                return Err(BuildError::NoPlugin { manifest: source.folder.join("Cargo.toml"), why });
+            }
+        }
+        let base = source.target.join("bespoke");
+        let package = format!("bespoke-shim-{}-{}", source.package, request.tier.name());
+        let shim = Shim { folder: base.join("shims").join(&package), target: base.join("build"), package };
+        fs::create_dir_all(&shim.folder).map_err(|e| BuildError::io(&shim.folder, e))?;
+        put(&shim.manifest(), &manifest(source, request, &shim.package))?;
+        put(&shim.folder.join("shim.rs"), code(request.tier))?;
+        shim.lock_versions(&source.workspace)?;
+        Ok(shim)
+    }
+
+    /// Its Cargo.toml.
+    pub(crate) fn manifest(&self) -> PathBuf {
+        self.folder.join("Cargo.toml")
+    }
+
+    /// Nobody else builds it as long as this lives.
+    pub(crate) fn lock(&self, tell: &mut dyn FnMut(&str)) -> Result<File, BuildError> {
+        let path = self.folder.join(".lock");
+        let failed = |e| BuildError::io(&path, e);
+        let file = File::create(&path).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                tell("waiting for another build of the same");
+                file.lock().map_err(failed)?;
+            }
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        Ok(file)
+    }
+
+    /// The versions that the plugin's workspace is tested with, whenever those change; cargo drops what the shim does not use.
+    fn lock_versions(&self, workspace: &Path) -> Result<(), BuildError> {
+        let (theirs, copied, own) =
+            (workspace.join("Cargo.lock"), self.folder.join("Cargo.lock.of-plugin"), self.folder.join("Cargo.lock"));
+        let Ok(lock) = fs::read_to_string(&theirs) else { return Ok(()) };
+        if own.is_file() && fs::read_to_string(&copied).is_ok_and(|copied| copied == lock) {
+            return Ok(());
+        }
+        put(&own, &lock)?;
+        put(&copied, &lock)
+    }
+}
+
+/// The crate that serves a plugin in that tier.
+fn guest(tier: Tier) -> &'static str {
+    match tier {
+        Tier::Dylib => "bespoke-guest-dylib",
+        Tier::Wasm => "bespoke-guest-wasm",
+        Tier::Process => "bespoke-guest-process",
+        _ => "bespoke",
+    }
+}
+
+fn code(tier: Tier) -> &'static str {
+    match tier {
+        Tier::Dylib => "//! Exports the plugin from a dynamic library.\n\nbespoke_guest_dylib::export!(plugin::BESPOKE_PLUGIN);\n",
+        Tier::Wasm => "//! Exports the plugin from a wasm component.\n\nbespoke_guest_wasm::export!(plugin::BESPOKE_PLUGIN);\n",
+        Tier::Process => concat!(
+            "//! Serves the plugin in a process of its own.\n\n",
+            "fn main() -> std::process::ExitCode {\n",
+            "    bespoke_guest_process::serve(&plugin::BESPOKE_PLUGIN)\n",
+            "}\n"
+        ),
+        _ => concat!(
+            "//! An app with the plugin compiled in.\n\n",
+            "use plugin as _;\n\n",
+            "fn main() -> std::process::ExitCode {\n",
+            "    bespoke::App::new(bespoke::app_info!()).run()\n",
+            "}\n"
+        ),
+    }
+}
+
+fn manifest(source: &Source, request: &Request, package: &str) -> String {
+    let tier = request.tier;
+    let mut document = DocumentMut::new();
+    let mut section = |name: &str, keys: Vec<(&str, Item)>| {
+        let mut table = Table::new();
+        keys.into_iter().for_each(|(key, item)| drop(table.insert(key, item)));
+        document.insert(name, Item::Table(table));
+    };
+    section("workspace", Vec::new());
+    section(
+        "package",
+        vec![
+            // The program calls itself by its package, and the plugin is what it is for.
+            ("name", value(package)),
+            ("version", value(if tier == Tier::Compiled { source.manifest.version.to_string() } else { "0.0.0".into() })),
+            ("description", value(&source.manifest.description)),
+            ("edition", value("2024")),
+            ("publish", value(false)),
+        ],
+    );
+    let is_library = matches!(tier, Tier::Dylib | Tier::Wasm);
+    if is_library {
+        let types = ["cdylib"].into_iter().collect::<toml_edit::Array>();
+        section("lib", vec![("path", value("shim.rs")), ("crate-type", value(types))]);
+    }
+    let mut plugin = toml_edit::InlineTable::new();
+    plugin.insert("package", source.package.as_str().into());
+    plugin.insert("path", source.folder.to_string_lossy().into_owned().into());
+    let features = if tier == Tier::Compiled { request.features.as_slice() } else { &[] };
+    let guest = (guest(tier), value(source.origin.dependency(guest(tier), features)));
+    section("dependencies", vec![guest, ("plugin", value(plugin))]);
+    if !is_library {
+        let mut bin = Table::new();
+        bin.insert("name", value(package));
+        bin.insert("path", value("shim.rs"));
+        let bins = [bin].into_iter().collect::<toml_edit::ArrayOfTables>();
+        document.insert("bin", Item::ArrayOfTables(bins));
+    }
+    format!("# Written by `bespoke plugin build`; what is changed here is lost.\n\n{document}{}", profiles(tier))
+}
+
+/// How it is built. A component is small rather than fast to build, and ends with a panic in any case; everything else unwinds, so that a
+/// panic of the plugin is an error of one call.
+fn profiles(tier: Tier) -> &'static str {
+    match tier {
+        Tier::Wasm => {
+            "\n[profile.dev]\ndebug = false\nopt-level = 1\npanic = \"abort\"\nstrip = true\n\n[profile.release]\ncodegen-units = 1\nlto = true\n\
+             opt-level = 3\npanic = \"abort\"\nstrip = true\n"
+        }
+        _ => {
+            "\n[profile.dev]\ndebug = \"line-tables-only\"\npanic = \"unwind\"\n\n[profile.release]\nlto = \"thin\"\npanic = \"unwind\"\nstrip = \"symbols\"\n"
+        }
+    }
+}
+
+fn put(path: &Path, text: &str) -> Result<(), BuildError> {
+    if fs::read_to_string(path).is_ok_and(|old| old == text) {
+        return Ok(());
+    }
+    fs::write(path, text).map_err(|e| BuildError::io(path, e))
+}

@@ -1,0 +1,55 @@
+//! The example in each tier.
+
+use std::{fs, path::Path};
+
+use bespoke_builder::{Built, Request, Tier};
+use bespoke_manifest::Manifest;
+
+use crate::kit::{CHIMES, built};
+
+/// The example, built where it goes by default, or for a test of its own.
+fn chimes(tier: Tier) -> Built {
+    let (result, said) = built(&Request::new(CHIMES, tier));
+    let built = result.unwrap_or_else(|e| panic!("{e}\n{said:#?}"));
+    assert_eq!((&*built.id, &*built.version, built.tier), ("chimes", "1.0.0", tier));
+    assert!(built.bytes > 10_000, "{built:?}");
+    built
+}
+
+fn manifest(built: &Built) -> Manifest {
+    let path = built.path.join("plugin.toml");
+    let manifest = Manifest::read(&path.to_string_lossy(), &fs::read_to_string(&path).unwrap()).unwrap();
+    assert_eq!(manifest.tiers, [built.tier]);
+    assert_eq!((&*manifest.version.to_string(), &*manifest.license), ("1.0.0", "Apache-2.0"));
+    assert!(built.path.join("config.schema.json").is_file());
+    manifest
+}
+
+fn begins_with(path: &Path, magic: &[u8]) {
+    let bytes = fs::read(path).unwrap();
+    assert!(bytes.starts_with(magic), "{}: {:?}", path.display(), &bytes[..16]);
+}
+
+#[test]
+fn as_a_dynamic_library() {
+    let built = chimes(Tier::Dylib);
+    let file = manifest(&built).dylib.unwrap().file;
+    let library = fs::read(built.path.join(file)).unwrap();
+    let symbol = b"bespoke_plugin_v1";
+    assert!(library.windows(symbol.len()).any(|window| window == symbol));
+}
+
+#[test]
+fn as_a_process() {
+    let built = chimes(Tier::Process);
+    assert!(manifest(&built).process.is_some());
+    assert!(built.path.join(format!("plugin{}", std::env::consts::EXE_SUFFIX)).is_file());
+}
+
+#[test]
+fn as_a_component() {
+    let built = chimes(Tier::Wasm);
+    let file = manifest(&built).wasm.unwrap().file;
+    // A component, and not a module: layer 1.
+    begins_with(&built.path.join(file), b"\0asm\x0d\0\x01\0");
+}
