@@ -8,9 +8,9 @@ mod config;
 mod conversation;
 mod models;
 mod plugin;
-mod runtime;
+pub(crate) mod runtime;
 mod serve;
-mod sessions;
+pub(crate) mod sessions;
 mod setup;
 mod voice;
 
@@ -18,9 +18,9 @@ pub(crate) use config::{Change, ConfigVerb};
 pub(crate) use conversation::{Ask, Chat, Keeping};
 pub(crate) use models::{Fetching, Licenses, Models, RemoveModels};
 pub(crate) use plugin::{DownloadFiles, Hooking, Packing, Plugin};
-pub(crate) use runtime::{RunProgram, RuntimeVerb};
+pub(crate) use runtime::RuntimeVerb;
 pub(crate) use serve::{Events, Logs, Outbox, Serve};
-pub(crate) use sessions::{ExportFormat, Sessions};
+pub(crate) use sessions::Sessions;
 pub(crate) use setup::{Doctor, Init};
 pub(crate) use voice::{Demo, Say, Speak, Transcribe, Vad, VadEngine, VadFormat};
 

@@ -11,7 +11,7 @@ use bespoke_state::{Filter, Format, Kept, State, StateError, Summary, iso};
 use serde_json::{Value, json};
 
 use crate::{
-    cli::{ExportFormat, Sessions},
+    cli::{Sessions, sessions::ExportFormat},
     exit::{Exit, Failure, Result},
     files,
     output::{self, Style},

@@ -2,7 +2,6 @@
 
 use bespoke_host::{Row, State};
 use bespoke_plugin_api::{HookHandler, Kind};
-use bespoke_voice::VoiceConfig;
 
 use super::{Setup, build_with, missing::is_named};
 use crate::{
@@ -154,7 +153,7 @@ impl Setup {
     }
 
     #[cfg(feature = "serve")]
-    fn needed(&self, providers: &[String], tools: &[String], voice: &VoiceConfig, channels: &[String]) -> Vec<String> {
+    fn needed(&self, providers: &[String], tools: &[String], voice: &bespoke_voice::VoiceConfig, channels: &[String]) -> Vec<String> {
         let channels = self.channels_to_serve(channels);
         let mut ids: Vec<String> = channels.iter().filter_map(|name| self.named(Kind::Channel, name)).collect();
         let chains =

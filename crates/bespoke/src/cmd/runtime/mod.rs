@@ -16,7 +16,7 @@ use bespoke_runtimes::{Spec, Tpu, UnknownSpec};
 use serde_json::{Value, json};
 
 use crate::{
-    cli::{RunProgram, RuntimeVerb, Verb},
+    cli::{RuntimeVerb, Verb, runtime::RunProgram},
     exit::{Exit, Failure, Result},
     output::Out,
     setup::Setup,
