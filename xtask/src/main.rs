@@ -8,15 +8,16 @@ mod codegen;
 mod composition;
 mod counts;
 mod dist;
-mod emulator;
 mod features;
 mod new_plugin;
+mod node;
 mod sdk;
 mod setup;
 mod shell;
 mod test;
 mod third_party;
 mod tidy;
+mod wasm;
 mod workspace;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -72,6 +73,8 @@ enum Command {
         /// A bespoke.toml
         config: PathBuf,
     },
+    /// Print the folder of a Rust for wasm32, for BESPOKE_WASM_TOOLCHAIN; fetches one where the machine has none
+    WasmToolchain,
     /// Build a binary and pack it
     Dist(dist::Args),
 }
@@ -96,6 +99,10 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::NewPlugin { kind, name, dry_run } => new_plugin::run(&workspace, &kind, &name, dry_run)?,
         Command::Features => print!("{}", features::table(&workspace.plugins()?, &workspace.app()?)),
         Command::FeaturesFor { config } => println!("{}", features::needed_by(&workspace, &config)?.join(",")),
+        Command::WasmToolchain => match wasm::prepare(&workspace.target()?)? {
+            Some(folder) => println!("{}", folder.display()),
+            None => eprintln!("your Rust builds for wasm32 by itself"),
+        },
         Command::Dist(args) => dist::run(&workspace, &args)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -1,5 +1,5 @@
 //! What tests need of the world: models and recordings by their pins, native runtimes as the product installs them, a server for
-//! language models through pip, and an emulator of Telegram through npm. A second run fetches nothing.
+//! language models through pip, an emulator of Telegram through npm, and a Rust for wasm32 through apt. A second run fetches nothing.
 
 use std::{
     env, fs,
@@ -14,11 +14,24 @@ use bespoke_fetch::{Fetcher, Index, Phase, Pin, Store};
 use bespoke_runtimes::{Features, Packs, Spec};
 use serde::Deserialize;
 
-use crate::{emulator, shell, workspace::Workspace};
+use crate::{
+    node::{Node, Packages},
+    shell, wasm,
+    workspace::Workspace,
+};
 
 /// The packs that tests load. Those for NVIDIA's devices and for TPUs are large, and of no use on most machines; the compiler of NVIDIA
 /// works everywhere.
 const RUNTIMES: [Spec; 3] = [Spec::OnnxCpu, Spec::XlaCpu, Spec::CudaNvrtc];
+
+/// The emulator of Telegram that tests talk to.
+const EMULATOR: Packages<'_> = Packages {
+    what: "the emulator of Telegram",
+    size: "2 MB",
+    locked: "crates/channel-telegram/tests/emulator",
+    package: "telegram-test-api",
+    home: "telegram-emulator",
+};
 
 /// llama.cpp with its server, as a Python package: the real server that `provider-openai` is tested against. Each run of the tests
 /// executes what is in it, so the archives are pinned by content: Linux on x86-64 and on ARM, macOS on both, Windows.
@@ -55,9 +68,10 @@ pub(crate) fn prepare(workspace: &Workspace, voice_kit: Option<&Path>) -> Result
     // Both together: the interpreter that pip filled the folder for is the one that reads it.
     environment.push(("BESPOKE_XLLAMACPP", xllamacpp(&python, &target)?.into_os_string()));
     environment.push(("BESPOKE_PYTHON", python.clone().into()));
-    let emulator = emulator::prepare(workspace, &python, &target)?;
-    environment.push(("BESPOKE_NODE", emulator.node));
-    environment.push(("BESPOKE_TELEGRAM_EMULATOR", emulator.modules.into_os_string()));
+    let node = Node::prepare(&python, &target)?;
+    environment.push(("BESPOKE_TELEGRAM_EMULATOR", node.modules(workspace, &target, &EMULATOR)?.into_os_string()));
+    environment.push(("BESPOKE_NODE", node.program));
+    environment.extend(wasm::prepare(&target)?.map(|folder| ("BESPOKE_WASM_TOOLCHAIN", folder.into_os_string())));
     if let Some(kit) = voice_kit {
         let kit = kit.canonicalize().with_context(|| format!("--voice-kit {}", kit.display()))?;
         ensure!(kit.join("manifest.json").is_file(), "--voice-kit {}: no manifest.json in it", kit.display());
