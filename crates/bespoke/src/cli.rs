@@ -17,7 +17,7 @@ mod voice;
 pub(crate) use config::{Change, ConfigVerb};
 pub(crate) use conversation::{Ask, Chat, Keeping};
 pub(crate) use models::{Fetching, Licenses, Models, RemoveModels};
-pub(crate) use plugin::{DownloadFiles, Hooking, Packing, Plugin};
+pub(crate) use plugin::{Building, DownloadFiles, Hooking, Packing, Plugin};
 pub(crate) use runtime::RuntimeVerb;
 pub(crate) use serve::{Events, Logs, Outbox, Serve};
 pub(crate) use sessions::Sessions;

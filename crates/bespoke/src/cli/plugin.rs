@@ -62,6 +62,15 @@ pub(crate) enum Plugin {
         #[arg(long)]
         auto_install_deps: bool,
     },
+    /// Build a plugin's crate for a tier, as a folder that plugin load takes
+    ///
+    /// The crate is a library of Rust with a plugin.toml; what a tier wants to be exported is generated around it, below cargo's target
+    /// folder. It is built by the Rust that is there; where something is missing, the command that brings it is said. For the tier compiled,
+    /// a program comes out. Prints what was built: its path.
+    #[command(
+        after_help = "Examples:\n  bespoke plugin build ./my_plugin --tier wasm --release\n  bespoke plugin build --tier process\n  bespoke plugin load \"$(bespoke plugin build ./my_plugin --tier wasm)\"\n  bespoke plugin build ./my_plugin --tier compiled --features terminal,smol"
+    )]
+    Build(Building),
     /// Forget a plugin that was added from a folder; nothing is deleted
     #[command(after_help = "Example:\n  bespoke plugin unload my-tts")]
     Unload {
@@ -230,6 +239,25 @@ pub(crate) enum Plugin {
         after_help = "Examples:\n  bespoke plugin download-files\n  bespoke plugin download-files --dry-run\n  bespoke plugin download-files smol --from /media/stick --offline\n  bespoke plugin download-files --plugin silero --plugin my-tts\n  bespoke plugin download-files --all             all there is, before the machine goes off the network"
     )]
     DownloadFiles(DownloadFiles),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Building {
+    /// The folder with its Cargo.toml and plugin.toml
+    #[arg(value_name = "DIR", default_value = ".", hide_default_value = true)]
+    pub(crate) folder: PathBuf,
+    /// How it is to ship
+    #[arg(long, value_name = "TIER", value_parser = ["compiled", "process", "dylib", "wasm"])]
+    pub(crate) tier: String,
+    /// Optimised; takes longer
+    #[arg(long)]
+    pub(crate) release: bool,
+    /// Where it goes; by default bespoke/TIER/ID in cargo's target folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// With --tier compiled: what else is in the program
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    pub(crate) features: Vec<String>,
 }
 
 /// How packs of native runtimes come here.

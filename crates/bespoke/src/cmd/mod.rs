@@ -62,7 +62,7 @@ use bespoke_screen::{Page, columns};
 use serde_json::json;
 
 use crate::{
-    cli::{Ask, Cli, ConfigVerb, Outbox, Verb},
+    cli::{Ask, Cli, ConfigVerb, Outbox, Plugin, Verb},
     conversation::{Conversation, Exchange},
     exit::{Exit, Failure, Result},
     logs,
@@ -90,6 +90,8 @@ pub(crate) async fn run(cli: Cli) -> Result<()> {
         Verb::Logs(args) => return shown_logs::run(global, &args).await,
         Verb::Events(verb) => return events::run(global, verb).await,
         Verb::Outbox { verb } => return outbox::run(global, verb.unwrap_or(Outbox::List)).await,
+        // It needs a compiler and no plugin.
+        Verb::Plugin(Plugin::Build(building)) => return plugin::build::run(Out::with(global.json, global.quiet), building).await,
         _ => {}
     }
     let setup = Setup::new(global, overrides(&cli.verb))?;

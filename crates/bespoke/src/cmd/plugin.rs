@@ -17,6 +17,11 @@ use crate::{
 };
 
 pub(crate) mod add;
+#[cfg(feature = "build")]
+pub(super) mod build;
+#[cfg(not(feature = "build"))]
+#[path = "plugin/build_disabled.rs"]
+pub(super) mod build;
 mod call;
 mod change;
 mod files;
@@ -37,6 +42,7 @@ pub(crate) async fn run(setup: &Setup, global: &Global, verb: Plugin) -> Result<
         Plugin::Info { id } => info(setup, &id).await,
         Plugin::Call { id, method, args, timeout_ms } => call::run(setup, global, &id, &method, &args, timeout_ms).await,
         Plugin::Load { what, yes, auto_install_deps } => add::load(setup, global, &what, yes, auto_install_deps).await,
+        Plugin::Build(building) => build::run(setup.out, building).await,
         Plugin::Unload { id } => add::unload(setup, global, &id).await,
         Plugin::Enable { id } => switch::turn(setup, global, &id, true).await,
         Plugin::Disable { id } => switch::turn(setup, global, &id, false).await,
