@@ -24,7 +24,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("protocol", &["plugin-api"]),
     ("plugin-guest", &["plugin-api", "protocol"]),
     ("plugin-proxy", &["plugin-api", "protocol"]),
-    ("plugin-testkit", &["plugin-api", "protocol", "plugin-guest", "plugin-proxy", "manifest"]),
+    ("plugin-testkit", &["plugin-api", "protocol", "plugin-guest", "plugin-proxy", "manifest", "schema"]),
     ("host", &["plugin-api", "protocol", "manifest", "plugin-proxy", "schema", "screen"]),
     ("guest-process", &["plugin-api", "protocol", "plugin-guest"]),
     ("guest-dylib", &["plugin-api", "protocol", "plugin-guest"]),

@@ -4,11 +4,13 @@
 use std::{
     future::poll_fn,
     pin::Pin,
+    sync::Arc,
     task::Poll,
     time::{Duration, Instant},
 };
 
-use bespoke_plugin_api::{CallCx, CancelToken, Code, Contract, Contribution, Result as ApiResult, Tool, ToolOutput, ToolRequest};
+use bespoke_plugin_api::{CallCx, CancelToken, Code, Contract, Contribution, Result as ApiResult, Spec, Tool, ToolOutput, ToolRequest};
+use serde_json::Value;
 
 use super::{
     Examination, Fault, LET_GO,
@@ -35,12 +37,31 @@ const AT_ONCE: usize = 8;
 
 /// The first instance, or nothing: what does not start is not examined further.
 pub(super) fn starts(exam: &Examination, report: &mut Report<'_>) -> Option<Running> {
+    let mut part = report.of(SUBJECT);
+    part.check("has a configuration that its schema allows", || fits(exam));
     let mut first = None;
-    report.of(SUBJECT).check("starts offline", || {
+    part.check("starts offline", || {
         first = Some(exam.started(Clock::Jump)?);
         Ok(Kept::Yes)
     });
-    first
+    let running = first?;
+    part.check("contributes what its manifest declares", || {
+        let specs: Vec<Spec> = running.contributions().iter().map(Contribution::spec).collect();
+        (exam.declares)(&specs).map_err(|got| Fault::new("the same in both", got, read::PLUGINS)).map(|()| Kept::Yes)
+    });
+    Some(running)
+}
+
+fn fits(exam: &Examination) -> Tried {
+    let config = exam.cases.config();
+    if let Some(fault) = bespoke_schema::check(&exam.schema, &config).first() {
+        return Err(Fault::new("a configuration that fits", fault.to_string(), read::CONFIG));
+    }
+    match (exam.fits)(&config) {
+        Ok(()) if exam.schema.is_null() => Ok(Kept::Untried("it has no config.schema.json".into())),
+        Ok(()) => Ok(Kept::Yes),
+        Err(e) => Err(Fault::new("a configuration that fits", line(&e), read::CONFIG)),
+    }
 }
 
 pub(super) fn all(exam: &Examination, contributions: &[Contribution], report: &mut Report<'_>) {
@@ -78,6 +99,9 @@ pub(super) fn lives(running: &Running) -> Tried {
 fn refuses(exam: &Examination) -> Tried {
     let config = unknown_key(&exam.cases.config());
     let refused = |e: &bespoke_plugin_api::Error| e.code() == Code::INVALID_PARAMS;
+    if !bespoke_schema::check(&exam.schema, &config).is_empty() {
+        return Ok(Kept::Yes);
+    }
     let expected = "INVALID_PARAMS for a key `no_such_key`";
     match (exam.fits)(&config) {
         Err(e) if refused(&e) => return Ok(Kept::Yes),
@@ -184,7 +208,7 @@ fn drains(exam: &Examination, name: &str) -> Tried {
 }
 
 /// A tool of an instance, and arguments that fit it.
-fn tool(exam: &Examination, running: &Running, name: &str) -> Result<(std::sync::Arc<dyn Tool>, serde_json::Value), Fault> {
+fn tool(exam: &Examination, running: &Running, name: &str) -> Result<(Arc<dyn Tool>, Value), Fault> {
     let all = running.contributions();
     let Some((spec, tool)) = all.iter().filter_map(<dyn Tool>::of).find(|(spec, _)| spec.name == name) else {
         return Err(Fault::new(format!("the tool {name}"), "it is not there in another instance", read::PLUGINS));

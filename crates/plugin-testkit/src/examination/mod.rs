@@ -8,9 +8,13 @@ mod report;
 mod samples;
 mod speech;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
-use bespoke_plugin_api::{Audio, BoxFuture, Contribution, Instance, PluginContext, Result};
+use bespoke_plugin_api::{Audio, BoxFuture, Contribution, Instance, PluginContext, Result, Spec};
 use serde_json::{Value, json};
 
 use self::report::{Report, read};
@@ -32,13 +36,19 @@ type Hear = dyn Fn(&Path) -> std::result::Result<Audio, String>;
 /// How a plugin says whether a configuration fits.
 type Fits = dyn Fn(&Value) -> Result<()>;
 
+/// How a manifest says whether what is contributed is what it declares.
+type Declares = dyn Fn(&[Spec]) -> std::result::Result<(), String>;
+
 /// An examination of one plugin. It starts many instances, each in a world of its own: offline, with a clock that jumps.
 pub struct Examination {
     id: String,
     start: Box<Start>,
     cases: Cases,
     limit: Duration,
+    schema: Value,
     fits: Box<Fits>,
+    declares: Box<Declares>,
+    data: Option<PathBuf>,
     hear: Box<Hear>,
     prepare: Box<dyn Fn(&TestHost)>,
 }
@@ -51,7 +61,10 @@ impl Examination {
             start: Box::new(start),
             cases: Cases::default(),
             limit: LIMIT,
+            schema: Value::Null,
             fits: Box::new(|_| Ok(())),
+            declares: Box::new(|_| Ok(())),
+            data: None,
             hear: Box::new(|path| Err(format!("{}: nobody here reads files with audio", path.display()))),
             prepare: Box::new(|_| ()),
         }
@@ -71,7 +84,28 @@ impl Examination {
         self
     }
 
-    /// With whoever looks at a configuration before the plugin does: its schema.
+    /// With the JSON Schema of its configuration, which the host holds every configuration against, and fills in its defaults.
+    #[must_use]
+    pub fn schema(mut self, schema: Value) -> Self {
+        self.schema = schema;
+        self
+    }
+
+    /// With its manifest's word on whether what it contributes is what it declares.
+    #[must_use]
+    pub fn declares(mut self, declares: impl Fn(&[Spec]) -> std::result::Result<(), String> + 'static) -> Self {
+        self.declares = Box::new(declares);
+        self
+    }
+
+    /// With a folder for its data.
+    #[must_use]
+    pub fn data_dir(mut self, folder: PathBuf) -> Self {
+        self.data = Some(folder);
+        self
+    }
+
+    /// With its own word on whether a configuration fits, where it gives one before it starts.
     #[must_use]
     pub fn fits(mut self, fits: impl Fn(&Value) -> Result<()> + 'static) -> Self {
         self.fits = Box::new(fits);
@@ -137,7 +171,14 @@ impl Examination {
         let host = TestHost::with_clock(clock);
         (self.prepare)(&host);
         self.cases.prepare(&host);
-        let start = caught((self.start)(host.context(&self.id), config));
+        let mut config = config;
+        bespoke_schema::fill(&self.schema, &mut config);
+        let context = host.context(&self.id);
+        let context = match &self.data {
+            Some(folder) => context.with_data_dir(folder.clone()),
+            None => context,
+        };
+        let start = caught((self.start)(context, config));
         let expected = format!("a start that ends within {} ms", self.limit.as_millis());
         match block_on_for(self.limit, start) {
             Some(Ok(instance)) => Ok(Running { instance, host, probe: None, foreign: Vec::new() }),
