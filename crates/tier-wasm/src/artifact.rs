@@ -2,7 +2,7 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, atomic::AtomicUsize},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicUsize},
     time::Duration,
 };
 
@@ -22,16 +22,26 @@ use crate::{
 /// How long a start may take where the host does not say, and how long a plugin has to say what it contributes.
 const START: Duration = Duration::from_secs(10);
 
+/// Components from this size on take long enough to compile that somebody should be told.
+const LARGE: u64 = 4 << 20;
+
 /// A plugin that runs as a wasm component.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct WasmPlugin(Arc<Inner>);
 
-#[derive(Debug)]
+impl std::fmt::Debug for WasmPlugin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("WasmPlugin").field(&self.0.file).finish()
+    }
+}
+
 struct Inner {
     folder: PluginFolder,
     grounds: Grounds,
     limits: Limits,
     file: PathBuf,
+    /// The code that was used last: the next start finds it without reading the cache.
+    last: Mutex<Option<Arc<Code>>>,
 }
 
 impl WasmPlugin {
@@ -53,11 +63,21 @@ impl WasmPlugin {
             return Err(error.with_help("write [wasm] file = \"plugin.wasm\" into plugin.toml"));
         };
         let file = folder.path.join(&component.file);
-        Ok(WasmPlugin(Arc::new(Inner { folder: folder.clone(), grounds: grounds.clone(), limits, file })))
+        Ok(WasmPlugin(Arc::new(Inner { folder: folder.clone(), grounds: grounds.clone(), limits, file, last: Mutex::default() })))
     }
 }
 
 impl Artifact for WasmPlugin {
+    /// Compiles it, unless that was done before: a start has little time.
+    fn prepare(&self, tell: &dyn Fn(&str)) -> Result<()> {
+        let inner = &self.0;
+        let large = std::fs::metadata(&inner.file).is_ok_and(|meta| meta.len() >= LARGE);
+        if large && inner.last().is_none() {
+            tell(&format!("{} is large; where it was not compiled before, that may take a minute", inner.id()));
+        }
+        runtime()?.block_on(inner.code()).map(drop)
+    }
+
     /// From what it said before, as long as nothing in its folder has changed. Otherwise an instance is made and asked, which has nothing and
     /// nobody; it ends when it has answered.
     fn declare(&self, terms: &Terms) -> Result<Vec<Spec>> {
@@ -96,7 +116,13 @@ impl Inner {
     }
 
     async fn code(&self) -> Result<Arc<Code>> {
-        code::load(&self.file, &self.grounds.cache, &self.limits).await
+        let code = code::load(&self.file, &self.grounds.cache, &self.limits).await?;
+        *self.last() = Some(code.clone());
+        Ok(code)
+    }
+
+    fn last(&self) -> MutexGuard<'_, Option<Arc<Code>>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How long a start may take: a little less than the host waits, so that it is this that ends it, and says why.
@@ -107,9 +133,7 @@ impl Inner {
 
     /// Makes an instance only to ask what the plugin contributes.
     fn ask(&self, terms: &Terms) -> Result<Vec<Spec>> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-        let runtime = runtime.map_err(|e| Error::new(ErrorCode::RESOURCE_EXHAUSTED, format!("no runtime to ask the plugin: {e}")))?;
-        runtime.block_on(async {
+        runtime()?.block_on(async {
             let code = self.code().await?;
             let host: Arc<dyn HostApi> = Arc::new(Asker::new(self.id()));
             let made = make(&code, host, self.limits.under(&terms.limits), Arc::default())?;
@@ -147,6 +171,12 @@ impl Inner {
             }
         }
     }
+}
+
+/// For a thread without one.
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    runtime.map_err(|e| Error::new(ErrorCode::RESOURCE_EXHAUSTED, format!("no runtime to compile the plugin or ask it: {e}")))
 }
 
 struct Made {

@@ -67,8 +67,9 @@ pub(crate) fn fits(engine: &Engine, component: &Component) -> Result<(), Misfit>
             return Err(misfit(format!("it imports `{name}`, which the world of plugins does not have"), BUILD));
         }
         if let ComponentItem::ComponentInstance(instance) = item.ty {
-            for (function, _) in instance.exports(engine) {
-                if !FUNCTIONS.contains(&function) {
+            for (function, item) in instance.exports(engine) {
+                let is_function = matches!(item.ty, ComponentItem::ComponentFunc(_));
+                if is_function && !FUNCTIONS.contains(&function) {
                     let known = FUNCTIONS.join(", ");
                     return Err(misfit(format!("it imports `{function}` of `{name}`, and this program gives {known}"), UPDATE));
                 }

@@ -48,11 +48,17 @@ pub(crate) struct World {
     dir: tempfile::TempDir,
     limits: Limits,
     http: Option<Arc<dyn HttpClient>>,
+    cache: PathBuf,
 }
 
 impl World {
     pub(crate) fn new() -> Self {
-        World { dir: tempfile::tempdir().unwrap(), limits: Limits::default(), http: None }
+        World {
+            dir: tempfile::tempdir().unwrap(),
+            limits: Limits::default(),
+            http: None,
+            cache: Path::new(env!("CARGO_TARGET_TMPDIR")).join("wasm-cache"),
+        }
     }
 
     pub(crate) fn limits(mut self, change: impl FnOnce(&mut Limits)) -> Self {
@@ -70,8 +76,14 @@ impl World {
         self.dir.path()
     }
 
-    pub(crate) fn cache(&self) -> PathBuf {
-        self.path().join("cache")
+    /// With a cache of its own. Others share one, so that the guest is compiled once.
+    pub(crate) fn own_cache(mut self) -> Self {
+        self.cache = self.path().join("cache");
+        self
+    }
+
+    pub(crate) fn cache(&self) -> &Path {
+        &self.cache
     }
 
     /// The guest that does what it is told.
@@ -111,7 +123,7 @@ impl World {
             id: manifest.id.clone(),
             tier: Tier::Wasm,
             origin: path.display().to_string(),
-            artifact: Arc::new(WasmPlugin::with_limits(&folder, &Grounds::new(self.cache()), self.limits).unwrap()),
+            artifact: Arc::new(WasmPlugin::with_limits(&folder, &Grounds::new(self.cache.clone()), self.limits).unwrap()),
             manifest: Ok(manifest),
             config_schema: "{}".into(),
         }

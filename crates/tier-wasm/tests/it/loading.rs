@@ -176,7 +176,7 @@ async fn a_start_without_an_end_is_ended_and_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_compilation_that_takes_too_long_is_told_goes_on_and_is_kept() {
-    let slow = World::new().limits(|limits| limits.compile = Duration::ZERO);
+    let slow = World::new().own_cache().limits(|limits| limits.compile = Duration::ZERO);
     let host = slow.host([]).await;
     let error = within(host.load(slow.acts(), None)).await.unwrap_err();
     assert_eq!(error.code(), Code::LOAD_FAILED);
