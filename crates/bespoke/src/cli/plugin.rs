@@ -146,6 +146,25 @@ pub(crate) enum Plugin {
         #[arg(long)]
         watch: bool,
     },
+    /// Hold a plugin against what it owes its host: a line for each rule. Exit code 1 when it breaks one
+    ///
+    /// For authors. It runs as it does for users, in its own tier, but in a world of the test: offline, without what was stored, with a clock
+    /// by which no wait takes long. conformance.toml beside its manifest says what to start it with, and which calls must come to what;
+    /// docs/testing.md has both.
+    #[command(
+        after_help = "Examples:\n  bespoke plugin test\n  bespoke plugin test ./my_tts_plugin\n  bespoke plugin test clock --json | jq '.checks[] | select(.outcome == \"failed\")'"
+    )]
+    Test {
+        /// The folder, or the id of a plugin that was found; this folder when absent
+        #[arg(value_name = "DIR|ID")]
+        what: Option<String>,
+        /// Take this file instead of the conformance.toml beside its manifest
+        #[arg(long, value_name = "FILE")]
+        cases: Option<PathBuf>,
+        /// Let it have what it asks for, and run it if it is a library, for this test only
+        #[arg(long, short = 'y')]
+        yes: bool,
+    },
     /// Have a plugin told of events; or list who is told, or try what the handlers of a hook would do
     ///
     /// NAME is a hook of on_event that the plugin registers, or a method that it has under that name: def NAME(self, event). It stands

@@ -30,6 +30,11 @@ mod hook;
 mod permissions;
 pub(super) mod server;
 mod switch;
+#[cfg(feature = "testkit")]
+mod test;
+#[cfg(not(feature = "testkit"))]
+#[path = "plugin/test_disabled.rs"]
+mod test;
 #[cfg(feature = "process")]
 mod watch;
 #[cfg(not(feature = "process"))]
@@ -51,6 +56,7 @@ pub(crate) async fn run(setup: &Setup, global: &Global, verb: Plugin) -> Result<
         Plugin::Health { id } => health::run(setup, id.as_deref()).await,
         Plugin::Swap { old, new, dry_run } => change::swap(setup, global, &old, &new, dry_run).await,
         Plugin::Reload { id, watch } => change::reload(setup, &id, watch).await,
+        Plugin::Test { what, cases, yes } => test::run(setup, what.as_deref(), cases.as_deref(), yes).await,
         Plugin::Install { packs: names, auto, how } => {
             packs::install(setup, &names, auto, &how).await?;
             server::look_again(setup, how.dry_run).await

@@ -93,6 +93,7 @@ const PARTS: &[(&str, bool)] = &[
     ("keyring", cfg!(feature = "keyring")),
     ("process", cfg!(feature = "process")),
     ("silero-bundled", cfg!(feature = "silero-bundled")),
+    ("testkit", cfg!(feature = "testkit")),
     ("xla", cfg!(feature = "xla")),
 ];
 
