@@ -1,13 +1,14 @@
 //! A guest that its senders step: no message is left lying, whoever has the turn, and nobody waits for one that is gone.
 
 use std::{
+    collections::HashSet,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc,
     },
     task::{Context, Poll, Waker},
-    thread,
+    thread::{self, ThreadId},
     time::Duration,
 };
 
@@ -45,6 +46,7 @@ impl Tool for Say {
         match request.args["how"].as_str() {
             Some("blocking") => self.0.0.blocking(|| ()).await?,
             Some("never") => cx.cancelled().await,
+            Some("asking") => drop(self.0.0.host().load("key").await?),
             _ => {}
         }
         Ok(ToolOutput::text("").with_data(request.args))
@@ -252,5 +254,38 @@ fn a_guest_that_fails_takes_its_calls_along() {
     let pump = thread::spawn(move || block_on(pump));
     let told = block_on_for(LIMIT, proxy.start(StartOptions::new("echo", json!({})))).expect("it ends in time").unwrap_err();
     assert_eq!(told.message(), "it trapped");
+    pump.join().unwrap();
+}
+
+#[test]
+fn only_callers_and_the_pump_step_one_that_may_block() {
+    struct Seen(Guest, Arc<Mutex<HashSet<ThreadId>>>);
+    impl Step for Seen {
+        const MAY_BLOCK: bool = true;
+
+        fn poll_step(&mut self, out: &mut Vec<u8>, cx: &mut Context<'_>) -> Poll<Result<bool>> {
+            self.1.lock().unwrap().insert(thread::current().id());
+            self.0.poll_step(out, cx)
+        }
+    }
+    let seen = Arc::new(Mutex::new(HashSet::new()));
+    let (steps, dropped) = (seen.clone(), Arc::new(AtomicBool::new(false)));
+    let (proxy, inline) = Inline::start(TestHost::new(), |mailbox, waker| {
+        let core = Core::new(&ECHO, Arc::new(Machine(waker)));
+        Ok(Seen(Guest { core, mailbox, inbound: Vec::new(), pauses: 0, paused: 0, gate: None, dropped }, steps))
+    })
+    .unwrap();
+    let pump = inline.pump();
+    let pump = thread::spawn(move || block_on(pump));
+    let instance = block_on_for(LIMIT, proxy.start(StartOptions::new("echo", json!({})))).expect("it starts in time").unwrap();
+    let [Contribution::Tool(_, tool)] = &instance.contributions[..] else { panic!("it has one tool") };
+    for n in 0..100 {
+        // The answer of the host comes on a thread of the host's.
+        let args = json!({ "n": n, "how": "asking" });
+        assert_eq!(call(&**tool, args.clone()).unwrap(), args);
+    }
+    let ours = HashSet::from([thread::current().id(), pump.thread().id()]);
+    assert_eq!(*seen.lock().unwrap(), ours);
+    drop((instance, inline));
     pump.join().unwrap();
 }
