@@ -4,3 +4,5 @@
 use bespoke_tier_dylib as _;
 #[cfg(feature = "process")]
 use bespoke_tier_process as _;
+#[cfg(feature = "wasm")]
+use bespoke_tier_wasm as _;

@@ -65,6 +65,7 @@ const DEV_EDGES: &[(&str, &[&str])] = &[
     ("guest-process", &["@plugins", "plugin-testkit", "plugin-proxy"]),
     ("tier-process", &["@plugins", "plugin-testkit"]),
     ("tier-dylib", &["@plugins", "plugin-testkit", "guest-dylib"]),
+    ("tier-wasm", &["@plugins", "plugin-testkit"]),
     ("host-stdio", &["@plugins", "plugin-testkit", "tier-process"]),
     ("agent", &["@plugins", "plugin-testkit", "manifest", "http"]),
     ("voice", &["@plugins", "plugin-testkit", "manifest"]),
@@ -107,6 +108,7 @@ const GUARDED: &[(&str, &[&str], &str)] = &[
     ("landlock", &["sandbox"], "one wall around processes"),
     ("libc", &["sandbox", "bespoke"], "one place with calls of the system that need `unsafe`; the app sets up its allocator"),
     ("include_dir", &["tier-process"], "only the Python SDK is a folder inside the binary"),
+    ("wasmtime", &["tier-wasm", "benches"], "one engine, behind its limits; the benches hold it against a bare one"),
     ("notify", &["bespoke"], "only the app looks at files that change"),
     ("jsonschema", &["tier-process"], "2.8 MB that only foreign plugins need; crates/schema is for the rest"),
 ];
