@@ -10,22 +10,24 @@ use toml_edit::{DocumentMut, Item, Table, value};
 
 use crate::{Request, error::BuildError, source::Source};
 
-/// Puts what was built where it was asked for, and returns what to load.
-pub(crate) fn put(source: &Source, request: &Request, artefact: &Path) -> Result<PathBuf, BuildError> {
+/// Where the result goes. What is there already has to be a former result.
+pub(crate) fn place(source: &Source, request: &Request) -> Result<PathBuf, BuildError> {
     let out = match &request.out {
         Some(out) => std::path::absolute(out).map_err(|e| BuildError::io(out, e))?,
         None => source.target.join("bespoke").join(request.tier.name()).join(&source.manifest.id),
     };
-    let is_program = request.tier == Tier::Compiled;
-    let file = match request.tier {
+    if may_go(&out) { Ok(out) } else { Err(BuildError::InTheWay { path: out }) }
+}
+
+/// Puts what was built there, and returns what to load.
+pub(crate) fn put(source: &Source, tier: Tier, artefact: &Path, out: PathBuf) -> Result<PathBuf, BuildError> {
+    let is_program = tier == Tier::Compiled;
+    let file = match tier {
         Tier::Dylib => format!("plugin{}", env::consts::DLL_SUFFIX),
         Tier::Wasm => "plugin.wasm".to_owned(),
         Tier::Process => format!("plugin{}", env::consts::EXE_SUFFIX),
-        _ => format!("bespoke{}", env::consts::EXE_SUFFIX),
+        _ => format!("{}{}", source.manifest.id, env::consts::EXE_SUFFIX),
     };
-    if !may_go(&out) {
-        return Err(BuildError::InTheWay { path: out });
-    }
     let parent = out.parent().ok_or_else(|| BuildError::InTheWay { path: out.clone() })?;
     fs::create_dir_all(parent).map_err(|e| BuildError::io(parent, e))?;
     // Beside it, so that it is renamed and not copied; hidden, as somebody may search for plugins there.
@@ -37,7 +39,7 @@ pub(crate) fn put(source: &Source, request: &Request, artefact: &Path) -> Result
     };
     fs::create_dir(&folder).map_err(|e| BuildError::io(&folder, e))?;
     fs::copy(artefact, folder.join(&file)).map_err(|e| BuildError::io(artefact, e))?;
-    write("plugin.toml", &manifest(source, request.tier, &file)?)?;
+    write("plugin.toml", &manifest(source, tier, &file)?)?;
     if !is_program {
         let schema = source.folder.join("config.schema.json");
         let schema = fs::read_to_string(&schema).map_err(|e| BuildError::io(&schema, e))?;

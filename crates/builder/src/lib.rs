@@ -74,6 +74,7 @@ pub fn build(request: &Request, tell: &mut dyn FnMut(&str)) -> Result<Built, Bui
     let cargo = Cargo::find(&request.folder)?;
     let source = Source::read(&cargo, &request.folder)?;
     source.ships_as(request.tier)?;
+    let out = built::place(&source, request)?;
     let toolchain = Toolchain::find(&cargo, request.tier)?;
     let shim = Shim::write(&source, request)?;
     // Whoever builds the same at the same time waits here, and then finds it built.
@@ -90,7 +91,7 @@ pub fn build(request: &Request, tell: &mut dyn FnMut(&str)) -> Result<Built, Bui
         Some(tree) => portable::explain(&source, &tree, failure),
         None => failure,
     })?;
-    let path = built::put(&source, request, &artefact)?;
+    let path = built::put(&source, request.tier, &artefact, out)?;
     let bytes = fs::metadata(&artefact).map_err(|e| BuildError::io(&artefact, e))?.len();
     Ok(Built { id: source.manifest.id.clone(), version: source.manifest.version.to_string(), tier: request.tier, path, bytes })
 }

@@ -123,7 +123,6 @@ fn manifest(source: &Source, request: &Request, package: &str) -> String {
     section(
         "package",
         vec![
-            // The program calls itself by its package, and the plugin is what it is for.
             ("name", value(package)),
             ("version", value(if tier == Tier::Compiled { source.manifest.version.to_string() } else { "0.0.0".into() })),
             ("description", value(&source.manifest.description)),
@@ -144,7 +143,8 @@ fn manifest(source: &Source, request: &Request, package: &str) -> String {
     section("dependencies", vec![guest, ("plugin", value(plugin))]);
     if !is_library {
         let mut bin = Table::new();
-        bin.insert("name", value(package));
+        // A program calls itself by this name.
+        bin.insert("name", value(if tier == Tier::Compiled { &source.manifest.id } else { package }));
         bin.insert("path", value("shim.rs"));
         let bins = [bin].into_iter().collect::<toml_edit::ArrayOfTables>();
         document.insert("bin", Item::ArrayOfTables(bins));
@@ -171,4 +171,65 @@ fn put(path: &Path, text: &str) -> Result<(), BuildError> {
         return Ok(());
     }
     fs::write(path, text).map_err(|e| BuildError::io(path, e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bespoke_manifest::Manifest;
+    use expect_test::expect_file;
+
+    fn source(origin: Origin) -> Source {
+        let text = "id = \"chimes\"\nversion = \"1.2.0\"\nlicense = \"MIT\"\ndescription = \"A bell.\"\nauthor = \"Me\"\nprotocol = \"1\"\n\
+                    tiers = [\"compiled\", \"dylib\", \"wasm\", \"process\"]\n[[provides]]\nkind = \"tool\"\nname = \"strike\"\n";
+        Source {
+            folder: "/home/me/my chimes".into(),
+            text: text.to_owned(),
+            manifest: Manifest::parse("plugin.toml", text, None).unwrap(),
+            package: "my-chimes".to_owned(),
+            workspace: "/home/me/my chimes".into(),
+            target: "/home/me/my chimes/target".into(),
+            license: "MIT".to_owned(),
+            origin,
+        }
+    }
+
+    #[test]
+    fn each_tier_has_its_shim() {
+        let source = source(Origin::Git { url: "https://host.example/bespoke".into(), what: Some(("tag".into(), "v1".into())) });
+        let mut all = String::new();
+        for tier in Tier::ALL {
+            let mut request = Request::new(&source.folder, *tier);
+            request.features = vec!["terminal".to_owned()];
+            let name = tier.name();
+            all += &format!(
+                "==== {name}: Cargo.toml\n{}==== {name}: shim.rs\n{}",
+                manifest(&source, &request, &format!("shim-{name}")),
+                code(*tier)
+            );
+        }
+        expect_file!["shims.txt"].assert_eq(&all);
+    }
+
+    #[test]
+    fn the_versions_of_the_plugins_workspace_are_taken_when_they_change() {
+        let dir = tempfile::tempdir().unwrap();
+        let (theirs, shim) = (dir.path().join("theirs"), dir.path().join("shim"));
+        fs::create_dir_all(&theirs).unwrap();
+        fs::create_dir_all(&shim).unwrap();
+        let shim = Shim { folder: shim, package: String::new(), target: PathBuf::new() };
+        let own = || fs::read_to_string(shim.folder.join("Cargo.lock")).ok();
+        shim.lock_versions(&theirs).unwrap();
+        assert_eq!(own(), None, "a plugin without a lock");
+        fs::write(theirs.join("Cargo.lock"), "one").unwrap();
+        shim.lock_versions(&theirs).unwrap();
+        assert_eq!(own().as_deref(), Some("one"));
+        // As cargo leaves it: what is not used is dropped.
+        fs::write(shim.folder.join("Cargo.lock"), "pruned").unwrap();
+        shim.lock_versions(&theirs).unwrap();
+        assert_eq!(own().as_deref(), Some("pruned"));
+        fs::write(theirs.join("Cargo.lock"), "two").unwrap();
+        shim.lock_versions(&theirs).unwrap();
+        assert_eq!(own().as_deref(), Some("two"));
+    }
 }

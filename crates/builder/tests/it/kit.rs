@@ -9,6 +9,8 @@ use bespoke_builder::{BuildError, Built, Request, Tier, build};
 
 /// The example, as it stands.
 pub(crate) const CHIMES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/plugins/chimes");
+/// The versions that the project is tested with.
+const LOCK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.lock");
 /// What plugins are written against.
 const API: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../plugin-api");
 
@@ -54,6 +56,29 @@ impl Crate {
             ),
         );
         it
+    }
+
+    /// With the versions of this project, and without a look at any index: nothing leaves the machine.
+    pub(crate) fn offline(self) -> Self {
+        fs::copy(LOCK, self.path().join("Cargo.lock")).unwrap();
+        self.write(".cargo/config.toml", "[net]\noffline = true\n");
+        self
+    }
+
+    /// Builds where that plugin builds, so that what both need is built once.
+    pub(crate) fn beside(self, other: &str) -> Self {
+        let metadata = cargo_metadata::MetadataCommand::new().current_dir(other).no_deps().exec().unwrap();
+        self.write(".cargo/config.toml", &format!("[net]\noffline = true\n[build]\ntarget-dir = {:?}\n", metadata.target_directory));
+        self
+    }
+
+    /// A library in a folder of its own, with these dependencies and these lines in `[package]`.
+    pub(crate) fn library(&self, name: &str, dependencies: &str, package: &str) {
+        self.write(&format!("{name}/src/lib.rs"), "//! Nothing.\n");
+        self.write(
+            &format!("{name}/Cargo.toml"),
+            &format!("[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2024\"\n{package}\n[dependencies]\n{dependencies}\n"),
+        );
     }
 
     pub(crate) fn path(&self) -> &Path {
