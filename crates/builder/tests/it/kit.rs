@@ -9,6 +9,8 @@ use bespoke_builder::{BuildError, Built, Request, Tier, build};
 
 /// The example, as it stands.
 pub(crate) const CHIMES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/plugins/chimes");
+/// The example that is native.
+pub(crate) const STOPWATCH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/plugins/stopwatch");
 /// The versions that the project is tested with.
 const LOCK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.lock");
 /// What plugins are written against.

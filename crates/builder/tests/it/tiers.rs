@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use bespoke_builder::{Built, Request, Tier};
 use bespoke_manifest::Manifest;
 
-use crate::kit::{CHIMES, built};
+use crate::kit::{CHIMES, STOPWATCH, built};
 
 /// The example, built where it goes by default, or for a test of its own.
 fn chimes(tier: Tier) -> Built {
@@ -44,6 +44,18 @@ fn as_a_process() {
     let built = chimes(Tier::Process);
     assert!(manifest(&built).process.is_some());
     assert!(built.path.join(format!("plugin{}", std::env::consts::EXE_SUFFIX)).is_file());
+}
+
+/// A plugin that needs an operating system is none the less a plugin.
+#[test]
+fn a_native_one_as_a_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut request = Request::new(STOPWATCH, Tier::Process);
+    request.out = Some(folder.path().join("here/stopwatch"));
+    let (result, said) = built(&request);
+    let built = result.unwrap_or_else(|e| panic!("{e}\n{said:#?}"));
+    assert_eq!(built.path, folder.path().join("here/stopwatch"));
+    assert_eq!(built.path.parent().unwrap().read_dir().unwrap().count(), 1, "nothing is left beside it");
 }
 
 #[test]
