@@ -29,6 +29,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("composition::a_dev_build_lists_exactly_what_was_named", dev_build),
     ("composition::a_new_plugin_of_every_kind_builds_is_listed_and_answers", every_kind),
     ("composition::an_app_outside_the_workspace_has_its_own_plugin", fork),
+    ("composition::a_plugin_becomes_a_program_with_it_compiled_in", program_of_a_plugin),
     ("composition::a_distributed_build_lists_exactly_what_was_named", dist_build),
 ];
 
@@ -170,6 +171,21 @@ fn fork(workspace: &Workspace, _: &Environment) -> Result<()> {
     ensure!(linked == BTreeSet::from(["clock".to_owned(), "echo".to_owned()]), "the fork lists {linked:?}");
     let said = shell::output(Command::new(&binary).arg("--version"))?;
     ensure!(said.starts_with("parrot 7.0.0"), "the fork calls itself `{}`, not by its own name and version", said.trim());
+    Ok(())
+}
+
+/// `plugin build --tier compiled`, in the copy that the fork was built in, with the same features: little is left to compile.
+fn program_of_a_plugin(workspace: &Workspace, _: &Environment) -> Result<()> {
+    let copy = copy(workspace)?;
+    let (binary, folder) = (build(workspace, &["--no-default-features", "--features", "build"])?, tempfile::tempdir()?);
+    let mut command = Command::new(binary);
+    command.args(["plugin", "build", "--tier", "compiled", "--features", "clock", "--out"]).arg(folder.path().join("chimes"));
+    command.arg(copy.path("examples/plugins/chimes")).env("CARGO_TARGET_DIR", workspace.target()?).env("BESPOKE_HOME", folder.path());
+    let program = PathBuf::from(shell::output(&mut command)?.trim_end());
+    let linked = dist::compiled_in(&program, folder.path())?;
+    ensure!(linked == BTreeSet::from(["chimes".to_owned(), "clock".to_owned()]), "the program lists {linked:?}");
+    let said = shell::output(Command::new(&program).arg("--version"))?;
+    ensure!(said.starts_with("chimes 1.0.0"), "the program calls itself `{}`, not by the plugin's name and version", said.trim());
     Ok(())
 }
 

@@ -22,7 +22,7 @@ pub(crate) struct Shim {
     folder: PathBuf,
     /// Its package.
     pub(crate) package: String,
-    /// What all shims of a plugin's workspace are built in.
+    /// Where it is built.
     pub(crate) target: PathBuf,
 }
 
@@ -39,7 +39,9 @@ impl Shim {
         }
         let base = source.target.join("bespoke");
         let package = format!("bespoke-shim-{}-{}", source.package, request.tier.name());
-        let shim = Shim { folder: base.join("shims").join(&package), target: base.join("build"), package };
+        // A program is made of what the plugin's workspace builds anyway, and of much; a guest is made of little, by profiles of its own.
+        let target = if request.tier == Tier::Compiled { source.target.clone() } else { base.join("build") };
+        let shim = Shim { folder: base.join("shims").join(&package), target, package };
         fs::create_dir_all(&shim.folder).map_err(|e| BuildError::io(&shim.folder, e))?;
         put(&shim.manifest(), &manifest(source, request, &shim.package))?;
         put(&shim.folder.join("shim.rs"), code(request.tier))?;
@@ -149,21 +151,48 @@ fn manifest(source: &Source, request: &Request, package: &str) -> String {
         let bins = [bin].into_iter().collect::<toml_edit::ArrayOfTables>();
         document.insert("bin", Item::ArrayOfTables(bins));
     }
-    format!("# Written by `bespoke plugin build`; what is changed here is lost.\n\n{document}{}", profiles(tier))
+    let profiles = match tier {
+        Tier::Wasm => COMPONENT.to_owned(),
+        Tier::Compiled => of_workspace(&source.workspace).unwrap_or_else(|| UNWINDING.to_owned()),
+        _ => UNWINDING.to_owned(),
+    };
+    format!("# Written by `bespoke plugin build`; what is changed here is lost.\n\n{document}{profiles}")
 }
 
-/// How it is built. A component is small rather than fast to build, and ends with a panic in any case; everything else unwinds, so that a
-/// panic of the plugin is an error of one call.
-fn profiles(tier: Tier) -> &'static str {
-    match tier {
-        Tier::Wasm => {
-            "\n[profile.dev]\ndebug = false\nopt-level = 1\npanic = \"abort\"\nstrip = true\n\n[profile.release]\ncodegen-units = 1\nlto = true\n\
-             opt-level = 3\npanic = \"abort\"\nstrip = true\n"
-        }
-        _ => {
-            "\n[profile.dev]\ndebug = \"line-tables-only\"\npanic = \"unwind\"\n\n[profile.release]\nlto = \"thin\"\npanic = \"unwind\"\nstrip = \"symbols\"\n"
-        }
-    }
+/// How what runs on this machine is built: it unwinds, so that a panic of the plugin is an error of one call.
+const UNWINDING: &str = "
+[profile.dev]
+debug = \"line-tables-only\"
+panic = \"unwind\"
+
+[profile.release]
+lto = \"thin\"
+panic = \"unwind\"
+strip = \"symbols\"
+";
+
+/// How a component is built: it ends with a panic in any case, and nobody looks for lines in it.
+const COMPONENT: &str = "
+[profile.dev]
+debug = false
+opt-level = 1
+panic = \"abort\"
+strip = true
+
+[profile.release]
+codegen-units = 1
+lto = true
+opt-level = 3
+panic = \"abort\"
+strip = true
+";
+
+/// The profiles of the plugin's workspace, which cargo does not inherit.
+fn of_workspace(workspace: &Path) -> Option<String> {
+    let root: DocumentMut = fs::read_to_string(workspace.join("Cargo.toml")).ok()?.parse().ok()?;
+    let mut profiles = DocumentMut::new();
+    profiles.insert("profile", root.get("profile")?.clone());
+    Some(format!("\n{profiles}"))
 }
 
 fn put(path: &Path, text: &str) -> Result<(), BuildError> {
