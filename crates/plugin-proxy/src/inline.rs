@@ -7,7 +7,7 @@ use std::{
     pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
 };
@@ -53,6 +53,8 @@ pub struct Mailbox(Arc<Post>);
 #[derive(Default)]
 struct Post {
     mail: Mutex<Mail>,
+    /// The number of the last call that was sent.
+    last_call: AtomicU32,
     /// Calls that were cancelled and streams that were dropped, ever.
     given_up: AtomicU64,
     ender: OnceLock<Ender>,
@@ -84,10 +86,15 @@ impl Mailbox {
         !self.mail().any()
     }
 
-    /// Whether somebody waits for a call of the guest's and has not cancelled it; streams do not count. For who has to know whether
-    /// a guest still computes for anybody.
-    pub fn is_wanted(&self) -> bool {
-        self.0.ender.get().is_some_and(Ender::is_wanted)
+    /// Whether somebody waits for a call up to number `last` and has not cancelled it; streams do not count. For who has to know whether a
+    /// guest still computes for anybody.
+    pub fn is_wanted(&self, last: u32) -> bool {
+        self.0.ender.get().is_some_and(|ender| ender.is_wanted(last))
+    }
+
+    /// The number of the last call that was sent.
+    pub fn last_call(&self) -> u32 {
+        self.0.last_call.load(Ordering::Relaxed)
     }
 
     /// How many calls and streams the host has given up so far.
@@ -273,8 +280,12 @@ impl<S: Step> Link for Shared<S> {
             let message = format!("a message of {} bytes, and the plugin takes {} at once", frames.len(), self.longest);
             return Err(Error::new(Code::RESOURCE_EXHAUSTED, message));
         }
-        if begins_with(frames, &[Kind::CANCEL, Kind::RESET]) {
-            self.mailbox.0.given_up.fetch_add(1, Ordering::Relaxed);
+        match frames {
+            [kind, ..] if *kind == Kind::CANCEL.0 || *kind == Kind::RESET.0 => _ = self.mailbox.0.given_up.fetch_add(1, Ordering::Relaxed),
+            [kind, _, _, _, a, b, c, d, ..] if *kind == Kind::CALL.0 => {
+                self.mailbox.0.last_call.store(u32::from_le_bytes([*a, *b, *c, *d]), Ordering::Relaxed);
+            }
+            _ => {}
         }
         {
             let mut mail = self.mailbox.mail();

@@ -148,10 +148,11 @@ impl Inner {
         forgotten.is_some()
     }
 
-    /// Whether somebody waits for a call and has not cancelled it.
-    pub(crate) fn is_wanted(&self) -> bool {
-        // The contexts are looked at without the lock: what is cancelled wakes others.
-        let waiting: Vec<_> = self.table().waiting.values().cloned().collect();
+    /// Whether somebody waits for a call up to that number and has not cancelled it.
+    pub(crate) fn is_wanted(&self, last: u32) -> bool {
+        // Numbers come round again. The contexts are looked at without the lock: what is cancelled wakes others.
+        let before = |id: u32| last.wrapping_sub(id) < u32::MAX / 2;
+        let waiting: Vec<_> = self.table().waiting.iter().filter(|(id, _)| before(**id)).map(|(_, one)| one.clone()).collect();
         waiting.iter().filter_map(|one| one.cx()).any(|cx| !cx.is_cancelled())
     }
 

@@ -87,9 +87,9 @@ impl Ender {
         }
     }
 
-    /// Whether somebody waits for a call of the guest's and has not cancelled it.
-    pub(crate) fn is_wanted(&self) -> bool {
-        self.0.upgrade().is_some_and(|inner| inner.is_wanted())
+    /// Whether somebody waits for a call up to that number and has not cancelled it.
+    pub(crate) fn is_wanted(&self, last: u32) -> bool {
+        self.0.upgrade().is_some_and(|inner| inner.is_wanted(last))
     }
 }
 

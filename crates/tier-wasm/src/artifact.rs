@@ -3,7 +3,7 @@
 use std::{
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicUsize},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bespoke_host::{Artifact, Grounds, PluginFolder, Terms};
@@ -133,12 +133,14 @@ impl Inner {
 
     /// Makes an instance only to ask what the plugin contributes.
     fn ask(&self, terms: &Terms) -> Result<Vec<Spec>> {
+        let begun = Instant::now();
         runtime()?.block_on(async {
             let code = self.code().await?;
             let host: Arc<dyn HostApi> = Arc::new(Asker::new(self.id()));
             let made = make(&code, host, self.limits.under(&terms.limits), Arc::default())?;
             let limit = self.limit(terms);
-            let hello = match tokio::time::timeout(limit, made.proxy.describe(self.id())).await {
+            let left = limit.saturating_sub(begun.elapsed());
+            let hello = match tokio::time::timeout(left, made.proxy.describe(self.id())).await {
                 Ok(hello) => hello,
                 Err(_) => Err(too_slow("did not say hello", limit)),
             };
@@ -147,6 +149,7 @@ impl Inner {
     }
 
     async fn start(&self, cx: PluginContext, config: Value, terms: Terms) -> Result<Instance> {
+        let begun = Instant::now();
         let code = self.code().await?;
         let limits = self.limits.under(&terms.limits);
         let memory = Arc::new(AtomicUsize::new(0));
@@ -156,7 +159,7 @@ impl Inner {
         let files = manifest.models.iter().map(|model| model.file.clone()).collect();
         let options = StartOptions::new(self.id(), config).models(files).runtimes(manifest.runtimes.clone());
         let limit = self.limit(&terms);
-        let started = match tokio::time::timeout(limit, proxy.start(options)).await {
+        let started = match tokio::time::timeout(limit.saturating_sub(begun.elapsed()), proxy.start(options)).await {
             Ok(started) => started,
             Err(_) => Err(too_slow("did not start", limit)),
         };

@@ -88,28 +88,30 @@ impl Drop for UnderWay {
     }
 }
 
-/// Code that some instance still has.
-static LOADED: Mutex<Option<HashMap<String, Weak<Code>>>> = Mutex::new(None);
+/// Code that somebody still has, by the cache that it may come from and its digest.
+static LOADED: Mutex<Option<HashMap<(PathBuf, String), Weak<Code>>>> = Mutex::new(None);
 
 fn find(file: &Path, folder: PathBuf, most: u64) -> Result<Arc<Code>> {
     let bytes = read(file, most)?;
     let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    let known = LOADED.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default().get(&digest).and_then(Weak::upgrade);
+    let place = (folder, digest);
+    let known = LOADED.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default().get(&place).and_then(Weak::upgrade);
     if let Some(code) = known {
         return Ok(code);
     }
     is_component(file, &bytes)?;
     let engine = engine()?;
     ticking(engine)?;
-    let cache = Cache::open(folder, engine);
-    let kept = cache.as_ref().and_then(|cache| cache.read(engine, &digest));
+    let (folder, digest) = &place;
+    let cache = Cache::open(folder.clone(), engine);
+    let kept = cache.as_ref().and_then(|cache| cache.read(engine, digest));
     let from = if kept.is_some() { "cache" } else { "compiled" };
     let component = match kept {
         Some(component) => component,
         None => {
             let made = Component::new(engine, &bytes).map_err(|e| refusal(file, &format!("it is no component: {}", shown(&e))))?;
             if let Some(cache) = &cache {
-                cache.keep(&digest, &made);
+                cache.keep(digest, &made);
             }
             made
         }
@@ -126,7 +128,7 @@ fn find(file: &Path, folder: PathBuf, most: u64) -> Result<Arc<Code>> {
     let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
     let loaded = loaded.get_or_insert_default();
     loaded.retain(|_, code| code.strong_count() > 0);
-    loaded.insert(digest, Arc::downgrade(&code));
+    loaded.insert(place, Arc::downgrade(&code));
     Ok(code)
 }
 

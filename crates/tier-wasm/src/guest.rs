@@ -38,8 +38,9 @@ pub(crate) struct Data {
     said: Option<String>,
     /// Whole frames that were too many for a step.
     carry: Vec<u8>,
-    /// What the host had given up when the step began.
+    /// What the host had given up when the step began, and the last call that the guest may know of.
     given_up: u64,
+    last_call: u32,
 }
 
 impl Data {
@@ -65,6 +66,7 @@ impl Data {
     fn take(&mut self, to: &mut Vec<u8>) {
         to.append(&mut self.carry);
         self.mailbox.take(to);
+        self.last_call = self.mailbox.last_call();
         if to.len() > BATCH {
             let end = whole(to, BATCH);
             self.carry = to.split_off(end);
@@ -82,7 +84,7 @@ impl Data {
     fn tick(&mut self) -> UpdateDeadline {
         let resumed = lock(&self.exchange).resumed.take();
         // A stream may have much to catch up with, so that nobody waits for a call counts only once something was given up.
-        let wanted = self.mailbox.given_up() == self.given_up || self.mailbox.is_wanted();
+        let wanted = self.mailbox.given_up() == self.given_up || self.mailbox.is_wanted(self.last_call);
         self.why = self.budget.tick(resumed, Instant::now(), wanted);
         if self.why.is_some() { UpdateDeadline::Interrupt } else { UpdateDeadline::Yield(1) }
     }
@@ -157,6 +159,7 @@ impl Guest {
             said: None,
             carry: Vec::new(),
             given_up: 0,
+            last_call: 0,
         };
         let mut store = Store::new(code.engine, data);
         store.limiter(|data| &mut data.room);

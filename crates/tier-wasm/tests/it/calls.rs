@@ -20,7 +20,6 @@ async fn a_portable_plugin_answers_calls_and_streams() {
         (json!({ "do": "blocking", "n": 41 }), "42"),
         (json!({ "do": "sleeps", "n": 5 }), "slept"),
         (json!({ "do": "random", "n": 0 }), "0"),
-        (json!({ "do": "environment" }), "0"),
         (json!({ "do": "store", "key": "a", "value": "b" }), "b"),
         (json!({ "do": "length", "value": "x".repeat(3 << 20) }), "3145728"),
     ] {

@@ -132,7 +132,6 @@ impl Tool for Act {
                 String::new()
             }
             "file" => std::fs::read_to_string(text("path")).map_err(|e| Error::internal(e.to_string()))?,
-            "environment" => std::env::vars().count().to_string(),
             "instant" => format!("{:?}", std::time::Instant::now()),
             other => return Err(Error::invalid_params(format!("knows nothing of {other}"))),
         };
