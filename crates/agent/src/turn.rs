@@ -125,7 +125,7 @@ impl<'a> Work<'a> {
         let event = || HookEvent::before_agent_run(session(), input.to_owned());
         match hooks.run(self.cx, Hook::BeforeAgentRun, event).await {
             Some(Outcome::Proceed(HookEvent::BeforeAgentRun { input, .. })) => Ok(input),
-            Some(Outcome::Vetoed { plugin, reason }) => Err(vetoed(&plugin, &reason)),
+            Some(Outcome::Vetoed { plugin, reason, said }) => Err(vetoed(&plugin, &reason, said)),
             _ => Ok(input.to_owned()),
         }
     }
@@ -166,7 +166,7 @@ impl<'a> Work<'a> {
         let event = || HookEvent::after_agent_run(self.draft.id().to_owned(), self.turn.text.clone());
         match self.agent.host().hooks().run(self.cx, Hook::AfterAgentRun, event).await {
             Some(Outcome::Proceed(HookEvent::AfterAgentRun { output, .. })) => self.turn.text = output,
-            Some(Outcome::Vetoed { plugin, reason }) => return Err(vetoed(&plugin, &reason)),
+            Some(Outcome::Vetoed { plugin, reason, said }) => return Err(vetoed(&plugin, &reason, said)),
             _ => {}
         }
         self.draft.push(Message::assistant(self.turn.text.clone()))
@@ -183,7 +183,7 @@ fn named(mut calls: Vec<ToolCall>, round: u32) -> Vec<ToolCall> {
     calls
 }
 
-/// The error of a turn that a hook stopped.
-fn vetoed(plugin: &str, reason: &str) -> Error {
-    Error::new(Code::PERMISSION_DENIED, format!("stopped by {plugin}: {reason}"))
+/// The error of a turn that a hook stopped; `said` in its data tells whether the reason is the handler's own, and so for the user.
+fn vetoed(plugin: &str, reason: &str, said: bool) -> Error {
+    Error::new(Code::PERMISSION_DENIED, format!("stopped by {plugin}: {reason}")).with_data(json!({ "said": said }))
 }

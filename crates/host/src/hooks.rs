@@ -78,8 +78,10 @@ pub enum Outcome {
     Vetoed {
         /// The plugin that stopped it.
         plugin: String,
-        /// Why, for the user.
+        /// Why: what its handler said, for the user; else, for who runs the program, why it could not be asked.
         reason: String,
+        /// Whether its handler said so.
+        said: bool,
     },
 }
 
@@ -88,8 +90,10 @@ pub enum Outcome {
 pub struct Refused {
     /// The plugin that stopped it.
     pub plugin: String,
-    /// Why, for the user.
+    /// Why: what its handler said, for the user; else, for who runs the program, why it could not be asked.
     pub reason: String,
+    /// Whether its handler said so.
+    pub said: bool,
 }
 
 impl fmt::Display for Refused {
@@ -159,7 +163,7 @@ impl Hooks {
         let event = || HookEvent::before_tool_execute(session(), call.clone());
         let call = match self.run(cx, Hook::BeforeToolExecute, event).await {
             Some(Outcome::Proceed(HookEvent::BeforeToolExecute { call, .. })) => call,
-            Some(Outcome::Vetoed { plugin, reason }) => return Ok((call, ToolOutput::error(format!("refused by {plugin}: {reason}")))),
+            Some(Outcome::Vetoed { plugin, reason, .. }) => return Ok((call, ToolOutput::error(format!("refused by {plugin}: {reason}")))),
             _ => call,
         };
         let result = run(call.clone()).await;
@@ -170,7 +174,7 @@ impl Hooks {
         let event = || HookEvent::after_tool_execute(session(), call.clone(), seen.clone());
         let output = match self.run(cx, Hook::AfterToolExecute, event).await {
             Some(Outcome::Proceed(HookEvent::AfterToolExecute { output, .. })) if output != seen => output,
-            Some(Outcome::Vetoed { plugin, reason }) => ToolOutput::error(format!("withheld by {plugin}: {reason}")),
+            Some(Outcome::Vetoed { plugin, reason, .. }) => ToolOutput::error(format!("withheld by {plugin}: {reason}")),
             _ => result?,
         };
         Ok((call, output))
@@ -184,7 +188,7 @@ impl Hooks {
     pub async fn receive(&self, cx: &CallCx, channel: &str, message: Inbound) -> Result<Inbound, Refused> {
         match self.run(cx, Hook::AfterMessageReceive, || HookEvent::after_message_receive(channel, message.clone())).await {
             Some(Outcome::Proceed(HookEvent::AfterMessageReceive { message, .. })) => Ok(message),
-            Some(Outcome::Vetoed { plugin, reason }) => Err(Refused { plugin, reason }),
+            Some(Outcome::Vetoed { plugin, reason, said }) => Err(Refused { plugin, reason, said }),
             _ => Ok(message),
         }
     }
@@ -197,7 +201,7 @@ impl Hooks {
     pub async fn send(&self, cx: &CallCx, channel: &str, message: Outbound) -> Result<Outbound, Refused> {
         match self.run(cx, Hook::BeforeMessageSend, || HookEvent::before_message_send(channel, message.clone())).await {
             Some(Outcome::Proceed(HookEvent::BeforeMessageSend { message, .. })) => Ok(message),
-            Some(Outcome::Vetoed { plugin, reason }) => Err(Refused { plugin, reason }),
+            Some(Outcome::Vetoed { plugin, reason, said }) => Err(Refused { plugin, reason, said }),
             _ => Ok(message),
         }
     }
@@ -272,19 +276,23 @@ async fn dispatch(table: &[Subscribed], telling: &Telling, cx: &CallCx, mut even
         let Some(reply) = ask(handler, telling, cx, &event).await else {
             if is_guard(&handler.slot) {
                 let (name, plugin) = (handler.slot.name(), handler.slot.plugin().to_owned());
-                return Outcome::Vetoed { plugin, reason: format!("guard `{name}` has failed too often and is left alone for a while") };
+                let reason = format!("guard `{name}` has failed too often and is left alone for a while");
+                return Outcome::Vetoed { plugin, reason, said: false };
             }
             continue;
         };
         match reply {
             Ok(HookReply::Replace { event: new, .. }) => event = *new,
-            Ok(HookReply::Veto { reason, .. }) => return Outcome::Vetoed { plugin: handler.slot.plugin().to_owned(), reason },
+            Ok(HookReply::Veto { reason, .. }) => {
+                return Outcome::Vetoed { plugin: handler.slot.plugin().to_owned(), reason, said: true };
+            }
             Ok(_) => {}
             Err(error) => {
                 let closed = is_guard(&handler.slot);
                 tracing::warn!(plugin = handler.slot.plugin(), hook = hook.name(), %error, closed, "hook handler failed");
                 if closed {
-                    return Outcome::Vetoed { plugin: handler.slot.plugin().to_owned(), reason: no(&handler.slot, &error) };
+                    let (plugin, reason) = (handler.slot.plugin().to_owned(), no(&handler.slot, &error));
+                    return Outcome::Vetoed { plugin, reason, said: false };
                 }
             }
         }

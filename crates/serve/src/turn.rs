@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use bespoke_host::Caller;
+use bespoke_host::{Caller, Refused};
 use bespoke_plugin_api::{Attachment, CallCx, Code, Error, Hook, Inbound, Outbound, Result};
 use bespoke_state::{Ending, StateError, Taken, Talk};
 
@@ -18,6 +18,8 @@ use crate::{
 
 /// How often an answer is begun again because somebody else wrote to its conversation.
 const CONFLICTS: u32 = 3;
+/// What people are told of a guard that could not be asked.
+const UNDECIDED: &str = "What looks after messages here does not answer. Please try again later.";
 /// Most characters of an error that is told.
 const TOLD: usize = 300;
 
@@ -114,7 +116,10 @@ impl Asked<'_> {
         let message = match core.host.hooks().receive(&self.cx, channel, self.taken.message.clone()).await {
             Ok(message) => message,
             Err(_) if stopped(core) => return Err(Error::cancelled()),
-            Err(refused) => return Ok(self.says(format!("Your message was stopped by {}: {}", refused.plugin, refused.reason))),
+            Err(refused) => {
+                let text = self.refused("Your message was stopped", &refused);
+                return Ok(self.says(text));
+            }
         };
         let (notes, files): (Vec<&Attachment>, Vec<_>) = message.attachments.iter().partition(|file| file.voice);
         if notes.is_empty()
@@ -171,7 +176,7 @@ impl Asked<'_> {
             }
             Err(error) if stopped(core) => return Err(error),
             Err(error) => {
-                if !is_veto(&error) {
+                if !is_said(&error) {
                     self.failed(Some(session.id()), Failed::Answered, error.kind(), &self.told(&error));
                 }
                 self.says(self.apology(&error))
@@ -211,7 +216,7 @@ impl Asked<'_> {
             letters.push(match hooks.send(&self.cx, self.line.name(), letter).await {
                 Ok(letter) => letter,
                 Err(_) if stopped(self.core) => return Err(Error::cancelled()),
-                Err(refused) => self.message(format!("The answer was stopped by {}: {}", refused.plugin, refused.reason)),
+                Err(refused) => self.message(self.refused("The answer was stopped", &refused)),
             });
         }
         reply.letters = letters;
@@ -271,7 +276,8 @@ impl Asked<'_> {
     /// What a user is told of a turn that failed.
     fn apology(&self, error: &Error) -> String {
         match error.code() {
-            _ if is_veto(error) => format!("Your message was {}", self.told(error)),
+            _ if is_said(error) => format!("Your message was {}", self.told(error)),
+            _ if is_veto(error) => self.sorry("Your message was stopped", UNDECIDED, error),
             Code::EXECUTION_TIMEOUT => "I could not answer in time.".to_owned(),
             Code::RESOURCE_EXHAUSTED => self.sorry("I could not answer", "I have used up what I may use for now.", error),
             Code::LLM_RATE_LIMITED => {
@@ -279,6 +285,16 @@ impl Asked<'_> {
             }
             _ => self.sorry("I could not answer", "Please try again later.", error),
         }
+    }
+
+    /// What a hook has stopped: in the words of its handler, or, where that could not be asked, in ours.
+    fn refused(&self, what: &str, refused: &Refused) -> String {
+        if refused.said {
+            return format!("{what} by {}: {}", refused.plugin, refused.reason);
+        }
+        let error = Error::new(Code::PERMISSION_DENIED, refused.to_string());
+        self.failed(None, Failed::Answered, error.kind(), &self.told(&error));
+        self.sorry(what, UNDECIDED, &error)
     }
 
     /// What failed, for whoever wrote: with what they can do, or, for an owner, with why it failed.
@@ -311,9 +327,14 @@ impl Asked<'_> {
     }
 }
 
-/// Whether a hook has stopped the turn: its reason is for the user.
+/// Whether a hook has stopped the turn.
 fn is_veto(error: &Error) -> bool {
     error.code() == Code::PERMISSION_DENIED && error.message().starts_with("stopped by ")
+}
+
+/// Whether the reason is what the handler of that hook has said: it is for the user.
+fn is_said(error: &Error) -> bool {
+    is_veto(error) && error.data().is_some_and(|data| data["said"] == true)
 }
 
 /// What the agent reads of a message: its text, what was heard, and that there are files.

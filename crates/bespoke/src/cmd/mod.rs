@@ -207,7 +207,7 @@ async fn ask(setup: &Setup, args: Ask) -> Result<()> {
     }
     std::mem::replace(&mut page.wrote, Ok(()))?;
     let turn = turn?;
-    if let Some(Refused { plugin, reason }) = withheld {
+    if let Some(Refused { plugin, reason, .. }) = withheld {
         return Err(Failure::new(Exit::Consent, format!("the answer is withheld by {plugin}: {reason}")));
     }
     if out.json {

@@ -48,7 +48,7 @@ pub(crate) async fn ask(host: &Host, cx: &CallCx, input: &str) -> String {
         None => "nobody".into(),
         Some(Outcome::Proceed(HookEvent::BeforeAgentRun { input, .. })) => input,
         Some(Outcome::Proceed(other)) => format!("{other:?}"),
-        Some(Outcome::Vetoed { plugin, reason }) => format!("{plugin} vetoed: {reason}"),
+        Some(Outcome::Vetoed { plugin, reason, .. }) => format!("{plugin} vetoed: {reason}"),
     }
 }
 

@@ -34,7 +34,7 @@ async fn ask(host: &Host) -> String {
         None => "nobody".into(),
         Some(Outcome::Proceed(HookEvent::BeforeAgentRun { input, .. })) => input,
         Some(Outcome::Proceed(other)) => format!("{other:?}"),
-        Some(Outcome::Vetoed { plugin, reason }) => format!("{plugin} vetoed: {reason}"),
+        Some(Outcome::Vetoed { plugin, reason, .. }) => format!("{plugin} vetoed: {reason}"),
     }
 }
 

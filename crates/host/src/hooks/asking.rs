@@ -72,7 +72,7 @@ pub(super) fn missed(plugins: &[Arc<PluginCell>], hook: Hook) -> Option<&Arc<Plu
 pub(super) fn stopped(plugin: &PluginCell, hook: Hook) -> Outcome {
     let reason = why_missed(plugin);
     tracing::warn!(plugin = plugin.id(), hook = hook.name(), reason, "stopped, as nobody knows what this plugin would have said");
-    Outcome::Vetoed { plugin: plugin.id().to_owned(), reason }
+    Outcome::Vetoed { plugin: plugin.id().to_owned(), reason, said: false }
 }
 
 pub(super) fn why_missed(plugin: &PluginCell) -> String {

@@ -138,7 +138,7 @@ impl Hooks {
         let (table, hook) = (self.table.load_full(), event.hook());
         let cx = cx.quieting(hook);
         let missed = missed(&table.missed, hook);
-        let mut vetoed = missed.map(|plugin| Outcome::Vetoed { plugin: plugin.id().to_owned(), reason: why_missed(plugin) });
+        let mut vetoed = missed.map(|plugin| Outcome::Vetoed { plugin: plugin.id().to_owned(), reason: why_missed(plugin), said: false });
         let mut tried = Vec::new();
         let handlers = &table.handlers;
         let subscribed = |observer: bool| handlers.iter().filter(move |s| s.slot.spec().hook == hook && s.slot.spec().observer == observer);
@@ -152,7 +152,7 @@ impl Hooks {
             let begun = Instant::now();
             let said = answer(handler, &self.telling.redactor, &cx, &event).await;
             let took = begun.elapsed();
-            let veto = |reason: &str| Outcome::Vetoed { plugin: handler.slot.plugin().to_owned(), reason: reason.to_owned() };
+            let veto = |reason: &str, said| Outcome::Vetoed { plugin: handler.slot.plugin().to_owned(), reason: reason.to_owned(), said };
             let counts = decides && !handler.slot.spec().observer;
             tried.push(match said {
                 Ok(HookReply::Replace { event: new, .. }) => {
@@ -162,12 +162,12 @@ impl Hooks {
                     one(handler, Answer::Replace, None, Some(*new), took)
                 }
                 Ok(HookReply::Veto { reason, .. }) => {
-                    vetoed = counts.then(|| veto(&reason));
+                    vetoed = counts.then(|| veto(&reason, true));
                     one(handler, Answer::Veto, Some(reason), None, took)
                 }
                 Ok(_) => one(handler, Answer::Continue, None, None, took),
                 Err(error) => {
-                    vetoed = (counts && is_guard(&handler.slot)).then(|| veto(&no(&handler.slot, &error)));
+                    vetoed = (counts && is_guard(&handler.slot)).then(|| veto(&no(&handler.slot, &error), false));
                     one(handler, Answer::Failed, Some(error.message().to_owned()), None, took)
                 }
             });

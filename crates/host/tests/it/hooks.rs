@@ -21,7 +21,7 @@ async fn run(host: &Host, input: &str) -> String {
         None => "nobody".into(),
         Some(Outcome::Proceed(HookEvent::BeforeAgentRun { input, .. })) => input,
         Some(Outcome::Proceed(other)) => format!("{other:?}"),
-        Some(Outcome::Vetoed { plugin, reason }) => format!("{plugin} vetoed: {reason}"),
+        Some(Outcome::Vetoed { plugin, reason, .. }) => format!("{plugin} vetoed: {reason}"),
     }
 }
 

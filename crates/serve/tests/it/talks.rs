@@ -43,6 +43,38 @@ async fn who_stops_a_message_says_why_to_whoever_wrote_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_guard_that_cannot_be_asked_people_read_that_and_owners_why() {
+    let (_folder, path) = place();
+    let world = World::plain("wire");
+    let on = [Hook::AfterMessageReceive, Hook::BeforeAgentRun, Hook::BeforeMessageSend];
+    let specs = on.map(|hook| HookSpec::new(hook.name(), hook).fail_closed());
+    let guard = hooks("guard", specs.to_vec(), |event| {
+        let text = match &event {
+            HookEvent::AfterMessageReceive { message, .. } => message.text.clone(),
+            HookEvent::BeforeAgentRun { input, .. } => input.clone(),
+            HookEvent::BeforeMessageSend { message, .. } => message.text.clone(),
+            _ => return Ok(HookReply::Continue),
+        };
+        if text.contains(event.hook().name()) { Err(Error::internal("the socket of the guard is gone")) } else { Ok(HookReply::Continue) }
+    });
+    let owners = config(json!({ "owners": ["wire:owner"] }));
+    let served = Served::over(&path, owners, vec![world.plug(), echo(), guard]).await;
+    for (chat, who) in [("a", "stranger"), ("b", "owner")] {
+        for (n, text) in ["after_message_receive", "before_agent_run", "say before_message_send"].iter().enumerate() {
+            world.write_message(Inbound::new(chat, who, format!("{chat}{n}"), *text));
+        }
+    }
+    let plain = "What looks after messages here does not answer. Please try again later.";
+    let yours = format!("Your message was stopped. {plain}");
+    world.until_read("a", &[&yours, &yours, &format!("The answer was stopped. {plain}")]).await;
+    world.until(|world| world.sent().iter().filter(|sent| sent.chat == "b").count() == 3).await;
+    for sent in world.sent().iter().filter(|sent| sent.chat == "b") {
+        assert!(sent.text.contains("guard") && sent.text.contains("the socket of the guard is gone"), "{}", sent.text);
+    }
+    served.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_error_becomes_one_short_message_and_the_conversation_goes_on() {
     let (_folder, path) = place();
     let world = World::plain("wire");

@@ -263,7 +263,7 @@ async fn check(tier: &str, host: &Host) {
         let case = format!("{tier}: {} {behaviour} {}", hook.name(), word(failure));
         match (outcome, expected(behaviour, failure, event)) {
             (Some(Outcome::Proceed(got)), Ok(wanted)) => assert_eq!(got, wanted, "{case}"),
-            (Some(Outcome::Vetoed { plugin, reason }), Err(why)) => {
+            (Some(Outcome::Vetoed { plugin, reason, .. }), Err(why)) => {
                 assert!(plugin == "actor" && reason.contains(why), "{case}: {plugin} says {reason:?}, not {why:?}");
             }
             (got, wanted) => panic!("{case}: {got:?}, not {wanted:?}"),

@@ -76,7 +76,7 @@ async fn answer(conversation: &mut Conversation<'_>, out: Out, cx: &CallCx, mess
         Ok(exchange) => exchange,
         Err(refused) => return Ok(Err(refused)),
     };
-    if let Some(Refused { plugin, reason }) = withheld {
+    if let Some(Refused { plugin, reason, .. }) = withheld {
         out.json(&json!({ "type": "withheld", "plugin": plugin, "reason": reason }), false)?;
     }
     let turn = match turn {

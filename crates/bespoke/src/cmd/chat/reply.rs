@@ -55,7 +55,7 @@ impl<'s> Reply<'s> {
             Reply::Whole { slot, chat, text } => (slot, Outbound::new(chat, text)),
         };
         let chat = message.chat.clone();
-        let withheld = |Refused { plugin, reason }| Outbound::new(chat, format!("[withheld by {plugin}: {reason}]"));
+        let withheld = |Refused { plugin, reason, .. }| Outbound::new(chat, format!("[withheld by {plugin}: {reason}]"));
         let message = conversation.sent(cx, message).await.unwrap_or_else(withheld);
         slot.call(cx, |channel, cx| async move { channel.send(&cx, message).await }).await.map(drop).map_err(left)
     }

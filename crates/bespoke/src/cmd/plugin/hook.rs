@@ -183,7 +183,7 @@ async fn dry_run(setup: &Setup, hook: &str, event: Option<&str>) -> Result<()> {
     if setup.out.json {
         let outcome = match &outcome {
             Outcome::Proceed(event) => json!({ "proceeds": true, "event": event }),
-            Outcome::Vetoed { plugin, reason } => json!({ "proceeds": false, "plugin": plugin, "reason": reason }),
+            Outcome::Vetoed { plugin, reason, .. } => json!({ "proceeds": false, "plugin": plugin, "reason": reason }),
         };
         return setup.out.json(&json!({ "hook": hook, "event": event, "handlers": tried, "outcome": outcome }), true);
     }
@@ -195,7 +195,7 @@ async fn dry_run(setup: &Setup, hook: &str, event: Option<&str>) -> Result<()> {
         setup.out.line(told(setup, one))?;
     }
     setup.out.line(match outcome {
-        Outcome::Vetoed { plugin, reason } => setup.out.paint(Style::Yellow, &format!("stopped by {plugin}: {reason}")).into_owned(),
+        Outcome::Vetoed { plugin, reason, .. } => setup.out.paint(Style::Yellow, &format!("stopped by {plugin}: {reason}")).into_owned(),
         Outcome::Proceed(after) if after == event => "goes on as it was".to_owned(),
         Outcome::Proceed(after) => format!("goes on as {}", serde_json::to_string(&after).unwrap_or_default()),
     })

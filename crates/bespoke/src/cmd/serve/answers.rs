@@ -125,7 +125,12 @@ impl Handler for Answers {
     async fn connected(&self, peer: &Peer) -> Result<(), Fault> {
         let event = || HookEvent::on_client_connect(client(peer));
         match self.0.setup.host.hooks().run(&CallCx::new(), Hook::OnClientConnect, event).await {
-            Some(Outcome::Vetoed { plugin, reason }) => {
+            // A guard that cannot be asked keeps nobody out: this is whoever owns the program, and has to mend it.
+            Some(Outcome::Vetoed { plugin, reason, said: false }) => {
+                tracing::warn!(plugin, reason, pid = peer.pid, "a client of the control socket is let in unasked");
+                Ok(())
+            }
+            Some(Outcome::Vetoed { plugin, reason, .. }) => {
                 let failure = Failure::new(Exit::Consent, format!("refused by {plugin}: {reason}"));
                 tracing::warn!(plugin, reason, pid = peer.pid, "a client of the control socket is refused");
                 Err(fault(failure))
