@@ -86,7 +86,11 @@ impl Data {
         // A stream may have much to catch up with, so that nobody waits for a call counts only once something was given up.
         let wanted = self.mailbox.given_up() == self.given_up || self.mailbox.is_wanted(self.last_call);
         self.why = self.budget.tick(resumed, Instant::now(), wanted);
-        if self.why.is_some() { UpdateDeadline::Interrupt } else { UpdateDeadline::Yield(1) }
+        if self.why.is_some() {
+            return UpdateDeadline::Interrupt;
+        }
+        // The runtime's own way, so that it looks after its timers and sockets before it goes on.
+        UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))
     }
 
     fn error(&self, trap: &wasmtime::Error) -> Error {

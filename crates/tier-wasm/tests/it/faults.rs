@@ -95,24 +95,22 @@ async fn a_computation_keeps_no_thread_of_the_runtime() {
     // One thread for everybody: what else runs on it goes on while the guest computes.
     let world = World::new();
     let host = Arc::new(world.host([world.acts()]).await);
-    let over = AtomicBool::new(false);
-    let computes = async {
-        let computed = act(&host, "acts", json!({ "do": "computes", "n": 1500 })).await;
-        over.store(true, Ordering::SeqCst);
-        computed
-    };
-    let others = async {
+    let over = Arc::new(AtomicBool::new(false));
+    let ends = over.clone();
+    let others = tokio::spawn(async move {
         let mut turns = 0;
-        while !over.load(Ordering::SeqCst) {
+        while !ends.load(Ordering::SeqCst) {
             turns += 1;
             tokio::task::yield_now().await;
         }
         turns
-    };
-    let (computed, turns) = within(async { tokio::join!(computes, others) }).await;
+    });
+    let computed = act(&host, "acts", json!({ "do": "computes", "n": 1500 })).await;
+    over.store(true, Ordering::SeqCst);
     assert_eq!(computed.as_deref(), Ok("computed"));
-    // One that kept it would have left none.
-    assert!(turns > 3, "{turns}");
+    let turns = within(others).await.unwrap();
+    // A guest that kept the thread would leave a handful, before it begins and after it is over.
+    assert!(turns > 20, "{turns}");
     within(host.shutdown()).await;
 }
 

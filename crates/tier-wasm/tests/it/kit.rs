@@ -2,20 +2,22 @@
 //! written as text.
 
 use std::{
+    collections::HashMap,
     env, fs,
     path::{Path, PathBuf},
     process::Command,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock},
     time::{Duration, Instant},
 };
 
-use bespoke_host::{Candidate, Config, Grants, Grounds, Host, HttpClient, PluginFolder, Row, Selection, Tier};
+use bespoke_host::{Candidate, Config, Grants, Grounds, Host, HttpClient, KeyValue, PluginFolder, Row, Selection, Tier};
 use bespoke_manifest::Manifest;
 use bespoke_plugin_api::{
     CallCx, Result, Tool, ToolRequest,
     serde_json::{Value, json},
 };
 use bespoke_tier_wasm::{Limits, WasmPlugin};
+use bytes::Bytes;
 
 /// Longer than anything here takes, so that a hang fails instead of hanging.
 pub(crate) const LONG: Duration = Duration::from_secs(120);
@@ -144,12 +146,32 @@ impl World {
         }
         let config = Config::parse("bespoke.toml", config).unwrap();
         let mut host = Host::builder().config(config).grants(grants).data_dir(self.path().join("data")).plugins(plugins);
+        host = host.store(Arc::new(Kept::default()));
         if let Some(client) = &self.http {
             host = host.http(client.clone());
         }
         let host = host.build().unwrap();
         within(host.start(Selection::All)).await;
         host
+    }
+}
+
+/// What plugins store, as long as the host lives.
+#[derive(Default)]
+struct Kept(Mutex<HashMap<(String, String), Bytes>>);
+
+impl KeyValue for Kept {
+    fn load(&self, plugin: &str, key: &str) -> Result<Option<Bytes>> {
+        Ok(self.0.lock().unwrap().get(&(plugin.to_owned(), key.to_owned())).cloned())
+    }
+
+    fn store(&self, plugin: &str, key: &str, value: Option<Bytes>) -> Result<()> {
+        let (place, mut kept) = ((plugin.to_owned(), key.to_owned()), self.0.lock().unwrap());
+        match value {
+            Some(value) => _ = kept.insert(place, value),
+            None => _ = kept.remove(&place),
+        }
+        Ok(())
     }
 }
 
