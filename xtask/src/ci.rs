@@ -27,7 +27,7 @@ const PORTABLE: &[&str] = &[
 ];
 
 /// Crates that a wasm guest is made of.
-const GUEST: &[&str] = &["-p", "bespoke-plugin-api", "-p", "bespoke-protocol", "-p", "bespoke-plugin-guest"];
+const GUEST: &[&str] = &["-p", "bespoke-plugin-api", "-p", "bespoke-protocol", "-p", "bespoke-plugin-guest", "-p", "bespoke-guest-wasm"];
 
 struct Outcome {
     name: String,
