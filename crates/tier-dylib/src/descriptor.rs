@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code, reason = "the C ABI: what a library exports is read as what it should be")]
 
-use std::{path::Path, slice};
+use std::{fs, path::Path, slice};
 
 use bespoke_library::Library;
 use bespoke_plugin_api::{Code, Error, Result};
@@ -44,9 +44,12 @@ struct Header {
 /// `LOAD_FAILED`, which names both sides and what to do.
 pub(crate) fn read(library: &'static Library, shown: &Path, id: &str) -> Result<Checked> {
     let refused = |why: String| refusal(shown, &why);
-    // SAFETY: the name is that of a function of this type; what else it might be cannot be seen from here, and its user trusts the file.
+    // SAFETY: the name is that of a function of this type; whether it is one at all is seen below, and its user trusts the file.
     let entry = unsafe { library.get::<Entry>(SYMBOL) };
     let entry = entry.map_err(|_| refused(format!("it is no plugin: it does not export `{SYMBOL}`")))?;
+    if !is_code(*entry as *const () as usize) {
+        return Err(refused(format!("its `{SYMBOL}` is data, and should be the function that gives a descriptor")));
+    }
     // SAFETY: the interface says that it takes nothing, does nothing and gives a pointer.
     let descriptor = unsafe { entry() };
     if descriptor.is_null() || !descriptor.is_aligned() {
@@ -95,6 +98,18 @@ pub(crate) fn read(library: &'static Library, shown: &Path, id: &str) -> Result<
 pub(crate) fn refusal(shown: &Path, why: &str) -> Error {
     Error::new(Code::LOAD_FAILED, format!("{}: {why}", shown.display()))
         .with_help("build it for this program: bespoke plugin build DIR --tier dylib; or ask its author for such a build")
+}
+
+/// Whether code lies at an address, as the kernel has it; where nobody says, it is taken for code.
+fn is_code(address: usize) -> bool {
+    let Ok(maps) = fs::read_to_string("/proc/self/maps") else { return true };
+    let holds = |range: &str| {
+        let ends = range.split_once('-').map(|(from, to)| (usize::from_str_radix(from, 16), usize::from_str_radix(to, 16)));
+        matches!(ends, Some((Ok(from), Ok(to))) if (from..to).contains(&address))
+    };
+    // `from-to perms …`
+    let here = maps.lines().filter_map(|line| line.split_once(' ')).find(|(range, _)| holds(range));
+    here.is_none_or(|(_, rest)| rest.as_bytes().get(2) == Some(&b'x'))
 }
 
 /// Whether a struct is at least as long as here; one of a newer minor version is longer.

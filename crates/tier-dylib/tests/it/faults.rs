@@ -10,7 +10,7 @@ use expect_test::{Expect, expect};
 use crate::kit::{LONG, World, act, act_in, example, row, until, within};
 
 /// Somebody else, who has to be answered whatever happens.
-fn neighbour(world: &World) -> Candidate {
+pub(crate) fn neighbour(world: &World) -> Candidate {
     let package = bespoke_fake::BESPOKE_PLUGIN.package();
     let folder = world.folder("fake", &[], &example("dylib_fake"));
     let manifest = format!("version = \"1.0.0\"\nlicense = \"Apache-2.0\"\n{}\n[dylib]\nfile = \"plugin.so\"\n", package.manifest);

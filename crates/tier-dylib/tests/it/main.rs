@@ -2,6 +2,7 @@
 
 mod conformance;
 mod copies;
+mod defects;
 mod dice;
 mod fatal;
 mod faults;
