@@ -89,7 +89,8 @@ impl Drop for UnderWay {
 }
 
 /// Code that somebody still has, by the cache that it may come from and its digest.
-static LOADED: Mutex<Option<HashMap<(PathBuf, String), Weak<Code>>>> = Mutex::new(None);
+static LOADED: Mutex<Option<Loaded>> = Mutex::new(None);
+type Loaded = HashMap<(PathBuf, String), Weak<Code>>;
 
 fn find(file: &Path, folder: PathBuf, most: u64) -> Result<Arc<Code>> {
     let bytes = read(file, most)?;
