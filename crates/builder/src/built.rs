@@ -1,7 +1,9 @@
 //! What a build leaves: a folder that `plugin load` takes, or a program. It takes the place of what was built before as a whole.
 
 use std::{
-    env, fs,
+    env,
+    ffi::OsString,
+    fs,
     path::{Path, PathBuf},
 };
 
@@ -46,11 +48,22 @@ pub(crate) fn put(source: &Source, tier: Tier, artefact: &Path, out: PathBuf) ->
         write("config.schema.json", &schema)?;
     }
     let failed = |e| BuildError::io(&out, e);
-    if out.exists() {
-        fs::rename(&out, staging.path().join("old")).map_err(failed)?;
+    // Somebody may be at it: what is the same stays the same folder.
+    if !is_same(&folder, &out) {
+        if out.exists() {
+            fs::rename(&out, staging.path().join("old")).map_err(failed)?;
+        }
+        fs::rename(&folder, &out).map_err(failed)?;
     }
-    fs::rename(&folder, &out).map_err(failed)?;
     Ok(if is_program { out.join(file) } else { out })
+}
+
+/// Whether what was built is there already, byte for byte, and nothing else is.
+fn is_same(new: &Path, old: &Path) -> bool {
+    let (Ok(entries), Ok(others)) = (new.read_dir(), old.read_dir()) else { return false };
+    let names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
+    let equal = |name: &OsString| matches!((fs::read(new.join(name)), fs::read(old.join(name))), (Ok(a), Ok(b)) if a == b);
+    others.count() == names.len() && names.iter().all(equal)
 }
 
 /// Whether what is there may be replaced: nothing, an empty folder, or what was built before.

@@ -40,7 +40,7 @@ impl Cargo {
         let program = env::var_os("CARGO").filter(|program| !program.is_empty()).unwrap_or_else(|| "cargo".into());
         let folder = std::path::absolute(folder).map_err(|e| BuildError::io(folder, e))?;
         if !folder.is_dir() {
-            return Err(BuildError::io(&folder, io::ErrorKind::NotFound.into()));
+            return Err(BuildError::NoFolder { path: folder });
         }
         let cargo = Cargo { program, folder };
         let said = cargo.command().arg("--version").stdin(Stdio::null()).output();

@@ -11,6 +11,12 @@ use bespoke_manifest::{ManifestError, Tier};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
+    /// What was named is no folder.
+    #[error("{} is no folder", path.display())]
+    NoFolder {
+        /// What was named.
+        path: PathBuf,
+    },
     /// The folder has no such file: `Cargo.toml` or `plugin.toml`.
     #[error("{} has no {file}: {what}", folder.display())]
     NoFile {
@@ -120,7 +126,7 @@ impl BuildError {
     /// What kind of trouble it is.
     pub fn class(&self) -> Class {
         match self {
-            BuildError::NoFile { .. } | BuildError::Missing { .. } => Class::NotFound,
+            BuildError::NoFolder { .. } | BuildError::NoFile { .. } | BuildError::Missing { .. } => Class::NotFound,
             BuildError::NotListed { .. } | BuildError::NotPortable { .. } | BuildError::InTheWay { .. } => Class::Unsolvable,
             _ => Class::Failed,
         }

@@ -76,9 +76,7 @@ pub fn build(request: &Request, tell: &mut dyn FnMut(&str)) -> Result<Built, Bui
     source.ships_as(request.tier)?;
     let out = built::place(&source, request)?;
     let toolchain = Toolchain::find(&cargo, request.tier)?;
-    let shim = Shim::write(&source, request)?;
-    // Whoever builds the same at the same time waits here, and then finds it built.
-    let _alone = shim.lock(tell)?;
+    let shim = Shim::write(&source, request, tell)?;
     let tree = match request.tier {
         Tier::Wasm => {
             let tree = cargo.tree(&shim.manifest())?;

@@ -111,3 +111,37 @@ fn ways(source: &Source, tree: &Metadata) -> Option<BTreeMap<PackageId, Vec<Stri
 fn is_macro(tree: &Metadata, id: &PackageId) -> bool {
     tree.packages.iter().find(|p| p.id == *id).is_some_and(|p| p.targets.iter().any(|target| target.is_proc_macro()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Request, cargo::Cargo, shim::Shim};
+    use bespoke_manifest::Tier;
+    use std::{fs, path::Path};
+
+    /// Each of them says in its manifest that it is portable; what it depends on says the same.
+    #[test]
+    fn the_portable_plugins_of_the_project_are_portable() {
+        let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let mut found = Vec::new();
+        for entry in fs::read_dir(crates).unwrap() {
+            let folder = entry.unwrap().path();
+            if !folder.join("plugin.toml").is_file() {
+                continue;
+            }
+            let cargo = Cargo::find(&folder).unwrap();
+            let source = Source::read(&cargo, &folder).unwrap();
+            if source.ships_as(Tier::Wasm).is_err() {
+                continue;
+            }
+            let shim = Shim::write(&source, &Request::new(&folder, Tier::Wasm), &mut |_| {}).unwrap();
+            let tree = cargo.tree(&shim.manifest()).unwrap();
+            check(&source, &tree).unwrap_or_else(|e| panic!("{e}"));
+            // The way there is known: nothing of it came from an empty tree.
+            assert!(ways(&source, &tree).unwrap().len() > 1 || source.manifest.id == "fake");
+            found.push(source.manifest.id);
+        }
+        found.sort();
+        assert!(found.iter().any(|id| id == "clock"), "{found:?}");
+    }
+}

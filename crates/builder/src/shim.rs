@@ -3,6 +3,7 @@
 
 use std::{
     fs::{self, File, TryLockError},
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     path::{Path, PathBuf},
 };
 
@@ -24,11 +25,14 @@ pub(crate) struct Shim {
     pub(crate) package: String,
     /// Where it is built.
     pub(crate) target: PathBuf,
+    /// Nobody else writes or builds it as long as this lives.
+    _alone: Option<File>,
 }
 
 impl Shim {
-    /// Writes it. What is equal is left alone, so that cargo finds nothing changed.
-    pub(crate) fn write(source: &Source, request: &Request) -> Result<Self, BuildError> {
+    /// Writes it. What is equal is left alone, so that cargo finds nothing changed. Whoever builds the same at the same time waits here,
+    /// and then finds it built.
+    pub(crate) fn write(source: &Source, request: &Request, tell: &mut dyn FnMut(&str)) -> Result<Self, BuildError> {
         let guest = guest(request.tier);
         if let Origin::Folder(crates) = &source.origin {
             let folder = crates.join(guest.strip_prefix("bespoke-").unwrap_or(guest));
@@ -38,11 +42,16 @@ impl Shim {
             }
         }
         let base = source.target.join("bespoke");
-        let package = format!("bespoke-shim-{}-{}", source.package, request.tier.name());
+        // Plugins of the same name in two places may share a target folder.
+        let mut place = DefaultHasher::new();
+        source.folder.hash(&mut place);
+        let package = format!("bespoke-shim-{}-{}-{:08x}", source.package, request.tier.name(), place.finish() as u32);
+        let folder = base.join("shims").join(&package);
+        fs::create_dir_all(&folder).map_err(|e| BuildError::io(&folder, e))?;
+        let alone = Some(lock(&folder.join(".lock"), tell)?);
         // A program is made of what the plugin's workspace builds anyway, and of much; a guest is made of little, by profiles of its own.
         let target = if request.tier == Tier::Compiled { source.target.clone() } else { base.join("build") };
-        let shim = Shim { folder: base.join("shims").join(&package), target, package };
-        fs::create_dir_all(&shim.folder).map_err(|e| BuildError::io(&shim.folder, e))?;
+        let shim = Shim { folder, package, target, _alone: alone };
         put(&shim.manifest(), &manifest(source, request, &shim.package))?;
         put(&shim.folder.join("shim.rs"), code(request.tier))?;
         shim.lock_versions(&source.workspace)?;
@@ -52,22 +61,6 @@ impl Shim {
     /// Its Cargo.toml.
     pub(crate) fn manifest(&self) -> PathBuf {
         self.folder.join("Cargo.toml")
-    }
-
-    /// Nobody else builds it as long as this lives.
-    pub(crate) fn lock(&self, tell: &mut dyn FnMut(&str)) -> Result<File, BuildError> {
-        let path = self.folder.join(".lock");
-        let failed = |e| BuildError::io(&path, e);
-        let file = File::create(&path).map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                tell("waiting for another build of the same");
-                file.lock().map_err(failed)?;
-            }
-            Err(TryLockError::Error(error)) => return Err(failed(error)),
-        }
-        Ok(file)
     }
 
     /// The versions that the plugin's workspace is tested with, whenever those change; cargo drops what the shim does not use.
@@ -81,6 +74,20 @@ impl Shim {
         put(&own, &lock)?;
         put(&copied, &lock)
     }
+}
+
+fn lock(path: &Path, tell: &mut dyn FnMut(&str)) -> Result<File, BuildError> {
+    let failed = |e| BuildError::io(path, e);
+    let file = File::create(path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            tell("waiting for another build of the same");
+            file.lock().map_err(failed)?;
+        }
+        Err(TryLockError::Error(error)) => return Err(failed(error)),
+    }
+    Ok(file)
 }
 
 /// The crate that serves a plugin in that tier.
@@ -241,12 +248,22 @@ mod tests {
     }
 
     #[test]
+    fn a_program_has_the_profiles_of_the_plugins_workspace() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(of_workspace(dir.path()), None);
+        let text = "[workspace]\nmembers = []\n\n[profile.dev]\nopt-level = 1 # quick\n\n[profile.dev.package.\"*\"]\nopt-level = 2\n";
+        fs::write(dir.path().join("Cargo.toml"), text).unwrap();
+        let profiles = of_workspace(dir.path()).unwrap();
+        assert_eq!(profiles.trim(), text.split_once("\n\n").unwrap().1.trim());
+    }
+
+    #[test]
     fn the_versions_of_the_plugins_workspace_are_taken_when_they_change() {
         let dir = tempfile::tempdir().unwrap();
         let (theirs, shim) = (dir.path().join("theirs"), dir.path().join("shim"));
         fs::create_dir_all(&theirs).unwrap();
         fs::create_dir_all(&shim).unwrap();
-        let shim = Shim { folder: shim, package: String::new(), target: PathBuf::new() };
+        let shim = Shim { folder: shim, package: String::new(), target: PathBuf::new(), _alone: None };
         let own = || fs::read_to_string(shim.folder.join("Cargo.lock")).ok();
         shim.lock_versions(&theirs).unwrap();
         assert_eq!(own(), None, "a plugin without a lock");

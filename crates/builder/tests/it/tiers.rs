@@ -39,6 +39,25 @@ fn as_a_dynamic_library() {
     assert!(library.windows(symbol.len()).any(|window| window == symbol));
 }
 
+#[cfg(unix)]
+#[test]
+fn the_same_again_leaves_the_folder_to_whoever_is_at_it() {
+    use std::os::unix::fs::MetadataExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let mut request = Request::new(CHIMES, Tier::Process);
+    request.out = Some(folder.path().join("bells"));
+    let number = || {
+        let built = built(&request).0.unwrap();
+        fs::metadata(built.path).unwrap().ino()
+    };
+    let first = number();
+    assert_eq!(number(), first);
+    // Another tier takes its place as a whole.
+    request.tier = Tier::Dylib;
+    let built = built(&request).0.unwrap();
+    assert!(built.path.join("plugin.toml").is_file() && !built.path.join("plugin").exists());
+}
+
 #[test]
 fn as_a_process() {
     let built = chimes(Tier::Process);
