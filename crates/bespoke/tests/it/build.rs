@@ -72,5 +72,5 @@ fn what_makes_no_sense_is_said_before_anything_is_built() {
     build(&user, &["--tier", "wasm", "--features", "clock"]).code(2).says("only --tier compiled builds one");
     user.run(["plugin", "build"]).code(2).says("--tier <TIER>");
     user.run(["plugin", "build", "--tier", "wasm"]).code(3).says("has no Cargo.toml");
-    user.run(["plugin", "build", "nowhere", "--tier", "wasm"]).code(1).says("nowhere: ");
+    user.run(["plugin", "build", "nowhere", "--tier", "wasm"]).code(3).says("nowhere is no folder");
 }

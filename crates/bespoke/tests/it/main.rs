@@ -10,6 +10,7 @@ mod bot_api;
 mod program;
 mod words;
 
+mod build;
 mod chain;
 mod configuration;
 mod conformance;
@@ -37,3 +38,4 @@ mod serve;
 mod sessions;
 mod telegram;
 mod telegram_crowd;
+mod tutorial;
