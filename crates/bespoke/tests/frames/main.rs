@@ -141,7 +141,7 @@ fn a_minute_of_audio_is_the_same_in_each_tier() {
     let (runtime, audio, host) = (runtime(), minute(), TestHost::new());
     let _entered = runtime.enter();
     let mut instances = vec![("compiled", block_on(BESPOKE_PLUGIN.start(host.context("energy"), json!({}))).unwrap())];
-    for tier in TIERS {
+    for &tier in TIERS {
         let start = starts(candidate("crates/vad-energy", tier, place.path()));
         let started = block_on_for(LONG, start(host.context("energy"), json!({}))).expect("it hangs");
         instances.push((tier.name(), started.unwrap()));

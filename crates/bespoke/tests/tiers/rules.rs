@@ -36,7 +36,7 @@ fn it_keeps_the_same_rules_in_each_tier() {
     let cases = place.path().join("conformance.toml");
     fs::write(&cases, CASES).unwrap();
     let mut seen: Option<Value> = None;
-    for tier in TIERS {
+    for &tier in TIERS {
         let mut program = Command::new(env!("CARGO_BIN_EXE_bespoke"));
         program.args(["plugin", "test", "--yes", "--json", "--cases"]).arg(&cases).arg(built("examples/plugins/chimes", tier));
         program.current_dir(place.path()).env("BESPOKE_HOME", place.path().join("home"));

@@ -20,7 +20,7 @@ fn a_tool_with_state_and_progress_and_a_voice_say_the_same_in_all_four_tiers() {
         .tool("strike", json!({ "times": "many" }))
         .tool("strike", json!({ "text": "\u{0}\u{1b}[31m\u{2028}\n\r\n\u{10ffff}", "": "x".repeat(200_000) }))
         .texts(&["Ding, dong. ", "Über den ", "Wolken; ", "ünïcödé \u{10ffff}", "\u{0}"]);
-    for tier in TIERS {
+    for &tier in TIERS {
         suite = suite.tier(tier.name(), facts(), starts(candidate("examples/plugins/chimes", tier, place.path())));
     }
     suite.check();

@@ -83,7 +83,7 @@ async fn from_each_tier_to_each_other_the_count_goes_on() {
     let place = tempfile::tempdir().unwrap();
     let mut builds: Vec<(String, Arc<dyn Artifact>)> = vec![("compiled".into(), Arc::new(&chimes::BESPOKE_PLUGIN))];
     let mut first = None;
-    for tier in TIERS {
+    for &tier in TIERS {
         let candidate = candidate("examples/plugins/chimes", tier, place.path());
         builds.push((tier.name().to_owned(), candidate.artifact.clone()));
         first.get_or_insert(candidate);

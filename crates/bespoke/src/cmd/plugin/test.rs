@@ -4,7 +4,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use bespoke_audio::read_wav;
-use bespoke_host::{Candidate, ModelStore as _, Terms};
+use bespoke_host::{Candidate, ModelStore as _, Terms, Tier};
 use bespoke_manifest::Manifest;
 use bespoke_plugin_api::Audio;
 use bespoke_plugin_testkit::{Cases, Check, Examination, Outcome};
@@ -46,15 +46,22 @@ fn found(setup: &Setup, what: Option<&str>) -> Result<Candidate> {
     let known = setup.shelf.all().into_iter().find(|candidate| candidate.id == what);
     let candidate = match known {
         Some(known) => known,
-        None if Path::new(what).is_dir() => setup.shelf.open_folder(&std::path::absolute(what)?)?,
+        None if Path::new(what).is_dir() => {
+            setup.shelf.open_folder(&std::path::absolute(what)?).map_err(|error| unbuilt(what, error.into()))?
+        }
         None if what.contains(['/', '\\']) => return Err(Failure::new(Exit::NotFound, format!("{what} is no folder"))),
         None => return Err(setup.no_plugin(what)),
     };
-    let Some((_, why)) = candidate.artifact.refusal() else { return Ok(candidate) };
-    let failure = Failure::from(why.with_plugin(&candidate.id));
-    // The source of a plugin is no plugin yet.
-    let is_source = Path::new(&candidate.origin).join("Cargo.toml").is_file();
-    Err(if is_source { failure.help(format!("bespoke plugin build {what} --tier process, and test what it writes")) } else { failure })
+    match candidate.artifact.refusal() {
+        None => Ok(candidate),
+        Some((_, why)) => Err(unbuilt(what, why.with_plugin(&candidate.id).into())),
+    }
+}
+
+/// The source of a plugin is no plugin yet.
+fn unbuilt(folder: &str, failure: Failure) -> Failure {
+    let is_source = Path::new(folder).join("Cargo.toml").is_file();
+    if is_source { failure.help(format!("bespoke plugin test \"$(bespoke plugin build {folder} --tier process)\"")) } else { failure }
 }
 
 /// What it may have: what the user granted; with `yes` all that it asks for.
@@ -98,6 +105,7 @@ fn examine(
     let limit = terms.limits.start_timeout_ms.map_or(START, |ms| Duration::from_millis(ms.into()));
     let schema = serde_json::from_str(&candidate.config_schema).unwrap_or(Value::Null);
     let declared = manifest.clone();
+    let described = candidate.tier == Tier::Compiled || !candidate.config_schema.is_empty();
     let examination = Examination::new(&manifest.id, start)
         .cases(cases)
         .start_limit(limit)
@@ -110,6 +118,7 @@ fn examine(
             let wav = read_wav(path).map_err(|e| e.to_string())?;
             Ok(Audio::new(wav.samples, wav.rate))
         });
+    let examination = if described { examination } else { examination.takes_any_config() };
     Ok(examination.run(|check| {
         if !out.json {
             // Nobody reads on when the pipe is closed; the exit code is still the answer.
