@@ -97,6 +97,9 @@ pub(super) fn lives(running: &Running) -> Tried {
 }
 
 fn refuses(exam: &Examination) -> Tried {
+    if exam.any_config {
+        return Ok(Kept::Untried("it has no config.schema.json".into()));
+    }
     let config = unknown_key(&exam.cases.config());
     let refused = |e: &bespoke_plugin_api::Error| e.code() == Code::INVALID_PARAMS;
     if !bespoke_schema::check(&exam.schema, &config).is_empty() {

@@ -46,6 +46,7 @@ pub struct Examination {
     cases: Cases,
     limit: Duration,
     schema: Value,
+    any_config: bool,
     fits: Box<Fits>,
     declares: Box<Declares>,
     data: Option<PathBuf>,
@@ -62,6 +63,7 @@ impl Examination {
             cases: Cases::default(),
             limit: LIMIT,
             schema: Value::Null,
+            any_config: false,
             fits: Box::new(|_| Ok(())),
             declares: Box::new(|_| Ok(())),
             data: None,
@@ -88,6 +90,13 @@ impl Examination {
     #[must_use]
     pub fn schema(mut self, schema: Value) -> Self {
         self.schema = schema;
+        self
+    }
+
+    /// Without a rule on keys that it does not know: nobody describes its configuration, as that of a plugin of App Factory.
+    #[must_use]
+    pub fn takes_any_config(mut self) -> Self {
+        self.any_config = true;
         self
     }
 
