@@ -1,19 +1,28 @@
-//! What the wire costs: the same plugin compiled in, and behind guest core and proxy joined by memory.
+//! What the wire costs: the same plugin compiled in, behind guest core and proxy joined by memory, and in each tier that ships, side by
+//! side. A call compiled in is a bare call of a trait; what a tier costs beyond its own floor stands in `dylib`, `wasm` and `process`.
 //!
-//! The guest has a thread of its own, so a round trip is mostly two wake-ups; what several frames on their way cost each shows
-//! what is left when nobody waits.
+//! The guest of the loopback has a thread of its own, so a round trip is mostly two wake-ups; what several frames on their way cost each
+//! shows what is left when nobody waits.
 
-use std::{hint::black_box, sync::Arc, time::Duration};
+use std::{future::poll_fn, hint::black_box, path::Path, sync::Arc, time::Duration};
 
 use bespoke_benches::{Aim, Counting, Group};
+use bespoke_builder::{Request, Tier, build};
 use bespoke_fake::BESPOKE_PLUGIN as FAKE;
+use bespoke_host::{Grounds, Terms, open_folder};
 use bespoke_plugin_api::{
-    CallCx, Contribution, Duplex, Instance, Timestamp, Tool, ToolRequest, Vad, VadEvent, VadOptions, next, serde_json::json, try_next,
+    CallCx, Contribution, Duplex, Instance, Timestamp, Tool, ToolRequest, Vad, VadEvent, VadOptions, next,
+    serde_json::{Value, json},
+    try_next,
 };
 use bespoke_plugin_guest::{Core, Platform};
 use bespoke_plugin_proxy::StartOptions;
-use bespoke_plugin_testkit::{TestHost, block_on, loopback};
+use bespoke_plugin_testkit::{Clock, TestHost, block_on, loopback};
+// The drivers are in the host's slice.
 use bespoke_protocol::{CxHead, Kind, Setup, method, parse, put_call, put_credit, put_samples_frame, read_samples};
+use bespoke_tier_dylib as _;
+use bespoke_tier_process as _;
+use bespoke_tier_wasm as _;
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -24,7 +33,16 @@ const STREAM: u32 = 2;
 /// Frames that are on their way at once, well within the window of a stream.
 const AHEAD: u64 = 16;
 
+/// Of text or samples: none, 10 ms of audio at 16 kHz, and what a pipe holds.
+const SIZES: [usize; 3] = [0, 640, 64 << 10];
+
 fn main() {
+    wire();
+    side_by_side();
+}
+
+/// Compiled in, and through the loopback.
+fn wire() {
     let host = TestHost::new();
     let direct = block_on(FAKE.start(host.context(FAKE.id()), json!({}))).expect("the fake starts");
     let (remote, _probe) = block_on(loopback(&FAKE, host, StartOptions::new(FAKE.id(), json!({})))).expect("the fake starts");
@@ -75,6 +93,72 @@ fn main() {
         .case("loopback", |n| frames(&mut *far_ahead, &samples, n, AHEAD))
         .aim(Aim::Within(Duration::from_micros(10)))
         .run();
+}
+
+/// All four tiers, one after the other in the same groups.
+fn side_by_side() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    // For the timers and pipes of the tiers.
+    let _entered = runtime.enter();
+    let mut tiers = vec![("compiled in", block_on(FAKE.start(TestHost::new().context(FAKE.id()), json!({}))).expect("the fake starts"))];
+    for tier in [Tier::Dylib, Tier::Wasm, Tier::Process] {
+        match built(tier, folder.path()) {
+            Ok(instance) => tiers.push((tier.name(), instance)),
+            Err(why) => eprintln!("not measured: {}: {why}", tier.name()),
+        }
+    }
+    for bytes in SIZES {
+        let args = json!({ "text": "x".repeat(bytes) });
+        let mut group = Group::new(format!("control lane: a call with {bytes} bytes there and back"));
+        for (name, instance) in &tiers {
+            let (tool, args) = (tool(instance), args.clone());
+            group = group.case(*name, move |n| asked(&tool, &args, n));
+        }
+        group.run();
+    }
+    for bytes in SIZES {
+        let samples = vec![0.25_f32; bytes / 4];
+        let mut group = Group::new(format!("data lane: a frame of {bytes} bytes, with an event for each window of 512 samples"));
+        for (name, instance) in &tiers {
+            let (mut stream, samples) = (open(instance), &samples);
+            group = group.case(*name, move |n| heard(&mut *stream, samples, n));
+        }
+        group.run();
+    }
+}
+
+/// The fake in another tier, built as its author would build it.
+fn built(tier: Tier, world: &Path) -> Result<Instance, String> {
+    let mut request = Request::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../crates/fake"), tier);
+    request.release = true;
+    let built = build(&request, &mut |_| ()).map_err(|e| e.to_string())?;
+    let candidate = open_folder(&built.path, &Grounds::new(world.join("cache")).program(env!("CARGO_BIN_EXE_guest").into()));
+    let host = TestHost::with_clock(Clock::Real);
+    block_on(candidate.artifact.start(host.context(FAKE.id()), json!({}), Terms::default())).map_err(|e| e.to_string())
+}
+
+/// Calls with these arguments, one after the other.
+fn asked(tool: &Arc<dyn Tool>, args: &Value, n: u64) {
+    let cx = CallCx::new();
+    block_on(async {
+        for _ in 0..n {
+            _ = black_box(tool.call(&cx, ToolRequest::new(args.clone())).await.expect("the fake answers"));
+        }
+    });
+}
+
+/// Pushes frames as fast as they are taken, and takes what comes.
+fn heard(stream: &mut dyn Duplex<[f32], VadEvent>, samples: &[f32], n: u64) {
+    block_on(async {
+        for _ in 0..n {
+            poll_fn(|cx| stream.poll_ready(cx)).await.expect("it listens");
+            stream.push(black_box(samples)).expect("it listens");
+            while let Some(event) = try_next(stream) {
+                _ = black_box(event.expect("it hears"));
+            }
+        }
+    });
 }
 
 /// A guest core whose plugin is started, with one open stream of the detector that may send as much as it likes.
