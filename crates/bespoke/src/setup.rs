@@ -157,7 +157,9 @@ impl Setup {
         }
         let told = known_sections().filter(|(name, _)| needed.contains(name) || AT_START.contains(name));
         let changes = self.host.diff(&config, &told.collect::<Vec<_>>());
-        let report = self.host.reload(config).await;
+        let report = self.host.reload(config.clone()).await;
+        // What was taken out and lies where plugins are searched is found there now.
+        noted.extend(self.find_more(&config).await);
         logs::redact_more(self.host.redactor());
         Ok(Reloaded { sections, noted, changes, report })
     }

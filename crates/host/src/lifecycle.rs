@@ -243,7 +243,7 @@ impl Inner {
     }
 
     /// Lets a plugin make what it depends on, which may take far longer than a start.
-    async fn prepare(&self, plugin: &PluginCell) -> Result<()> {
+    pub(crate) async fn prepare(&self, plugin: &PluginCell) -> Result<()> {
         if plugin.candidate.tier == Tier::Compiled {
             return Ok(());
         }

@@ -99,6 +99,19 @@ impl Host {
             }
             Err(error) => report.problems.extend(error.problems),
         }
+        let before = inner.services.config();
+        let mut gone = Vec::new();
+        for plugin in self.plugins().iter() {
+            // It was there for its path alone; where it is found without one, whoever looks into folders finds it again.
+            let had = |config: &Config| matches!(config.plugin_path(plugin.id()), Ok(Some(_)));
+            if had(&before) && matches!(new.plugin_path(plugin.id()), Ok(None)) {
+                gone.push(match self.unload_alone(plugin.id()).await {
+                    Ok(()) => told(plugin, ReloadOutcome::Stopped, None),
+                    Err(error) if error.code() == Code::SHUTDOWN_FAILED => told(plugin, ReloadOutcome::Stopped, Some(&error)),
+                    Err(error) => told(plugin, ReloadOutcome::Rejected, Some(&error)),
+                });
+            }
+        }
         for id in new.plugin_ids() {
             // One with a folder of its own was taken out by hand, and is added by hand again.
             let elsewhere = || matches!(new.plugin_path(&id), Ok(Some(_)));
@@ -127,7 +140,7 @@ impl Host {
             let (new, stopped) = (new.clone(), stopped.iter().any(|done| done.plugin == plugin.id()));
             async move { if stopped { None } else { inner.reload_one(plugin, &new, &changes).await } }
         });
-        let (mut done, mut again) = (stopped.clone(), Vec::new());
+        let (mut done, mut again) = ([gone, stopped.clone()].concat(), Vec::new());
         for settled in futures_util::future::join_all(settled).await.into_iter().flatten() {
             match settled {
                 Settled::Told(told) => done.push(told),

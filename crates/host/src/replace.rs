@@ -12,12 +12,13 @@ use serde_json::json;
 
 use crate::{
     Config,
-    candidate::State,
+    candidate::{State, Tier},
     events::topics,
     generation::Generation,
     lifecycle::{Inner, Launch},
     plugin::PluginCell,
-    slot::drop_caught,
+    slot::{drop_caught, shown},
+    thread::Waiting,
 };
 
 impl Inner {
@@ -63,7 +64,24 @@ impl Inner {
         }
     }
 
+    /// Whether a new instance could at least say what it contributes. What was kept of an earlier answer counts only while nothing in the
+    /// plugin's folder has changed, so code that does not even load is found before the old instance is given up for it.
+    async fn can_say(&self, plugin: &PluginCell, config: &Config) -> Result<()> {
+        if plugin.candidate.tier == Tier::Compiled {
+            return Ok(());
+        }
+        self.prepare(plugin).await?;
+        let (artifact, terms) = (plugin.candidate.artifact.clone(), self.terms_of(config, plugin)?);
+        let declare = move |_: &Waiting| artifact.declare(&terms);
+        let limit = self.limits.start();
+        match self.threads.run(plugin.id(), format!("start-{}", plugin.id()), "register()", limit, declare, drop).await? {
+            Some(_) => Ok(()),
+            None => Err(Error::new(Code::EXECUTION_TIMEOUT, format!("did not say within {} what it contributes", shown(limit)))),
+        }
+    }
+
     async fn swap_exclusive(self: &Arc<Self>, plugin: &Arc<PluginCell>, config: &Arc<Config>, old: Arc<Generation>) -> Result<()> {
+        self.can_say(plugin, config).await.map_err(|error| self.old_serves(&error))?;
         let before = plugin.applied();
         // New calls wait from here on, as those of a plugin that starts.
         plugin.set_replacing(true);

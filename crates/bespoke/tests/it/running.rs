@@ -238,3 +238,48 @@ fn what_a_user_grants_and_takes_back_counts_at_once() {
     assert_eq!(value["server"]["state"], "blocked", "{value}");
     server.end();
 }
+
+#[test]
+fn what_is_taken_out_by_hand_is_gone_and_code_that_does_not_load_takes_nobodys_place() {
+    let user = User::new().configured(CONFIG);
+    let server = Runs::serving(&user, &["--no-watch"]);
+    let folder = user.work("late");
+    late(folder.clone(), "1.0.0", "");
+    let manifest = fs::read_to_string(folder.join("plugin.toml")).unwrap();
+    fs::write(folder.join("plugin.toml"), format!("swap = \"exclusive\"\n{manifest}")).unwrap();
+    user.run(["plugin", "load", folder.to_str().unwrap()]).ok().says("the server that runs has it ready");
+    fs::write(folder.join("plugin.py"), format!("x = (\n{SCRIPT}")).unwrap();
+    user.run(["plugin", "reload", "late"]).code(1).says("goes on");
+    assert_eq!(row(&user, "late")["state"], "ready");
+    // Its table goes, and so does it; also where it was switched off before.
+    let with_late = fs::read_to_string(user.config()).unwrap();
+    write(&user, CONFIG);
+    assert!(user.run(["reload"]).ok().out.contains("plugin late: stopped"));
+    assert_eq!(row(&user, "late"), Value::Null);
+    fs::write(folder.join("plugin.py"), SCRIPT).unwrap();
+    write(&user, &with_late);
+    user.run(["reload"]).ok();
+    user.run(["plugin", "disable", "late"]).ok();
+    write(&user, CONFIG);
+    user.run(["reload"]).ok();
+    assert_eq!(row(&user, "late"), Value::Null);
+    // Who unloads it takes out what told it of events, too.
+    write(&user, &format!("{with_late}\n[[hooks]]\nplugin = \"late\"\ncallback = \"told\"\nevents = [\"workflow_started\"]\n"));
+    user.run(["plugin", "unload", "late"]).ok().says("told is not told of workflow_started any more");
+    assert!(!fs::read_to_string(user.config()).unwrap().contains("late"));
+    user.run(["config", "check"]).ok();
+    server.end();
+}
+
+#[test]
+fn names_of_nobody_are_told_by_a_reload() {
+    let user = User::new().configured(CONFIG);
+    let server = Runs::serving(&user, &["--no-watch"]);
+    write(&user, &CONFIG.replace("provider = [\"fake\"]", "provider = [\"fake\", \"fakee\"]"));
+    user.run(["reload"]).code(1).says("agent.provider[1]").says("fakee");
+    assert_eq!(status(&user)["not_taken"].as_array().unwrap().len(), 1);
+    write(&user, CONFIG);
+    user.run(["reload"]).ok();
+    assert_eq!(status(&user)["not_taken"], json!([]));
+    server.end();
+}

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use bespoke_host::{Candidate, Consent, Grants, Tier, ask};
+use bespoke_host::{Candidate, Config, Consent, Grants, Tier, ask};
 use bespoke_manifest::{Manifest, Permission};
 use serde_json::json;
 
@@ -142,7 +142,7 @@ pub(super) async fn unload(setup: &Setup, global: &Global, id: &str) -> Result<(
             if let Err(failure) = server::apply(setup, id, "plugin.unload").await {
                 setup.out.note(format!("the server that runs keeps it: {failure}"));
             }
-            let (_, told) = config::edit_keys(global, &[(key, None)], Change { dry_run: false, force: true }).await?;
+            let told = forget(setup, global, id).await?;
             server::read_again(setup).await?;
             if setup.out.json {
                 return setup.out.json(&json!({ "id": id, "unloaded": true }), true);
@@ -166,6 +166,31 @@ pub(super) async fn unload(setup: &Setup, global: &Global, id: &str) -> Result<(
             Err(failure.help(format!("bespoke plugin disable {id}")))
         }
     }
+}
+
+/// Takes out of the file what names a plugin that is gone: its folder, its table where nothing else stands in it, and what told it of
+/// events. What it was, a line each.
+async fn forget(setup: &Setup, global: &Global, id: &str) -> Result<Vec<String>> {
+    let (table, path) = (format!("plugins.{id}"), format!("plugins.{id}.path"));
+    let told: Vec<_> = setup.config.hooks().unwrap_or_default().into_iter().filter(|hook| hook.plugin == id).collect();
+    let mut removed = vec![format!("{path} is removed")];
+    let change = |old: &Config| {
+        let origin = old.path().map_or(String::new(), |path| path.display().to_string());
+        let mut text = old.unset(&path)?;
+        for hook in &told {
+            if let Some(without) = Config::parse(&origin, &text)?.without_hook(id, &hook.callback)? {
+                text = without;
+                removed.push(format!("{} is not told of {} any more", hook.callback, hook.events.join(", ")));
+            }
+        }
+        let config = Config::parse(&origin, &text)?;
+        if config.get(&table).is_some_and(|left| left.as_object().is_some_and(|left| left.is_empty())) {
+            text = config.unset(&table)?;
+        }
+        Ok(text)
+    };
+    config::edit_text(global, change, Change { dry_run: false, force: true }).await?;
+    Ok(removed)
 }
 
 /// What lies outside of this binary and asks for something.

@@ -12,6 +12,7 @@ use super::{SECTIONS, serving::Serving};
 use crate::{
     exit::{Failure, Result},
     sections::Reloaded,
+    setup::missing_keys,
     time,
 };
 
@@ -152,6 +153,14 @@ impl Serving {
         // A table of a plugin that is not here is no harm; `config check` tells it, too.
         let is_of_nobody = |p: &Problem| p.key.strip_prefix("plugins.").is_some_and(|id| !rows.iter().any(|row| row.id == id));
         left.extend(reloaded.report.problems.iter().filter(|problem| !is_of_nobody(problem)).map(Left::of_problem));
+        // Whoever is named and not here: nobody answers, or speaks, in his place.
+        let here = self.setup.host.config();
+        left.extend(missing_keys(&self.setup.host, &self.setup.edit()).into_iter().filter(|(key, _)| !key.starts_with("plugins.")).map(
+            |(key, row)| {
+                let problem = here.problem(&key, format!("`{}` is {}", row.id, row.reason.unwrap_or_default()), row.fix);
+                Left::of_problem(&problem)
+            },
+        ));
         let is_told = |plugin: &str| reloaded.report.plugins.iter().any(|done| done.plugin == plugin);
         left.extend(before.into_iter().filter(|old| old.plugin.as_deref().is_some_and(|plugin| !is_told(plugin))));
         left
