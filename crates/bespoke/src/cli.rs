@@ -251,12 +251,13 @@ mod tests {
 
     /// As a shell takes a line apart, as far as our examples go.
     fn words(line: &str) -> Vec<String> {
-        let (mut words, mut word, mut quoted) = (Vec::new(), String::new(), false);
+        let (mut words, mut word, mut quote) = (Vec::new(), String::new(), None);
         for c in line.chars() {
-            match c {
-                '"' => quoted = !quoted,
-                ' ' if !quoted => words.push(std::mem::take(&mut word)),
-                c => word.push(c),
+            match (quote, c) {
+                (Some(open), c) if c == open => quote = None,
+                (None, '"' | '\'') => quote = Some(c),
+                (None, ' ') => words.push(std::mem::take(&mut word)),
+                (_, c) => word.push(c),
             }
         }
         words.push(word);

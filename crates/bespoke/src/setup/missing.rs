@@ -89,11 +89,14 @@ pub(super) fn is_named(known: &Known, kind: Kind, name: &str) -> bool {
 
 /// Features that are no plugin and that no plugin brings along, and whether this binary has them.
 const PARTS: &[(&str, bool)] = &[
+    ("build", cfg!(feature = "build")),
     ("demo", cfg!(feature = "demo")),
+    ("dylib", cfg!(feature = "dylib")),
     ("keyring", cfg!(feature = "keyring")),
     ("process", cfg!(feature = "process")),
     ("silero-bundled", cfg!(feature = "silero-bundled")),
     ("testkit", cfg!(feature = "testkit")),
+    ("wasm", cfg!(feature = "wasm")),
     ("xla", cfg!(feature = "xla")),
 ];
 

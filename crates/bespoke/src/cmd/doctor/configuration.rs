@@ -8,8 +8,15 @@ use super::report::{Repair, Report, Verdict};
 use crate::{paths::Paths, sections::known_sections, setup::Setup};
 
 /// Variables that this program reads.
-const VARIABLES: &[&str] =
-    &["BESPOKE_CONFIG", "BESPOKE_HOME", "BESPOKE_INDEX_URL", "BESPOKE_MODEL_PATH", "BESPOKE_PLUGIN_PATH", "BESPOKE_PYTHON"];
+const VARIABLES: &[&str] = &[
+    "BESPOKE_CONFIG",
+    "BESPOKE_HOME",
+    "BESPOKE_INDEX_URL",
+    "BESPOKE_MODEL_PATH",
+    "BESPOKE_PLUGIN_PATH",
+    "BESPOKE_PYTHON",
+    "BESPOKE_WASM_TOOLCHAIN",
+];
 
 /// Which file is in use.
 pub(crate) fn found(report: &mut Report, paths: &Paths) {

@@ -168,10 +168,10 @@ pub(super) async fn unload(setup: &Setup, global: &Global, id: &str) -> Result<(
     }
 }
 
-/// Takes out of the file what names a plugin that is gone: its folder, its table where nothing else stands in it, and what told it of
-/// events. What it was, a line each.
+/// Takes out of the file what names a plugin that is gone: its folder, and what told it of events. What it was, a line each. Other keys of
+/// its table stay for the day that it comes back.
 async fn forget(setup: &Setup, global: &Global, id: &str) -> Result<Vec<String>> {
-    let (table, path) = (format!("plugins.{id}"), format!("plugins.{id}.path"));
+    let path = format!("plugins.{id}.path");
     let told: Vec<_> = setup.config.hooks().unwrap_or_default().into_iter().filter(|hook| hook.plugin == id).collect();
     let mut removed = vec![format!("{path} is removed")];
     let change = |old: &Config| {
@@ -182,10 +182,6 @@ async fn forget(setup: &Setup, global: &Global, id: &str) -> Result<Vec<String>>
                 text = without;
                 removed.push(format!("{} is not told of {} any more", hook.callback, hook.events.join(", ")));
             }
-        }
-        let config = Config::parse(&origin, &text)?;
-        if config.get(&table).is_some_and(|left| left.as_object().is_some_and(|left| left.is_empty())) {
-            text = config.unset(&table)?;
         }
         Ok(text)
     };
