@@ -219,12 +219,12 @@ mod tests {
         let text = "id = \"chimes\"\nversion = \"1.2.0\"\nlicense = \"MIT\"\ndescription = \"A bell.\"\nauthor = \"Me\"\nprotocol = \"1\"\n\
                     tiers = [\"compiled\", \"dylib\", \"wasm\", \"process\"]\n[[provides]]\nkind = \"tool\"\nname = \"strike\"\n";
         Source {
-            folder: "/home/me/my chimes".into(),
+            folder: "/srv/my chimes".into(),
             text: text.to_owned(),
             manifest: Manifest::parse("plugin.toml", text, None).unwrap(),
             package: "my-chimes".to_owned(),
-            workspace: "/home/me/my chimes".into(),
-            target: "/home/me/my chimes/target".into(),
+            workspace: "/srv/my chimes".into(),
+            target: "/srv/my chimes/target".into(),
             license: "MIT".to_owned(),
             origin,
         }

@@ -56,7 +56,7 @@ fn a_rust_without_wasm32() {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = tempfile::tempdir().unwrap();
     let rustc = folder.path().join("rustc");
-    fs::write(&rustc, "#!/bin/sh\necho /home/me/.rustup/toolchains/stable-x86_64\n").unwrap();
+    fs::write(&rustc, "#!/bin/sh\necho /srv/.rustup/toolchains/stable-x86_64\n").unwrap();
     fs::set_permissions(&rustc, fs::Permissions::from_mode(0o755)).unwrap();
     let user = User::new().with("RUSTC", &rustc).with("BESPOKE_WASM_TOOLCHAIN", "");
     let failed = build(&user, &["--tier", "wasm"]).code(3).says("your Rust has no target wasm32-unknown-unknown");

@@ -346,7 +346,7 @@ async fn who_speaks_sees_that_somebody_is_at_it() {
 async fn owners_are_told_why_something_failed_and_everybody_else_that_it_did() {
     let (_folder, path) = place();
     let world = World::plain("wire");
-    let broken = mind(|_| Box::pin(stream::iter([Err(Error::internal("/home/of/the/operator: no such file; try: bespoke doctor"))])));
+    let broken = mind(|_| Box::pin(stream::iter([Err(Error::internal("/srv/of/the/operator: no such file; try: bespoke doctor"))])));
     let host = crate::kit::host(vec![world.plug(), broken, commands()]).await;
     let _listener = host.events().subscribe("message_", None);
     let served = Served::on(&path, config(json!({ "owners": ["wire:bob"] })), host, None).await;
@@ -355,14 +355,14 @@ async fn owners_are_told_why_something_failed_and_everybody_else_that_it_did() {
     }
     let told = [
         "I could not answer. Please try again later.",
-        "I could not answer: /home/of/the/operator: no such file; try: bespoke doctor",
+        "I could not answer: /srv/of/the/operator: no such file; try: bespoke doctor",
         "/rain-check failed.",
         "/rain-check failed: the mast is broken",
     ];
     world.until_read("a", &told).await;
     let failed = served.host.events().history("message_failed", 0);
     let told: Vec<_> = failed.iter().map(|e| (e.payload["what"].as_str().unwrap(), e.payload["reason"].as_str().unwrap())).collect();
-    let why = ("answered", "/home/of/the/operator: no such file; try: bespoke doctor");
+    let why = ("answered", "/srv/of/the/operator: no such file; try: bespoke doctor");
     let storm = ("answered", "/rain-check: the mast is broken");
     assert_eq!(told, [why, why, storm, storm]);
     served.end().await;

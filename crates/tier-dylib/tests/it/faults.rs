@@ -218,7 +218,10 @@ async fn one_that_breaks_in_a_call_is_told_and_started_again() {
         ("BREAKS", expect!["the library panicked: all is lost"]),
         ("FAILS", expect!["the library failed: it cannot go on"]),
         ("MEANS_NOTHING", expect!["the library returned 77, which means nothing: it does not say why"]),
-        ("SAYS_TOO_MUCH", expect!["the link to the plugin is lost: [00, 00, 00, 00] is no frame header; does something else write to this stream?"]),
+        (
+            "SAYS_TOO_MUCH",
+            expect!["the link to the plugin is lost: [00, 00, 00, 00] is no frame header; does something else write to this stream?"],
+        ),
         ("LIES", expect!["the link to the plugin is lost: [6e, 6f, 20, 66] is no frame header; does something else write to this stream?"]),
     ];
     for (fault, words) in expected {
