@@ -25,20 +25,11 @@
 //! `#[global_allocator] static ALLOCATOR: bespoke_benches::Counting = bespoke_benches::Counting;`.
 
 mod allocations;
+mod echo;
 mod group;
-
-/// The manifest of the plugin that the benchmark of processes starts, but for how it is started.
-pub const ECHO_MANIFEST: &str = r#"id = "echo"
-version = "0.1.0"
-license = "Apache-2.0"
-description = "Gives back what it gets."
-author = "The Bespoke authors"
-protocol = "1"
-tiers = ["process"]
-provides = [{ kind = "tool", name = "echo" }, { kind = "tts", name = "echo" }]
-"#;
 
 pub use crate::{
     allocations::Counting,
+    echo::{ECHO, ECHO_MANIFEST, Sink, bespoke_bench_echo, bespoke_bench_take},
     group::{Aim, Group},
 };

@@ -2,30 +2,13 @@
 //! program that does nothing. What is measured stands in the benchmark.
 
 use std::{
-    collections::VecDeque,
     env, fs,
     io::{self, Read, Write},
     os::fd::AsFd,
     process::ExitCode,
-    sync::Arc,
-    task::{Context, Poll},
 };
 
-use bespoke_plugin_api::{
-    Audio, AudioChunk, CallCx, Descriptor, Duplex, Package, Plugin, PluginApi, PluginContext, Result, Tool, ToolOutput, ToolRequest,
-    ToolSpec, Tts, TtsOptions, TtsSpec, Voice, async_trait, serde_json::Value,
-};
-
-static ECHO: Descriptor = Descriptor::of::<Echo>(
-    "echo",
-    Package {
-        name: env!("CARGO_PKG_NAME"),
-        version: env!("CARGO_PKG_VERSION"),
-        license: env!("CARGO_PKG_LICENSE"),
-        manifest: bespoke_benches::ECHO_MANIFEST,
-        config_schema: "{}",
-    },
-);
+use bespoke_benches::ECHO;
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = env::args_os().skip(1).collect();
@@ -55,58 +38,5 @@ fn echo(bytes: usize) -> io::Result<()> {
             }
         }
         output.write_all(&piece)?;
-    }
-}
-
-/// Gives back what it gets, on both lanes.
-struct Echo;
-
-impl Plugin for Echo {
-    type Config = Value;
-
-    fn register(api: &mut PluginApi<Self>) {
-        api.tool(ToolSpec::new("echo", "Gives its text back."), |_| Arc::new(Echo));
-        api.tts(TtsSpec::new("echo", 16_000), |_| Arc::new(Echo));
-    }
-
-    async fn start(_: PluginContext, _: Value) -> Result<Self> {
-        Ok(Echo)
-    }
-}
-
-#[async_trait]
-impl Tool for Echo {
-    async fn call(&self, _: &CallCx, request: ToolRequest) -> Result<ToolOutput> {
-        Ok(ToolOutput::text(request.args["text"].as_str().unwrap_or_default()))
-    }
-}
-
-#[async_trait]
-impl Tts for Echo {
-    async fn voices(&self, _: &CallCx) -> Result<Vec<Voice>> {
-        Ok(Vec::new())
-    }
-
-    fn open(&self, _: &TtsOptions) -> Result<Box<dyn Duplex<str, AudioChunk>>> {
-        Ok(Box::new(Back(VecDeque::new())))
-    }
-}
-
-/// As many bytes of audio as there were of text, piece by piece.
-struct Back(VecDeque<AudioChunk>);
-
-impl Duplex<str, AudioChunk> for Back {
-    fn push(&mut self, text: &str) -> Result<()> {
-        self.0.push_back(AudioChunk::new(Audio::new(vec![0.25; text.len() / 4], 16_000)));
-        Ok(())
-    }
-
-    fn finish(&mut self) -> Result<()> {
-        Ok(())
-    }
-
-    fn poll_next(&mut self, _: &mut Context<'_>) -> Poll<Option<Result<AudioChunk>>> {
-        // Nobody is woken: pieces come from pushes alone.
-        self.0.pop_front().map_or(Poll::Pending, |chunk| Poll::Ready(Some(Ok(chunk))))
     }
 }
