@@ -105,6 +105,7 @@ fn side_by_side() {
     for tier in [Tier::Dylib, Tier::Wasm, Tier::Process] {
         match built(tier, folder.path()) {
             Ok(instance) => tiers.push((tier.name(), instance)),
+            #[allow(clippy::print_stderr, reason = "it is no measurement")]
             Err(why) => eprintln!("not measured: {}: {why}", tier.name()),
         }
     }
