@@ -45,6 +45,7 @@ pub const RESERVED_IDS: &[&str] = &[
     "runtimes",
     // features of the app: groups, profiles, tiers, optional parts
     "default",
+    "build",
     "demo",
     "http",
     "serve",
@@ -54,6 +55,7 @@ pub const RESERVED_IDS: &[&str] = &[
     "state",
     "xla",
     "silero-bundled",
+    "testkit",
     "local",
     "full",
     "minimal",
