@@ -1,7 +1,11 @@
 //! A plugin in a folder with a library, as the host sees it: what it contributes, and an instance for each start. Whether it may be loaded
 //! at all is the host's: it asks for neither before the user has allowed it.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bespoke_host::{Artifact, Grounds, PluginFolder, Sandbox, Terms};
 use bespoke_plugin_api::{BoxFuture, Code, Error, HostApi, Instance, PluginContext, Result, Spec, serde_json::Value};
@@ -108,8 +112,10 @@ impl Inner {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         let runtime = runtime.map_err(|e| Error::new(Code::RESOURCE_EXHAUSTED, format!("no runtime to ask the plugin: {e}")))?;
         runtime.block_on(async {
+            // What loading it takes counts, as it does for the host.
+            let until = Instant::now() + limit;
             let (_, opened) = self.open(Arc::new(Asker::new(self.id())))?;
-            let hello = match tokio::time::timeout(limit, opened.proxy.describe(self.id())).await {
+            let hello = match tokio::time::timeout_at(until.into(), opened.proxy.describe(self.id())).await {
                 Ok(hello) => hello,
                 Err(_) => Err(too_slow("did not say hello", limit)),
             };
@@ -125,6 +131,8 @@ impl Inner {
 
     async fn start(self: Arc<Self>, cx: PluginContext, config: Value, terms: &Terms) -> Result<Instance> {
         let manifest = &self.folder.manifest;
+        let limit = self.limit(terms);
+        let until = Instant::now() + limit;
         let (copy, opened) = self.open(cx.host().clone())?;
         let Opened { proxy, inline, closed } = opened;
         // Also when nobody waits for the start any more.
@@ -134,8 +142,7 @@ impl Inner {
             .cpu_budget(cx.cpu_budget())
             .models(manifest.models.iter().map(|model| model.file.clone()).collect())
             .runtimes(manifest.runtimes.clone());
-        let limit = self.limit(terms);
-        let started = match tokio::time::timeout(limit, proxy.start(options)).await {
+        let started = match tokio::time::timeout_at(until.into(), proxy.start(options)).await {
             Ok(started) => started,
             Err(_) => Err(too_slow("did not start", limit)),
         };
