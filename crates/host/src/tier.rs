@@ -121,7 +121,7 @@ impl Grounds {
     }
 
     /// What a user does to get more features.
-    pub(crate) fn build_with(&self, features: &[&str]) -> String {
+    pub fn build_with(&self, features: &[&str]) -> String {
         let plain = || format!("build the program again with the feature `{}`", features.join("`, `"));
         self.rebuild.map_or_else(plain, |rebuild| rebuild(features))
     }

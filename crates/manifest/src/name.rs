@@ -64,6 +64,7 @@ pub const RESERVED_IDS: &[&str] = &[
     "process",
     "dylib",
     "wasm",
+    "wasi",
     "compiled",
     "gateway",
     "console",

@@ -7,6 +7,7 @@ use std::{
 };
 
 use bespoke_host::{Artifact, Grounds, PluginFolder, Terms};
+use bespoke_manifest::Permissions;
 use bespoke_plugin_api::{BoxFuture, Code as ErrorCode, Error, HostApi, Instance, PluginContext, Result, Spec, serde_json::Value};
 use bespoke_plugin_proxy::{Inline, Proxy, StartOptions};
 use bespoke_tier::{Asker, declared};
@@ -17,6 +18,7 @@ use crate::{
     hosted::Hosted,
     life::WasmLife,
     limits::Limits,
+    wasi,
 };
 
 /// How long a start may take where the host does not say, and how long a plugin has to say what it contributes.
@@ -40,6 +42,8 @@ struct Inner {
     grounds: Grounds,
     limits: Limits,
     file: PathBuf,
+    /// Whether its manifest asks for WASI.
+    wasi: bool,
     /// The code that was used last: the next start finds it without reading the cache.
     last: Mutex<Option<Arc<Code>>>,
 }
@@ -62,8 +66,14 @@ impl WasmPlugin {
             let error = Error::new(ErrorCode::LOAD_FAILED, "its manifest does not say which file the component is");
             return Err(error.with_help("write [wasm] file = \"plugin.wasm\" into plugin.toml"));
         };
+        if component.wasi && !wasi::HERE {
+            let error =
+                Error::new(ErrorCode::LOAD_FAILED, "its manifest asks for WASI (wasi = true under [wasm]), which is not in this program");
+            return Err(error.with_help(grounds.build_with(&["wasi"])));
+        }
         let file = folder.path.join(&component.file);
-        Ok(WasmPlugin(Arc::new(Inner { folder: folder.clone(), grounds: grounds.clone(), limits, file, last: Mutex::default() })))
+        let (folder, grounds, wasi) = (folder.clone(), grounds.clone(), component.wasi);
+        Ok(WasmPlugin(Arc::new(Inner { folder, grounds, limits, file, wasi, last: Mutex::default() })))
     }
 }
 
@@ -116,7 +126,7 @@ impl Inner {
     }
 
     async fn code(&self) -> Result<Arc<Code>> {
-        let code = code::load(&self.file, &self.grounds.cache, &self.limits).await?;
+        let code = code::load(&self.file, self.wasi, &self.grounds.cache, &self.limits).await?;
         *self.last() = Some(code.clone());
         Ok(code)
     }
@@ -137,7 +147,7 @@ impl Inner {
         runtime()?.block_on(async {
             let code = self.code().await?;
             let host: Arc<dyn HostApi> = Arc::new(Asker::new(self.id()));
-            let made = make(&code, host, self.limits.under(&terms.limits), Arc::default())?;
+            let made = make(&code, host, self.limits.under(&terms.limits), Arc::default(), &Permissions::default())?;
             let limit = self.limit(terms);
             let left = limit.saturating_sub(begun.elapsed());
             let hello = match tokio::time::timeout(left, made.proxy.describe(self.id())).await {
@@ -153,7 +163,7 @@ impl Inner {
         let code = self.code().await?;
         let limits = self.limits.under(&terms.limits);
         let memory = Arc::new(AtomicUsize::new(0));
-        let Made { proxy, handle } = make(&code, cx.host().clone(), limits, memory.clone())?;
+        let Made { proxy, handle } = make(&code, cx.host().clone(), limits, memory.clone(), &terms.granted)?;
         let manifest = &self.folder.manifest;
         // Paths are of no use to it: it cannot open them. It is told of models and runtimes all the same, so that it can say what is missing.
         let files = manifest.models.iter().map(|model| model.file.clone()).collect();
@@ -188,10 +198,10 @@ struct Made {
 }
 
 /// An instance, and the task that goes on with its steps.
-fn make(code: &Arc<Code>, host: Arc<dyn HostApi>, limits: Limits, memory: Arc<AtomicUsize>) -> Result<Made> {
+fn make(code: &Arc<Code>, host: Arc<dyn HostApi>, limits: Limits, memory: Arc<AtomicUsize>, granted: &Permissions) -> Result<Made> {
     let host: Arc<dyn HostApi> = Arc::new(Hosted::new(host));
     let own = host.clone();
-    let (proxy, handle) = Inline::start(host, |mailbox, _| Ok(Guest::new(code.clone(), own, mailbox, limits, memory)))?;
+    let (proxy, handle) = Inline::start(host, |mailbox, _| Ok(Guest::new(code.clone(), own, mailbox, limits, memory, granted)))?;
     let handle = Arc::new(handle);
     let (pump, unless_over) = (handle.pump(), Orphaned(Some(handle.clone())));
     tokio::spawn(async move {

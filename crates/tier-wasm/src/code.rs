@@ -38,17 +38,19 @@ pub(crate) struct Code {
     pub(crate) pre: InstancePre<Data>,
     pub(crate) start: ComponentExportIndex,
     pub(crate) step: ComponentExportIndex,
+    /// Its instances are given WASI.
+    pub(crate) wasi: bool,
     /// SHA-256 of the component, in hex.
     pub(crate) digest: String,
     /// Where it came from: `cache`, or `compiled`.
     pub(crate) from: &'static str,
 }
 
-/// The code of a component.
+/// The code of a component, which is given WASI or not.
 ///
 /// # Errors
 /// `LOAD_FAILED`, which names the file and what to do.
-pub(crate) async fn load(file: &Path, cache: &Path, limits: &Limits) -> Result<Arc<Code>> {
+pub(crate) async fn load(file: &Path, wasi: bool, cache: &Path, limits: &Limits) -> Result<Arc<Code>> {
     static UNDER_WAY: AtomicUsize = AtomicUsize::new(0);
     if UNDER_WAY.fetch_add(1, Ordering::SeqCst) >= AT_A_TIME {
         UNDER_WAY.fetch_sub(1, Ordering::SeqCst);
@@ -59,7 +61,7 @@ pub(crate) async fn load(file: &Path, cache: &Path, limits: &Limits) -> Result<A
     let (path, folder, most) = (file.to_owned(), cache.join("wasm"), limits.artifact);
     let spawned = thread::Builder::new().name("wasm-compile".into()).spawn(move || {
         let under_way = UnderWay(&UNDER_WAY);
-        let code = find(&path, folder, most);
+        let code = find(&path, wasi, folder, most);
         drop(under_way);
         // Nobody waits when the time was up.
         let _ = tell.send(code);
@@ -88,14 +90,14 @@ impl Drop for UnderWay {
     }
 }
 
-/// Code that somebody still has, by the cache that it may come from and its digest.
+/// Code that somebody still has, by the cache that it may come from, its digest and whether it has WASI.
 static LOADED: Mutex<Option<Loaded>> = Mutex::new(None);
-type Loaded = HashMap<(PathBuf, String), Weak<Code>>;
+type Loaded = HashMap<(PathBuf, String, bool), Weak<Code>>;
 
-fn find(file: &Path, folder: PathBuf, most: u64) -> Result<Arc<Code>> {
+fn find(file: &Path, wasi: bool, folder: PathBuf, most: u64) -> Result<Arc<Code>> {
     let bytes = read(file, most)?;
     let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    let place = (folder, digest);
+    let place = (folder, digest, wasi);
     let known = LOADED.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default().get(&place).and_then(Weak::upgrade);
     if let Some(code) = known {
         return Ok(code);
@@ -103,7 +105,7 @@ fn find(file: &Path, folder: PathBuf, most: u64) -> Result<Arc<Code>> {
     is_component(file, &bytes)?;
     let engine = engine()?;
     ticking(engine)?;
-    let (folder, digest) = &place;
+    let (folder, digest, _) = &place;
     let cache = Cache::open(folder.clone(), engine);
     let kept = cache.as_ref().and_then(|cache| cache.read(engine, digest));
     let from = if kept.is_some() { "cache" } else { "compiled" };
@@ -117,15 +119,15 @@ fn find(file: &Path, folder: PathBuf, most: u64) -> Result<Arc<Code>> {
             made
         }
     };
-    world::fits(engine, &component).map_err(|Misfit { why, help }| refusal(file, &why).with_help(help))?;
+    world::fits(engine, &component, wasi).map_err(|Misfit { why, help }| refusal(file, &why).with_help(help))?;
     let guest = component.get_export_index(None, world::guest());
     let function = |name: &str| guest.as_ref().and_then(|guest| component.get_export_index(Some(guest), name));
     let (Some(start), Some(step)) = (function("start"), function("step")) else {
         return Err(refusal(file, &format!("its `{}` lacks a function: it needs start and step", world::guest())));
     };
-    let linker = world::linker(engine).map_err(|e| Error::internal(format!("the functions of the host: {e:#}")))?;
+    let linker = world::linker(engine, wasi).map_err(|e| Error::internal(format!("the functions of the host: {e:#}")))?;
     let pre = linker.instantiate_pre(&component).map_err(|e| refusal(file, &format!("it does not fit this program: {}", shown(&e))))?;
-    let code = Arc::new(Code { engine, pre, start, step, digest: digest.clone(), from });
+    let code = Arc::new(Code { engine, pre, start, step, wasi, digest: digest.clone(), from });
     let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
     let loaded = loaded.get_or_insert_default();
     loaded.retain(|_, code| code.strong_count() > 0);

@@ -57,6 +57,14 @@ impl Ending<'_> {
                 let message = format!("was ended: it computed for {} without an answer", seconds(self.limits.step));
                 Error::new(Code::EXECUTION_TIMEOUT, message)
             }
+            Why::WaitedUnwanted => {
+                let message = format!("was ended: it waited on for {} after its calls were given up", seconds(self.limits.unwanted * 2));
+                Error::new(Code::PLUGIN_CRASHED, message).retryable()
+            }
+            Why::Waited => {
+                let message = format!("was ended: it waited for {} without an answer", seconds(self.limits.step * 2));
+                Error::new(Code::EXECUTION_TIMEOUT, message)
+            }
             Why::Cpu => {
                 let time = self.limits.cpu.map_or(String::new(), |cpu| format!("the {} of ", seconds(cpu)));
                 let message = format!("was ended: it has used {time}CPU time that it may have");

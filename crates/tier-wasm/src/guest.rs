@@ -2,15 +2,17 @@
 
 use std::{
     future::{Future, poll_fn},
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicUsize},
     task::{Context, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
+use bespoke_manifest::Permissions;
 use bespoke_plugin_api::{Code as ErrorCode, Error, HostApi, Level, Result};
 use bespoke_plugin_proxy::{Mailbox, Step};
 use bespoke_protocol::parse;
+use tokio::runtime::Handle;
 use wasmtime::{Store, UpdateDeadline};
 
 use crate::{
@@ -18,41 +20,57 @@ use crate::{
     ending::Ending,
     engine::Running,
     hosted::plain,
-    limits::{Budget, Limits, Room, Why},
+    limits::{Budget, Limits, Patience, Room, Why},
+    wasi::Wasi,
     world::Outbound,
 };
 
 /// Most bytes that a step gets at once, but for a frame that is longer.
 const BATCH: usize = 1 << 20;
 
+/// How often a step that waits for WASI is looked at.
+const LOOK: Duration = Duration::from_millis(50);
+
 /// What the functions of the host see of an instance.
 pub(crate) struct Data {
-    host: Arc<dyn HostApi>,
+    voice: Voice,
     mailbox: Mailbox,
     exchange: Shared,
+    /// For a component that asks for it.
+    pub(crate) wasi: Option<Wasi>,
     limits: Limits,
     room: Room,
     budget: Budget,
     why: Option<Why>,
-    /// The last line that it said in this step.
-    said: Option<String>,
     /// Whole frames that were too many for a step.
     carry: Vec<u8>,
-    /// What the host had given up when the step began, and the last call that the guest may know of.
+    /// What the host had given up when the step began.
     given_up: u64,
-    last_call: u32,
+}
+
+/// Where the lines of an instance go: into the plugin's log, and the last that matters is kept for the error of one that ends.
+#[derive(Clone)]
+pub(crate) struct Voice {
+    pub(crate) host: Arc<dyn HostApi>,
+    exchange: Shared,
+}
+
+impl Voice {
+    pub(crate) fn say(&self, level: Level, line: &str) {
+        if level >= Level::Warn {
+            lock(&self.exchange).said = Some(plain(line));
+        }
+        self.host.log(level, line);
+    }
 }
 
 impl Data {
     pub(crate) fn log(&mut self, level: Level, line: &str) {
-        if level >= Level::Warn {
-            self.said = Some(plain(line));
-        }
-        self.host.log(level, line);
+        self.voice.say(level, line);
     }
 
     pub(crate) fn now(&self) -> u64 {
-        self.host.now().0
+        self.voice.host.now().0
     }
 
     /// What has come since the step began.
@@ -66,7 +84,7 @@ impl Data {
     fn take(&mut self, to: &mut Vec<u8>) {
         to.append(&mut self.carry);
         self.mailbox.take(to);
-        self.last_call = self.mailbox.last_call();
+        lock(&self.exchange).last_call = self.mailbox.last_call();
         if to.len() > BATCH {
             let end = whole(to, BATCH);
             self.carry = to.split_off(end);
@@ -77,15 +95,28 @@ impl Data {
         self.budget.begin();
         self.given_up = self.mailbox.given_up();
         self.room.refused = None;
-        self.said = None;
+        let mut exchange = lock(&self.exchange);
+        exchange.said = None;
+        exchange.waited = Duration::ZERO;
+    }
+
+    /// For a step that may wait for more than the guest's own code.
+    fn watch(&self) -> Option<Watch> {
+        self.wasi.as_ref()?;
+        Some(Watch {
+            mailbox: self.mailbox.clone(),
+            exchange: self.exchange.clone(),
+            given_up: self.given_up,
+            limits: self.limits,
+            patience: Patience::new(self.limits, Instant::now()),
+        })
     }
 
     /// A tick has passed in the midst of a step.
     fn tick(&mut self) -> UpdateDeadline {
-        let resumed = lock(&self.exchange).resumed.take();
-        // A stream may have much to catch up with, so that nobody waits for a call counts only once something was given up.
-        let wanted = self.mailbox.given_up() == self.given_up || self.mailbox.is_wanted(self.last_call);
-        self.why = self.budget.tick(resumed, Instant::now(), wanted);
+        let waited = std::mem::take(&mut lock(&self.exchange).waited);
+        let wanted = wanted(&self.mailbox, &self.exchange, self.given_up);
+        self.why = self.budget.tick(waited, Instant::now(), wanted);
         if self.why.is_some() {
             return UpdateDeadline::Interrupt;
         }
@@ -94,12 +125,54 @@ impl Data {
     }
 
     fn error(&self, trap: &wasmtime::Error) -> Error {
-        self.ending().error(trap)
+        let said = lock(&self.exchange).said.clone();
+        Ending { limits: &self.limits, why: self.why, refused: self.room.refused, said: said.as_deref() }.error(trap)
     }
+}
 
-    fn ending(&self) -> Ending<'_> {
-        Ending { limits: &self.limits, why: self.why, refused: self.room.refused, said: self.said.as_deref() }
+/// Whether a step that runs does so for anybody. A stream may have much to catch up with, so that nobody waits for a call counts only once
+/// something was given up since the step began.
+fn wanted(mailbox: &Mailbox, exchange: &Shared, given_up: u64) -> bool {
+    mailbox.given_up() == given_up || mailbox.is_wanted(lock(exchange).last_call)
+}
+
+/// Sees to it that a step does not wait for longer than it may.
+struct Watch {
+    mailbox: Mailbox,
+    exchange: Shared,
+    given_up: u64,
+    limits: Limits,
+    patience: Patience,
+}
+
+impl Watch {
+    fn look(&mut self) -> Option<Error> {
+        let wanted = wanted(&self.mailbox, &self.exchange, self.given_up);
+        self.patience.look(Instant::now(), wanted).map(|why| interrupted(&self.limits, why))
     }
+}
+
+fn interrupted(limits: &Limits, why: Why) -> Error {
+    Ending { limits, why: Some(why), refused: None, said: None }.interrupted(why)
+}
+
+/// Does something of the guest, under a watch where it may wait.
+async fn watched<T>(watch: Option<Watch>, work: impl Future<Output = wasmtime::Result<T>>) -> Result<T, End> {
+    let Some(mut watch) = watch else { return Ok(work.await?) };
+    let (mut work, mut clock) = (pin!(work), pin!(tokio::time::sleep(LOOK)));
+    poll_fn(|cx| {
+        if let Poll::Ready(done) = work.as_mut().poll(cx) {
+            return Poll::Ready(done.map_err(End::Trap));
+        }
+        while clock.as_mut().poll(cx).is_ready() {
+            if let Some(error) = watch.look() {
+                return Poll::Ready(Err(End::Told(error)));
+            }
+            clock.as_mut().reset(tokio::time::Instant::now() + LOOK);
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 /// Where whole frames end, of at most so many bytes, but for one that is longer. What the host has written are frames.
@@ -118,8 +191,14 @@ fn whole(frames: &[u8], most: usize) -> usize {
 #[derive(Default)]
 struct Exchange {
     turn: Turn,
-    /// When the step went on, after a tick.
-    resumed: Option<Instant>,
+    /// Since when the step does nothing: after a tick, or because it waits.
+    paused: Option<Instant>,
+    /// For how long it has done nothing, since somebody asked.
+    waited: Duration,
+    /// The last call that the guest may know of.
+    last_call: u32,
+    /// The last line of this step that matters.
+    said: Option<String>,
 }
 
 #[derive(Default)]
@@ -146,29 +225,40 @@ pub(crate) struct Guest {
     /// In the midst of a step.
     busy: bool,
     payload: usize,
+    /// Where WASI has its timers, and threads for files: whoever steps a guest need not be of any runtime.
+    runtime: Option<Handle>,
 }
 
 impl Guest {
-    /// An instance that was not started yet: its first step does that.
-    pub(crate) fn new(code: Arc<Code>, host: Arc<dyn HostApi>, mailbox: Mailbox, limits: Limits, memory: Arc<AtomicUsize>) -> Self {
+    /// An instance that was not started yet: its first step does that. One whose component asks for WASI needs a runtime around this.
+    pub(crate) fn new(
+        code: Arc<Code>,
+        host: Arc<dyn HostApi>,
+        mailbox: Mailbox,
+        limits: Limits,
+        memory: Arc<AtomicUsize>,
+        granted: &Permissions,
+    ) -> Self {
         let exchange = Shared::default();
+        let voice = Voice { host, exchange: exchange.clone() };
+        let wasi = code.wasi.then(|| Wasi::new(granted, &voice));
+        let runtime = code.wasi.then(Handle::current);
         let data = Data {
-            host,
+            voice,
             mailbox,
+            wasi,
             exchange: exchange.clone(),
             limits,
             room: Room::new(limits, memory),
             budget: Budget::new(limits),
             why: None,
-            said: None,
             carry: Vec::new(),
             given_up: 0,
-            last_call: 0,
         };
         let mut store = Store::new(code.engine, data);
         store.limiter(|data| &mut data.room);
         store.epoch_deadline_callback(|mut store| Ok(store.data_mut().tick()));
-        Guest { life: Box::pin(live(code, store, exchange.clone())), exchange, busy: false, payload: limits.payload() }
+        Guest { life: Box::pin(live(code, store, exchange.clone())), exchange, busy: false, payload: limits.payload(), runtime }
     }
 }
 
@@ -180,21 +270,23 @@ impl Step for Guest {
     fn poll_step(&mut self, out: &mut Vec<u8>, cx: &mut Context<'_>) -> Poll<Result<bool>> {
         {
             let mut exchange = lock(&self.exchange);
-            if self.busy {
-                exchange.resumed = Some(Instant::now());
-            } else {
+            if !self.busy {
                 exchange.turn = Turn::Asked;
+            } else if let Some(paused) = exchange.paused.take() {
+                exchange.waited += paused.elapsed();
             }
         }
         let polled = {
+            let _entered = self.runtime.as_ref().map(Handle::enter);
             let _running = Running::begin();
             self.life.as_mut().poll(cx)
         };
         if let Poll::Ready(ended) = polled {
             return Poll::Ready(Err(ended));
         }
-        let turn = std::mem::take(&mut lock(&self.exchange).turn);
-        let Turn::Done(Outbound { mut frames, more }) = turn else {
+        let mut exchange = lock(&self.exchange);
+        let Turn::Done(Outbound { mut frames, more }) = std::mem::take(&mut exchange.turn) else {
+            exchange.paused = Some(Instant::now());
             self.busy = true;
             return Poll::Pending;
         };
@@ -233,10 +325,12 @@ enum Never {}
 async fn serve(code: &Code, store: &mut Store<Data>, exchange: &Shared) -> Result<Never, End> {
     asked(exchange).await;
     begin(store);
-    let instance = code.pre.instantiate_async(&mut *store).await?;
+    let watch = store.data().watch();
+    let instance = watched(watch, code.pre.instantiate_async(&mut *store)).await?;
     let start = instance.get_typed_func::<(), (Result<(), String>,)>(&mut *store, code.start)?;
     let step = instance.get_typed_func::<(Arc<Vec<u8>>,), (Result<Outbound, String>,)>(&mut *store, code.step)?;
-    if let Err(why) = start.call_async(&mut *store, ()).await?.0 {
+    let watch = store.data().watch();
+    if let Err(why) = watched(watch, start.call_async(&mut *store, ())).await?.0 {
         return Err(End::Told(gone(format!("does not start: {}", plain(&why)))));
     }
     let mut inbound = Arc::new(Vec::new());
@@ -247,13 +341,14 @@ async fn serve(code: &Code, store: &mut Store<Data>, exchange: &Shared) -> Resul
             inbound.shrink_to(BATCH);
             store.data_mut().take(inbound);
         }
-        let (said,) = step.call_async(&mut *store, (inbound.clone(),)).await?;
+        let watch = store.data().watch();
+        let (said,) = watched(watch, step.call_async(&mut *store, (inbound.clone(),))).await?;
         let mut said = said.map_err(|why| End::Told(gone(format!("does not take what the host says: {}", plain(&why)))))?;
         let data = store.data_mut();
         said.more |= !data.carry.is_empty();
-        data.why = data.budget.end();
-        if let Some(why) = data.why {
-            return Err(End::Told(data.ending().interrupted(why)));
+        let waited = std::mem::take(&mut lock(exchange).waited);
+        if let Some(why) = data.budget.end(waited) {
+            return Err(End::Told(interrupted(&data.limits, why)));
         }
         lock(exchange).turn = Turn::Done(said);
         asked(exchange).await;

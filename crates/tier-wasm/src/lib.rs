@@ -12,6 +12,7 @@
 //!   is ended with its store.
 //! * **A guest has no other way out than the functions and frames of its world**, and each frame that asks for something is answered by the
 //!   host that was given to this instance, which checks what was granted. A component that imports anything else is refused with its name.
+//! * **WASI is for components of others' making** that ask for it in their manifest, and it is little: `wasi.rs` says what.
 //! * **Limits**: memory, tables, instances, stack, the time of one step, CPU time, the length of a message, lines of log, the size of a
 //!   component and the time that it takes to compile ([`Limits`] has the figures). What runs into one ends with its code; the host and
 //!   everybody else go on.
@@ -27,6 +28,11 @@ mod guest;
 mod hosted;
 mod life;
 mod limits;
+#[cfg(feature = "wasi")]
+mod wasi;
+#[cfg(not(feature = "wasi"))]
+#[path = "wasi_disabled.rs"]
+mod wasi;
 mod world;
 
 pub use crate::{artifact::WasmPlugin, limits::Limits};

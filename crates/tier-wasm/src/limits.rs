@@ -142,6 +142,10 @@ pub(crate) enum Why {
     Step,
     /// Its CPU time is used up.
     Cpu,
+    /// It waited on for something of WASI although its calls were given up.
+    WaitedUnwanted,
+    /// It waited for something of WASI for too long.
+    Waited,
 }
 
 /// The time of one instance. It is asked at each tick of the engine that a step lives to see. A step that ends before its first tick costs
@@ -171,11 +175,10 @@ impl Budget {
         (self.computed, self.unwanted) = (Duration::ZERO, Duration::ZERO);
     }
 
-    /// A tick. `resumed` is when the step went on after the last one, and `wanted` says whether it computes for somebody.
-    pub(crate) fn tick(&mut self, resumed: Option<Instant>, now: Instant, wanted: bool) -> Option<Why> {
+    /// A tick. `waited` is how long the step did nothing since the last one, and `wanted` says whether it computes for somebody.
+    pub(crate) fn tick(&mut self, waited: Duration, now: Instant, wanted: bool) -> Option<Why> {
         let begun = *self.begun.get_or_insert(now);
-        self.polled = resumed.or(self.polled);
-        let passed = self.pass(now);
+        let passed = self.pass(now, waited);
         self.unwanted = if wanted { Duration::ZERO } else { self.unwanted + passed };
         let limits = &self.limits;
         if limits.cpu.is_some_and(|cpu| self.life > cpu) {
@@ -190,18 +193,45 @@ impl Budget {
     }
 
     /// The step is over. Why, when the instance is, too.
-    pub(crate) fn end(&mut self) -> Option<Why> {
+    pub(crate) fn end(&mut self, waited: Duration) -> Option<Why> {
         let cpu = self.limits.cpu?;
-        self.pass(Instant::now());
+        self.pass(Instant::now(), waited);
         (self.life > cpu).then_some(Why::Cpu)
     }
 
-    fn pass(&mut self, now: Instant) -> Duration {
-        let passed = self.polled.map_or(Duration::ZERO, |polled| now.saturating_duration_since(polled));
+    fn pass(&mut self, now: Instant, waited: Duration) -> Duration {
+        let passed = self.polled.map_or(Duration::ZERO, |polled| now.saturating_duration_since(polled).saturating_sub(waited));
         self.polled = Some(now);
         self.computed += passed;
         self.life += passed;
         passed
+    }
+}
+
+/// The patience with a step that does nothing but wait for WASI: no tick of the engine sees it, so the clock does. It has twice the time
+/// that a step may compute, as that has by the clock.
+#[derive(Debug)]
+pub(crate) struct Patience {
+    limits: Limits,
+    begun: Instant,
+    /// Since when nobody waits for it.
+    unwanted: Option<Instant>,
+}
+
+impl Patience {
+    pub(crate) fn new(limits: Limits, now: Instant) -> Self {
+        Patience { limits, begun: now, unwanted: None }
+    }
+
+    /// Asked now and then while it waits.
+    pub(crate) fn look(&mut self, now: Instant, wanted: bool) -> Option<Why> {
+        self.unwanted = if wanted { None } else { self.unwanted.or(Some(now)) };
+        let over = |since: Instant, limit: Duration| now.saturating_duration_since(since) > limit * 2;
+        if self.unwanted.is_some_and(|since| over(since, self.limits.unwanted)) {
+            Some(Why::WaitedUnwanted)
+        } else {
+            over(self.begun, self.limits.step).then_some(Why::Waited)
+        }
     }
 }
 
@@ -228,34 +258,49 @@ mod tests {
         let start = Instant::now();
         let at = |ms: u64| start + Duration::from_millis(ms);
         let limits = Limits { step: Duration::from_millis(100), unwanted: Duration::from_millis(30), ..Limits::default() };
-        let mut budget = Budget::new(limits);
+        let (mut budget, ms, none) = (Budget::new(limits), Duration::from_millis, Duration::ZERO);
         budget.begin();
-        assert_eq!(budget.tick(None, at(0), true), None);
-        assert_eq!(budget.tick(Some(at(0)), at(60), true), None);
+        assert_eq!(budget.tick(none, at(0), true), None);
+        assert_eq!(budget.tick(none, at(60), true), None);
         // Others had a go, and nobody counts that but the clock.
-        assert_eq!(budget.tick(Some(at(150)), at(180), true), None);
-        assert_eq!(budget.tick(None, at(195), true), Some(Why::Step));
+        assert_eq!(budget.tick(ms(90), at(180), true), None);
+        assert_eq!(budget.tick(none, at(195), true), Some(Why::Step));
 
         budget.begin();
-        assert_eq!(budget.tick(None, at(200), false), None);
-        assert_eq!(budget.tick(None, at(220), false), None);
-        assert_eq!(budget.tick(None, at(225), true), None);
-        assert_eq!(budget.tick(None, at(250), false), None);
-        assert_eq!(budget.tick(None, at(260), false), Some(Why::Unwanted));
+        assert_eq!(budget.tick(none, at(200), false), None);
+        assert_eq!(budget.tick(none, at(220), false), None);
+        assert_eq!(budget.tick(none, at(225), true), None);
+        assert_eq!(budget.tick(none, at(250), false), None);
+        assert_eq!(budget.tick(none, at(260), false), Some(Why::Unwanted));
 
         budget.begin();
-        assert_eq!(budget.tick(None, at(300), true), None);
-        assert_eq!(budget.tick(Some(at(501)), at(502), true), Some(Why::Step), "by the clock");
+        assert_eq!(budget.tick(none, at(300), true), None);
+        assert_eq!(budget.tick(ms(201), at(502), true), Some(Why::Step), "by the clock");
+    }
+
+    #[test]
+    fn a_step_that_waits_ends_by_the_clock_and_sooner_when_nobody_waits_for_it() {
+        let start = Instant::now();
+        let at = |ms: u64| start + Duration::from_millis(ms);
+        let limits = Limits { step: Duration::from_millis(100), unwanted: Duration::from_millis(30), ..Limits::default() };
+        let mut patience = Patience::new(limits, start);
+        for (ms, wanted, why) in [(50, true, None), (60, false, None), (115, false, None), (118, true, None), (119, false, None)] {
+            assert_eq!(patience.look(at(ms), wanted), why, "{ms}");
+        }
+        assert_eq!(patience.look(at(180), false), Some(Why::WaitedUnwanted));
+        assert_eq!(patience.look(at(200), true), None);
+        assert_eq!(patience.look(at(201), true), Some(Why::Waited));
     }
 
     #[test]
     fn cpu_time_is_counted_over_the_life() {
         let mut budget = Budget::new(Limits { cpu: Some(Duration::from_secs(60)), ..Limits::default() });
         budget.begin();
-        assert_eq!(budget.end(), None);
+        assert_eq!(budget.end(Duration::ZERO), None);
         budget.begin();
         let now = Instant::now();
-        assert_eq!(budget.tick(None, now + Duration::from_secs(20), true), None);
-        assert_eq!(budget.tick(None, now + Duration::from_secs(61), true), Some(Why::Cpu));
+        assert_eq!(budget.tick(Duration::ZERO, now + Duration::from_secs(20), true), None);
+        assert_eq!(budget.tick(Duration::from_secs(30), now + Duration::from_secs(80), true), None);
+        assert_eq!(budget.tick(Duration::ZERO, now + Duration::from_secs(101), true), Some(Why::Cpu));
     }
 }

@@ -7,7 +7,7 @@ use wasmtime::{
     component::{Component, ComponentType, Lift, Linker, Lower, types::ComponentItem},
 };
 
-use crate::guest::Data;
+use crate::{guest::Data, wasi};
 
 /// The version of the world here: guests of this major version, up to this minor one.
 const VERSION: (u64, u64) = (1, 0);
@@ -17,8 +17,10 @@ const HOST: &str = "bespoke:plugin/host@1.0.0";
 const FUNCTIONS: [&str; 4] = ["log", "now", "random", "pull"];
 /// The interface that a plugin gives.
 const GUEST: &str = "bespoke:plugin/guest@1.0.0";
+/// The packages of WASI, version 0.2, for components that ask for it.
+const WASI: [&str; 6] = ["cli", "clocks", "filesystem", "io", "random", "sockets"];
 /// Most random bytes at a time.
-const RANDOM: u32 = 65536;
+pub(crate) const RANDOM: u32 = 65536;
 
 /// What a step says.
 #[derive(Debug, ComponentType, Lift)]
@@ -55,13 +57,17 @@ pub(crate) struct Misfit {
 pub(crate) const BUILD: &str = "build it for this program: bespoke plugin build DIR --tier wasm; or ask its author for such a build";
 const UPDATE: &str = "use a newer version of this program, or a build of the plugin for this one: bespoke plugin build DIR --tier wasm";
 
-/// The name of the interface that a component exports, if it is made for this world.
+/// Whether a component is made for this world, and imports nothing else but WASI where that is given.
 ///
 /// # Errors
 /// It is not.
-pub(crate) fn fits(engine: &Engine, component: &Component) -> Result<(), Misfit> {
+pub(crate) fn fits(engine: &Engine, component: &Component, wasi: bool) -> Result<(), Misfit> {
     let ty = component.component_type();
     for (name, item) in ty.imports(engine) {
+        if let Some(interface) = name.strip_prefix("wasi:") {
+            fits_wasi(name, interface, wasi)?;
+            continue;
+        }
         let Some(interface) = name.strip_prefix(PACKAGE) else { return Err(foreign(name)) };
         if version(interface)? != "host" {
             return Err(misfit(format!("it imports `{name}`, which the world of plugins does not have"), BUILD));
@@ -104,14 +110,26 @@ fn version(interface: &str) -> Result<&str, Misfit> {
     }
 }
 
-fn foreign(name: &str) -> Misfit {
-    if name.starts_with("wasi:") {
-        let why = format!("it asks for WASI (`{name}`), and this program gives plugins none");
-        return misfit(
-            why,
-            "build it for wasm32-unknown-unknown: bespoke plugin build DIR --tier wasm; time, HTTP, storage and secrets are the host's",
-        );
+/// Whether an interface of WASI is one that a component of this manifest has.
+fn fits_wasi(name: &str, interface: &str, wasi: bool) -> Result<(), Misfit> {
+    if !wasi {
+        let help = "write wasi = true under [wasm] in its plugin.toml; or build it for wasm32-unknown-unknown, which needs none: \
+                    bespoke plugin build DIR --tier wasm";
+        return Err(misfit(format!("it asks for WASI (`{}`), and its manifest does not", name.escape_debug()), help));
     }
+    let (path, version) = interface.split_once('@').unwrap_or((interface, ""));
+    let package = path.split_once('/').map_or(path, |(package, _)| package);
+    let why = if !WASI.contains(&package) {
+        format!("it asks for `{}` of WASI, and this program gives {}", package.escape_debug(), WASI.join(", "))
+    } else if version.starts_with("0.2.") {
+        return Ok(());
+    } else {
+        format!("it asks for version {} of WASI, and this program has 0.2", version.chars().take(40).collect::<String>().escape_debug())
+    };
+    Err(misfit(why, "build it for WASI 0.2, without what this program does not give: HTTP, storage and secrets are asked for in frames"))
+}
+
+fn foreign(name: &str) -> Misfit {
     misfit(format!("it imports `{}`, which the world of plugins does not have", name.escape_debug()), BUILD)
 }
 
@@ -119,12 +137,15 @@ fn misfit(why: String, help: &'static str) -> Misfit {
     Misfit { why, help }
 }
 
-/// The functions of the host.
+/// The functions of the host, and WASI for components that are given it.
 ///
 /// # Errors
 /// There is a name twice, which cannot be.
-pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Data>> {
+pub(crate) fn linker(engine: &Engine, wasi: bool) -> wasmtime::Result<Linker<Data>> {
     let mut linker = Linker::new(engine);
+    if wasi {
+        wasi::link(&mut linker)?;
+    }
     let mut host = linker.instance(HOST)?;
     host.func_wrap("log", |mut store: StoreContextMut<'_, Data>, (level, line): (WorldLevel, String)| {
         let level = match level {

@@ -96,6 +96,7 @@ const PARTS: &[(&str, bool)] = &[
     ("process", cfg!(feature = "process")),
     ("silero-bundled", cfg!(feature = "silero-bundled")),
     ("testkit", cfg!(feature = "testkit")),
+    ("wasi", cfg!(feature = "wasi")),
     ("wasm", cfg!(feature = "wasm")),
     ("xla", cfg!(feature = "xla")),
 ];
