@@ -22,7 +22,7 @@ use tokio::sync::Notify;
 /// that will not come back.
 pub(crate) const MOST_WAITING: usize = 256 << 20;
 
-/// Capacity that is kept for the next line.
+/// Capacity that a buffer keeps when it is empty.
 const KEEP: usize = 1 << 20;
 
 /// Shared by the link, which fills it, and the pump, which empties it.
@@ -53,10 +53,8 @@ struct State {
     /// A line that was written in part; nothing may overtake it.
     begun: Vec<u8>,
     written: usize,
-    /// The room of a line that has left, for the next.
-    spare: Vec<u8>,
-    control: VecDeque<Vec<u8>>,
-    data: VecDeque<Vec<u8>>,
+    control: Queue,
+    data: Queue,
     waiting: usize,
     /// Frames that could not be sent, answered in the child's place.
     returned: Vec<u8>,
@@ -84,9 +82,8 @@ impl Outbox {
             lines: LineWriter::new(Side::Host),
             begun: Vec::new(),
             written: 0,
-            spare: Vec::new(),
-            control: VecDeque::new(),
-            data: VecDeque::new(),
+            control: Queue::default(),
+            data: Queue::default(),
             waiting: 0,
             returned: Vec::new(),
             orders: Orders::default(),
@@ -164,22 +161,18 @@ impl State {
 
     fn forget(&mut self) {
         (self.begun, self.written, self.waiting) = (Vec::new(), 0, 0);
-        self.control.clear();
-        self.data.clear();
+        (self.control, self.data) = (Queue::default(), Queue::default());
     }
 
     fn write(&mut self) {
         loop {
             if self.written >= self.begun.len() {
-                let Some(next) = self.control.pop_front().or_else(|| self.data.pop_front()) else {
-                    self.spare = std::mem::take(&mut self.begun);
-                    self.spare.clear();
-                    self.spare.shrink_to(KEEP);
-                    self.written = 0;
-                    return;
-                };
-                self.begun = next;
                 self.written = 0;
+                self.begun.clear();
+                self.begun.shrink_to(KEEP);
+                if !(self.control.take(&mut self.begun) || self.data.take(&mut self.begun)) {
+                    return;
+                }
             }
             let Some(stdin) = &self.stdin else { return self.forget() };
             match (&**stdin).write(&self.begun[self.written..]) {
@@ -217,15 +210,62 @@ impl State {
     }
 
     fn add_one(&mut self, frame: &Frame<'_>) -> Result<()> {
-        let mut line = std::mem::take(&mut self.spare);
-        line.reserve(frame.head.len() + frame.blob.len() + HEADER_LEN + 96);
-        self.lines.put(frame, &mut line)?;
-        self.waiting += line.len();
-        match frame.kind.lane() {
-            Lane::Control => self.control.push_back(line),
-            Lane::Data => self.data.push_back(line),
-        }
+        let queue = match frame.kind.lane() {
+            Lane::Control => &mut self.control,
+            Lane::Data => &mut self.data,
+        };
+        self.waiting += queue.put(&mut self.lines, frame)?;
         Ok(())
+    }
+}
+
+/// Lines that wait, one behind the other in one buffer: one that grows with what waits, so that a frame that waits costs no buffer of its own.
+#[derive(Default)]
+struct Queue {
+    bytes: Vec<u8>,
+    /// How many of the bytes have left.
+    taken: usize,
+    /// The length of each line that waits.
+    lens: VecDeque<usize>,
+}
+
+impl Queue {
+    fn is_empty(&self) -> bool {
+        self.lens.is_empty()
+    }
+
+    /// Appends a frame as a line, of this many bytes; or nothing.
+    fn put(&mut self, lines: &mut LineWriter, frame: &Frame<'_>) -> Result<usize> {
+        let end = self.bytes.len();
+        self.bytes.reserve(frame.head.len() + frame.blob.len() + HEADER_LEN + 96);
+        if let Err(error) = lines.put(frame, &mut self.bytes) {
+            self.bytes.truncate(end);
+            return Err(error);
+        }
+        let len = self.bytes.len() - end;
+        self.lens.push_back(len);
+        Ok(len)
+    }
+
+    /// Moves the first line into a buffer that is empty. False when there is none.
+    fn take(&mut self, line: &mut Vec<u8>) -> bool {
+        let Some(len) = self.lens.pop_front() else { return false };
+        if self.taken == 0 && self.bytes.len() == len {
+            std::mem::swap(line, &mut self.bytes);
+            return true;
+        }
+        line.extend_from_slice(&self.bytes[self.taken..self.taken + len]);
+        self.taken += len;
+        if self.is_empty() {
+            self.bytes.clear();
+            self.bytes.shrink_to(KEEP);
+            self.taken = 0;
+        } else if self.taken > self.bytes.len() / 2 {
+            // Each byte is moved once at most for one that has left.
+            self.bytes.drain(..self.taken);
+            self.taken = 0;
+        }
+        true
     }
 }
 

@@ -1,6 +1,6 @@
 //! Sixty seconds of audio through a detector in each tier: the same events, no frame lost, and on the host's side no allocation for a frame
-//! of which nothing comes, unless it has to wait for a pipe. A binary of its own, because the counting allocator is the whole program's; what a library allocates is the
-//! library's.
+//! of which nothing comes, but the one that wasmtime makes. A binary of its own, because the counting allocator is the whole program's;
+//! what a library allocates is the library's.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -167,8 +167,13 @@ fn a_minute_of_audio_is_the_same_in_each_tier() {
             heard.allocated,
             heard.all as f64 / half
         ));
-        // Pushed faster than a process reads, a frame waits in a buffer of its own; in memory none waits.
-        let most = if tier == "process" { heard.quiet + 8 } else { 0 };
+        // What waits because it is pushed faster than it is read waits in a buffer that grows now and then. A step in wasm is a fiber, of
+        // which wasmtime has a record each time.
+        let most = match tier {
+            "process" => 16,
+            "wasm" => heard.quiet * 2,
+            _ => 0,
+        };
         assert!(heard.allocated <= most, "{tier}: {} allocations for {} frames of which nothing came", heard.allocated, heard.quiet);
         assert!((heard.all as f64) < half * 24.0, "{tier}: {} allocations for {half} events", heard.all);
         match &first {
