@@ -30,6 +30,7 @@ use crate::{
     plugin::PluginCell,
 };
 
+pub use self::listening::ToldRow;
 pub use self::trying::{Answer, HookRow, Tried};
 
 /// The subscriptions of all plugins, in order.
@@ -254,12 +255,13 @@ impl Hooks {
         drop(before);
     }
 
-    /// A new generation of a plugin begins without a record.
-    pub(crate) fn forgive(&self, plugin: &str) {
-        for subscribed in self.table.load().handlers.iter().filter(|s| s.slot.plugin() == plugin) {
+    /// A new generation of a plugin begins without a record, however it came.
+    pub(crate) fn forgive(&self, plugin: &PluginCell) {
+        for subscribed in self.table.load().handlers.iter().filter(|s| s.slot.plugin() == plugin.id()) {
             *subscribed.lock() = Breaker::new(Policy::DEFAULT);
-            subscribed.slot.cell().hook_tripped(subscribed.slot.name(), false);
         }
+        self.listening.forgive(plugin.id());
+        plugin.hooks_forgiven();
     }
 }
 

@@ -73,7 +73,7 @@ pub use difference::{Change, ReloadClass};
 pub use discover::{SCHEMA_FILE, discover, find, is_made, open_folder};
 pub use events::{EventFilter, EventStats, EventStore, Events, EventsConfig, Subscription, TopicStats, Topics, topics};
 pub use grants::{Asked, Asks, Blocked, Consent, Grant, Grants, Use, Used, ask};
-pub use hooks::{Answer, HookRow, Hooks, Missed, Outcome, Refused, Tried};
+pub use hooks::{Answer, HookRow, Hooks, Missed, Outcome, Refused, ToldRow, Tried};
 pub use host::{Host, HostBuilder, Selection};
 pub use http::{AllowedHost, HostsKey, HttpAllowed, HttpClient};
 pub use metrics::Metrics;

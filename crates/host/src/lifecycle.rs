@@ -310,6 +310,8 @@ impl Inner {
         drop(publishing);
         self.services.offers_changed();
         plugin.hooks_are_known();
+        // What hooks of the one before did is not the new one's.
+        self.services.hooks.forgive(plugin);
         self.watch_over(plugin, generation);
         Ok(before)
     }

@@ -268,6 +268,11 @@ impl PluginCell {
         };
     }
 
+    /// All of its hooks are asked again.
+    pub(crate) fn hooks_forgiven(&self) {
+        lock(&self.tripped).clear();
+    }
+
     /// A handler of events has lost some.
     pub(crate) fn hook_lost(&self, hook: &str, lost: u64) {
         *lock(&self.lost).entry(hook.to_owned()).or_default() += lost;

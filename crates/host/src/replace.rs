@@ -41,9 +41,8 @@ impl Inner {
     }
 
     fn swapped(&self, plugin: &PluginCell, took: Duration) {
-        // What the one before said of itself and what its hooks did is not the new one's.
+        // What the one before said of itself is not the new one's.
         plugin.report(Health::Unknown);
-        self.services.hooks.forgive(plugin.id());
         plugin.ready(took);
         let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         let payload = json!({ "plugin": plugin.id(), "change": "restarted", "ms": ms });

@@ -278,7 +278,6 @@ impl Inner {
         let begun = Instant::now();
         self.bring_up(plugin, &self.services.config(), Launch { state, ..Launch::default() }).await?;
         plugin.report(bespoke_plugin_api::Health::Unknown);
-        self.services.hooks.forgive(plugin.id());
         self.came_up(plugin, begun.elapsed());
         Ok(())
     }

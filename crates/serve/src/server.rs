@@ -171,6 +171,26 @@ impl Server {
         Ok(sent)
     }
 
+    /// Completes when none of these is being sent or about to be: each has left, is dead, or waits. Or when the limit passes.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub async fn tried(&self, ids: &[i64], limit: Duration) -> std::result::Result<(), StateError> {
+        let until = tokio::time::Instant::now() + limit;
+        loop {
+            let lines = self.0.lines();
+            let mut moved: Vec<_> = lines.iter().map(|line| Box::pin(line.post.moved())).collect();
+            // From before the look: whatever moves after it is heard.
+            moved.iter_mut().for_each(|moved| _ = moved.as_mut().enable());
+            if self.0.state.letters_under_way(ids)? == 0 || moved.is_empty() {
+                return Ok(());
+            }
+            if tokio::time::timeout_at(until, futures_util::future::select_all(moved)).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+
     /// Forgets messages that have not left. All, or these; answers with their numbers.
     ///
     /// # Errors

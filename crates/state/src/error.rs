@@ -101,19 +101,19 @@ pub enum StateError {
         session: String,
     },
     /// No letter of that number waits or is dead.
-    #[error("no message of number {id} is to leave")]
+    #[error("{}; nothing was changed", no_letters(ids))]
     NoLetter {
-        /// What was asked for.
-        id: i64,
+        /// Those that were asked for and are not there.
+        ids: Vec<i64>,
     },
     /// It is too late to change what becomes of it.
-    #[error("message {id} is being sent now")]
+    #[error("message {id} is being sent now; nothing was changed")]
     LetterLeaves {
         /// Its number.
         id: i64,
     },
     /// Nothing can be sent of a letter that cannot be read.
-    #[error("message {id} cannot be read, so it cannot be sent")]
+    #[error("message {id} cannot be read, so it cannot be sent; nothing was changed")]
     UnreadableLetter {
         /// Its number.
         id: i64,
@@ -191,5 +191,12 @@ impl From<StateError> for Error {
             Some(help) => told.with_help(help),
             None => told,
         }
+    }
+}
+
+fn no_letters(ids: &[i64]) -> String {
+    match ids {
+        [id] => format!("no message of number {id} is to leave"),
+        ids => format!("no messages of numbers {} are to leave", ids.iter().map(i64::to_string).collect::<Vec<_>>().join(", ")),
     }
 }

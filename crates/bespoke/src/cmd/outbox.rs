@@ -97,10 +97,13 @@ impl<'i> Meant<'i> {
 
     /// Nothing is kept, so none of these is.
     fn nowhere(&self) -> Result<Vec<i64>> {
-        match self.0.and_then(<[i64]>::first) {
-            Some(id) => Err(bespoke_state::StateError::NoLetter { id: *id }.into()),
-            None => Ok(Vec::new()),
-        }
+        self.refuse(self.0.unwrap_or_default().to_vec())?;
+        Ok(Vec::new())
+    }
+
+    /// These are not there.
+    fn refuse(&self, unknown: Vec<i64>) -> Result<()> {
+        if unknown.is_empty() { Ok(()) } else { Err(bespoke_state::StateError::NoLetter { ids: unknown }.into()) }
     }
 }
 
@@ -118,12 +121,17 @@ async fn list(out: Out, mut place: Where) -> Result<()> {
 }
 
 fn row(letter: &Value) -> Vec<String> {
-    let text = |key: &str| letter[key].as_str().unwrap_or_default().to_owned();
-    let next = text("next");
-    let next = from_iso(&next).map_or(String::new(), |at| due(now().until(at)));
+    let next = next(letter).unwrap_or_default();
     let message = serde_json::from_value::<Outbound>(letter["message"].clone()).map_or("(cannot be read)".to_owned(), |m| shown(&m));
-    let chat = format!("{}:{}", text("channel"), text("chat"));
-    vec![letter["id"].to_string(), text("state"), chat, letter["attempts"].to_string(), next, message, text("error")]
+    let chat = format!("{}:{}", text(letter, "channel"), text(letter, "chat"));
+    let (state, error) = (text(letter, "state").to_owned(), text(letter, "error").to_owned());
+    vec![letter["id"].to_string(), state, chat, letter["attempts"].to_string(), next, message, error]
+}
+
+/// When a message leaves that waits.
+fn next(letter: &Value) -> Option<String> {
+    let behind = letter["behind"].as_i64().map(|id| format!("after {id}"));
+    behind.or_else(|| letter["next"].as_str().and_then(from_iso).map(|at| due(now().until(at))))
 }
 
 fn due(left: Duration) -> String {
@@ -143,16 +151,54 @@ fn shown(message: &Outbound) -> String {
 }
 
 async fn resend(out: Out, place: Where, meant: &Meant<'_>) -> Result<()> {
+    let mut left = Vec::new();
     let (ids, by_server) = match place {
-        Where::Server(mut running) => (numbers(&running.ask::<Value>("outbox.resend", json!({ "ids": meant.0 })).await?["resent"]), true),
+        Where::Server(mut running) => {
+            let answer = running.each("outbox.resend", json!({ "ids": meant.0 }), |letter| left.push(letter)).await?;
+            (numbers(&answer["resent"]), true)
+        }
         Where::File(state) => (state.resend_letters(meant.0)?, false),
         Where::Nowhere => (meant.nowhere()?, false),
     };
+    let failed = left.iter().filter(|letter| !is_under_way(letter)).count();
     if out.json {
-        return out.json(&json!({ "resent": ids, "by_server": by_server }), true);
+        out.json(&json!({ "resent": ids, "by_server": by_server, "left": left }), true)?;
+        return if failed == 0 { Ok(()) } else { Err(Failure::failed("")) };
     }
-    out.note(format!("{}: sent {}", messages(ids.len()), if by_server { "now" } else { "by the next bespoke serve" }));
-    Ok(())
+    if !by_server {
+        out.note(format!("{}: sent by the next bespoke serve", messages(ids.len())));
+        return Ok(());
+    }
+    left.iter().for_each(|letter| out.note(fate(letter)));
+    let gone = ids.len().saturating_sub(left.len());
+    if gone > 0 || left.is_empty() {
+        out.note(format!("{} sent", messages(gone)));
+    }
+    match failed {
+        0 => Ok(()),
+        _ => Err(Failure::failed(format!("{} not sent", messages(failed))).help("bespoke outbox list")),
+    }
+}
+
+/// Whether nothing is known yet of the new try.
+fn is_under_way(letter: &Value) -> bool {
+    let is_due = letter["next"].as_str().and_then(from_iso).is_some_and(|at| now().until(at).is_zero());
+    letter["state"] == "sending" || letter["state"] == "waiting" && letter["behind"].is_null() && is_due
+}
+
+/// What has become of a message that has not left.
+fn fate(letter: &Value) -> String {
+    let who = format!("message {} to {}:{}", letter["id"], text(letter, "channel"), text(letter, "chat"));
+    let why = letter["error"].as_str().map_or(String::new(), |error| format!(": {error}"));
+    match (next(letter), is_under_way(letter)) {
+        (_, true) => format!("{who} is on its way; bespoke outbox list tells whether it has left"),
+        (Some(next), _) => format!("{who} waits, and is sent {next}{why}"),
+        (None, _) => format!("{who} could not be sent{why}"),
+    }
+}
+
+fn text<'l>(letter: &'l Value, key: &str) -> &'l str {
+    letter[key].as_str().unwrap_or_default()
 }
 
 async fn forget(out: Out, mut place: Where, meant: &Meant<'_>, yes: bool) -> Result<()> {
@@ -160,9 +206,7 @@ async fn forget(out: Out, mut place: Where, meant: &Meant<'_>, yes: bool) -> Res
         // Those that are not there are told before anybody is asked.
         let known = place.letters().await?;
         let is_there = |id: &i64| known.iter().any(|letter| letter["id"] == *id);
-        if let Some(id) = meant.0.into_iter().flatten().find(|id| !is_there(id)) {
-            return Err(bespoke_state::StateError::NoLetter { id: *id }.into());
-        }
+        meant.refuse(meant.0.into_iter().flatten().filter(|id| !is_there(id)).copied().collect())?;
         let count = meant.0.map_or(known.len(), <[i64]>::len);
         consent(meant, count)?;
     }

@@ -41,6 +41,8 @@ mod watch;
 #[path = "plugin/watch_disabled.rs"]
 mod watch;
 
+pub(super) use self::hook::Listed;
+
 pub(crate) async fn run(setup: &Setup, global: &Global, verb: Plugin) -> Result<()> {
     match verb {
         Plugin::List { kind, start } => list(setup, kind.as_deref(), start).await,

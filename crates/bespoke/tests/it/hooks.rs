@@ -145,6 +145,25 @@ fn a_program_that_is_not_there_is_the_failure_of_its_hook() {
 }
 
 #[test]
+fn what_a_server_leaves_alone_is_listed_so() {
+    let door =
+        format!("{CONFIG}[plugins.exec]\nhooks = [{{ name = \"door\", hook = \"on_client_connect\", command = [\"/no/such/door\"] }}]\n");
+    let user = User::new().configured(&door);
+    let server = Runs::serving(&user, &["--no-watch"]);
+    let hook = || user.run(["plugin", "hook", "--list", "--json"]).ok().value()["handlers"][0].clone();
+    // Whoever connects has it asked.
+    for _ in 0..6 {
+        user.run(["status"]).ok();
+    }
+    assert_eq!(hook()["tripped"], true);
+    assert!(user.run(["plugin", "hook", "--list"]).ok().out.contains("left alone"));
+    user.run(["plugin", "disable", "exec"]).ok();
+    user.run(["plugin", "enable", "exec"]).ok();
+    assert_eq!(hook()["tripped"], false, "it begins without a record");
+    server.end();
+}
+
+#[test]
 fn a_server_stops_what_hooks_stop_while_a_table_is_wrong_that_was_not_there_before() {
     let user = User::new().configured(CONFIG);
     let server = Runs::serving(&user, &["--no-watch"]);

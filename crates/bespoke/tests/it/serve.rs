@@ -479,7 +479,8 @@ fn what_waits_to_be_sent_is_shown_sent_now_and_forgotten() {
     let shown = user.run(["outbox"]).ok().out;
     assert!(table(&shown), "{shown}");
     user.run(["outbox", "resend", "99"]).code(3).says("no message of number 99 is to leave").says("try: bespoke outbox list");
-    assert_eq!(user.json(["outbox", "resend", &id(0), "--json"]), json!({ "resent": [letters[0]["id"]], "by_server": true }));
+    user.run(["outbox", "drop", &id(0), "99", "--yes"]).code(3).says("no message of number 99 is to leave; nothing was changed");
+    assert_eq!(user.json(["outbox", "resend", &id(0), "--json"]), json!({ "resent": [letters[0]["id"]], "by_server": true, "left": [] }));
     user.run(["outbox", "drop", "--all"]).code(4).says("try: bespoke outbox drop --all --yes");
     user.run(["outbox", "drop", &id(1), "--yes"]).ok().says("1 message forgotten");
     until_all_left(&user);

@@ -7,6 +7,7 @@ use std::{
 };
 
 use bespoke_plugin_api::{CallCx, CancelToken, Code, Event, Hook, HookEvent, Result};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::{runtime::Handle, task::JoinHandle, time::Instant};
 
@@ -47,6 +48,24 @@ struct Running {
     refused: Vec<String>,
     end: CancelToken,
     task: JoinHandle<()>,
+}
+
+/// What the user wants told to a plugin, as things stand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ToldRow {
+    /// Whom, of what.
+    #[serde(flatten)]
+    pub hook: UserHook,
+    /// Whether it failed too often and is left alone for a while.
+    pub tripped: bool,
+}
+
+impl ToldRow {
+    /// One of which nothing is known but that the user wants it.
+    pub fn of(hook: UserHook) -> Self {
+        ToldRow { hook, tripped: false }
+    }
 }
 
 /// Who is told.
@@ -133,6 +152,27 @@ impl Listening {
         }
     }
 
+    /// What the user wants told, and whether it is left alone for a while.
+    pub(super) fn list(&self) -> Vec<ToldRow> {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_tripped = |hook: &UserHook| {
+            let ear =
+                told.ears.iter().map(|running| &running.ear).find(|ear| ear.plugin().id() == hook.plugin && ear.name() == hook.callback);
+            ear.is_some_and(|ear| ear.breaker().lock().unwrap_or_else(PoisonError::into_inner).is_tripped())
+        };
+        told.wanted.iter().map(|(hook, _)| ToldRow { hook: hook.clone(), tripped: is_tripped(hook) }).collect()
+    }
+
+    /// Methods of a plugin begin without a record. That of a handler is kept where it is registered.
+    pub(super) fn forgive(&self, plugin: &str) {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        for running in told.ears.iter().filter(|running| running.ear.plugin().id() == plugin) {
+            if let Ear::Method { breaker, .. } = &running.ear {
+                *breaker.lock().unwrap_or_else(PoisonError::into_inner) = Breaker::new(Policy::DEFAULT);
+            }
+        }
+    }
+
     fn tell(&self, ear: Ear, topics: Topics, refused: Vec<String>) -> Running {
         let end = CancelToken::new();
         let listener = self.telling.events.listen(topics.clone(), Some(ear.plugin().id()), None, BEHIND);
@@ -176,6 +216,13 @@ impl Ear {
         match self {
             Ear::Handler(handler) => handler.slot.name(),
             Ear::Method { name, .. } => name,
+        }
+    }
+
+    fn breaker(&self) -> &Mutex<Breaker> {
+        match self {
+            Ear::Handler(handler) => &handler.breaker,
+            Ear::Method { breaker, .. } => breaker,
         }
     }
 

@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use bespoke_plugin_api::{CallCx, Event, Hook, HookEvent, HookReply, Inbound, Outbound, ToolCall, ToolOutput};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::time::Instant;
 
 use super::{
-    Hooks, Outcome,
+    Hooks, Outcome, ToldRow,
     asking::{Subscribed, answer, is_guard, missed, no, why_missed},
 };
 use crate::{candidate::State, clock, events::topics};
@@ -56,7 +56,7 @@ pub enum Answer {
 }
 
 /// A handler as it is registered.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct HookRow {
     /// Where it is asked.
@@ -104,6 +104,11 @@ impl Hooks {
         // Stable: within a hook the order stays, but observers come last.
         rows.sort_by_key(|row| (row.hook, row.observer));
         rows
+    }
+
+    /// What the user wants told to plugins, in the order of the configuration.
+    pub fn told_rows(&self) -> Vec<ToldRow> {
+        self.listening.list()
     }
 
     /// Something that may happen at a hook, for those who try it out.

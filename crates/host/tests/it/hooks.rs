@@ -319,6 +319,16 @@ async fn a_handler_that_keeps_failing_is_left_alone_and_comes_back() {
     assert_eq!(said[5], "shut vetoed: guard `shut` has failed too often and is left alone for a while");
     within(host.restart("shut")).await.unwrap();
     assert_eq!(crate::kit::row(&host, "shut").health, "ok", "a new instance begins without a record");
+    for _ in 0..6 {
+        run(&host, "-").await;
+    }
+    let tripped = |host: &Host| host.hooks().list().remove(0).tripped;
+    assert!(tripped(&host));
+    let switch = |on: bool| bespoke_host::Config::parse("bespoke.toml", &format!("[plugins.shut]\nenabled = {on}\n")).unwrap();
+    within(host.reload(switch(false))).await;
+    within(host.reload(switch(true))).await;
+    assert!(!tripped(&host));
+    assert_eq!(crate::kit::row(&host, "shut").health, "ok", "so does one that was switched off and on");
 }
 
 /// Two that come up at once each made a list of subscriptions; the older list must not overwrite the newer one.

@@ -55,6 +55,11 @@ async fn what_cannot_be_sent_is_a_dead_letter_until_somebody_sends_it_again() {
         dead.iter().map(|d| (d.channel.as_str(), d.message.as_ref().unwrap().text.as_str(), d.attempts, d.error.as_deref().unwrap()));
     let expected = [("wire", "re bad one", 1, "wire: no such chat"), ("wire", "re bad two", 3, "wire: no line")];
     assert_eq!(told.collect::<Vec<_>>(), expected);
+    // Whoever waits for the new try knows what became of it.
+    let again = served.server.resend(Some(&[dead[1].id])).unwrap();
+    served.server.tried(&again, Duration::from_secs(60)).await.unwrap();
+    assert!(served.server.letters(0, 9).unwrap()[1].attempts >= 1);
+    world.until(|_| served.status().dead == 2).await;
     *world.fault.lock().unwrap() = None;
     assert_eq!(served.server.resend(None).unwrap(), [dead[0].id, dead[1].id]);
     world.until(|_| served.status().dead == 0 && served.status().outbox == 0).await;

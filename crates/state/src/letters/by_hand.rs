@@ -29,14 +29,30 @@ pub struct KeptLetter {
     pub message: Option<Outbound>,
     /// How often it was tried.
     pub attempts: u32,
-    /// When it is tried again, if it waits for that; for the past, as soon as those before it in its chat have left.
+    /// When it is sent, or tried again, if it waits for that; in the past, as soon as it can be.
     #[serde(serialize_with = "if_any")]
     pub next: Option<Timestamp>,
+    /// The letter that has to leave first, if it waits for one: the oldest of its chat, which may still be written.
+    pub behind: Option<i64>,
     /// Why it was not sent last.
     pub error: Option<String>,
     /// When it was written.
     #[serde(serialize_with = "as_iso")]
     pub created: Timestamp,
+}
+
+/// The oldest letter of the chat of `o` that is not dead.
+macro_rules! head {
+    () => {
+        "(SELECT min(id) FROM outbox p WHERE p.channel = o.channel AND p.chat = o.chat AND p.state <> 'dead')"
+    };
+}
+
+/// Letters as people see them.
+macro_rules! kept {
+    () => {
+        concat!("SELECT id, state, channel, chat, session, body, attempts, next, error, created, ", head!(), " FROM outbox o")
+    };
 }
 
 /// What becomes of a letter.
@@ -72,11 +88,38 @@ impl State {
     /// When they cannot be read.
     pub fn letters(&self, after: i64, most: u32) -> Result<Vec<KeptLetter>, StateError> {
         self.read(|tx| {
-            let mut query = tx.prepare_cached(
-                "SELECT id, state, channel, chat, session, body, attempts, next, error, created FROM outbox
-                 WHERE id > ?1 AND state <> 'draft' ORDER BY id LIMIT ?2",
-            )?;
+            let mut query = tx.prepare_cached(concat!(kept!(), " WHERE id > ?1 AND state <> 'draft' ORDER BY id LIMIT ?2"))?;
             Ok(query.query_map(params![after, most], kept)?.collect::<Result<_, _>>()?)
+        })
+    }
+
+    /// The letter of this number, if it has not left.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn kept_letter(&self, id: i64) -> Result<Option<KeptLetter>, StateError> {
+        self.read(|tx| {
+            let mut query = tx.prepare_cached(concat!(kept!(), " WHERE id = ?1 AND state <> 'draft'"))?;
+            Ok(query.query_row([id], kept).optional()?)
+        })
+    }
+
+    /// How many of these are being sent, or would be by now: they wait for no pause, and nor does the one that has to leave before them.
+    ///
+    /// # Errors
+    /// When they cannot be counted.
+    pub fn letters_under_way(&self, ids: &[i64]) -> Result<usize, StateError> {
+        self.read(|tx| {
+            let mut query = tx.prepare_cached(concat!(
+                "SELECT 1 FROM outbox o WHERE id = ?1 AND state <> 'dead' AND EXISTS (SELECT 1 FROM outbox h WHERE h.id = ",
+                head!(),
+                " AND (h.state <> 'waiting' OR h.next <= ?2))"
+            ))?;
+            let (now, mut count) = (stored(now()), 0);
+            for id in ids {
+                count += usize::from(query.exists(params![id, now])?);
+            }
+            Ok(count)
         })
     }
 
@@ -150,15 +193,20 @@ fn meant(tx: &Transaction<'_>, ids: Option<&[i64]>) -> Result<Vec<Meant>, Fault>
         return Ok(all.query_map([], found)?.collect::<Result<_, _>>()?);
     };
     let mut one = tx.prepare_cached("SELECT id, state, channel, chat, body FROM outbox WHERE id = ?1 AND state <> 'draft'")?;
-    let mut letters = Vec::with_capacity(ids.len());
+    let (mut letters, mut unknown) = (Vec::with_capacity(ids.len()), Vec::new());
     for id in ids {
         match one.query_row([id], found).optional()? {
-            Some(letter) if letter.state == "sending" => return Err(StateError::LetterLeaves { id: *id }.into()),
             Some(letter) => letters.push(letter),
-            None => return Err(StateError::NoLetter { id: *id }.into()),
+            None => unknown.push(*id),
         }
     }
-    Ok(letters)
+    if !unknown.is_empty() {
+        return Err(StateError::NoLetter { ids: unknown }.into());
+    }
+    match letters.iter().find(|letter| letter.state == "sending") {
+        Some(letter) => Err(StateError::LetterLeaves { id: letter.id }.into()),
+        None => Ok(letters),
+    }
 }
 
 fn kept(row: &Row<'_>) -> Result<KeptLetter, rusqlite::Error> {
@@ -168,9 +216,15 @@ fn kept(row: &Row<'_>) -> Result<KeptLetter, rusqlite::Error> {
         "sending" => LetterState::Sending,
         _ => LetterState::Dead,
     };
-    let next = (state == LetterState::Waiting).then(|| row.get(7).map(loaded)).transpose()?;
+    let (id, created): (i64, i64) = (row.get(0)?, row.get(9)?);
+    let behind = row.get::<_, Option<i64>>(10)?.filter(|head| state == LetterState::Waiting && *head < id);
+    let next = match state {
+        // Without a pause it is due since it was written.
+        LetterState::Waiting if behind.is_none() => Some(loaded(row.get::<_, i64>(7)?.max(created))),
+        _ => None,
+    };
     Ok(KeptLetter {
-        id: row.get(0)?,
+        id,
         state,
         channel: row.get(2)?,
         chat: row.get(3)?,
@@ -178,7 +232,8 @@ fn kept(row: &Row<'_>) -> Result<KeptLetter, rusqlite::Error> {
         message: serde_json::from_str(&body).ok(),
         attempts: row.get(6)?,
         next,
+        behind,
         error: row.get(8)?,
-        created: loaded(row.get(9)?),
+        created: loaded(created),
     })
 }

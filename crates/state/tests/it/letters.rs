@@ -307,10 +307,17 @@ fn letters_that_wait_are_seen_sent_now_and_forgotten() {
     let first = state.next_letters(WIRE, 9).unwrap().letters.remove(0);
     state.not_sent(first.id, &later).unwrap();
     let letters = state.letters(0, 9).unwrap();
-    let told = |n: usize| (letters[n].state, letters[n].attempts, letters[n].error.as_deref(), letters[n].next.is_some());
-    assert_eq!(told(0), (LetterState::Waiting, 1, Some("no line"), true));
-    assert_eq!(told(1), (LetterState::Waiting, 0, None, true));
-    assert_eq!(told(3), (LetterState::Sending, 1, None, false));
+    let told = |n: usize| {
+        let letter = &letters[n];
+        (letter.state, letter.attempts, letter.error.as_deref(), letter.next.is_some(), letter.behind)
+    };
+    assert_eq!(told(0), (LetterState::Waiting, 1, Some("no line"), true, None));
+    assert_eq!(told(1), (LetterState::Waiting, 0, None, false, Some(letters[0].id)));
+    assert_eq!(told(2), (LetterState::Waiting, 0, None, false, Some(letters[0].id)));
+    assert_eq!(told(3), (LetterState::Sending, 1, None, false, None));
+    assert_eq!(state.kept_letter(letters[1].id).unwrap().as_ref(), Some(&letters[1]));
+    let under_way = || state.letters_under_way(&letters.iter().map(|letter| letter.id).collect::<Vec<_>>()).unwrap();
+    assert_eq!(under_way(), 1, "the others wait for a pause");
     assert_eq!(state.letters(letters[0].id, 2).unwrap(), letters[1..3], "a page");
     let json = serde_json::to_value(&letters[0]).unwrap();
     assert_eq!(
@@ -320,12 +327,17 @@ fn letters_that_wait_are_seen_sent_now_and_forgotten() {
     assert!(json["next"].as_str().unwrap().ends_with('Z'), "{json}");
     let ids: Vec<_> = letters.iter().map(|letter| letter.id).collect();
     // All or none, and none that leaves already.
-    assert!(matches!(state.resend_letters(Some(&[ids[0], 99])).unwrap_err(), StateError::NoLetter { id: 99 }));
+    assert!(matches!(state.resend_letters(Some(&[ids[0], 99])).unwrap_err(), StateError::NoLetter { ids } if ids == [99]));
+    let error = state.drop_letters(Some(&[98, ids[0], 99])).unwrap_err().to_string();
+    assert_eq!(error, "no messages of numbers 98, 99 are to leave; nothing was changed");
     assert!(matches!(state.drop_letters(Some(&[ids[0], ids[3]])).unwrap_err(), StateError::LetterLeaves { id } if id == ids[3]));
     assert!(state.next_letters(WIRE, 9).unwrap().letters.is_empty());
     assert_eq!(state.letters(0, 9).unwrap().len(), 4);
     // One that is not the first of its chat brings those before it along: they leave in order.
     assert_eq!(state.resend_letters(Some(&[ids[1]])).unwrap(), [ids[1]]);
+    assert_eq!(under_way(), 4);
+    let first = state.kept_letter(ids[0]).unwrap().unwrap();
+    assert_eq!((first.next, first.behind), (Some(first.created), None), "it is due");
     let again = state.next_letters(WIRE, 9).unwrap().letters.remove(0);
     assert_eq!((again.id, again.attempts), (ids[0], 2));
     state.not_sent(again.id, &later).unwrap();

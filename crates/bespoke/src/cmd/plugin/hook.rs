@@ -1,8 +1,9 @@
 //! `plugin hook`: who is told of which events, written into the configuration; what handlers there are, and what they would do.
 
-use bespoke_host::{Answer, Config, HookRow, Hooks, Outcome, Selection, Tried, UserHook, topics};
+use bespoke_host::{Answer, Config, HookRow, Hooks, Outcome, Selection, ToldRow, Tried, UserHook, topics};
 use bespoke_manifest::closest;
 use bespoke_plugin_api::{Hook, HookEvent};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{server, started};
@@ -129,11 +130,29 @@ async fn start_those_with_hooks(setup: &Setup) {
     setup.host.start(Selection::Ids(&with_hooks)).await;
 }
 
+/// All that is asked, or told of events.
+#[derive(Serialize, Deserialize)]
+pub(in crate::cmd) struct Listed {
+    pub(in crate::cmd) handlers: Vec<HookRow>,
+    pub(in crate::cmd) told: Vec<ToldRow>,
+}
+
+/// The state of one that failed too often, and is not asked for a while.
+const LEFT_ALONE: &str = "left alone";
+
 async fn list(setup: &Setup, id: Option<&str>) -> Result<()> {
-    start_those_with_hooks(setup).await;
+    let mut hooks = match server::find(setup).await? {
+        // Which of them are left alone is known where they are asked.
+        Some(mut running) => running.look("plugin.hooks", json!({})).await?,
+        None => {
+            start_those_with_hooks(setup).await;
+            Listed { handlers: setup.host.hooks().list(), told: setup.config.hooks()?.into_iter().map(ToldRow::of).collect() }
+        }
+    };
     let of = |plugin: &str| id.is_none_or(|id| id == plugin);
-    let handlers: Vec<HookRow> = setup.host.hooks().list().into_iter().filter(|row| of(&row.plugin)).collect();
-    let told: Vec<UserHook> = setup.config.hooks()?.into_iter().filter(|hook| of(&hook.plugin)).collect();
+    hooks.handlers.retain(|row| of(&row.plugin));
+    hooks.told.retain(|row| of(&row.hook.plugin));
+    let Listed { handlers, told } = hooks;
     if setup.out.json {
         return setup.out.json(&json!({ "handlers": handlers, "told": told }), true);
     }
@@ -151,14 +170,18 @@ async fn list(setup: &Setup, id: Option<&str>) -> Result<()> {
             row.priority.to_string(),
             kind.to_owned(),
             format!("{} ms", row.timeout_ms),
-            if row.tripped { "left alone".into() } else { row.state.name().into() },
+            if row.tripped { LEFT_ALONE.into() } else { row.state.name().into() },
         ]
     };
-    let user = |hook: &UserHook| {
+    let user = |ToldRow { hook, tripped, .. }: &ToldRow| {
         let row = handlers.iter().find(|row| row.plugin == hook.plugin && row.name == hook.callback);
-        let state = row.map_or("a method".to_owned(), |row| row.state.name().to_owned());
+        let state = match row {
+            _ if *tripped => LEFT_ALONE,
+            Some(row) => row.state.name(),
+            None => "a method",
+        };
         let cells = [format!("on_event ({})", hook.events.join(", ")), hook.plugin.clone(), hook.callback.clone()];
-        cells.into_iter().chain(["".into(), "by [[hooks]]".into(), "".into(), state]).collect()
+        cells.into_iter().chain(["".into(), "by [[hooks]]".into(), "".into(), state.to_owned()]).collect()
     };
     let rows: Vec<Vec<String>> = handlers.iter().map(line).chain(told.iter().map(user)).collect();
     if rows.is_empty() {

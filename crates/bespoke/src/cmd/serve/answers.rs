@@ -6,6 +6,7 @@
 //! | `reload` | | what became of the configuration: what is new, what was not taken over, and why |
 //! | `plugin.list` | | a row a plugin |
 //! | `plugin.info` | `id` | its row, what it made use of, its methods |
+//! | `plugin.hooks` | | handlers in their order, and what the user wants told |
 //! | `usage` | | what plugins were used for, and the tokens of today |
 //! | `command.run` | `name`, `args` | its exit code; streams `{line}` and `{note}` |
 //! | `plugin.restart` | `id` | how long it took, and whether its manifest is another |
@@ -15,20 +16,27 @@
 //! | `events.emit` | `name`, `payload` | the topic |
 //! | `events.stats` | | who listens, and what each lost |
 //! | `outbox.list` | | streams the messages that have not left |
-//! | `outbox.resend`, `outbox.drop` | `ids`, or none for all | the numbers |
+//! | `outbox.resend` | `ids`, or none for all | the numbers; streams those that have not left when all were tried, or after a while |
+//! | `outbox.drop` | `ids`, or none for all | the numbers |
 
-use std::{future::poll_fn, pin::pin, sync::Arc, time::Instant};
+use std::{
+    future::poll_fn,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bespoke_control::{Fault, Handler, Items, Peer};
 use bespoke_host::{Caller, Outcome, Selection, State, Tier};
 use bespoke_plugin_api::{CallCx, Event, Hook, HookEvent, Output, OutputSink};
+use bespoke_state::StateError;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::serving::{Phase, Serving};
 use crate::{
-    cmd::usage,
+    cmd::{plugin::Listed, usage},
     exit::{Exit, Failure, Result},
     running::fault,
 };
@@ -68,6 +76,8 @@ struct Letters {
 const LONGEST_NAME: usize = 100;
 /// Messages of the outbox that are read at once.
 const PAGE: u32 = 100;
+/// How long whoever has messages sent again waits for what becomes of them.
+const TO_SEND: Duration = Duration::from_secs(10);
 /// What stands before it.
 const CUSTOM: &str = "custom.";
 
@@ -94,6 +104,10 @@ impl Answers {
                 let value = json!({ "row": row, "used": host.used(&id), "methods": host.methods(&id) });
                 Ok(value)
             }
+            "plugin.hooks" => {
+                let hooks = host.hooks();
+                serde_json::to_value(Listed { handlers: hooks.list(), told: hooks.told_rows() }).map_err(unwritten)
+            }
             "plugin.restart" => {
                 let OfPlugin { id } = read(params)?;
                 apart(serving.clone(), |serving| async move { restart(&serving, &id).await }).await
@@ -114,7 +128,7 @@ impl Answers {
             "events.emit" => emit(serving, read(params)?).map_err(fault),
             "events.stats" => Ok(stats(serving)),
             "outbox.list" => letters(serving, items).await,
-            "outbox.resend" => resend(serving, &read(params)?).map_err(fault),
+            "outbox.resend" => resend(serving, &read(params)?, items).await,
             "outbox.drop" => forget(serving, &read(params)?).map_err(fault),
             other => Err(Fault::no_method(other)),
         }
@@ -340,10 +354,20 @@ async fn letters(serving: &Serving, items: &Items) -> Result<Value, Fault> {
     }
 }
 
-fn resend(serving: &Serving, Letters { ids }: &Letters) -> Result<Value> {
+async fn resend(serving: &Serving, Letters { ids }: &Letters, items: &Items) -> Result<Value, Fault> {
+    let wrong = |error: StateError| fault(error.into());
     let server = serving.server().filter(|_| serving.phase() == Phase::Serving);
-    let server = server.ok_or_else(|| Failure::failed("the server does not send now: it starts or ends").help("bespoke status"))?;
-    Ok(json!({ "resent": server.resend(ids.as_deref())? }))
+    let ends = || fault(Failure::failed("the server does not send now: it starts or ends").help("bespoke status"));
+    let server = server.ok_or_else(ends)?;
+    let ids = server.resend(ids.as_deref()).map_err(wrong)?;
+    server.tried(&ids, TO_SEND).await.map_err(wrong)?;
+    let state = serving.setup.kept.state().map_err(|error| fault(error.into()))?;
+    for id in &ids {
+        if let Some(letter) = state.kept_letter(*id).map_err(wrong)? {
+            items.send(&serde_json::to_value(letter).map_err(unwritten)?).await?;
+        }
+    }
+    Ok(json!({ "resent": ids }))
 }
 
 fn forget(serving: &Serving, Letters { ids }: &Letters) -> Result<Value> {
