@@ -185,7 +185,7 @@ fn main() {
     let payload = || Value::String("nothing much".to_owned());
     Group::new("event that nobody hears")
         .case("its payload", |n| (0..n).for_each(|_| _ = black_box(payload())))
-        .case("Events::emit", |n| (0..n).for_each(|_| host.events().emit("bench.event", None, payload())))
+        .case("Events::emit", |n| (0..n).for_each(|_| _ = host.events().emit("bench.event", None, payload())))
         .run();
 
     hooks(&runtime, &host, &cx);
