@@ -77,7 +77,10 @@ impl Node {
         let (program, args) = self.npm.split_first().context("no npm")?;
         let mut install = Command::new(program);
         // `ci` holds each archive against its digest in the lock; nothing of what it brings is run here.
-        install.args(args).args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]).current_dir(staging.path());
+        install
+            .args(args)
+            .args(["ci", "--include=dev", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"])
+            .current_dir(staging.path());
         shell::run(&mut install)?;
         ensure!(is_there(&staging.path().join("node_modules")), "npm ci brought no {package}");
         if home.exists() {

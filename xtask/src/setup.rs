@@ -1,5 +1,5 @@
 //! What tests need of the world: models and recordings by their pins, native runtimes as the product installs them, a server for
-//! language models through pip, an emulator of Telegram through npm, and a Rust for wasm32 through apt. A second run fetches nothing.
+//! language models through pip, an emulator of Telegram and a compiler for JavaScript through npm, and a Rust for wasm32 through apt. A second run fetches nothing.
 
 use std::{
     env, fs,
@@ -31,6 +31,15 @@ const EMULATOR: Packages<'_> = Packages {
     locked: "crates/channel-telegram/tests/emulator",
     package: "telegram-test-api",
     home: "telegram-emulator",
+};
+
+/// What makes a component of a plugin in JavaScript.
+const COMPONENTIZE: Packages<'_> = Packages {
+    what: "QuickJS for components",
+    size: "13 MB",
+    locked: "examples/plugins/dice-js",
+    package: "componentize-qjs",
+    home: "componentize-qjs",
 };
 
 /// llama.cpp with its server, as a Python package: the real server that `provider-openai` is tested against. Each run of the tests
@@ -70,6 +79,7 @@ pub(crate) fn prepare(workspace: &Workspace, voice_kit: Option<&Path>) -> Result
     environment.push(("BESPOKE_PYTHON", python.clone().into()));
     let node = Node::prepare(&python, &target)?;
     environment.push(("BESPOKE_TELEGRAM_EMULATOR", node.modules(workspace, &target, &EMULATOR)?.into_os_string()));
+    environment.push(("BESPOKE_COMPONENTIZE", node.modules(workspace, &target, &COMPONENTIZE)?.into_os_string()));
     environment.push(("BESPOKE_NODE", node.program));
     environment.extend(wasm::prepare(&target)?.map(|folder| ("BESPOKE_WASM_TOOLCHAIN", folder.into_os_string())));
     if let Some(kit) = voice_kit {

@@ -3,7 +3,10 @@
 use std::{
     future::{Future, poll_fn},
     pin::{Pin, pin},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicUsize},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, AtomicUsize, Ordering},
+    },
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -44,8 +47,9 @@ pub(crate) struct Data {
     why: Option<Why>,
     /// Whole frames that were too many for a step.
     carry: Vec<u8>,
-    /// What the host had given up when the step began.
+    /// What the host had given up when the step began, and the last call that the guest may know of.
     given_up: u64,
+    last_call: Arc<AtomicU32>,
 }
 
 /// Where the lines of an instance go: into the plugin's log, and the last that matters is kept for the error of one that ends.
@@ -56,6 +60,16 @@ pub(crate) struct Voice {
 }
 
 impl Voice {
+    fn new(host: Arc<dyn HostApi>, exchange: &Shared) -> Self {
+        Voice { host, exchange: exchange.clone() }
+    }
+
+    /// One of no instance.
+    #[cfg(all(test, feature = "wasi"))]
+    pub(crate) fn alone(host: Arc<dyn HostApi>) -> Self {
+        Voice::new(host, &Shared::default())
+    }
+
     pub(crate) fn say(&self, level: Level, line: &str) {
         if level >= Level::Warn {
             lock(&self.exchange).said = Some(plain(line));
@@ -84,7 +98,7 @@ impl Data {
     fn take(&mut self, to: &mut Vec<u8>) {
         to.append(&mut self.carry);
         self.mailbox.take(to);
-        lock(&self.exchange).last_call = self.mailbox.last_call();
+        self.last_call.store(self.mailbox.last_call(), Ordering::Relaxed);
         if to.len() > BATCH {
             let end = whole(to, BATCH);
             self.carry = to.split_off(end);
@@ -95,9 +109,6 @@ impl Data {
         self.budget.begin();
         self.given_up = self.mailbox.given_up();
         self.room.refused = None;
-        let mut exchange = lock(&self.exchange);
-        exchange.said = None;
-        exchange.waited = Duration::ZERO;
     }
 
     /// For a step that may wait for more than the guest's own code.
@@ -105,8 +116,8 @@ impl Data {
         self.wasi.as_ref()?;
         Some(Watch {
             mailbox: self.mailbox.clone(),
-            exchange: self.exchange.clone(),
             given_up: self.given_up,
+            last_call: self.last_call.clone(),
             limits: self.limits,
             patience: Patience::new(self.limits, Instant::now()),
         })
@@ -115,7 +126,7 @@ impl Data {
     /// A tick has passed in the midst of a step.
     fn tick(&mut self) -> UpdateDeadline {
         let waited = std::mem::take(&mut lock(&self.exchange).waited);
-        let wanted = wanted(&self.mailbox, &self.exchange, self.given_up);
+        let wanted = wanted(&self.mailbox, self.given_up, &self.last_call);
         self.why = self.budget.tick(waited, Instant::now(), wanted);
         if self.why.is_some() {
             return UpdateDeadline::Interrupt;
@@ -132,22 +143,22 @@ impl Data {
 
 /// Whether a step that runs does so for anybody. A stream may have much to catch up with, so that nobody waits for a call counts only once
 /// something was given up since the step began.
-fn wanted(mailbox: &Mailbox, exchange: &Shared, given_up: u64) -> bool {
-    mailbox.given_up() == given_up || mailbox.is_wanted(lock(exchange).last_call)
+fn wanted(mailbox: &Mailbox, given_up: u64, last_call: &AtomicU32) -> bool {
+    mailbox.given_up() == given_up || mailbox.is_wanted(last_call.load(Ordering::Relaxed))
 }
 
 /// Sees to it that a step does not wait for longer than it may.
 struct Watch {
     mailbox: Mailbox,
-    exchange: Shared,
     given_up: u64,
+    last_call: Arc<AtomicU32>,
     limits: Limits,
     patience: Patience,
 }
 
 impl Watch {
     fn look(&mut self) -> Option<Error> {
-        let wanted = wanted(&self.mailbox, &self.exchange, self.given_up);
+        let wanted = wanted(&self.mailbox, self.given_up, &self.last_call);
         self.patience.look(Instant::now(), wanted).map(|why| interrupted(&self.limits, why))
     }
 }
@@ -195,8 +206,6 @@ struct Exchange {
     paused: Option<Instant>,
     /// For how long it has done nothing, since somebody asked.
     waited: Duration,
-    /// The last call that the guest may know of.
-    last_call: u32,
     /// The last line of this step that matters.
     said: Option<String>,
 }
@@ -240,7 +249,7 @@ impl Guest {
         granted: &Permissions,
     ) -> Self {
         let exchange = Shared::default();
-        let voice = Voice { host, exchange: exchange.clone() };
+        let voice = Voice::new(host, &exchange);
         let wasi = code.wasi.then(|| Wasi::new(granted, &voice));
         let runtime = code.wasi.then(Handle::current);
         let data = Data {
@@ -254,6 +263,7 @@ impl Guest {
             why: None,
             carry: Vec::new(),
             given_up: 0,
+            last_call: Arc::default(),
         };
         let mut store = Store::new(code.engine, data);
         store.limiter(|data| &mut data.room);
@@ -369,9 +379,10 @@ fn gone(message: String) -> Error {
 /// Waits for the next step. Whoever asks for it polls, so that nobody has to be woken.
 async fn asked(exchange: &Shared) {
     poll_fn(|_| {
-        let turn = &mut lock(exchange).turn;
-        if matches!(turn, Turn::Asked) {
-            *turn = Turn::Waits;
+        let mut exchange = lock(exchange);
+        if matches!(exchange.turn, Turn::Asked) {
+            // What was said and waited belongs to the step before.
+            (exchange.turn, exchange.said, exchange.waited) = (Turn::Waits, None, Duration::ZERO);
             return Poll::Ready(());
         }
         Poll::Pending

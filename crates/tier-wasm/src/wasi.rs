@@ -206,3 +206,26 @@ impl AsyncWrite for Log {
         Poll::Ready(Ok(()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bespoke_plugin_testkit::TestHost;
+
+    #[test]
+    fn whole_lines_go_into_the_log_and_the_rest_when_it_ends() {
+        let host = TestHost::new();
+        let out = Log::new(&Voice::alone(host.clone()), Level::Info);
+        let mut streams: [Box<dyn OutputStream>; 2] = [out.p2_stream(), out.p2_stream()];
+        for (n, piece) in ["a b", "", "c\r\n\nd\ne", "\u{e4}"].into_iter().enumerate() {
+            streams[n % 2].write(Bytes::from(piece)).unwrap();
+            streams[n % 2].flush().unwrap();
+        }
+        let lines = || host.lines().into_iter().map(|(_, line)| line).collect::<Vec<_>>();
+        assert_eq!(lines(), ["a bc", "d"]);
+        streams[0].write(Bytes::from("\n".to_owned() + &"x".repeat(10_000) + "\nlast")).unwrap();
+        assert_eq!(lines()[2..].iter().map(String::len).collect::<Vec<_>>(), [3, 4096, 4096, 1808]);
+        drop((streams, out));
+        assert_eq!(lines().last().unwrap(), "last");
+    }
+}

@@ -109,6 +109,7 @@ const GUARDED: &[(&str, &[&str], &str)] = &[
     ("libc", &["sandbox", "bespoke"], "one place with calls of the system that need `unsafe`; the app sets up its allocator"),
     ("include_dir", &["tier-process"], "only the Python SDK is a folder inside the binary"),
     ("wasmtime", &["tier-wasm", "benches"], "one engine, behind its limits; the benches hold it against a bare one"),
+    ("wasmtime-wasi", &["tier-wasm"], "what plugins have of the system is said in one place"),
     ("notify", &["bespoke"], "only the app looks at files that change"),
     ("jsonschema", &["tier-process"], "2.8 MB that only foreign plugins need; crates/schema is for the rest"),
 ];

@@ -20,6 +20,7 @@ mod defects;
 mod detectors;
 mod doctor;
 mod dylib;
+mod foreign;
 mod guide;
 mod hooks;
 mod host_stdio;

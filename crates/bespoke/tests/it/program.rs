@@ -22,6 +22,7 @@ const LIMIT: Duration = Duration::from_secs(240);
 /// Variables of the environment that would change what the program does.
 const FOREIGN: &[&str] = &[
     "BESPOKE_INDEX_URL",
+    "BESPOKE_COMPONENTIZE",
     "BESPOKE_NODE",
     "BESPOKE_PYTHON",
     "BESPOKE_TELEGRAM_EMULATOR",

@@ -25,14 +25,24 @@ pub(crate) const LONG: Duration = Duration::from_secs(120);
 /// The component of `tests/guests/acts`.
 pub(crate) fn acts() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
+    guest(&BUILT, "acts", "acts.wasm")
+}
+
+/// The component of `tests/guests/wasi`.
+pub(crate) fn wasi() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    guest(&BUILT, "wasi", "wasi_guest.wasm")
+}
+
+fn guest(built: &'static OnceLock<PathBuf>, folder: &str, file: &str) -> &'static Path {
+    built.get_or_init(|| {
         let toolchain = env::var_os("BESPOKE_WASM_TOOLCHAIN").filter(|folder| !folder.is_empty());
         let toolchain = PathBuf::from(toolchain.expect("BESPOKE_WASM_TOOLCHAIN is set: `cargo xtask test` does that"));
         let target = env::var_os("BESPOKE_WASM_TARGET").map(PathBuf::from);
         // Beside what cargo builds here, so that it is built once.
         let target = target.unwrap_or_else(|| Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("wasm"));
         let mut cargo = Command::new(toolchain.join("cargo-wasm"));
-        cargo.args(["build", "--release"]).current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/guests/acts"));
+        cargo.args(["build", "--release"]).current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guests").join(folder));
         // Those are of the cargo that runs the tests.
         for name in env::vars_os().map(|(name, _)| name) {
             if name.to_str().is_some_and(|name| name.starts_with("CARGO") && name != "CARGO_HOME" || name == "RUSTFLAGS") {
@@ -41,7 +51,7 @@ pub(crate) fn acts() -> &'static Path {
         }
         let built = cargo.env("CARGO_TARGET_DIR", &target).output().expect("cargo-wasm runs");
         assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-        target.join("wasm32-unknown-unknown/release/acts.wasm")
+        target.join("wasm32-unknown-unknown/release").join(file)
     })
 }
 
@@ -97,6 +107,12 @@ impl World {
     pub(crate) fn acts_with(&self, extra: &str) -> Candidate {
         let manifest = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/guests/acts/plugin.toml")).unwrap();
         self.plugin("acts", &format!("{manifest}\n{extra}"), &fs::read(acts()).unwrap())
+    }
+
+    /// The guest that tries what WASI has; its manifest asks for it, and ends with more.
+    pub(crate) fn wasi(&self, extra: &str) -> Candidate {
+        let manifest = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/guests/wasi/plugin.toml")).unwrap();
+        self.plugin("wasi-guest", &format!("{manifest}wasi = true\n{extra}"), &fs::read(wasi()).unwrap())
     }
 
     /// A component written as text, which says that it has a tool of its name.

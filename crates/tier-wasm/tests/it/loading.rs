@@ -68,7 +68,7 @@ fn cases() -> Vec<(&'static str, Vec<u8>, Code, &'static [&'static str])> {
             "WASI",
             text(|t| t.imports = "(import \"wasi:io/poll@0.2.0\" (instance))"),
             Code::LOAD_FAILED,
-            &["it asks for WASI (`wasi:io/poll@0.2.0`)", "wasm32-unknown-unknown"],
+            &["it asks for WASI (`wasi:io/poll@0.2.0`), and its manifest does not", "write wasi = true under [wasm] in its plugin.toml"],
         ),
         ("a trap in start", text(|t| t.start = "unreachable"), Code::LOAD_FAILED, &["aborted"]),
         (
