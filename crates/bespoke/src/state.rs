@@ -105,6 +105,14 @@ impl KeyValue for Values {
 }
 
 impl EventStore for Values {
+    fn last(&self) -> Result<u64, Error> {
+        EventStore::last(&self.state()?)
+    }
+
+    fn set_aside(&self, number: u64) -> Result<(), Error> {
+        self.state()?.set_aside(number)
+    }
+
     fn append(&self, events: &[Event]) -> Result<(), Error> {
         self.state()?.append(events)
     }

@@ -48,6 +48,8 @@ struct Bus {
 
 struct Kept {
     next: u64,
+    /// The number of the first event of this run.
+    first: u64,
     /// The last ones, oldest first, without gaps.
     list: VecDeque<Arc<Event>>,
     listeners: Vec<Arc<Queue>>,
@@ -67,19 +69,21 @@ pub struct Subscription {
 
 impl Default for Events {
     fn default() -> Self {
-        let kept = Kept { next: 1, list: VecDeque::new(), listeners: Vec::new() };
+        let kept = Kept { next: 1, first: 1, list: VecDeque::new(), listeners: Vec::new() };
         Events(Arc::new(Bus { kept: Mutex::new(kept), heard: AtomicUsize::new(0), open: Open::default() }))
     }
 }
 
 impl Events {
-    /// Tells all listeners, and keeps it for those that come later. `source` is the plugin, `None` for the host itself.
-    pub fn emit(&self, topic: &str, source: Option<&str>, payload: Value) {
+    /// Tells all listeners, and keeps it for those that come later. `source` is the plugin, `None` for the host itself. Answers with its
+    /// number.
+    pub fn emit(&self, topic: &str, source: Option<&str>, payload: Value) -> u64 {
         let size = topic.len() + size_of(&payload, MEASURED);
         let mut event = Event::new(topic, 0, clock::time_of_day(), source.map(str::to_owned), payload);
         let mut woken: Vec<Waker> = Vec::new();
         let mut kept = self.0.kept();
-        event.seq = kept.next;
+        let seq = kept.next;
+        event.seq = seq;
         kept.next += 1;
         let event = Arc::new(event);
         // One after the other under one lock: all hear the same order.
@@ -97,6 +101,19 @@ impl Events {
         drop(kept);
         drop(oldest);
         woken.into_iter().for_each(Waker::wake);
+        seq
+    }
+
+    /// Numbers go on after this one, those that were given already with them: nobody has heard of them yet.
+    pub(crate) fn go_on_after(&self, last: u64) {
+        let mut kept = self.0.kept();
+        kept.first += last;
+        kept.next += last;
+        for event in &mut kept.list {
+            let mut renumbered = Event::clone(event);
+            renumbered.seq += last;
+            *event = Arc::new(renumbered);
+        }
     }
 
     /// As [`emit`](Self::emit), for what happens all the time: it is not even built, and not kept, while nobody listens.
@@ -191,7 +208,8 @@ impl Kept {
         let first = self.next - self.list.len() as u64;
         let wanted = since.saturating_add(1);
         let skipped = usize::try_from(wanted.saturating_sub(first)).unwrap_or(usize::MAX);
-        (self.list.iter().skip(skipped).cloned().collect(), first.saturating_sub(wanted))
+        // Those of runs before this one are nowhere but in the history.
+        (self.list.iter().skip(skipped).cloned().collect(), first.saturating_sub(wanted.max(self.first)))
     }
 }
 

@@ -181,7 +181,7 @@ impl HostBuilder {
         let events = Events::default();
         // What is wrong with the section is told where the configuration is checked; what happens is kept all the same.
         let keep = EventsConfig::of(&self.config).unwrap_or_default();
-        let history = self.history.map(|store| History::begin(&Handle::current(), &events, store, keep));
+        let history = self.history.map(|store| History::new(store, keep));
         let counted = UsageConfig::of(&self.config).unwrap_or_default();
         let usage = Ledger::new(self.usage, counted);
         let services = Services {
@@ -319,6 +319,13 @@ impl Host {
     /// Where what happens is kept for longer, if it is.
     pub fn history(&self) -> Option<Arc<dyn EventStore>> {
         self.inner.history.as_ref().map(|history| history.store.clone())
+    }
+
+    /// Completes when the event of this number stands in the history, or never will; within bounded time.
+    pub async fn kept(&self, number: u64) {
+        if let Some(history) = &self.inner.history {
+            history.settled(number, LAST_EVENTS).await;
+        }
     }
 
     /// What the user has granted.
@@ -522,6 +529,9 @@ impl Host {
     /// Dropping the future stops the waiting, not the starting.
     pub async fn start(&self, selection: Selection<'_>) {
         let (inner, known) = (&self.inner, self.plugins());
+        if let Some(history) = &inner.history {
+            history.begin(self.events()).await;
+        }
         let chosen = match selection {
             Selection::All => known.iter().map(|p| p.id().to_owned()).collect(),
             Selection::Ids(ids) => closure(&known, ids.iter().cloned().collect()),

@@ -22,11 +22,33 @@ const SINCE: &str = "SELECT number, at, topic, source, payload FROM events
 const TOO_OLD: &str = "DELETE FROM events WHERE at < ?1";
 
 impl EventStore for State {
+    // SQLite keeps there the highest number that a row ever had, and takes what others write there for it.
+    fn last(&self) -> Result<u64> {
+        Ok(self.read(|tx| {
+            let mut query = tx.prepare_cached("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'events'")?;
+            Ok(query.query_row([], |row| row.get::<_, i64>(0))?.unsigned_abs())
+        })?)
+    }
+
+    fn set_aside(&self, number: u64) -> Result<()> {
+        let number = i64::try_from(number).unwrap_or(i64::MAX);
+        Ok(self.write(|tx| {
+            let mut known = tx.prepare_cached(
+                "UPDATE sqlite_sequence SET seq = max(?1, (SELECT coalesce(max(number), 0) FROM events)) WHERE name = 'events'",
+            )?;
+            if known.execute([number])? == 0 {
+                tx.prepare_cached("INSERT INTO sqlite_sequence (name, seq) VALUES ('events', ?1)")?.execute([number])?;
+            }
+            Ok(())
+        })?)
+    }
+
     fn append(&self, events: &[Event]) -> Result<()> {
         Ok(self.write(|tx| {
-            let mut insert = tx.prepare_cached("INSERT INTO events (at, topic, source, payload) VALUES (?1, ?2, ?3, ?4)")?;
+            let mut insert = tx.prepare_cached("INSERT INTO events (number, at, topic, source, payload) VALUES (?1, ?2, ?3, ?4, ?5)")?;
             for event in events {
-                insert.execute(params![stored(event.at), event.topic, event.source, event.payload.to_string()])?;
+                let number = i64::try_from(event.seq).unwrap_or(i64::MAX);
+                insert.execute(params![number, stored(event.at), event.topic, event.source, event.payload.to_string()])?;
             }
             Ok(())
         })?)

@@ -62,7 +62,7 @@ pub(crate) enum Events {
         /// Only of this plugin
         #[arg(long, value_name = "ID")]
         plugin: Option<String>,
-        /// Only from then on: a time such as 2026-11-20T09:00:00Z, or how long ago, such as 90s, 15m, 2h, 3d
+        /// Only from then on: a time such as 2026-11-20T09:00:00Z, a day such as 2026-11-20, both in UTC, or how long ago, such as 90s, 15m, 2h, 3d
         #[arg(long, value_name = "TIME")]
         since: Option<String>,
         /// At most so many, the last ones

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use bespoke_control::ClientError;
-use bespoke_host::{EventFilter, EventStore};
+use bespoke_host::{EventFilter, EventStore, topics};
+use bespoke_manifest::closest;
 use bespoke_plugin_api::{Event, Timestamp};
 use bespoke_state::{State, iso};
 use serde_json::{Value, json};
@@ -22,6 +23,7 @@ pub(super) async fn run(global: &Global, verb: Events) -> Result<()> {
     let out = Out::with(global.json, global.quiet);
     match verb {
         Events::Tail { follow, filter, lines } => {
+            known(&paths, &filter)?;
             let tail = Tail { out, filter, follow };
             let running = Running::required(&paths).await?;
             // A Ctrl-C is how one stops looking.
@@ -31,6 +33,7 @@ pub(super) async fn run(global: &Global, verb: Events) -> Result<()> {
             }
         }
         Events::History { filter, plugin, since, lines } => {
+            known(&paths, &filter)?;
             let mut wanted = EventFilter::default();
             wanted.prefix = filter;
             wanted.source = plugin;
@@ -49,6 +52,8 @@ pub(super) async fn run(global: &Global, verb: Events) -> Result<()> {
     }
 }
 
+/// What stands before the name of an event that somebody makes up.
+pub(super) const CUSTOM: &str = "custom.";
 /// How often a server that has gone is looked for.
 const AGAIN: Duration = Duration::from_secs(1);
 /// Events that a new server has told before it was found.
@@ -196,7 +201,25 @@ async fn stats(out: Out, paths: &Paths) -> Result<()> {
     out.table(&["LISTENER", "LOST", "HEARS"], &rows)
 }
 
-/// A time that somebody typed: ISO 8601 in UTC, or how long ago.
+/// Whether something may be called so: of ours, of what is kept, or of a plugin, which need not be here. A slip would wait for ever, and
+/// find nothing.
+fn known(paths: &Paths, filter: &str) -> Result<()> {
+    let fits = |topic: &str| topic.starts_with(filter);
+    if filter.contains('.') || CUSTOM.starts_with(filter) || topics::TOPICS.iter().any(|topic| fits(topic)) {
+        return Ok(());
+    }
+    if let Some(state) = kept(paths)?
+        && EventStore::stats(&state)?.topics.iter().any(|known| fits(&known.topic))
+    {
+        return Ok(());
+    }
+    let close = closest(filter, topics::TOPICS.iter().copied()).map_or(String::new(), |close| format!("; did you mean `{close}`?"));
+    let all = topics::TOPICS.join(", ");
+    Err(Failure::new(Exit::Usage, format!("no event begins with `{filter}`{close}"))
+        .help(format!("events are {all}, PLUGIN.NAME of plugins, and {CUSTOM}NAME of bespoke events emit")))
+}
+
+/// A time that somebody typed: ISO 8601 in UTC, a day, or how long ago.
 fn since_when(text: &str) -> Result<Timestamp> {
     let ago = || {
         let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
@@ -210,9 +233,12 @@ fn since_when(text: &str) -> Result<Timestamp> {
         let micros = number.parse::<u64>().ok()?.checked_mul(seconds)?.checked_mul(1_000_000)?;
         Some(Timestamp(time::now().0.saturating_sub(micros)))
     };
-    let wrong =
-        || Failure::new(Exit::Usage, format!("`{text}` is no time: write 2026-11-20T09:00:00Z, or how long ago, such as 90s, 15m, 2h, 3d"));
-    bespoke_state::from_iso(text).or_else(ago).ok_or_else(wrong)
+    let day = || bespoke_state::from_iso(&format!("{text}T00:00:00Z"));
+    let wrong = || {
+        let message = format!("`{text}` is no time: write 2026-11-20T09:00:00Z, 2026-11-20, or how long ago, such as 90s, 15m, 2h, 3d");
+        Failure::new(Exit::Usage, message)
+    };
+    bespoke_state::from_iso(text).or_else(day).or_else(ago).ok_or_else(wrong)
 }
 
 #[cfg(test)]
@@ -227,7 +253,8 @@ mod tests {
             assert!(ago <= seconds && seconds < ago + 60, "{text}: {ago}");
         }
         assert_eq!(since_when("1970-01-01T00:00:01Z").unwrap(), Timestamp(1_000_000));
-        for text in ["", "h", "yesterday", "3", "-3h", "3w", "99999999999999999999d", "ä"] {
+        assert_eq!(since_when("1970-01-02").unwrap(), Timestamp(86_400_000_000));
+        for text in ["", "h", "1970-13-01", "T00:00:00Z", "1970-01-02T", "yesterday", "3", "-3h", "3w", "99999999999999999999d", "ä"] {
             assert_eq!(since_when(text).unwrap_err().exit, Exit::Usage, "{text}");
         }
     }

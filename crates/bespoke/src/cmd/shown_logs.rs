@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::{
     cli::{Global, LogLevel, Logs},
-    exit::{Exit, Failure, Result},
+    exit::{Failure, Result},
     logs,
     output::{Out, Style},
     paths::Paths,
@@ -44,13 +44,9 @@ pub(super) async fn run(global: &Global, args: &Logs) -> Result<()> {
         })
         .map_err(|error| Failure::failed(format!("{}: {error}", path.display())))?;
     }
-    if last.is_empty() && !args.follow {
+    if last.is_empty() && !args.follow && !out.json {
         let what = if folder.is_dir() { "nothing of that kind is logged" } else { "nothing is logged yet" };
-        return if out.json {
-            Ok(())
-        } else {
-            Err(Failure::new(Exit::NotFound, format!("{what} in {}", folder.display())).help("bespoke logs -n 1000"))
-        };
+        out.note(format!("{what} in {}", folder.display()));
     }
     last.iter().try_for_each(|entry| show(out, entry))?;
     if !args.follow {

@@ -66,7 +66,8 @@ fn a_method_of_a_plugin_is_told_of_turns_until_it_is_taken_out() {
     assert!(text.starts_with("# mine\n") && text.contains("# the end\n"), "{text}");
     assert!(text.contains("[[hooks]]\nplugin = \"ear\"\ncallback = \"on_workflow_event\"\n"), "{text}");
     let listed = hook(&["--list", "--json"]).ok().value();
-    let entry = json!({ "plugin": "ear", "callback": "on_workflow_event", "events": ["workflow_started", "workflow_completed"] });
+    let entry =
+        json!({ "plugin": "ear", "callback": "on_workflow_event", "events": ["workflow_started", "workflow_completed"], "tripped": false });
     assert_eq!(listed["told"], json!([entry]));
 
     user.run(["ask", "hello", "--forget"]).ok();
@@ -150,7 +151,7 @@ fn what_a_server_leaves_alone_is_listed_so() {
         format!("{CONFIG}[plugins.exec]\nhooks = [{{ name = \"door\", hook = \"on_client_connect\", command = [\"/no/such/door\"] }}]\n");
     let user = User::new().configured(&door);
     let server = Runs::serving(&user, &["--no-watch"]);
-    let hook = || user.run(["plugin", "hook", "--list", "--json"]).ok().value()["handlers"][0].clone();
+    let hook = || user.run(["plugin", "hook", "exec", "--list", "--json"]).ok().value()["handlers"][0].clone();
     // Whoever connects has it asked.
     for _ in 0..6 {
         user.run(["status"]).ok();

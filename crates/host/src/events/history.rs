@@ -6,10 +6,13 @@ use std::{
     time::Duration,
 };
 
-use bespoke_plugin_api::{CancelToken, Event, Result, Timestamp};
+use bespoke_plugin_api::{CancelToken, Error, Event, Result, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tokio::{runtime::Handle, task::JoinHandle};
+use tokio::{
+    sync::{OnceCell, watch},
+    task::JoinHandle,
+};
 
 use super::{Events, Listener, Topics, topics};
 use crate::{Config, ConfigError, clock};
@@ -23,15 +26,31 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// So many events are written between two looks at what is too old.
 const BETWEEN_LOOKS: usize = 1000;
 
+/// Numbers that are set aside at once: of two runs none gives a number that the other has given, also after a kill, when nobody knows
+/// which of the last ones were told and not written. More than may wait for the disk.
+const SET_ASIDE: u64 = 2 * (WAITING + BATCH) as u64;
+
 /// Keeps events. Called on threads that may block.
 pub trait EventStore: Send + Sync {
-    /// Adds events, all or none. The store gives each a number of its own, which goes on rising in the next run of the program.
+    /// The highest number that an event of any run may have.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn last(&self) -> Result<u64>;
+
+    /// Numbers up to this one may be given to events before they are added. Less than before: they were not given.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn set_aside(&self, number: u64) -> Result<()>;
+
+    /// Adds events under their numbers, all or none.
     ///
     /// # Errors
     /// When it cannot be written.
     fn append(&self, events: &[Event]) -> Result<()>;
 
-    /// Events that fit, oldest first: of more than there may be, the newest. Their `seq` is the store's number.
+    /// Events that fit, oldest first: of more than there may be, the newest.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -147,26 +166,60 @@ impl EventsConfig {
 /// A store, and the task that writes to it.
 pub(crate) struct History {
     pub(crate) store: Arc<dyn EventStore>,
+    config: EventsConfig,
+    begun: OnceCell<Begun>,
+}
+
+struct Begun {
     stop: CancelToken,
     task: Mutex<Option<JoinHandle<()>>>,
+    /// The number up to which nothing waits for the disk.
+    settled: watch::Receiver<u64>,
 }
 
 impl History {
-    /// Keeps what happens on a bus from now on.
-    pub(crate) fn begin(runtime: &Handle, events: &Events, store: Arc<dyn EventStore>, config: EventsConfig) -> Self {
-        let stop = CancelToken::new();
-        let task = (config.keep > 0).then(|| {
+    /// Nothing is read or written before it [begins](Self::begin).
+    pub(crate) fn new(store: Arc<dyn EventStore>, config: EventsConfig) -> Self {
+        History { store, config, begun: OnceCell::new() }
+    }
+
+    /// Keeps what happens on a bus, what happened there before among it, under numbers that go on where the store ends. Once.
+    pub(crate) async fn begin(&self, events: &Events) {
+        if self.config.keep == 0 {
+            return;
+        }
+        let begin = async {
+            let (store, of_store) = (self.store.clone(), self.store.clone());
+            let last = tokio::task::spawn_blocking(move || {
+                let last = of_store.last()?;
+                of_store.set_aside(last + SET_ASIDE).map(|()| last)
+            });
+            let last = last.await.unwrap_or_else(|error| Err(Error::internal(error.to_string())));
+            // Its numbers are those of this run then, as if there had been none before.
+            let last = last.inspect_err(|error| tracing::warn!(%error, "what happened before cannot be looked at")).unwrap_or(0);
+            events.go_on_after(last);
             let listener = events.listen(Topics::beginning(""), None, Some(0), WAITING);
-            let writer = Writer { store: store.clone(), config, written: BETWEEN_LOOKS, failing: false, lost: 0 };
-            runtime.spawn(writer.write(listener, stop.clone()))
-        });
-        History { store, stop, task: Mutex::new(task) }
+            let (tell, settled) = watch::channel(last);
+            let writer = Writer::new(store, self.config.clone(), last, tell);
+            let stop = CancelToken::new();
+            let task = tokio::spawn(writer.write(listener, stop.clone()));
+            Begun { stop, task: Mutex::new(Some(task)), settled }
+        };
+        self.begun.get_or_init(|| begin).await;
+    }
+
+    /// Completes when the event of this number waits for the disk no more, or will never be written; within bounded time.
+    pub(crate) async fn settled(&self, number: u64, limit: Duration) {
+        let Some(begun) = self.begun.get() else { return };
+        // An error: nothing is written any more.
+        let _ = tokio::time::timeout(limit, begun.settled.clone().wait_for(|settled| *settled >= number)).await;
     }
 
     /// Writes what waits, and ends; within bounded time.
     pub(crate) async fn finish(&self, limit: Duration) {
-        self.stop.cancel();
-        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(begun) = self.begun.get() else { return };
+        begun.stop.cancel();
+        let task = begun.task.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(task) = task
             && tokio::time::timeout(limit, task).await.is_err()
         {
@@ -183,9 +236,19 @@ struct Writer {
     failing: bool,
     /// Events that could not be kept, until that is written down.
     lost: u64,
+    /// The number of one of those, which the note of them gets.
+    lost_at: u64,
+    /// The highest number that was seen.
+    last: u64,
+    set_aside: u64,
+    settled: watch::Sender<u64>,
 }
 
 impl Writer {
+    fn new(store: Arc<dyn EventStore>, config: EventsConfig, last: u64, settled: watch::Sender<u64>) -> Self {
+        Writer { store, config, written: BETWEEN_LOOKS, failing: false, lost: 0, lost_at: last, last, set_aside: last + SET_ASIDE, settled }
+    }
+
     async fn write(mut self, mut listener: Listener, stop: CancelToken) {
         let mut behind = false;
         loop {
@@ -201,6 +264,9 @@ impl Writer {
                     let Some(after) = self.append(batch).await else { return };
                     self = after;
                 }
+                // What was set aside beyond that was not given.
+                let (store, last) = (self.store.clone(), self.last);
+                _ = tokio::task::spawn_blocking(move || store.set_aside(last)).await;
                 return;
             };
             // Some come together; where many wait, they do so already.
@@ -218,12 +284,21 @@ impl Writer {
     }
 
     fn batch(&mut self, first: Result<Arc<Event>, u64>, listener: &mut Listener) -> Vec<Event> {
-        let mut batch = Vec::new();
+        let (mut batch, mut skipped) = (Vec::new(), false);
         let mut next = Some(first);
         while let Some(one) = next {
             match one {
-                Ok(event) => batch.push(Event::clone(&event)),
-                Err(lost) => self.lost += lost,
+                Ok(event) => {
+                    if std::mem::take(&mut skipped) {
+                        self.lost_at = event.seq - 1;
+                    }
+                    self.last = event.seq;
+                    batch.push(Event::clone(&event));
+                }
+                Err(lost) => {
+                    self.lost += lost;
+                    skipped = true;
+                }
             }
             next = if batch.len() < BATCH { listener.next_now() } else { None };
         }
@@ -235,7 +310,7 @@ impl Writer {
     /// `None` when the store broke, or the runtime ends.
     async fn append(mut self, mut batch: Vec<Event>) -> Option<Self> {
         if self.lost > 0 {
-            batch.push(Event::new(topics::EVENTS_LOST, 0, clock::time_of_day(), None, json!({ "lost": self.lost })));
+            batch.push(Event::new(topics::EVENTS_LOST, self.lost_at, clock::time_of_day(), None, json!({ "lost": self.lost })));
         }
         let work = move || {
             let kept = self.store.append(&batch);
@@ -255,11 +330,19 @@ impl Writer {
             Err(error) => {
                 // The note of what was lost before is lost with it, and its number is not.
                 self.lost += count - u64::from(self.lost > 0);
+                self.lost_at = self.last;
                 if !std::mem::replace(&mut self.failing, true) {
                     tracing::warn!(%error, "what happens cannot be kept");
                 }
             }
         }
+        if self.last + SET_ASIDE / 2 > self.set_aside {
+            self.set_aside = self.last + SET_ASIDE;
+            if let Err(error) = self.store.set_aside(self.set_aside) {
+                tracing::warn!(%error, "numbers of events cannot be set aside");
+            }
+        }
+        self.settled.send_replace(self.last);
         if self.written >= BETWEEN_LOOKS {
             self.written = 0;
             if let Err(error) = self.store.retain(self.config.keep, self.config.oldest(clock::time_of_day())) {
@@ -273,7 +356,7 @@ impl Writer {
 mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
-    use bespoke_plugin_api::Error;
+    use futures_util::{FutureExt, StreamExt};
 
     use super::*;
 
@@ -294,9 +377,19 @@ mod tests {
         kept: Mutex<Vec<Event>>,
         full: AtomicBool,
         retained: Mutex<Vec<u64>>,
+        set_aside: Mutex<u64>,
     }
 
     impl EventStore for Shelf {
+        fn last(&self) -> Result<u64> {
+            Ok(*self.set_aside.lock().unwrap())
+        }
+
+        fn set_aside(&self, number: u64) -> Result<()> {
+            *self.set_aside.lock().unwrap() = number;
+            Ok(())
+        }
+
         fn append(&self, events: &[Event]) -> Result<()> {
             if self.full.load(Ordering::SeqCst) {
                 return Err(Error::internal("the disk is full"));
@@ -325,7 +418,8 @@ mod tests {
     async fn what_happens_is_written_to_the_last_and_from_before_the_beginning() {
         let (events, shelf) = (Events::default(), Arc::new(Shelf::default()));
         events.emit("before", None, json!(0));
-        let history = History::begin(&Handle::current(), &events, shelf.clone(), EventsConfig::default());
+        let history = History::new(shelf.clone(), EventsConfig::default());
+        history.begin(&events).await;
         for n in 0..3 * BATCH {
             events.emit("n", None, json!(n));
         }
@@ -334,6 +428,33 @@ mod tests {
         assert_eq!(kept.len(), 3 * BATCH + 1);
         assert!(kept.windows(2).all(|two| two[0].seq + 1 == two[1].seq));
         assert_eq!(shelf.retained.lock().unwrap().first(), Some(&100_000));
+    }
+
+    #[tokio::test]
+    async fn numbers_go_on_in_the_next_run_and_leave_room_for_what_a_kill_may_have_lost() {
+        let shelf = Arc::new(Shelf::default());
+        let run = async |in_order: bool| {
+            let events = Events::default();
+            events.emit("before", None, json!(0));
+            let history = History::new(shelf.clone(), EventsConfig::default());
+            history.begin(&events).await;
+            let mut heard = events.subscribe("", None);
+            let told = events.emit("n", None, json!(1));
+            assert_eq!(heard.next().await.unwrap().unwrap().seq, told);
+            history.settled(told, LONG).await;
+            let kept: Vec<u64> = shelf.query(&EventFilter::default()).unwrap().iter().map(|event| event.seq).collect();
+            assert_eq!(kept[kept.len() - 2..], [told - 1, told], "the history has the numbers that were told");
+            assert!(
+                events.subscribe_since("", None, 0).next().now_or_never().unwrap().unwrap().is_ok(),
+                "what other runs told is not lost"
+            );
+            if in_order {
+                history.finish(LONG).await;
+            }
+            told
+        };
+        assert_eq!((run(true).await, run(false).await), (2, 4));
+        assert_eq!(run(true).await, 2 + SET_ASIDE + 2);
     }
 
     #[tokio::test]
@@ -346,7 +467,7 @@ mod tests {
         for n in 0..WAITING + extra {
             events.emit("n", None, json!(n));
         }
-        let mut writer = Writer { store: shelf.clone(), config: EventsConfig::default(), written: 0, failing: false, lost: 0 };
+        let mut writer = Writer::new(shelf.clone(), EventsConfig::default(), 0, watch::Sender::new(0));
         let mut listener = listener;
         for _ in 0..3 {
             let first = listener.next_now().unwrap();
@@ -361,13 +482,15 @@ mod tests {
         let lost = kept.iter().find(|e| e.topic == topics::EVENTS_LOST).unwrap();
         assert_eq!(lost.payload, json!({ "lost": 3 * BATCH + extra }));
         assert_eq!(kept.len(), WAITING - 3 * BATCH + 1);
+        assert!(kept.iter().all(|e| e.topic == topics::EVENTS_LOST || e.seq != lost.seq), "the note has a number that is free");
     }
 
     #[tokio::test]
     async fn with_room_for_none_nobody_listens() {
         let events = Events::default();
         let config = EventsConfig { keep: 0, ..EventsConfig::default() };
-        let history = History::begin(&Handle::current(), &events, Arc::new(Shelf::default()), config);
+        let history = History::new(Arc::new(Shelf::default()), config);
+        history.begin(&events).await;
         assert!(!events.is_heard());
         history.finish(LONG).await;
     }

@@ -102,7 +102,7 @@ async fn the_user_says_who_else_hears_what_and_a_reload_changes_it() {
     let entry = |events: &str| format!("[[hooks]]\nplugin = \"a\"\ncallback = \"ear\"\nevents = [{events}]\n");
     let (plug, mut heard) = hears("a", spec(&[]));
     let host = started(&entry("'one', 'mark', 'plugin_*'"), [plug, Plug::new("b")]).await;
-    let emit = |topics: &[&str]| topics.iter().for_each(|topic| host.events().emit(topic, None, json!(null)));
+    let emit = |topics: &[&str]| topics.iter().for_each(|topic| _ = host.events().emit(topic, None, json!(null)));
     // They may have come up in either order.
     let before = until_mark(&host, &mut heard).await;
     assert!(before.iter().all(|topic| topic == "plugin_loaded"), "{before:?}");

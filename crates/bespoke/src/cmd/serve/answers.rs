@@ -13,7 +13,7 @@
 //! | `plugin.load`, `plugin.unload` | `id` | |
 //! | `plugin.consent` | `id` | what it was granted counts from now on |
 //! | `events.tail` | `filter`, `follow`, `lines` | streams events, and `{lost}` where some are missing |
-//! | `events.emit` | `name`, `payload` | the topic |
+//! | `events.emit` | `name`, `payload` | the topic and the number, when the history has it |
 //! | `events.stats` | | who listens, and what each lost |
 //! | `outbox.list` | | streams the messages that have not left |
 //! | `outbox.resend` | `ids`, or none for all | the numbers; streams those that have not left when all were tried, or after a while |
@@ -36,7 +36,7 @@ use tokio::sync::mpsc;
 
 use super::serving::{Phase, Serving};
 use crate::{
-    cmd::{plugin::Listed, usage},
+    cmd::{events::CUSTOM, plugin::Listed, usage},
     exit::{Exit, Failure, Result},
     running::fault,
 };
@@ -78,8 +78,6 @@ const LONGEST_NAME: usize = 100;
 const PAGE: u32 = 100;
 /// How long whoever has messages sent again waits for what becomes of them.
 const TO_SEND: Duration = Duration::from_secs(10);
-/// What stands before it.
-const CUSTOM: &str = "custom.";
 
 impl Answers {
     pub(super) fn new(serving: Arc<Serving>) -> Self {
@@ -125,7 +123,7 @@ impl Answers {
                 apart(serving.clone(), |serving| async move { consent(&serving, &id).await }).await
             }
             "events.tail" => tail(serving, read(params)?, items).await,
-            "events.emit" => emit(serving, read(params)?).map_err(fault),
+            "events.emit" => emit(serving, read(params)?).await.map_err(fault),
             "events.stats" => Ok(stats(serving)),
             "outbox.list" => letters(serving, items).await,
             "outbox.resend" => resend(serving, &read(params)?, items).await,
@@ -324,15 +322,18 @@ async fn tail(serving: &Serving, tail: Tail, items: &Items) -> Result<Value, Fau
     Ok(Value::Null)
 }
 
-fn emit(serving: &Serving, Emitted { name, payload }: Emitted) -> Result<Value> {
+async fn emit(serving: &Serving, Emitted { name, payload }: Emitted) -> Result<Value> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let name = name.strip_prefix(CUSTOM).unwrap_or(&name);
     if name.is_empty() || name.len() > LONGEST_NAME || !name.chars().all(is_name) {
         let message = format!("an event is named by 1 to {LONGEST_NAME} letters, digits, dots, dashes and underscores");
         return Err(Failure::new(Exit::Usage, message).help("bespoke events emit door_opened '{\"door\":\"front\"}'"));
     }
-    let topic = format!("{CUSTOM}{}", name.strip_prefix(CUSTOM).unwrap_or(&name));
-    serving.setup.host.events().emit(&topic, None, payload);
-    Ok(json!({ "topic": topic }))
+    let (topic, host) = (format!("{CUSTOM}{name}"), &serving.setup.host);
+    let seq = host.events().emit(&topic, None, payload);
+    // Whoever looks there next finds it.
+    host.kept(seq).await;
+    Ok(json!({ "topic": topic, "seq": seq }))
 }
 
 fn stats(serving: &Serving) -> Value {
