@@ -118,9 +118,14 @@ impl Reloaded {
     /// What there is to say of it, a line each; none when nothing has changed.
     pub(crate) fn lines(&self) -> Vec<String> {
         let later = |key: &str| AT_START.iter().any(|section| key.strip_prefix(section).is_some_and(|rest| rest.starts_with('.')));
-        let when = |key: &str| if later(key) { "counts from the next start on" } else { "is new" };
+        let what = |change: &Change| match (&change.old, &change.new) {
+            (_, None) => "is gone",
+            (None, _) => "is new",
+            _ => "has changed",
+        };
+        let when = |key: &str| if later(key) { ", which counts from the next start on" } else { "" };
         let mut lines = self.noted.clone();
-        lines.extend(self.changes.iter().map(|change| format!("{} {}", change.key, when(&change.key))));
+        lines.extend(self.changes.iter().map(|change| format!("{} {}{}", change.key, what(change), when(&change.key))));
         for plugin in &self.report.plugins {
             let outcome = serde_json::to_value(plugin.outcome).ok().and_then(|o| o.as_str().map(str::to_owned)).unwrap_or_default();
             let reason = plugin.reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));

@@ -153,7 +153,7 @@ impl Setup {
         }
         let mut noted = self.find_more(&config).await;
         if self.host.config().get("hooks") != config.get("hooks") {
-            noted.push("hooks is new".into());
+            noted.push("hooks has changed".into());
         }
         let told = known_sections().filter(|(name, _)| needed.contains(name) || AT_START.contains(name));
         let changes = self.host.diff(&config, &told.collect::<Vec<_>>());

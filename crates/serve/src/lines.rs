@@ -26,7 +26,7 @@ use crate::{
 const GRACE: Duration = Duration::from_secs(5);
 /// A channel that has listened for so long has not failed for the second time.
 const SOUND: Duration = Duration::from_secs(60);
-/// How long it is until one whose source has ended is asked again.
+/// How long it is until one whose source has ended, or that was switched off, is asked again.
 const ENDED: Duration = Duration::from_secs(60);
 
 /// The channels by their names.
@@ -140,7 +140,7 @@ impl Line {
         let mut condition = self.condition();
         condition.state = state;
         condition.again_at = None;
-        if state == ChannelState::Running {
+        if matches!(state, ChannelState::Running | ChannelState::Disabled) {
             condition.error = None;
         }
     }
@@ -276,7 +276,12 @@ async fn listen(core: Arc<Core>, line: Arc<Line>) {
             Ok(End::Replaced) => continue,
             Ok(End::Source) => {
                 line.is(ChannelState::Ended);
-                ENDED
+                Some(ENDED)
+            }
+            // Whoever switched it off knows, and it is told when it is switched on.
+            Err(_) if is_switched_off(&core, &line.name) => {
+                line.is(ChannelState::Disabled);
+                None
             }
             Err(error) => {
                 in_a_row += 1;
@@ -287,17 +292,21 @@ async fn listen(core: Arc<Core>, line: Arc<Line>) {
                 condition.state = ChannelState::Failed;
                 condition.failures += 1;
                 condition.error = Some(error);
-                pause
+                Some(pause)
             }
         };
-        line.condition().again_at = Some(Instant::now() + pause);
+        line.condition().again_at = pause.map(|pause| Instant::now() + pause);
         tokio::select! {
             () = line.stopped() => {}
             () = line.again.notified() => {}
-            () = tokio::time::sleep(pause) => {}
+            () = tokio::time::sleep(pause.unwrap_or(ENDED)) => {}
         }
     }
     line.is(ChannelState::Stopped);
+}
+
+fn is_switched_off(core: &Core, channel: &str) -> bool {
+    core.host.provider_of(Kind::Channel, channel).is_some_and(|id| !core.host.config().is_enabled(&id))
 }
 
 /// Why a channel listens no longer.

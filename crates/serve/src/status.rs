@@ -56,6 +56,8 @@ pub enum ChannelState {
     Failed,
     /// Its source has ended. It can send, and is asked now and then whether there is more.
     Ended,
+    /// Its plugin is switched off.
+    Disabled,
     /// It was told to stop.
     Stopped,
 }

@@ -39,7 +39,11 @@ fn show(out: Out, status: &Value) -> Result<()> {
     let state = text("state");
     let style = if state == "serving" { Style::Green } else { Style::Yellow };
     let up = ago(Duration::from_millis(number("uptime_ms")));
-    out.line(format!("{} for {up}: process {}, version {}", out.paint(style, &state), number("pid"), text("version")))?;
+    let since = draining(status).unwrap_or_else(|| format!(" for {up}"));
+    out.line(format!("{}{since}: process {}, version {}", out.paint(style, &state), number("pid"), text("version")))?;
+    if status["draining"].is_object() {
+        line("waits", waits(status))?;
+    }
     line("config", text("config"))?;
     line("socket", text("socket"))?;
     line("listens", status["listen"].as_str().map_or(String::new(), |address| format!("http://{address}")))?;
@@ -80,6 +84,27 @@ fn show(out: Out, status: &Value) -> Result<()> {
         vec![cell(row, "id"), state, cell(row, "reason") + &fix]
     };
     out.table(&["PLUGIN", "STATE", "WHY"], &not_well.iter().map(row).collect::<Vec<_>>())
+}
+
+/// How long it drains already, and how long it may.
+fn draining(status: &Value) -> Option<String> {
+    let of = |key: &str| status["draining"][key].as_u64().map(Duration::from_millis);
+    let (since, limit) = (of("for_ms")?, of("limit_ms")?);
+    let left = limit.saturating_sub(since);
+    let ends = if left.is_zero() { "ends any moment".to_owned() } else { format!("ends within {}", ago(left)) };
+    Some(format!(" for {}, {ends}", ago(since)))
+}
+
+/// What a server that drains waits for.
+fn waits(status: &Value) -> String {
+    let counts = [("at_work", "answer", "answers", "under way"), ("outbox", "message", "messages", "to be sent")];
+    let some = counts.iter().filter_map(|(key, one, many, what)| match status[*key].as_u64() {
+        None | Some(0) => None,
+        Some(1) => Some(format!("1 {one} {what}")),
+        Some(n) => Some(format!("{n} {many} {what}")),
+    });
+    let some: Vec<String> = some.collect();
+    if some.is_empty() { "for hooks, channels and plugins to stop".to_owned() } else { format!("for {}", some.join(", ")) }
 }
 
 /// What of the configuration does not count, a line each, with what to type below it.
@@ -169,6 +194,25 @@ pub(super) async fn reload(global: &Global) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_drains_says_for_what_it_waits() {
+        for (status, since, what) in [
+            (json!({ "state": "serving", "draining": null }), None, "for hooks, channels and plugins to stop"),
+            (
+                json!({ "draining": { "for_ms": 2_000, "limit_ms": 30_000 }, "at_work": 1, "outbox": 3 }),
+                Some(" for 2 s, ends within 28 s"),
+                "for 1 answer under way, 3 messages to be sent",
+            ),
+            (
+                json!({ "draining": { "for_ms": 31_000, "limit_ms": 30_000 }, "at_work": 0, "outbox": 0 }),
+                Some(" for 31 s, ends any moment"),
+                "for hooks, channels and plugins to stop",
+            ),
+        ] {
+            assert_eq!((draining(&status).as_deref(), waits(&status).as_str()), (since, what));
+        }
+    }
 
     #[test]
     fn times_have_two_units() {

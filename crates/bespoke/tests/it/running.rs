@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::{
     program::User,
     serve::{CONFIG, Runs, status},
+    under_way::until,
 };
 
 fn write(user: &User, text: &str) {
@@ -121,7 +122,27 @@ fn what_is_switched_off_has_not_failed_and_what_is_not_well_says_why() {
     let said = status(&user);
     let channel = &said["channels"][0];
     assert_eq!((&channel["state"], &channel["error"], &channel["again_in_ms"]), (&json!("disabled"), &Value::Null, &Value::Null), "{said}");
+    assert_eq!(channel["failures"], 0, "{said}");
     assert_eq!(said["plugins"]["disabled"], json!(["fake"]), "{said}");
+    let checks = user.run(["doctor", "--json"]).out;
+    assert!(checks.contains("switched off: fake"), "{checks}");
+    user.run(["plugin", "enable", "fake"]).ok();
+    until("it listens again", || (status(&user)["channels"][0]["state"] == "running").then_some(()));
+    server.end();
+}
+
+#[test]
+fn a_channel_that_comes_to_nothing_is_not_said_to_be_served() {
+    let config = CONFIG.replace("channels = [\"fake\"]", "channels = [\"fake\", \"telegram\"]");
+    let user = User::new().configured(&format!("{config}[plugins.telegram]\ntoken = \"nonsense\"\n"));
+    let server = Runs::begin(&user, &["serve", "--json", "--quiet", "--offline"]);
+    let warned = until("it says so", || {
+        let line = server.until("warning");
+        let message = line["message"].as_str().unwrap_or_default().to_owned();
+        message.contains("channel telegram").then_some(message)
+    });
+    assert!(warned.contains("is failed: plugins.telegram.token is no token") && warned.contains("try: @BotFather"), "{warned}");
+    assert_eq!(server.until("ready")["channels"], json!(["fake"]));
     server.end();
 }
 

@@ -14,11 +14,13 @@ use crate::kit::{Gate, Served, World, agent, config, echo, hooks, host_of, mind,
 async fn who_stops_a_message_says_why_to_whoever_wrote_it() {
     let (_folder, path) = place();
     let world = World::plain("wire");
-    let specs = [Hook::AfterMessageReceive, Hook::BeforeAgentRun, Hook::BeforeMessageSend].map(|hook| HookSpec::new(hook.name(), hook));
+    let on = [Hook::AfterMessageReceive, Hook::BeforeAgentRun, Hook::AfterAgentRun, Hook::BeforeMessageSend];
+    let specs = on.map(|hook| HookSpec::new(hook.name(), hook));
     let guard = hooks("guard", specs.to_vec(), |event| {
         let text = match &event {
             HookEvent::AfterMessageReceive { message, .. } => message.text.clone(),
             HookEvent::BeforeAgentRun { input, .. } => input.clone(),
+            HookEvent::AfterAgentRun { output, .. } => output.clone(),
             HookEvent::BeforeMessageSend { message, .. } => message.text.clone(),
             _ => return Ok(HookReply::Continue),
         };
@@ -36,6 +38,8 @@ async fn who_stops_a_message_says_why_to_whoever_wrote_it() {
         "The answer was stopped by guard: not here",
     ];
     world.until_read("a", &told).await;
+    world.write("b", "1", "say after_agent_run");
+    world.until_read("b", &["Your message was stopped by guard: not here"]).await;
     world.until(|_| served.status().outbox == 0).await;
     // What was said was said; it only did not leave.
     assert_eq!(served.said("wire", "a"), ["fine", "re fine", "say before_message_send", "re say before_message_send"]);

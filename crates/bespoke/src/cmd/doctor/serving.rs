@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use bespoke_plugin_api::Kind;
 use bespoke_state::State;
 use serde_json::{Value, json};
 
@@ -67,14 +68,16 @@ fn outbox(report: &mut Report, paths: &Paths) {
 pub(super) fn channels(report: &mut Report, setup: &Setup) {
     report.group("Channels");
     let missing: Vec<_> = setup.missing().into_iter().filter(|row| row.kinds.iter().any(|kind| kind == "channel")).collect();
-    let served = setup.channels_to_serve(&setup.serve.channels);
+    let is_off = |name: &String| setup.host.provider_of(Kind::Channel, name).is_some_and(|id| !setup.config.is_enabled(&id));
+    let (off, served): (Vec<_>, Vec<_>) = setup.channels_to_serve(&setup.serve.channels).into_iter().partition(is_off);
+    let off = if off.is_empty() { String::new() } else { format!("; switched off: {}", off.join(", ")) };
     for row in &missing {
         let why = row.reason.as_deref().unwrap_or_default();
         report.add("channels", Verdict::Problem, format!("{} is {why}", row.id), row.fix.clone());
     }
     match (served.is_empty(), missing.is_empty()) {
-        (true, true) => report.skip("channels", "none is configured, so there is nothing to serve"),
-        (false, true) => report.ok("channels", format!("bespoke serve has {}", served.join(", "))),
+        (true, true) => report.skip("channels", format!("none is configured, so there is nothing to serve{off}")),
+        (false, true) => report.ok("channels", format!("bespoke serve has {}{off}", served.join(", "))),
         _ => {}
     }
 }

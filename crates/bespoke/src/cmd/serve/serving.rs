@@ -9,13 +9,13 @@ use std::{
 };
 
 use bespoke_agent::Agent;
-use bespoke_host::{Row, Selection};
-use bespoke_plugin_api::CancelToken;
+use bespoke_host::{Row, Selection, State};
+use bespoke_plugin_api::{CancelToken, Kind};
 use bespoke_serve::{Parts, ServeConfig, Server};
 use bespoke_voice::{Notes, Voice, VoiceConfig};
 use serde_json::{Value, json};
 
-use super::{listener::Gate, reload::Left, told::Told};
+use super::{listener::Gate, reload::Left, status::is_down, told::Told};
 use crate::{exit::Result, gate::GatewayConfig, setup::Setup};
 
 /// A server and all that it needs, from before its plugins start until after they have stopped.
@@ -38,6 +38,8 @@ pub(super) struct Serving {
 /// What changes while it serves.
 pub(super) struct Now {
     pub(super) phase: Phase,
+    /// Since when it drains, and how long that may take.
+    pub(super) draining: Option<(Instant, Duration)>,
     pub(super) serve: ServeConfig,
     pub(super) gateway: GatewayConfig,
     /// Where plugins are reached.
@@ -82,6 +84,7 @@ impl Serving {
             gate: Gate::default(),
             now: Mutex::new(Now {
                 phase: Phase::Starting,
+                draining: None,
                 serve,
                 gateway,
                 listens: None,
@@ -158,10 +161,24 @@ impl Serving {
     }
 
     fn tell_ready(&self) {
-        let channels: Vec<String> =
+        let named: Vec<String> =
             self.server().map(|server| server.status().channels.into_iter().map(|c| c.name).collect()).unwrap_or_default();
+        let rows = self.rows();
+        // Those that come to nothing: what is known of them here is known at once.
+        let down = |name: &String| {
+            let id = self.setup.host.provider_of(Kind::Channel, name)?;
+            rows.iter().find(|row| row.id == id && (is_down(row) || row.state == State::Disabled))
+        };
+        for (name, row) in named.iter().filter_map(|name| Some((name, down(name)?))) {
+            let fix = row.fix.as_ref().map_or(String::new(), |fix| format!("\n  try: {fix}"));
+            self.told.warn(&format!("the channel {name} is {}: {}{fix}", row.state.name(), row.reason.as_deref().unwrap_or_default()));
+        }
+        let channels: Vec<&String> = named.iter().filter(|name| down(name).is_none()).collect();
+        if channels.is_empty() && !named.is_empty() {
+            self.told.warn("none of the channels runs: nobody can write to it\n  try: bespoke status");
+        }
         let listens = self.now().listens;
-        let mut parts = vec![if channels.is_empty() { "no channel".to_owned() } else { channels.join(", ") }];
+        let mut parts = vec![if channels.is_empty() { "no channel".to_owned() } else { join(&channels) }];
         parts.extend(listens.map(|address| format!("http://{address}")));
         parts.push(format!("asked at {}", self.socket.display()));
         let more = json!({ "pid": std::process::id(), "channels": channels, "listen": listens, "socket": self.socket });
@@ -199,7 +216,9 @@ impl Serving {
         let limit = {
             let mut now = self.now();
             now.phase = Phase::Draining;
-            limit.unwrap_or_else(|| now.serve.drain_limit())
+            let limit = limit.unwrap_or_else(|| now.serve.drain_limit());
+            now.draining = Some((Instant::now(), limit));
+            limit
         };
         if let Some(server) = self.server() {
             server.drain(limit).await;
@@ -216,4 +235,8 @@ impl Serving {
     pub(super) fn rows(&self) -> Vec<Row> {
         self.setup.rows()
     }
+}
+
+fn join(names: &[&String]) -> String {
+    names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ")
 }

@@ -1,7 +1,8 @@
 //! How a server does, as `status` shows it. Changes nothing.
 
+use std::time::Duration;
+
 use bespoke_host::{Row, State as Life};
-use bespoke_plugin_api::Kind;
 use serde_json::{Value, json};
 
 use super::serving::Serving;
@@ -16,7 +17,6 @@ impl Serving {
             Some(Ok(value)) => value,
             _ => json!({ "channels": [] }),
         };
-        value["channels"].as_array_mut().into_iter().flatten().for_each(|channel| self.shut(&rows, channel));
         let asked = self.setup.asked_for();
         let is_well = |row: &Row| is_well(row, &asked);
         let left = self.left();
@@ -25,7 +25,8 @@ impl Serving {
             "state": now.phase.name(),
             "pid": std::process::id(),
             "version": env!("CARGO_PKG_VERSION"),
-            "uptime_ms": u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            "uptime_ms": ms(self.began.elapsed()),
+            "draining": now.draining.map(|(since, limit)| json!({ "for_ms": ms(since.elapsed()), "limit_ms": ms(limit) })),
             "home": self.setup.paths.home,
             "config": self.setup.paths.config_to_be(),
             "socket": self.socket,
@@ -47,19 +48,13 @@ impl Serving {
         }
         value
     }
-
-    /// A channel that is switched off has not failed.
-    fn shut(&self, rows: &[Row], channel: &mut Value) {
-        let id = channel["name"].as_str().and_then(|name| self.setup.host.provider_of(Kind::Channel, name));
-        if rows.iter().any(|row| Some(&row.id) == id.as_ref() && row.state == Life::Disabled) {
-            channel["state"] = json!("disabled");
-            channel["error"] = Value::Null;
-            channel["again_in_ms"] = Value::Null;
-        }
-    }
 }
 
-fn is_down(row: &Row) -> bool {
+fn ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+pub(super) fn is_down(row: &Row) -> bool {
     matches!(row.state, Life::Failed | Life::Quarantined | Life::Blocked | Life::Missing)
 }
 
