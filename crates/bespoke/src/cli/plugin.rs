@@ -47,7 +47,8 @@ pub(crate) enum Plugin {
     /// Add a plugin from a folder: shows what it asks for, tries it, and keeps it
     ///
     /// Its folder goes into the configuration unless it lies where plugins are searched. With an id, a plugin that is found but
-    /// waits for consent is let in. It is started once, to see that it works; programs that run already take it in on /reload.
+    /// waits for consent is let in. It is started once, to see that it works. The server that runs has it at once; a chat takes it
+    /// in on /load.
     #[command(
         after_help = "Examples:\n  bespoke plugin load ./my_tts_plugin\n  bespoke plugin load ./my_tts_plugin --yes\n  bespoke plugin load my-tts"
     )]

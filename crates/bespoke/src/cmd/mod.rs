@@ -322,9 +322,14 @@ pub(crate) fn interruptible(host: &Host) -> CallCx {
             token.cancel();
         }
         if tokio::signal::ctrl_c().await.is_ok() {
-            host.cut_off(LAST_WORDS).await;
-            std::process::exit(Exit::Interrupted.code().into());
+            force_end(&host).await;
         }
     });
     cx
+}
+
+/// Somebody has no patience left: ends the program, as soon as it is told that what was under way is over.
+async fn force_end(host: &Host) -> ! {
+    host.cut_off(LAST_WORDS).await;
+    std::process::exit(Exit::Interrupted.code().into())
 }

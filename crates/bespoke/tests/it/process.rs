@@ -137,6 +137,8 @@ fn a_plugin_is_added_from_a_folder_and_forgotten_again() {
     user.run(["plugin", "unload", "parrot"]).ok().says("is forgotten");
     assert!(folder.join("plugin.py").is_file(), "nothing is deleted");
     user.run(["plugin", "call", "parrot", "parrot"]).code(3).says("no plugin `parrot`");
+    let text = fs::read_to_string(user.config()).unwrap();
+    assert!(!text.contains("parrot"), "an empty table is left: {text}");
     user.run(["plugin", "unload", "parrot"]).code(3);
     assert!(!user.config().is_file_with("path"));
     user.run(["plugin", "unload", "clock"]).code(5).says("try: bespoke plugin disable clock");

@@ -1,12 +1,15 @@
 //! What is under way in a server: how long models take to begin is counted as it happens, a turn that a second signal cuts off is told to be
-//! over, and of a plugin's process nobody is left, whatever ends it.
+//! over, an interrupt more ends what does not stop, and of a plugin's process nobody is left, whatever ends it.
 
 use std::{
-    fs, thread,
+    fs,
+    io::Write,
+    process::Stdio,
+    thread,
     time::{Duration, Instant},
 };
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::{
@@ -17,7 +20,7 @@ use crate::{
 /// Longer than anything takes.
 const LONG: Duration = Duration::from_secs(120);
 
-fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
         if let Some(seen) = look() {
@@ -153,5 +156,28 @@ fn of_a_plugin_whose_command_blocks_nobody_is_left_whatever_ends_it() {
             _ => drop(server.ended()),
         }
         until("nobody is left", || processes(&user).is_empty().then_some(()));
+    }
+}
+
+#[test]
+fn an_interrupt_more_ends_what_does_not_stop() {
+    for args in [&["ask", "hi", "--forget"][..], &["chat", "--forget"]] {
+        let user = User::new();
+        let begun = user.home().join("begun");
+        let hook = format!(
+            "name = \"slow\", hook = \"on_session_end\", timeout_ms = 3600000, command = [\"/bin/sh\", \"-c\", \"touch {}; exec sleep 3600\"]",
+            begun.display()
+        );
+        let user =
+            user.configured(&format!("config_version = 1\n[agent]\nprovider = [\"fake\"]\n[plugins.exec]\nhooks = [{{ {hook} }}]\n"));
+        let mut child = user.command(args).stdin(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(b"hi\n").unwrap();
+        user.appears("begun");
+        // Two that come at once are one to the kernel, so they come until it has heard.
+        let ended = until("it ends", || {
+            _ = kill_process(Pid::from_child(&child), Signal::INT);
+            child.try_wait().unwrap()
+        });
+        assert_eq!(ended.code(), Some(130), "{args:?}");
     }
 }

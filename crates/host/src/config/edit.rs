@@ -108,6 +108,27 @@ impl Config {
         Ok(self.without_lines(key).unwrap_or_else(|| as_written(&self.text, &document.to_string())))
     }
 
+    /// The text without the header of a table that holds nothing, neither keys nor tables; as it is where the header is written another
+    /// way or says something beside it. Comments stay.
+    ///
+    /// # Errors
+    /// When the file is no TOML.
+    pub fn without_empty_table(&self, key: &str) -> Result<String, ConfigError> {
+        let (above, last) = self.parts(key)?;
+        let document = self.document()?;
+        let mut item = Some(document.as_item());
+        for part in above.iter().chain([&last]) {
+            item = item.and_then(Item::as_table_like).and_then(|table| table.get(part));
+        }
+        let is_empty = item.and_then(Item::as_table).is_some_and(toml_edit::Table::is_empty);
+        let header = format!("[{key}]");
+        let lines: Vec<&str> = self.text.split_inclusive('\n').collect();
+        let Some(at) = lines.iter().position(|line| is_empty && line.trim() == header) else { return Ok(self.text.clone()) };
+        // The blank line that parted it from what stands above goes with it.
+        let from = if at > 0 && lines[at - 1].trim().is_empty() { at - 1 } else { at };
+        Ok([&lines[..from], &lines[at + 1..]].concat().concat())
+    }
+
     /// The text without the lines of a key, so that the comments above it stay: the editor of documents takes them for the key's.
     fn without_lines(&self, key: &str) -> Option<String> {
         let document = Document::parse(self.text.as_str()).ok()?;

@@ -15,6 +15,7 @@ use self::{
     commands::Said,
     reply::{Reply, left},
 };
+use super::force_end;
 use crate::{
     cli::Chat,
     conversation::Conversation,
@@ -68,7 +69,7 @@ pub(crate) async fn run(setup: &Setup, args: Chat) -> Result<()> {
                     let text = text.to_owned();
                     let mut message = message;
                     message.text = text;
-                    match conversation.received(&cx, message).await {
+                    match conversation.received(&cx.with_cancel(cancel.clone()), message).await {
                         Ok(message) => {
                             let question = Question::New(&message.text);
                             answer(&mut conversation, &cx.with_cancel(cancel), question, &mut reply).await?;
@@ -94,15 +95,23 @@ pub(crate) async fn run(setup: &Setup, args: Chat) -> Result<()> {
                     Ok(()) => talk.await,
                     Err(error) => Err(error.into()),
                 },
-                Ok(()) = tokio::signal::ctrl_c() => match answering.borrow().as_ref() {
-                    Some(answer) => answer.cancel(),
-                    None => break Err(Failure::new(Exit::Interrupted, "interrupted")),
-                },
+                Ok(()) = tokio::signal::ctrl_c() => {
+                    let answer = answering.borrow().clone();
+                    match answer {
+                        // It was told already, and does not stop.
+                        Some(answer) if answer.is_cancelled() => force_end(&setup.host).await,
+                        Some(answer) => answer.cancel(),
+                        None => break Err(Failure::new(Exit::Interrupted, "interrupted")),
+                    }
+                }
             }
         }
     };
-    conversation.end().await;
-    ended
+    // Who is told of the end may take as long as the user says, and no longer than whoever waits for it likes.
+    tokio::select! {
+        () = conversation.end() => ended,
+        Ok(()) = tokio::signal::ctrl_c() => force_end(&setup.host).await,
+    }
 }
 
 /// What is to be answered.

@@ -169,14 +169,14 @@ pub(super) async fn unload(setup: &Setup, global: &Global, id: &str) -> Result<(
 }
 
 /// Takes out of the file what names a plugin that is gone: its folder, and what told it of events. What it was, a line each. Other keys of
-/// its table stay for the day that it comes back.
+/// its table stay for the day that it comes back; a table without any goes.
 async fn forget(setup: &Setup, global: &Global, id: &str) -> Result<Vec<String>> {
     let path = format!("plugins.{id}.path");
     let told: Vec<_> = setup.config.hooks().unwrap_or_default().into_iter().filter(|hook| hook.plugin == id).collect();
     let mut removed = vec![format!("{path} is removed")];
     let change = |old: &Config| {
         let origin = old.path().map_or(String::new(), |path| path.display().to_string());
-        let mut text = old.unset(&path)?;
+        let mut text = Config::parse(&origin, &old.unset(&path)?)?.without_empty_table(&format!("plugins.{id}"))?;
         for hook in &told {
             if let Some(without) = Config::parse(&origin, &text)?.without_hook(id, &hook.callback)? {
                 text = without;

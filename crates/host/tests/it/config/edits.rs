@@ -175,3 +175,21 @@ fn a_new_table_parts_no_other_from_its_comments() {
     assert_eq!(config.set("plugins.files.write", "true").unwrap(), format!("{text}\n[plugins.files]\nwrite = true\n"));
     assert_eq!(config.set("agent.max_tokens", "5").unwrap(), format!("{text}\n[agent]\nmax_tokens = 5\n"));
 }
+
+#[test]
+fn a_table_that_holds_nothing_goes_and_its_neighbours_stay() {
+    for (text, left) in [
+        ("[a]\nx = 1\n\n[plugins.b]\n", "[a]\nx = 1\n"),
+        ("[plugins.b]\n\n# Of c.\n[c]\n", "\n# Of c.\n[c]\n"),
+        ("# Mine.\n[plugins.b]\n# x = 1\n", "# Mine.\n# x = 1\n"),
+        ("\u{feff}[a]\r\n\r\n[plugins.b]\r\n[c]\r\n", "\u{feff}[a]\r\n[c]\r\n"),
+        // What says something stays.
+        ("[plugins.b]\nx = 1\n", "[plugins.b]\nx = 1\n"),
+        ("[plugins.b] # why\n", "[plugins.b] # why\n"),
+        ("[plugins.b]\n[plugins.b.c]\n", "[plugins.b]\n[plugins.b.c]\n"),
+        ("[a]\nx = \"\"\"\n[plugins.b]\n\"\"\"\n", "[a]\nx = \"\"\"\n[plugins.b]\n\"\"\"\n"),
+        ("[c]\n", "[c]\n"),
+    ] {
+        assert_eq!(Config::parse("bespoke.toml", text).unwrap().without_empty_table("plugins.b").unwrap(), left, "{text}");
+    }
+}
