@@ -60,7 +60,7 @@ typedef struct bespoke_out_v1 {
     uint32_t size;
     uint32_t reserved;
     void *context;                                                  /* the first argument of each */
-    void (*frames)(void *context, const uint8_t *bytes, size_t len);  /* appends frames, cut anywhere */
+    void (*frames)(void *context, const uint8_t *bytes, size_t len);  /* appends frames, cut anywhere; a step ends with a whole one */
     void (*failure)(void *context, const uint8_t *text, size_t len);  /* why the function is going to return less than 0 */
 } bespoke_out_v1;
 

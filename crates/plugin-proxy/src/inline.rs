@@ -13,7 +13,7 @@ use std::{
 };
 
 use bespoke_plugin_api::{Code, Error, HostApi, Result};
-use bespoke_protocol::{Kind, Lane};
+use bespoke_protocol::{Kind, Lane, MAX_FRAME};
 
 use crate::{
     inner::crashed,
@@ -24,6 +24,11 @@ use crate::{
 
 /// Steps that a sender makes at most before it leaves the rest to the pump: it has a life of its own.
 const ROUNDS: usize = 4;
+/// Bytes that may wait for a guest that does not take them, as for a process: a few of the longest messages.
+const MOST_WAITING: usize = 4 * MAX_FRAME;
+/// Steps in a row that took nothing, said nothing, and asked for another one at once. A task that wakes itself for ever comes to a
+/// thousand polls a step, so that this is long after anybody waits for it.
+const MOST_FRUITLESS: u32 = 1 << 20;
 /// Capacity that a buffer keeps.
 const KEEP: usize = 1 << 20;
 
@@ -139,7 +144,8 @@ impl<S: Step> Inline<S> {
         let shared = Arc::new(Shared { bell: bell.clone(), mailbox: mailbox.clone(), longest, turn: Mutex::new(None) });
         let (proxy, receiver) = Proxy::new(host, shared.clone());
         let _ = mailbox.0.ender.set(receiver.ender());
-        *shared.turn.lock().unwrap_or_else(PoisonError::into_inner) = Some(Turn { guest, receiver, out: Vec::new(), busy: false });
+        *shared.turn.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(Turn { guest, receiver, out: Vec::new(), busy: false, fruitless: 0 });
         Ok((proxy, Inline(Arc::downgrade(&shared), bell, mailbox)))
     }
 
@@ -189,6 +195,8 @@ struct Turn<S> {
     out: Vec<u8>,
     /// It is in the midst of a step: the pump goes on with it when it is woken.
     busy: bool,
+    /// Steps in a row that came to nothing and were not the last.
+    fruitless: u32,
 }
 
 impl<S: Step> Shared<S> {
@@ -237,20 +245,30 @@ impl<S: Step> Shared<S> {
     }
 
     fn take_turn(&self, turn: &mut Option<Turn<S>>, pump: bool) -> After {
-        let Some(Turn { guest, receiver, out, busy }) = turn else { return After::Gone };
-        if self.mailbox.ended().is_some() {
+        let Some(Turn { guest, receiver, out, busy, fruitless }) = turn else { return After::Gone };
+        if let Some(reason) = self.mailbox.ended() {
+            receiver.lost(reason);
             *turn = None;
             return After::Gone;
         }
         if *busy && !pump {
             return After::Busy;
         }
+        let had_mail = !self.mailbox.is_empty();
         let waker = Waker::from(self.bell.clone());
         let stepped = guest.poll_step(out, &mut Context::from_waker(&waker));
         *busy = stepped.is_pending();
         let mut said = mem::take(out);
         // What is no frame has been told to everybody who waits.
-        let heard = if said.is_empty() { Ok(()) } else { receiver.receive(&said) };
+        let mut heard = if said.is_empty() { Ok(()) } else { receiver.receive(&said) };
+        if let (Poll::Ready(Ok(more)), Ok(())) = (&stepped, &heard) {
+            *fruitless = if *more && said.is_empty() && !had_mail { *fruitless + 1 } else { 0 };
+            if !receiver.is_between() {
+                heard = Err(broken("it stopped in the midst of a frame"));
+            } else if *fruitless > MOST_FRUITLESS {
+                heard = Err(broken(&format!("it asked {MOST_FRUITLESS} times in a row for another step, and did nothing in any")));
+            }
+        }
         said.clear();
         said.shrink_to(KEEP);
         *out = said;
@@ -292,6 +310,15 @@ impl<S: Step> Link for Shared<S> {
             if let Some(reason) = &mail.ended {
                 return Err(reason.clone());
             }
+            if mail.control.len() + mail.data.len() > MOST_WAITING {
+                // Told by whoever has the turn next: this may be called by who answers the guest in the midst of its step.
+                let reason = broken(&format!("it does not take what it is sent: more than {MOST_WAITING} bytes wait for it"));
+                mail.ended = Some(reason.clone());
+                (mail.control, mail.data) = (Vec::new(), Vec::new());
+                drop(mail);
+                self.bell.ring();
+                return Err(reason);
+            }
             match lane {
                 Lane::Control => mail.control.extend_from_slice(frames),
                 Lane::Data => mail.data.extend_from_slice(frames),
@@ -304,6 +331,11 @@ impl<S: Step> Link for Shared<S> {
         }
         Ok(())
     }
+}
+
+/// Why the guest was ended: what it did.
+fn broken(what: &str) -> Error {
+    Error::new(Code::PLUGIN_CRASHED, format!("was ended: {what}")).retryable()
 }
 
 /// Frames that answer a call of the guest's.

@@ -37,6 +37,11 @@ impl Receiver {
         })
     }
 
+    /// Whether what came so far ends with the end of a frame.
+    pub(crate) fn is_between(&self) -> bool {
+        self.frames.is_between()
+    }
+
     /// Takes one frame of the guest that the driver has found already.
     pub fn frame(&self, frame: &Frame<'_>) {
         if let Some(inner) = self.inner.upgrade() {

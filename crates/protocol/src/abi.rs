@@ -131,7 +131,7 @@ pub struct OutV1 {
     pub reserved: u32,
     /// The first argument of its functions.
     pub context: *mut c_void,
-    /// Appends frames, cut anywhere. The bytes are copied.
+    /// Appends frames, cut anywhere; a function ends where a frame ends. The bytes are copied.
     pub frames: unsafe extern "C" fn(context: *mut c_void, bytes: *const u8, len: usize),
     /// Says why the function is going to return less than [`status::DONE`], in UTF-8. The bytes are copied.
     pub failure: unsafe extern "C" fn(context: *mut c_void, text: *const u8, len: usize),

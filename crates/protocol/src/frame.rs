@@ -218,6 +218,11 @@ impl Reassembler {
         Ok(())
     }
 
+    /// Whether what came so far ends with the end of a frame.
+    pub fn is_between(&self) -> bool {
+        self.rest.is_empty()
+    }
+
     fn whole(bytes: &[u8], each: &mut impl FnMut(Frame<'_>)) -> Result<usize, FrameError> {
         let mut used = 0;
         while let Some((frame, len)) = parse(&bytes[used..])? {

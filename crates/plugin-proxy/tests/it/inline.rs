@@ -13,7 +13,7 @@ use std::{
 };
 
 use bespoke_plugin_api::{
-    BoxFuture, CallCx, Code, Contribution, Descriptor, Error, HostApi, Instance, Package, Plugin, PluginApi, PluginContext, Result,
+    BoxFuture, CallCx, Code, Contribution, Descriptor, Error, HostApi, Instance, Package, Plugin, PluginApi, PluginContext, Result, State,
     Timestamp, Tool, ToolOutput, ToolRequest, ToolSpec, async_trait,
     serde_json::{Value, json},
 };
@@ -255,6 +255,78 @@ fn a_guest_that_fails_takes_its_calls_along() {
     let told = block_on_for(LIMIT, proxy.start(StartOptions::new("echo", json!({})))).expect("it ends in time").unwrap_err();
     assert_eq!(told.message(), "it trapped");
     pump.join().unwrap();
+}
+
+/// The core, which at some point does something else.
+struct Spoilt {
+    guest: Guest,
+    how: &'static str,
+    now: Arc<AtomicBool>,
+}
+
+impl Step for Spoilt {
+    fn poll_step(&mut self, out: &mut Vec<u8>, cx: &mut Context<'_>) -> Poll<Result<bool>> {
+        if !self.now.load(Ordering::SeqCst) {
+            return self.guest.poll_step(out, cx);
+        }
+        match self.how {
+            "cut" => {
+                self.guest.mailbox.take(&mut Vec::new());
+                // The head of a frame of a thousand bytes, and nothing of them.
+                bespoke_protocol::put_bytes_frame(out, 1, &[0; 1000]).unwrap();
+                out.truncate(bespoke_protocol::HEADER_LEN);
+                Poll::Ready(Ok(false))
+            }
+            "fruitless" => {
+                self.guest.mailbox.take(&mut Vec::new());
+                Poll::Ready(Ok(true))
+            }
+            _ => Poll::Ready(Ok(false)),
+        }
+    }
+}
+
+#[test]
+fn a_guest_that_cuts_frames_or_does_nothing_for_ever_or_takes_nothing_is_ended_and_told() {
+    for (how, why) in [
+        ("cut", "was ended: it stopped in the midst of a frame"),
+        ("fruitless", "was ended: it asked 1048576 times in a row for another step, and did nothing in any"),
+        ("deaf", "was ended: it does not take what it is sent: more than 268435456 bytes wait for it"),
+    ] {
+        let (now, dropped) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let (spoilt, flag) = (now.clone(), dropped.clone());
+        let (proxy, inline) = Inline::start(TestHost::new(), |mailbox, waker| {
+            let core = Core::new(&ECHO, Arc::new(Machine(waker)));
+            let guest = Guest { core, mailbox, inbound: Vec::new(), pauses: 0, paused: 0, gate: None, dropped: flag };
+            Ok(Spoilt { guest, how, now: spoilt })
+        })
+        .unwrap();
+        let pump = inline.pump();
+        let pump = thread::spawn(move || block_on(pump));
+        let instance = block_on_for(LIMIT, proxy.start(StartOptions::new("echo", json!({})))).expect("it starts in time").unwrap();
+        let [Contribution::Tool(_, tool)] = &instance.contributions[..] else { panic!("it has one tool") };
+        now.store(true, Ordering::SeqCst);
+        thread::scope(|scope| {
+            // Five of the long ones are more than may wait.
+            let calls: Vec<_> = (0..6)
+                .map(|_| {
+                    scope.spawn(|| {
+                        if how == "deaf" {
+                            let state = State::new(1, vec![0; 60 << 20]);
+                            return block_on_for(LIMIT, instance.life.restore_state(state)).expect("it answers in time").unwrap_err();
+                        }
+                        call(&**tool, json!({})).unwrap_err()
+                    })
+                })
+                .collect();
+            for told in calls {
+                let told = told.join().unwrap();
+                assert_eq!((told.code(), told.message(), told.is_retryable()), (Code::PLUGIN_CRASHED, why, true), "{how}");
+            }
+        });
+        pump.join().unwrap();
+        assert!(dropped.load(Ordering::SeqCst), "{how}");
+    }
 }
 
 #[test]
