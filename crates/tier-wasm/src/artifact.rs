@@ -2,7 +2,7 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicUsize},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -17,7 +17,7 @@ use crate::{
     guest::Guest,
     hosted::Hosted,
     life::WasmLife,
-    limits::Limits,
+    limits::{Gauge, Limits},
     wasi,
 };
 
@@ -162,8 +162,8 @@ impl Inner {
         let begun = Instant::now();
         let code = self.code().await?;
         let limits = self.limits.under(&terms.limits);
-        let memory = Arc::new(AtomicUsize::new(0));
-        let Made { proxy, handle } = make(&code, cx.host().clone(), limits, memory.clone(), &terms.granted)?;
+        let gauge = Arc::<Gauge>::default();
+        let Made { proxy, handle } = make(&code, cx.host().clone(), limits, gauge.clone(), &terms.granted)?;
         let manifest = &self.folder.manifest;
         // Paths are of no use to it: it cannot open them. It is told of models and runtimes all the same, so that it can say what is missing.
         let files = manifest.models.iter().map(|model| model.file.clone()).collect();
@@ -175,7 +175,7 @@ impl Inner {
         };
         match started {
             Ok(Instance { contributions, life }) => {
-                let life = Arc::new(WasmLife::new(life, handle, limits, memory, &code));
+                let life = Arc::new(WasmLife::new(life, handle, limits, gauge, &code));
                 Ok(Instance { contributions, life })
             }
             Err(error) => {
@@ -198,10 +198,10 @@ struct Made {
 }
 
 /// An instance, and the task that goes on with its steps.
-fn make(code: &Arc<Code>, host: Arc<dyn HostApi>, limits: Limits, memory: Arc<AtomicUsize>, granted: &Permissions) -> Result<Made> {
+fn make(code: &Arc<Code>, host: Arc<dyn HostApi>, limits: Limits, gauge: Arc<Gauge>, granted: &Permissions) -> Result<Made> {
     let host: Arc<dyn HostApi> = Arc::new(Hosted::new(host));
     let own = host.clone();
-    let (proxy, handle) = Inline::start(host, |mailbox, _| Ok(Guest::new(code.clone(), own, mailbox, limits, memory, granted)))?;
+    let (proxy, handle) = Inline::start(host, |mailbox, _| Ok(Guest::new(code.clone(), own, mailbox, limits, gauge, granted)))?;
     let handle = Arc::new(handle);
     let (pump, unless_over) = (handle.pump(), Orphaned(Some(handle.clone())));
     tokio::spawn(async move {

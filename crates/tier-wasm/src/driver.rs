@@ -25,6 +25,6 @@ fn abilities() -> Vec<Ability> {
         Ability::new("cpu", there, or("looked at every 10 ms while it computes, by wasmtime")),
         Ability::new("files", there, or("a component has none; with WASI, the folders that were granted")),
         Ability::new("network", there, or("through the host's client only")),
-        Ability::new("cpu_percent", false, "a component has one thread; no share of it is taken away"),
+        Ability::new("cpu_percent", there, or("halted until its share has come together; it has one thread")),
     ]
 }

@@ -5,7 +5,7 @@ use std::{
     pin::{Pin, pin},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, AtomicUsize, Ordering},
+        atomic::{AtomicU32, Ordering},
     },
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -23,7 +23,7 @@ use crate::{
     ending::Ending,
     engine::Running,
     hosted::plain,
-    limits::{Budget, Limits, Patience, Room, Why},
+    limits::{Budget, Gauge, Limits, Patience, Room, Why},
     wasi::Wasi,
     world::Outbound,
 };
@@ -96,9 +96,13 @@ impl Data {
 
     /// Takes mail: whole frames, not more than a guest can be given at once.
     fn take(&mut self, to: &mut Vec<u8>) {
-        to.append(&mut self.carry);
-        self.mailbox.take(to);
-        self.last_call.store(self.mailbox.last_call(), Ordering::Relaxed);
+        // One after the other: what is carried is never more than what may wait in a mailbox.
+        if self.carry.is_empty() {
+            self.mailbox.take(to);
+            self.last_call.store(self.mailbox.last_call(), Ordering::Relaxed);
+        } else {
+            to.append(&mut self.carry);
+        }
         if to.len() > BATCH {
             let end = whole(to, BATCH);
             self.carry = to.split_off(end);
@@ -131,8 +135,12 @@ impl Data {
         if self.why.is_some() {
             return UpdateDeadline::Interrupt;
         }
-        // The runtime's own way, so that it looks after its timers and sockets before it goes on.
-        UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))
+        match self.budget.owed(Instant::now()) {
+            // What computes for nobody is ended soon, and does not take longer for it.
+            Some(pause) if wanted => UpdateDeadline::YieldCustom(1, self.voice.host.sleep(pause)),
+            // The runtime's own way, so that it looks after its timers and sockets before it goes on.
+            _ => UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())),
+        }
     }
 
     fn error(&self, trap: &wasmtime::Error) -> Error {
@@ -245,7 +253,7 @@ impl Guest {
         host: Arc<dyn HostApi>,
         mailbox: Mailbox,
         limits: Limits,
-        memory: Arc<AtomicUsize>,
+        gauge: Arc<Gauge>,
         granted: &Permissions,
     ) -> Self {
         let exchange = Shared::default();
@@ -258,8 +266,8 @@ impl Guest {
             wasi,
             exchange: exchange.clone(),
             limits,
-            room: Room::new(limits, memory),
-            budget: Budget::new(limits),
+            room: Room::new(limits, gauge.clone()),
+            budget: Budget::new(limits, gauge),
             why: None,
             carry: Vec::new(),
             given_up: 0,
@@ -362,6 +370,10 @@ async fn serve(code: &Code, store: &mut Store<Data>, exchange: &Shared) -> Resul
         }
         lock(exchange).turn = Turn::Done(said);
         asked(exchange).await;
+        if let Some(pause) = store.data_mut().budget.owed(Instant::now()) {
+            let halted = store.data().voice.host.sleep(pause);
+            halted.await;
+        }
         begin(store);
     }
 }

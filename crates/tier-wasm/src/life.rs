@@ -1,35 +1,35 @@
 //! The life of an instance in wasm: what the plugin says of itself, and what can be seen of it from outside.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use bespoke_plugin_api::{BoxFuture, CallCx, Code as ErrorCode, Error, Facts, Health, Life, Reload, Result, State, serde_json::Value};
 use bespoke_plugin_proxy::Inline;
 
-use crate::{code::Code, guest::Guest, limits::Limits};
+use crate::{
+    code::Code,
+    guest::Guest,
+    limits::{Gauge, Limits},
+};
 
-/// How long a plugin has to shut down, as a process has.
-const SHUTDOWN: Duration = Duration::from_secs(5);
+/// How long a plugin has to answer `shutdown`: less than its host waits, so that one that hangs has ended all the same.
+const SHUTDOWN: Duration = Duration::from_secs(2);
 
 pub(crate) struct WasmLife {
     plugin: Arc<dyn Life>,
     handle: Arc<Inline<Guest>>,
     limits: Limits,
-    /// Bytes of its memories.
-    memory: Arc<AtomicUsize>,
+    gauge: Arc<Gauge>,
     started: Instant,
     from: &'static str,
     digest: String,
 }
 
 impl WasmLife {
-    pub(crate) fn new(plugin: Arc<dyn Life>, handle: Arc<Inline<Guest>>, limits: Limits, memory: Arc<AtomicUsize>, code: &Code) -> Self {
-        WasmLife { plugin, handle, limits, memory, started: Instant::now(), from: code.from, digest: code.digest.clone() }
+    pub(crate) fn new(plugin: Arc<dyn Life>, handle: Arc<Inline<Guest>>, limits: Limits, gauge: Arc<Gauge>, code: &Code) -> Self {
+        WasmLife { plugin, handle, limits, gauge, started: Instant::now(), from: code.from, digest: code.digest.clone() }
     }
 }
 
@@ -41,10 +41,13 @@ impl Life for WasmLife {
     fn facts(&self) -> Facts {
         let mut facts = self.plugin.facts();
         let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
-        let used = self.memory.load(Ordering::Relaxed);
+        let used = self.gauge.memory();
         facts.insert("tier".into(), "wasm".into());
         facts.insert("sandbox".into(), "enforced".into());
         facts.insert("memory".into(), format!("{:.1} MiB of {:.0}", mib(used), mib(self.limits.memory)));
+        if let Some(percent) = self.limits.cpu_percent {
+            facts.insert("cpu".into(), format!("{:.1} s, of at most {percent} % of one processor", self.gauge.computed().as_secs_f64()));
+        }
         facts.insert("component".into(), format!("{}, {}", &self.digest[..12], self.from));
         facts.insert("running".into(), format!("{} s", self.started.elapsed().as_secs()));
         facts

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -33,6 +33,9 @@ pub struct Limits {
     pub unwanted: Duration,
     /// CPU time over the life of an instance: `cpu_seconds`, or as much as it likes.
     pub cpu: Option<Duration>,
+    /// Share of one processor: `cpu_percent`, or all of it. Whoever has used more is halted until it has come together; what a step may
+    /// take by the clock holds all the same.
+    pub cpu_percent: Option<u32>,
 }
 
 impl Default for Limits {
@@ -46,6 +49,7 @@ impl Default for Limits {
             step: Duration::from_secs(30),
             unwanted: Duration::from_secs(2),
             cpu: None,
+            cpu_percent: None,
         }
     }
 }
@@ -59,6 +63,8 @@ impl Limits {
         if let Some(seconds) = terms.cpu_seconds {
             self.cpu = Some(Duration::from_secs(seconds.into()));
         }
+        // An instance has one thread: a whole processor is no limit.
+        self.cpu_percent = terms.cpu_percent.filter(|percent| *percent < 100).or(self.cpu_percent);
         self
     }
 
@@ -75,40 +81,58 @@ pub(crate) enum Refused {
     Table,
 }
 
+/// What an instance uses, for whoever looks at it from outside.
+#[derive(Debug, Default)]
+pub(crate) struct Gauge {
+    /// Bytes of all memories.
+    memory: AtomicUsize,
+    /// Microseconds that it has computed, as far as they are counted.
+    computed: AtomicU64,
+}
+
+impl Gauge {
+    pub(crate) fn memory(&self) -> usize {
+        self.memory.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn computed(&self) -> Duration {
+        Duration::from_micros(self.computed.load(Ordering::Relaxed))
+    }
+}
+
 /// Says no to growth beyond the limits, and notes that it did: what a guest then does looks like any other trap.
 #[derive(Debug)]
 pub(crate) struct Room {
     limits: Limits,
-    /// Bytes of all memories. Shown, so that others read it.
-    used: Arc<AtomicUsize>,
+    gauge: Arc<Gauge>,
     /// What the last growth added, which may still fail.
     last: usize,
     pub(crate) refused: Option<Refused>,
 }
 
 impl Room {
-    pub(crate) fn new(limits: Limits, used: Arc<AtomicUsize>) -> Self {
-        Room { limits, used, last: 0, refused: None }
+    pub(crate) fn new(limits: Limits, gauge: Arc<Gauge>) -> Self {
+        Room { limits, gauge, last: 0, refused: None }
     }
 }
 
 impl ResourceLimiter for Room {
     fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
         let more = desired.saturating_sub(current);
-        let used = self.used.load(Ordering::Relaxed);
+        let used = self.gauge.memory();
         if used.saturating_add(more) > self.limits.memory {
             self.refused = Some(Refused::Memory);
             return Ok(false);
         }
         self.last = more;
-        self.used.store(used + more, Ordering::Relaxed);
+        self.gauge.memory.store(used + more, Ordering::Relaxed);
         Ok(true)
     }
 
     fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
         // Also told of what was refused above, which added nothing.
         let last = std::mem::take(&mut self.last);
-        self.used.fetch_sub(last.min(self.used.load(Ordering::Relaxed)), Ordering::Relaxed);
+        self.gauge.memory.fetch_sub(last.min(self.gauge.memory()), Ordering::Relaxed);
         Ok(())
     }
 
@@ -161,16 +185,30 @@ pub(crate) struct Budget {
     unwanted: Duration,
     /// What the instance has computed.
     life: Duration,
+    gauge: Arc<Gauge>,
+    share: Option<Share>,
 }
 
 impl Budget {
-    pub(crate) fn new(limits: Limits) -> Self {
-        Budget { limits, polled: None, begun: None, computed: Duration::ZERO, unwanted: Duration::ZERO, life: Duration::ZERO }
+    pub(crate) fn new(limits: Limits, gauge: Arc<Gauge>) -> Self {
+        let none = Duration::ZERO;
+        let share = limits.cpu_percent.map(Share::new);
+        Budget { limits, polled: None, begun: None, computed: none, unwanted: none, life: none, gauge, share }
+    }
+
+    /// How long it has to be halted, when it has used more than its share.
+    pub(crate) fn owed(&mut self, now: Instant) -> Option<Duration> {
+        self.share.as_mut().and_then(|share| share.owed(now))
+    }
+
+    /// Whether what is computed between two ticks counts, too.
+    fn is_exact(&self) -> bool {
+        self.limits.cpu.is_some() || self.share.is_some()
     }
 
     /// A step begins.
     pub(crate) fn begin(&mut self) {
-        let now = self.limits.cpu.map(|_| Instant::now());
+        let now = self.is_exact().then(Instant::now);
         (self.begun, self.polled) = (now, now);
         (self.computed, self.unwanted) = (Duration::ZERO, Duration::ZERO);
     }
@@ -194,9 +232,10 @@ impl Budget {
 
     /// The step is over. Why, when the instance is, too.
     pub(crate) fn end(&mut self, waited: Duration) -> Option<Why> {
-        let cpu = self.limits.cpu?;
-        self.pass(Instant::now(), waited);
-        (self.life > cpu).then_some(Why::Cpu)
+        if self.is_exact() {
+            self.pass(Instant::now(), waited);
+        }
+        (self.life > self.limits.cpu?).then_some(Why::Cpu)
     }
 
     fn pass(&mut self, now: Instant, waited: Duration) -> Duration {
@@ -204,7 +243,46 @@ impl Budget {
         self.polled = Some(now);
         self.computed += passed;
         self.life += passed;
+        self.gauge.computed.store(u64::try_from(self.life.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        if let Some(share) = &mut self.share {
+            share.spend(passed);
+        }
         passed
+    }
+}
+
+/// A purse that fills with time and empties with use, as the one of processes.
+#[derive(Debug)]
+struct Share {
+    percent: u32,
+    /// Time that may be computed, and time that was computed beyond that.
+    purse: Duration,
+    debt: Duration,
+    filled: Option<Instant>,
+}
+
+/// What may come together in the purse of one that rests: so long at its share.
+const BURST: Duration = Duration::from_secs(1);
+
+impl Share {
+    fn new(percent: u32) -> Self {
+        let percent = percent.max(1);
+        Share { percent, purse: BURST * percent / 100, debt: Duration::ZERO, filled: None }
+    }
+
+    fn spend(&mut self, used: Duration) {
+        self.debt += used.saturating_sub(self.purse);
+        self.purse = self.purse.saturating_sub(used);
+    }
+
+    /// How long it takes until the debt is paid; from then on it counts as paid up to that moment.
+    fn owed(&mut self, now: Instant) -> Option<Duration> {
+        let earned = now.saturating_duration_since(self.filled.unwrap_or(now)) * self.percent / 100;
+        self.filled = Some(now);
+        let left = earned.saturating_sub(self.debt);
+        self.debt = self.debt.saturating_sub(earned);
+        self.purse = (self.purse + left).min(BURST * self.percent / 100);
+        (!self.debt.is_zero()).then(|| self.debt * 100 / self.percent)
     }
 }
 
@@ -241,14 +319,14 @@ mod tests {
 
     #[test]
     fn memory_is_counted_over_all_memories_and_what_failed_is_given_back() {
-        let used = Arc::new(AtomicUsize::new(0));
+        let used = Arc::<Gauge>::default();
         let mut room = Room::new(Limits { memory: 10 << 16, ..Limits::default() }, used.clone());
         assert!(room.memory_growing(0, 6 << 16, None).unwrap());
         assert!(!room.memory_growing(0, 5 << 16, None).unwrap());
-        assert_eq!((room.refused.take(), used.load(Ordering::Relaxed)), (Some(Refused::Memory), 6 << 16));
+        assert_eq!((room.refused.take(), used.memory()), (Some(Refused::Memory), 6 << 16));
         assert!(room.memory_growing(0, 4 << 16, None).unwrap());
         room.memory_grow_failed(wasmtime::Error::msg("no")).unwrap();
-        assert_eq!(used.load(Ordering::Relaxed), 6 << 16);
+        assert_eq!(used.memory(), 6 << 16);
         assert!(room.table_growing(0, 100_000, None).unwrap() && room.refused.is_none());
         assert!(!room.table_growing(0, 100_001, None).unwrap() && room.refused == Some(Refused::Table));
     }
@@ -258,7 +336,7 @@ mod tests {
         let start = Instant::now();
         let at = |ms: u64| start + Duration::from_millis(ms);
         let limits = Limits { step: Duration::from_millis(100), unwanted: Duration::from_millis(30), ..Limits::default() };
-        let (mut budget, ms, none) = (Budget::new(limits), Duration::from_millis, Duration::ZERO);
+        let (mut budget, ms, none) = (Budget::new(limits, Arc::default()), Duration::from_millis, Duration::ZERO);
         budget.begin();
         assert_eq!(budget.tick(none, at(0), true), None);
         assert_eq!(budget.tick(none, at(60), true), None);
@@ -294,7 +372,7 @@ mod tests {
 
     #[test]
     fn cpu_time_is_counted_over_the_life() {
-        let mut budget = Budget::new(Limits { cpu: Some(Duration::from_secs(60)), ..Limits::default() });
+        let mut budget = Budget::new(Limits { cpu: Some(Duration::from_secs(60)), ..Limits::default() }, Arc::default());
         budget.begin();
         assert_eq!(budget.end(Duration::ZERO), None);
         budget.begin();
@@ -302,5 +380,25 @@ mod tests {
         assert_eq!(budget.tick(Duration::ZERO, now + Duration::from_secs(20), true), None);
         assert_eq!(budget.tick(Duration::from_secs(30), now + Duration::from_secs(80), true), None);
         assert_eq!(budget.tick(Duration::ZERO, now + Duration::from_secs(101), true), Some(Why::Cpu));
+    }
+
+    #[test]
+    fn who_has_used_more_than_its_share_waits_until_it_has_come_together() {
+        let (start, ms) = (Instant::now(), Duration::from_millis);
+        let mut share = Share::new(20);
+        assert_eq!(share.owed(start), None);
+        // What was saved may be used at once.
+        share.spend(ms(200));
+        assert_eq!(share.owed(start), None);
+        share.spend(ms(10));
+        assert_eq!(share.owed(start), Some(ms(50)));
+        // Half of it, and more again.
+        share.spend(ms(5));
+        assert_eq!(share.owed(start + ms(25)), Some(ms(50)));
+        assert_eq!(share.owed(start + ms(75)), None);
+        // However long it rests.
+        assert_eq!(share.owed(start + ms(60_000)), None);
+        share.spend(ms(201));
+        assert_eq!(share.owed(start + ms(60_000)), Some(ms(5)));
     }
 }
