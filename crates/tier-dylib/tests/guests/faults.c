@@ -17,7 +17,7 @@ enum {
     /* of the hello and the start */
     OTHER_HELLO, NO_HELLO, START_FAILS, START_HANGS, START_BLOCKS,
     /* of a call */
-    CALL_HANGS, CALL_BLOCKS, LIES, NEVER_READY, BREAKS, FAILS, MEANS_NOTHING, SAYS_TOO_MUCH, WAKES, ASKS,
+    CALL_HANGS, CALL_BLOCKS, LIES, HALF, NEVER_READY, ALWAYS_MORE, BREAKS, FAILS, MEANS_NOTHING, SAYS_TOO_MUCH, WAKES, ASKS,
     /* the end of everything */
     ABORT, SEGV, OVERFLOW, EXIT
 };
@@ -35,6 +35,7 @@ enum {
 typedef struct guest {
     const bespoke_host_v1 *host;
     bespoke_inbox inbox;
+    int more;
 } guest;
 
 /* Tells that code of this library runs. */
@@ -97,7 +98,9 @@ static int32_t act(guest *self, const bespoke_frame *call, const bespoke_out_v1 
     case CALL_HANGS: return BESPOKE_DONE;
     case CALL_BLOCKS: block(); break;
     case LIES: bespoke_say(out, 200, 7, "a kind that nobody knows"); out->frames(out->context, (const uint8_t *)"no frames at all", 16); return BESPOKE_DONE;
+    case HALF: out->frames(out->context, (const uint8_t *)"\2\0\0\0\1\0\0\0", 8); return BESPOKE_DONE;
     case NEVER_READY: return BESPOKE_MORE;
+    case ALWAYS_MORE: self->more = 1; return BESPOKE_MORE;
     case BREAKS: return bespoke_fail(out, "all is lost"), BESPOKE_PANICKED;
     case FAILS: return bespoke_fail(out, "it cannot go on");
     case MEANS_NOTHING: return 77;
@@ -138,7 +141,7 @@ static int32_t step_it(void *instance, const uint8_t *bytes, size_t len, const b
     int32_t status = BESPOKE_DONE;
     if (!bespoke_take(&self->inbox, bytes, len)) return bespoke_fail(out, "no memory");
     while (status == BESPOKE_DONE && bespoke_next(&self->inbox, &frame)) status = answer(self, &frame, out);
-    return status;
+    return self->more ? BESPOKE_MORE : status;
 }
 
 static int32_t close_it(void *instance, const bespoke_out_v1 *out) {

@@ -1,5 +1,6 @@
 //! What LAO and LiveKit-Go did wrong with libraries, each defect by its number. That one bad library stops nobody (LiveKit-Go 5) is tried in
-//! `folders` and `faults`, and that the version of the interface is looked at (LAO 9) in `faults`.
+//! `folders` and `faults`, that the version of the interface is looked at (LAO 9) in `faults`, that other content is another copy (LAO 10)
+//! in `copies`, and that a stream that is over tells nothing more (LiveKit-Go 9) in `alike`, for every tier.
 
 use std::fs;
 
@@ -70,4 +71,30 @@ async fn livekit_go_defect_6_another_toolchain_builds_a_plugin() {
     assert_eq!(act(&host, "faults", "").await.unwrap(), "a word");
     assert_eq!(row(&host, "faults").facts["toolchain"], "a compiler of tomorrow");
     within(host.shutdown()).await;
+}
+
+/// LAO made names of files of what a user wrote. A copy lies where the id says, which is checked, and the library is one of the folder.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lao_defect_10_no_text_of_a_plugin_leads_out_of_a_folder() {
+    let world = World::new();
+    let library = world.c_library("NOTHING", &[]);
+    let folder = world.folder("faults", &[("tool", "faults")], &library);
+    let plain = fs::read_to_string(folder.join("plugin.toml")).unwrap();
+    for (from, to) in [
+        ("id = \"faults\"", "id = \"../../out\""),
+        ("id = \"faults\"", "id = \"..\""),
+        ("id = \"faults\"", "id = \"a/b\""),
+        ("file = \"plugin.so\"", "file = \"../../NOTHING.so\""),
+        ("file = \"plugin.so\"", "file = \"/lib/libc.so.6\""),
+    ] {
+        fs::write(folder.join("plugin.toml"), plain.replacen(from, to, 1)).unwrap();
+        let candidate = bespoke_host::open_folder(&folder, &world.grounds());
+        assert!(candidate.manifest.is_err(), "{to}");
+        let host = world.host([candidate]).await;
+        assert!(host.rows().iter().all(|row| row.state != State::Ready), "{to}");
+        within(host.shutdown()).await;
+    }
+    let mut all: Vec<_> = fs::read_dir(world.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    all.retain(|name| !["plugins", "data", "grants.json", "NOTHING.so"].contains(&&**name));
+    assert_eq!(all, [""; 0], "nothing was copied anywhere");
 }

@@ -31,11 +31,25 @@ fn child() {
 fn each_ends_the_program_as_it_is_written() {
     const SIGABRT: i32 = 6;
     const SIGSEGV: i32 = 11;
-    // Its signal, or its exit code.
-    let ends = [("ABORT", Err(SIGABRT)), ("SEGV", Err(SIGSEGV)), ("OVERFLOW", Err(SIGABRT)), ("EXIT", Ok(3)), ("BORDER", Err(SIGABRT))];
+    /// Of [`child`], which complains that the library did not end it.
+    const LIVES: i32 = 101;
+    // Its signal, or its exit code. The same panic is an error where the library unwinds, and the end where it aborts.
+    let ends = [
+        ("ABORT", Err(SIGABRT)),
+        ("SEGV", Err(SIGSEGV)),
+        ("OVERFLOW", Err(SIGABRT)),
+        ("EXIT", Ok(3)),
+        ("BORDER", Err(SIGABRT)),
+        ("panic=unwind", Ok(LIVES)),
+        ("panic=abort", Err(SIGABRT)),
+    ];
     for (fault, end) in ends {
         let world = World::new();
-        let library = if fault == "BORDER" { crate::kit::example("dylib_border") } else { world.c_library(fault, &[]) };
+        let library = match fault {
+            "BORDER" => crate::kit::example("dylib_border"),
+            "panic=unwind" | "panic=abort" => rust_library(&world, fault),
+            _ => world.c_library(fault, &[]),
+        };
         let mut command = Command::new(env::current_exe().unwrap());
         command.args(["fatal::child", "--exact", "--nocapture", "--test-threads=1"]).env(FAULT, fault).env(LIBRARY, library);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
@@ -54,4 +68,16 @@ fn each_ends_the_program_as_it_is_written() {
         let ended = status.code().ok_or_else(|| status.signal().unwrap());
         assert_eq!(ended, end, "{fault}");
     }
+}
+
+/// Compiles the library that panics, with that setting.
+fn rust_library(world: &World, panic: &str) -> PathBuf {
+    let library = world.path().join("panics.so");
+    let compiler = env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned());
+    let mut command = Command::new(&compiler);
+    command.args(["--edition", "2024", "--crate-type", "cdylib", "-C", panic, "-o"]).arg(&library);
+    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/guests/panics.rs"));
+    let output = command.output().unwrap_or_else(|e| panic!("{compiler}: {e}"));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    library
 }

@@ -218,7 +218,7 @@ fn a_host_ends_without_what_blocks() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_that_breaks_in_a_call_is_told_and_started_again() {
-    let expected: [(&str, Expect); 5] = [
+    let expected: [(&str, Expect); 7] = [
         ("BREAKS", expect!["the library panicked: all is lost"]),
         ("FAILS", expect!["the library failed: it cannot go on"]),
         ("MEANS_NOTHING", expect!["the library returned 77, which means nothing: it does not say why"]),
@@ -226,6 +226,8 @@ async fn one_that_breaks_in_a_call_is_told_and_started_again() {
             "SAYS_TOO_MUCH",
             expect!["the link to the plugin is lost: [00, 00, 00, 00] is no frame header; does something else write to this stream?"],
         ),
+        ("HALF", expect!["was ended: it stopped in the midst of a frame"]),
+        ("ALWAYS_MORE", expect!["was ended: it asked 1048576 times in a row for another step, and did nothing in any"]),
         ("LIES", expect!["the link to the plugin is lost: [6e, 6f, 20, 66] is no frame header; does something else write to this stream?"]),
     ];
     for (fault, words) in expected {

@@ -12,11 +12,11 @@ use std::{
 use bespoke_host::Host;
 use bespoke_plugin_api::{Code, serde_json::json};
 
-use crate::kit::{LONG, World, act, act_in, echo, within};
+use crate::kit::{LONG, World, act, act_in, echo, row, within};
 
 /// What is done, which code it ends with, and what is said of it.
 const FAULTS: &[(&str, Code, &str)] = &[
-    ("panic", Code::PLUGIN_CRASHED, "panicked at src/lib.rs"),
+    ("panic", Code::PLUGIN_CRASHED, "on purpose"),
     ("instant", Code::PLUGIN_CRASHED, "time not implemented"),
     ("memory", Code::RESOURCE_EXHAUSTED, "64 MiB of memory"),
     ("stack", Code::PLUGIN_CRASHED, "was ended"),
@@ -130,6 +130,21 @@ async fn cpu_time_is_used_up() {
     let ended = ended.expect("15 s are more than 1");
     assert_eq!(ended.code(), Code::RESOURCE_EXHAUSTED, "{ended:?}");
     assert!(ended.message().contains("the 1 s of CPU time"), "{}", ended.message());
+    within(host.shutdown()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_used_more_than_its_share_is_halted() {
+    let world = World::new();
+    let begun = Instant::now();
+    let host = world.host([world.acts_with("[resources]\ncpu_percent = 10\n")]).await;
+    assert_eq!(act(&host, "acts", json!({ "do": "computes", "n": 1500 })).await.as_deref(), Ok("computed"));
+    let told = row(&host, "acts").facts["cpu"].clone();
+    let computed: f64 = told.strip_suffix(" s, of at most 10 % of one processor").unwrap().parse().unwrap();
+    // What follows has waited until all of that has come together, however slow the machine: a tenth of the time, and what was saved.
+    assert_eq!(echo(&host).await.unwrap(), "7");
+    let passed = begun.elapsed().as_secs_f64();
+    assert!(computed <= 0.2 + passed * 0.1, "{told} after {passed} s");
     within(host.shutdown()).await;
 }
 

@@ -28,6 +28,12 @@ pub(crate) fn acts() -> &'static Path {
     guest(&BUILT, "acts", "acts.wasm")
 }
 
+/// The one with the hooks, beside it.
+pub(crate) fn actor() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    guest(&BUILT, "acts", "examples/actor.wasm")
+}
+
 /// The component of `tests/guests/wasi`.
 pub(crate) fn wasi() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
@@ -42,7 +48,9 @@ fn guest(built: &'static OnceLock<PathBuf>, folder: &str, file: &str) -> &'stati
         // Beside what cargo builds here, so that it is built once.
         let target = target.unwrap_or_else(|| Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("wasm"));
         let mut cargo = Command::new(toolchain.join("cargo-wasm"));
-        cargo.args(["build", "--release"]).current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guests").join(folder));
+        cargo
+            .args(["build", "--release", "--lib", "--examples"])
+            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guests").join(folder));
         // Those are of the cargo that runs the tests.
         for name in env::vars_os().map(|(name, _)| name) {
             if name.to_str().is_some_and(|name| name.starts_with("CARGO") && name != "CARGO_HOME" || name == "RUSTFLAGS") {

@@ -3,10 +3,11 @@
 
 use std::{fs, time::Duration};
 
-use bespoke_plugin_api::Code;
+use bespoke_host::Host;
+use bespoke_plugin_api::{Code, serde_json::json};
 
 use crate::{
-    kit::{World, within},
+    kit::{World, act, within},
     text::Text,
 };
 
@@ -129,9 +130,10 @@ fn cases() -> Vec<(&'static str, Vec<u8>, Code, &'static [&'static str])> {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_plugin_is_refused_in_words_and_harms_nobody() {
     let world = World::new();
-    let host = world.host([]).await;
+    let host = world.host([world.acts()]).await;
     for (name, bytes, code, words) in cases() {
-        let error = within(host.load(world.bytes("bad", &bytes), None)).await.expect_err(name);
+        let (loaded, ()) = within(async { tokio::join!(host.load(world.bytes("bad", &bytes), None), answered(&host)) }).await;
+        let error = loaded.expect_err(name);
         let shown = format!("{} {}", error.message(), error.help().unwrap_or_default());
         assert_eq!(error.code(), code, "{name}: {shown}");
         for words in words {
@@ -139,6 +141,17 @@ async fn what_is_no_plugin_is_refused_in_words_and_harms_nobody() {
         }
     }
     within(host.shutdown()).await;
+}
+
+/// The plugin beside it answers, each call with its own.
+async fn answered(host: &Host) {
+    let slow = act(host, "acts", json!({ "do": "sleeps", "n": 20 }));
+    let quick = async {
+        for n in 0..10 {
+            assert_eq!(act(host, "acts", json!({ "do": "echo", "value": n })).await.unwrap(), n.to_string());
+        }
+    };
+    assert_eq!(tokio::join!(slow, quick).0.unwrap(), "slept");
 }
 
 #[tokio::test(flavor = "multi_thread")]
