@@ -3,6 +3,8 @@
 mod layers;
 mod notices;
 mod plugins;
+mod portable;
+mod tables;
 mod texts;
 
 use anyhow::{Result, bail};
@@ -13,6 +15,7 @@ use crate::{codegen, workspace::Workspace};
 pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     let mut problems = layers::check(&workspace.metadata(true)?);
     problems.extend(texts::check(workspace)?);
+    problems.extend(tables::check(workspace)?);
     problems.extend(notices::check(workspace, &project_files(workspace)?)?);
     match plugin_problems(workspace) {
         Ok(more) => problems.extend(more),
@@ -32,6 +35,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
 pub(crate) fn plugin_problems(workspace: &Workspace) -> Result<Vec<String>> {
     let all = workspace.plugins()?;
     let mut problems = plugins::check(workspace, &all)?;
+    problems.extend(portable::check(workspace, &all)?);
     problems.extend(stale(workspace, &all)?);
     Ok(problems)
 }
