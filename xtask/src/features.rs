@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use bespoke_manifest::{Manifest, PLUGIN_SETTINGS, closest};
+use bespoke_manifest::{Manifest, PLUGIN_SETTINGS, Tier, closest};
 use bespoke_plugin_api::Kind;
 use toml::{Table, Value};
 
@@ -27,8 +27,19 @@ const NAMES: &[(&str, &str, Kind)] = &[
     ("voice", "tts", Kind::Tts),
 ];
 
-/// The tier that plugins in folders run in, and its feature.
+/// The feature of a plugin in a folder that cannot be read here: most are processes.
 const PROCESS: &str = "process";
+
+/// The features that a plugin in a folder needs: its tier, as the host finds it.
+fn of_folder(manifest: &Manifest) -> Vec<&'static str> {
+    let first = |tier: &Tier| match tier {
+        Tier::Wasm => manifest.wasm.as_ref().map(|wasm| if wasm.wasi { vec!["wasm", "wasi"] } else { vec!["wasm"] }),
+        Tier::Dylib => manifest.dylib.as_ref().map(|_| vec!["dylib"]),
+        _ => None,
+    };
+    // What is a process, too, is one last.
+    manifest.tiers.iter().find_map(first).unwrap_or_else(|| vec![PROCESS])
+}
 
 /// The table of `cargo xtask features`: feature, crate, kinds, groups, description.
 pub(crate) fn table(plugins: &[Plugin], app: &AppManifest) -> String {
@@ -118,6 +129,8 @@ struct Outside {
     named: BTreeSet<String>,
     /// What the manifests say that are here to be read. The configuration may be for another machine.
     manifests: Vec<Manifest>,
+    /// What the plugins of the folder that it names need.
+    of_dir: BTreeSet<&'static str>,
 }
 
 impl Outside {
@@ -132,16 +145,33 @@ impl Outside {
         for (id, table) in plugins.into_iter().flatten().filter(|(_, table)| !is_off(table)) {
             if let Some(path) = table.get("path").and_then(Value::as_str) {
                 outside.named.insert(id.clone());
-                outside.manifests.extend(manifest(&place(path)));
+                if let Some(mut manifest) = manifest(&place(path)) {
+                    // As it is called here.
+                    manifest.id.clone_from(id);
+                    outside.manifests.push(manifest);
+                }
             }
         }
         let dir = plugins.and_then(|p| p.get("dir")).and_then(Value::as_str).map(place);
-        for folder in dir.into_iter().chain([base.join("plugins")]) {
+        for (folder, named) in dir.into_iter().map(|dir| (dir, true)).chain([(base.join("plugins"), false)]) {
             let mut folders: Vec<PathBuf> = fs::read_dir(folder).into_iter().flatten().filter_map(|e| Some(e.ok()?.path())).collect();
             folders.sort();
-            outside.manifests.extend(folders.iter().filter_map(|folder| manifest(folder)));
+            let found: Vec<Manifest> = folders.iter().filter_map(|folder| manifest(folder)).collect();
+            if named {
+                outside.of_dir = found.iter().flat_map(of_folder).collect();
+                if found.is_empty() {
+                    outside.of_dir.insert(PROCESS);
+                }
+            }
+            outside.manifests.extend(found);
         }
         outside
+    }
+
+    /// What a plugin needs that is here, or is said to be.
+    fn needs(&self, is: impl Fn(&Manifest) -> bool) -> Vec<String> {
+        let found = self.manifests.iter().find(|manifest| is(manifest));
+        found.map_or_else(|| vec![PROCESS], of_folder).into_iter().map(str::to_owned).collect()
     }
 
     fn has(&self, id: &str) -> bool {
@@ -150,9 +180,12 @@ impl Outside {
 
     /// As [`provider_of`] for plugins that are compiled in.
     fn provides(&self, kind: Kind, name: &str) -> bool {
-        let by = |m: &Manifest| m.provides.iter().any(|p| p.kind == kind && (m.id == name || p.name.as_deref() == Some(name)));
-        self.named.contains(name) || self.manifests.iter().any(by)
+        self.named.contains(name) || self.manifests.iter().any(|manifest| gives(manifest, kind, name))
     }
+}
+
+fn gives(manifest: &Manifest, kind: Kind, name: &str) -> bool {
+    manifest.provides.iter().any(|p| p.kind == kind && (manifest.id == name || p.name.as_deref() == Some(name)))
 }
 
 /// The manifest in a folder, if there is one that can be read.
@@ -170,9 +203,8 @@ fn is_off(plugin: &Value) -> bool {
 fn needed(config: &Table, plugins: &[&Plugin], outside: &Outside) -> Result<Vec<String>> {
     let (mut features, mut problems) = (BTreeSet::new(), Vec::new());
     let own = config.get("plugins").and_then(Value::as_table);
-    if !outside.named.is_empty() || own.is_some_and(|own| own.contains_key("dir")) {
-        features.insert(PROCESS.to_owned());
-    }
+    features.extend(outside.of_dir.iter().map(|&feature| feature.to_owned()));
+    features.extend(outside.named.iter().flat_map(|id| outside.needs(|m| m.id == *id)));
     for (section, key, kind) in NAMES {
         let Some(value) = config.get(*section).and_then(|s| s.get(*key)) else { continue };
         let names: Vec<&str> = match value {
@@ -188,7 +220,7 @@ fn needed(config: &Table, plugins: &[&Plugin], outside: &Outside) -> Result<Vec<
             let name = if *kind == Kind::Provider { name.split_once(':').map_or(name, |(provider, _)| provider) } else { name };
             match provider_of(plugins, *kind, name) {
                 Some(plugin) if !outside.named.contains(&plugin.manifest.id) => drop(features.insert(plugin.manifest.id.clone())),
-                _ if outside.provides(*kind, name) => drop(features.insert(PROCESS.to_owned())),
+                _ if outside.provides(*kind, name) => features.extend(outside.needs(|m| gives(m, *kind, name) || m.id == name)),
                 Some(plugin) => drop(features.insert(plugin.manifest.id.clone())),
                 None => {
                     let all = plugins.iter().flat_map(|p| names_of(p, *kind));
@@ -204,7 +236,7 @@ fn needed(config: &Table, plugins: &[&Plugin], outside: &Outside) -> Result<Vec<
         if plugins.iter().any(|p| p.manifest.id == *id) {
             features.insert(id.clone());
         } else if outside.has(id) {
-            features.insert(PROCESS.to_owned());
+            features.extend(outside.needs(|m| m.id == *id));
         } else {
             let hint = hint(id, plugins.iter().map(|p| p.manifest.id.as_str()));
             problems.push(format!("plugins.{id}: no plugin here has this id{hint} (of one in a folder, plugins.{id}.path says where)"));
@@ -365,6 +397,23 @@ mod tests {
             assert_eq!(check(config).unwrap(), expected, "{config}");
         }
         assert!(check("[agent]\ntools = [\"dise\"]\n[plugins]\ndir = \"more\"").unwrap_err().contains("provides tool `dise`"));
+
+        for (folder, tier, section, expected) in [
+            ("tiers/a", "dylib", "[dylib]\nfile = \"plugin.so\"", &["dylib"][..]),
+            ("tiers/b", "wasm", "[wasm]\nfile = \"plugin.wasm\"", &["wasm"]),
+            ("tiers/c", "wasm", "[wasm]\nfile = \"plugin.wasm\"\nwasi = true", &["wasi", "wasm"]),
+            ("tiers/d", "process", "[process]\ncommand = [\"./x\"]", &["process"]),
+        ] {
+            let id = &folder[6..];
+            let text = format!(
+                "id = \"{id}\"\nversion = \"1.0.0\"\nlicense = \"MIT\"\ndescription = \"x\"\nauthor = \"x\"\nprotocol = \"1\"\n\
+                 tiers = [\"{tier}\"]\n[[provides]]\nkind = \"tool\"\nname = \"tool-{id}\"\n{section}\n"
+            );
+            fs::create_dir_all(base.path().join(folder)).unwrap();
+            fs::write(base.path().join(folder).join("plugin.toml"), text).unwrap();
+            assert_eq!(check(&format!("[plugins.{id}]\npath = \"{folder}\"")).unwrap(), expected, "{folder}");
+        }
+        assert_eq!(check("[plugins]\ndir = \"tiers\"").unwrap(), ["dylib", "process", "wasi", "wasm"]);
     }
 
     #[test]
