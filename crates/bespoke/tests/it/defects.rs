@@ -319,3 +319,50 @@ fn lao_defect_12_stdout_carries_data_and_nothing_else() {
     let log = fs::read_to_string(user.home().join("logs/plugins.log")).unwrap();
     assert!(log.contains("debug: called"), "{log}");
 }
+
+#[test]
+fn lao_defect_3_what_was_taken_out_is_gone() {
+    let user = User::new();
+    noting(&user, "one");
+    assert_eq!(noted(&user, json!({})), "one ");
+    fs::remove_dir_all(user.home().join("plugins/noting")).unwrap();
+    // Nothing that was kept of it brings it back.
+    let rows = user.json(["plugin", "list", "--json"]);
+    assert!(!rows.as_array().unwrap().iter().any(|row| row["id"] == "noting"), "{rows}");
+    let ended = user.run(["plugin", "call", "noting", "noting"]);
+    assert_ne!(ended.code, 0, "{ended:?}");
+    assert_eq!(starts(&user), ["one"]);
+}
+
+#[test]
+fn lao_defect_11_what_is_named_and_not_there_is_an_error() {
+    let user = User::new().configured("[plugins.nothing]\nmore = 1\n");
+    noting(&user, "one");
+    let rows = user.json(["plugin", "list", "--json"]);
+    let row = rows.as_array().unwrap().iter().find(|row| row["id"] == "nothing").unwrap_or_else(|| panic!("{rows}"));
+    assert_eq!(row["state"], "missing", "{row}");
+    // A method that a plugin does not have, and a plugin that is not there.
+    for args in [["call", "noting", "conjure"], ["call", "nothing", "noting"], ["call", "nobody", "noting"]] {
+        let ended = user.run(["plugin"].iter().chain(&args));
+        assert_ne!(ended.code, 0, "{args:?}: {ended:?}");
+    }
+}
+
+#[test]
+fn lao_defect_14_versions_of_what_a_plugin_needs_are_compared() {
+    let user = User::new();
+    noting(&user, "one");
+    let folder = user.home().join("plugins/leaning");
+    fs::create_dir_all(&folder).unwrap();
+    let source = fs::read_to_string(user.home().join("plugins/noting/plugin.py")).unwrap();
+    fs::write(folder.join("plugin.py"), source.replace("noting", "leaning")).unwrap();
+    let manifest = fs::read_to_string(user.home().join("plugins/noting/plugin.toml")).unwrap().replace("noting", "leaning");
+    for (version, fits) in [(">=1.0, <2.0", true), (">=2.0", false), ("<1.0", false)] {
+        let requires = format!("[[requires]]\nplugin = \"noting\"\nversion = \"{version}\"\n");
+        fs::write(folder.join("plugin.toml"), format!("{manifest}{requires}")).unwrap();
+        let rows = user.json(["plugin", "list", "--start", "--json"]);
+        let row = rows.as_array().unwrap().iter().find(|row| row["id"] == "leaning").unwrap_or_else(|| panic!("{rows}"));
+        assert_eq!(row["state"] == "ready", fits, "{version}: {row}");
+        assert!(fits || row["reason"].as_str().is_some_and(|why| why.contains("noting") && why.contains("1.0.0")), "{version}: {row}");
+    }
+}
