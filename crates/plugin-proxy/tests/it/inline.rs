@@ -324,6 +324,8 @@ fn a_guest_that_cuts_frames_or_does_nothing_for_ever_or_takes_nothing_is_ended_a
                 assert_eq!((told.code(), told.message(), told.is_retryable()), (Code::PLUGIN_CRASHED, why, true), "{how}");
             }
         });
+        // With the last handle.
+        drop((instance, inline));
         pump.join().unwrap();
         assert!(dropped.load(Ordering::SeqCst), "{how}");
     }
