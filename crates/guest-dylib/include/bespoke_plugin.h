@@ -45,7 +45,7 @@ typedef struct bespoke_text {
 #define BESPOKE_TEXT(literal) { literal, sizeof(literal) - 1 }
 
 /* What the host gives an instance. It lives as long as the program; its functions may be called at any time, from any thread, also
- * after the instance is closed: then they do nothing. */
+ * after the instance is closed: then they harm nobody. */
 typedef struct bespoke_host_v1 {
     uint32_t size;
     uint32_t reserved;
