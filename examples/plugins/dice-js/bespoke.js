@@ -4,7 +4,7 @@
 // meanwhile. A lone `yield` in a long computation lets others have a go, and a call that was cancelled ends there.
 //
 // Not here: streams of other contracts (stt, tts, vad), and HTTP, whose answer comes in pieces. The table of all frames is in
-// crates/protocol/src/lib.rs.
+// docs/protocol.md.
 
 import host from "bespoke:plugin/host@1.0.0";
 

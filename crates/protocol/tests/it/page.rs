@@ -502,6 +502,17 @@ fn the_page_names_every_kind_of_frame() {
 }
 
 #[test]
+fn the_page_numbers_every_kind_of_frame() {
+    let page = std::fs::read_to_string(path()).unwrap();
+    let shown = cells(&page, |cells| match cells {
+        [kind, number, ..] => Some(format!("{} {}", kind.trim_matches('`'), number.parse::<u8>().ok()?)),
+        _ => None,
+    });
+    let known: BTreeSet<String> = Kind::ALL.iter().map(|kind| format!("{} {}", kind.name(), kind.0)).collect();
+    assert_eq!(shown, known);
+}
+
+#[test]
 fn the_page_names_every_code() {
     let page = std::fs::read_to_string(path()).unwrap();
     let shown = cells(&page, |cells| match cells {
