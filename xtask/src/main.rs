@@ -99,10 +99,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::NewPlugin { kind, name, dry_run } => new_plugin::run(&workspace, &kind, &name, dry_run)?,
         Command::Features => print!("{}", features::table(&workspace.plugins()?, &workspace.app()?)),
         Command::FeaturesFor { config } => println!("{}", features::needed_by(&workspace, &config)?.join(",")),
-        Command::WasmToolchain => match wasm::prepare(&workspace.target()?)? {
-            Some(folder) => println!("{}", folder.display()),
-            None => eprintln!("your Rust builds for wasm32 by itself"),
-        },
+        Command::WasmToolchain => println!("{}", wasm::prepare(&workspace.target()?)?.display()),
         Command::Dist(args) => dist::run(&workspace, &args)?,
     }
     Ok(ExitCode::SUCCESS)

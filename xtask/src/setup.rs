@@ -81,7 +81,7 @@ pub(crate) fn prepare(workspace: &Workspace, voice_kit: Option<&Path>) -> Result
     environment.push(("BESPOKE_TELEGRAM_EMULATOR", node.modules(workspace, &target, &EMULATOR)?.into_os_string()));
     environment.push(("BESPOKE_COMPONENTIZE", node.modules(workspace, &target, &COMPONENTIZE)?.into_os_string()));
     environment.push(("BESPOKE_NODE", node.program));
-    environment.extend(wasm::prepare(&target)?.map(|folder| ("BESPOKE_WASM_TOOLCHAIN", folder.into_os_string())));
+    environment.push(("BESPOKE_WASM_TOOLCHAIN", wasm::prepare(&target)?.into_os_string()));
     if let Some(kit) = voice_kit {
         let kit = kit.canonicalize().with_context(|| format!("--voice-kit {}", kit.display()))?;
         ensure!(kit.join("manifest.json").is_file(), "--voice-kit {}: no manifest.json in it", kit.display());

@@ -30,17 +30,27 @@ cmd=$1; shift
 exec "$R/bin/cargo" "$cmd" --target wasm32-unknown-unknown -Zbuild-std=std,panic_abort "$@"
 "#;
 
-/// The folder with `cargo-wasm`; nothing where cargo itself builds for wasm32.
-pub(crate) fn prepare(target: &Path) -> Result<Option<PathBuf>> {
+/// The same where the Rust of the machine knows wasm32, and has the linker that makes components.
+const CARGO_OF_MACHINE: &str = r#"#!/bin/sh
+export CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER=wasm-component-ld
+cmd=$1; shift
+exec cargo "$cmd" --target wasm32-unknown-unknown "$@"
+"#;
+
+/// The folder with `cargo-wasm`.
+pub(crate) fn prepare(target: &Path) -> Result<PathBuf> {
     if let Some(given) = env::var_os("BESPOKE_WASM_TOOLCHAIN").filter(|given| !given.is_empty()) {
-        return Ok(Some(given.into()));
+        return Ok(given.into());
     }
     if has_target() {
-        return Ok(None);
+        let home = target.join("wasm-toolchain-of-machine");
+        fs::create_dir_all(&home)?;
+        write_program(&home.join("cargo-wasm"), CARGO_OF_MACHINE)?;
+        return Ok(home);
     }
     let home = target.join("wasm-toolchain");
     if fs::read_to_string(home.join("recipe")).is_ok_and(|made| made == RECIPE) {
-        return Ok(Some(home));
+        return Ok(home);
     }
     let debian = ["apt-get", "apt-cache", "dpkg-deb"].iter().all(|tool| shell::answers(tool, &["--version"]));
     ensure!(debian, "your Rust has no target {TARGET}, and there is no apt to fetch another one with; run: rustup target add {TARGET}");
@@ -51,21 +61,27 @@ pub(crate) fn prepare(target: &Path) -> Result<Option<PathBuf>> {
     let made = staging.path().join("toolchain");
     fs::create_dir(&made)?;
     unpack(staging.path(), &made).with_context(|| format!("no Rust for wasm32 from Debian's packages; run: rustup target add {TARGET}"))?;
-    write_program(&made.join("cargo-wasm"))?;
+    write_program(&made.join("cargo-wasm"), CARGO_WASM)?;
     fs::write(made.join("recipe"), RECIPE)?;
     if home.exists() {
         fs::remove_dir_all(&home)?;
     }
     fs::rename(&made, &home)?;
-    Ok(Some(home))
+    Ok(home)
 }
 
-/// Whether the Rust of the machine has the target.
+/// Whether the Rust of the machine has the target, and the linker for it.
 fn has_target() -> bool {
-    let mut rustc = Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
-    let Ok(folder) = shell::output(rustc.args(["--print", "target-libdir", "--target", TARGET])) else { return false };
-    let Ok(entries) = fs::read_dir(folder.trim()) else { return false };
-    entries.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with("libcore-"))
+    let print = |args: &[&str]| {
+        let mut rustc = Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
+        shell::output(rustc.args(["--print", "target-libdir"]).args(args)).ok().map(|folder| PathBuf::from(folder.trim()))
+    };
+    let Some(Ok(entries)) = print(&["--target", TARGET]).map(fs::read_dir) else { return false };
+    let mut files = entries.flatten().map(|entry| entry.file_name());
+    let tools = print(&[]).and_then(|libraries| Some(libraries.parent()?.join("bin")));
+    let path = env::var_os("PATH").unwrap_or_default();
+    files.any(|file| file.to_string_lossy().starts_with("libcore-"))
+        && tools.into_iter().chain(env::split_paths(&path)).any(|folder| folder.join("wasm-component-ld").is_file())
 }
 
 /// Downloads what the packages need that the machine does not have, and unpacks it.
@@ -120,8 +136,8 @@ impl Apt {
     }
 }
 
-fn write_program(path: &Path) -> Result<()> {
-    fs::write(path, CARGO_WASM)?;
+fn write_program(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text)?;
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt as _;

@@ -62,7 +62,9 @@ pub(crate) async fn run(host: &Host, cx: &CallCx, call: ToolCall, offered: &[Too
         Err(error) => {
             // Only the kind: a fault repeats arguments, which are what somebody said.
             tracing::warn!(tool = call.name, error = error.kind(), "tool failed");
-            Ok((call, ToolOutput::error(format!("{}: {}", error.kind(), error.message()))))
+            // A plugin that died may have said a secret last.
+            let told = format!("{}: {}", error.kind(), error.message());
+            Ok((call, ToolOutput::error(host.redactor().redact(&told))))
         }
     }
 }

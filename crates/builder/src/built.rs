@@ -50,10 +50,15 @@ pub(crate) fn put(source: &Source, tier: Tier, artefact: &Path, out: PathBuf) ->
     let failed = |e| BuildError::io(&out, e);
     // Somebody may be at it: what is the same stays the same folder.
     if !is_same(&folder, &out) {
+        let old = staging.path().join("old");
         if out.exists() {
-            fs::rename(&out, staging.path().join("old")).map_err(failed)?;
+            fs::rename(&out, &old).map_err(failed)?;
         }
-        fs::rename(&folder, &out).map_err(failed)?;
+        if let Err(e) = fs::rename(&folder, &out) {
+            // What was there stays; when that fails, too, there is nothing to say but the first reason.
+            let _ = fs::rename(&old, &out);
+            return Err(failed(e));
+        }
     }
     Ok(if is_program { out.join(file) } else { out })
 }

@@ -65,6 +65,8 @@ pub enum BuildError {
     NotPortable {
         /// Id of the plugin.
         plugin: String,
+        /// Its folder.
+        folder: PathBuf,
         /// The dependency, with its version.
         dependency: String,
         /// Why it cannot.
@@ -143,8 +145,8 @@ impl BuildError {
                 Some(format!("write tiers = [{}] in line {line} of {}, if it can", names(&all), manifest.display()))
             }
             BuildError::Missing { fix, .. } => Some(fix.clone()),
-            BuildError::NotPortable { .. } => {
-                Some("do without it, or build it as a process: bespoke plugin build --tier process".to_owned())
+            BuildError::NotPortable { folder, .. } => {
+                Some(format!("do without it, or build it as a process: bespoke plugin build {} --tier process", folder.display()))
             }
             BuildError::InTheWay { .. } => Some("name another folder with --out".to_owned()),
             _ => None,

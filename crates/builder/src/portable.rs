@@ -56,6 +56,7 @@ pub(crate) fn explain(source: &Source, tree: &Metadata, failure: BuildError) -> 
 fn refused(source: &Source, package: &Package, way: &[String], why: &str) -> BuildError {
     BuildError::NotPortable {
         plugin: source.manifest.id.clone(),
+        folder: source.folder.clone(),
         dependency: format!("{} {}", package.name, package.version),
         why: why.to_owned(),
         way: way.to_vec(),

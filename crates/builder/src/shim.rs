@@ -192,6 +192,13 @@ lto = true
 opt-level = 3
 panic = \"abort\"
 strip = true
+
+# What carries the plugin is most of a small component: a third less of it to compile and to keep, for calls that take a tenth longer.
+[profile.release.package]
+bespoke-plugin-api.opt-level = \"s\"
+bespoke-plugin-guest.opt-level = \"s\"
+bespoke-protocol.opt-level = \"s\"
+serde_json.opt-level = \"s\"
 ";
 
 /// The profiles of the plugin's workspace, which cargo does not inherit.

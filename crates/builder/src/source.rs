@@ -144,7 +144,6 @@ impl Origin {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cargo_metadata::Metadata;
 
     /// The dependency as `cargo metadata` writes it.
     fn dependency(more: &str) -> Dependency {
@@ -162,7 +161,6 @@ mod tests {
 
     #[test]
     fn the_other_crates_come_from_where_the_api_comes_from() {
-        let _: Option<Metadata> = None;
         assert_eq!(written(r#","path":"/b/crates/plugin-api""#), r#"{ path = "/b/crates/guest-wasm" }"#);
         assert_eq!(written(r#","source":"git+https://host.example/b""#), r#"{ git = "https://host.example/b" }"#);
         assert_eq!(

@@ -20,6 +20,8 @@ use crate::{contracts::contribution, inner::Inner};
 
 /// Host calls that one guest may have under way.
 const MAX_SERVING: usize = 1024;
+/// Bytes that those may have brought together: a few of the longest message.
+const MAX_SERVED: usize = 256 << 20;
 
 /// A host call that is being served.
 pub(crate) struct Serving {
@@ -28,6 +30,8 @@ pub(crate) struct Serving {
     /// Nobody waits for the answer any more.
     gone: CancelToken,
     credit: Option<Arc<Credit>>,
+    /// What it brought.
+    bytes: usize,
 }
 
 impl Serving {
@@ -39,8 +43,12 @@ impl Serving {
 
 /// Serves a HOST_CALL.
 pub(crate) fn serve(inner: &Arc<Inner>, frame: &Frame<'_>) {
-    if let Err(e) = begin(inner, frame) {
-        reply::<()>(inner, frame.id, &Err(e));
+    let bytes = frame.head.len() + frame.blob.len();
+    let begun = room(inner, bytes).and_then(|()| begin(inner, frame));
+    match begun {
+        // It may have been answered by now.
+        Ok(()) => _ = inner.serving().get_mut(&frame.id).map(|serving| serving.bytes = bytes),
+        Err(e) => reply::<()>(inner, frame.id, &Err(e)),
     }
 }
 
@@ -68,6 +76,16 @@ pub(crate) fn credit(inner: &Inner, frame: &Frame<'_>) {
     if let Some(credit) = credit {
         credit.add(frame.credit());
     }
+}
+
+/// Whether a host call of that size may be under way beside the others.
+fn room(inner: &Inner, bytes: usize) -> Result<()> {
+    let under_way: usize = inner.serving().values().map(|serving| serving.bytes).sum();
+    if under_way + bytes <= MAX_SERVED {
+        return Ok(());
+    }
+    let message = format!("host calls with {under_way} bytes are under way, and there may be {MAX_SERVED}");
+    Err(Error::new(Code::RESOURCE_EXHAUSTED, message).retryable())
 }
 
 fn begin(inner: &Arc<Inner>, frame: &Frame<'_>) -> Result<()> {
@@ -184,7 +202,7 @@ fn enter(inner: &Inner, id: u32, cancel: CancelToken, credit: Option<Arc<Credit>
     if serving.contains_key(&id) {
         return Err(Error::new(Code::INVALID_REQUEST, format!("host call {id} is under way already")));
     }
-    serving.insert(id, Serving { cancel, gone: gone.clone(), credit });
+    serving.insert(id, Serving { cancel, gone: gone.clone(), credit, bytes: 0 });
     Ok(gone)
 }
 

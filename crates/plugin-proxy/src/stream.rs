@@ -10,11 +10,14 @@ use std::{
 
 use bespoke_plugin_api::{BoxStream, CallCx, Cancelled, Code, Duplex, Error, Result, futures_core::Stream};
 use bespoke_protocol::{
-    Body, CxHead, EVENT_WINDOW, Frame, HEADER_LEN, INPUT_WINDOW, Kind, Lane, put_bytes_frame, put_call, put_credit, put_samples_frame,
+    Body, CxHead, EVENT_WINDOW, Frame, HEADER_LEN, INPUT_WINDOW, Kind, Lane, MAX_FRAME, put_bytes_frame, put_call, put_credit, put_samples_frame,
     read_body, read_reply,
 };
 
 use crate::inner::{Inner, Waiting};
+
+/// Bytes of events that may wait for a reader, beside the first one: as many as one may have.
+const EVENT_BYTES: usize = MAX_FRAME;
 
 impl Inner {
     /// Opens a stream. Never waits: a refusal is the first item.
@@ -89,7 +92,10 @@ struct Slot<O> {
 struct State<O> {
     /// The reply of a call that is a stream.
     answer: Option<Result<()>>,
-    events: VecDeque<O>,
+    /// What has not been read, with the bytes that each came in.
+    events: VecDeque<(O, usize)>,
+    /// The sum of those bytes.
+    waiting: usize,
     end: Option<Result<()>>,
     /// Bytes of input that may still be sent; one frame may take it below zero.
     credit: i64,
@@ -100,7 +106,7 @@ struct State<O> {
 impl<O> Slot<O> {
     fn new(cx: Option<CallCx>) -> Arc<Self> {
         let events = VecDeque::new();
-        let state = State { answer: None, events, end: None, credit: i64::from(INPUT_WINDOW), reader: None, writer: None };
+        let state = State { answer: None, events, waiting: 0, end: None, credit: i64::from(INPUT_WINDOW), reader: None, writer: None };
         Arc::new(Slot { cx, state: Mutex::new(state) })
     }
 
@@ -145,15 +151,19 @@ impl<O: Body> Waiting for Slot<O> {
     }
 
     fn event(&self, frame: &Frame<'_>) -> Result<()> {
-        let event: O = read_body(frame)?;
-        let mut over = false;
+        let (event, bytes): (O, usize) = (read_body(frame)?, frame.head.len() + frame.blob.len());
+        let mut refused = None;
         self.change(|state| {
-            over = state.events.len() >= EVENT_WINDOW as usize;
-            if !over {
-                state.events.push_back(event);
+            if state.events.len() >= EVENT_WINDOW as usize {
+                refused = Some("the guest sent more events than it had credit for".to_owned());
+            } else if !state.events.is_empty() && state.waiting + bytes > EVENT_BYTES {
+                refused = Some(format!("more than {EVENT_BYTES} bytes of events wait to be read"));
+            } else {
+                state.waiting += bytes;
+                state.events.push_back((event, bytes));
             }
         });
-        if over { Err(Error::new(Code::RESOURCE_EXHAUSTED, "the guest sent more events than it had credit for")) } else { Ok(()) }
+        refused.map_or(Ok(()), |why| Err(Error::new(Code::RESOURCE_EXHAUSTED, why)))
     }
 
     fn end(&self, result: Result<()>) {
@@ -194,7 +204,10 @@ impl<O: Body> Reader<O> {
         let event = {
             let mut state = self.slot.state();
             match state.events.pop_front() {
-                Some(event) => event,
+                Some((event, bytes)) => {
+                    state.waiting -= bytes;
+                    event
+                }
                 None => match &state.end {
                     // It stays: a push after the error is that error again.
                     Some(result) => {

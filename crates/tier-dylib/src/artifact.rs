@@ -42,7 +42,7 @@ impl DylibPlugin {
         let Some(library) = &folder.manifest.dylib else {
             let message = format!("{}: it does not say which library it is", folder.manifest.path);
             let help = format!("bespoke plugin build {} --tier dylib", folder.path.display());
-            return Err(Error::new(Code::PERMISSION_DENIED, message).with_help(help));
+            return Err(Error::new(Code::LOAD_FAILED, message).with_help(help));
         };
         let file = folder.path.join(&library.file);
         Ok(DylibPlugin(Arc::new(Inner { folder: folder.clone(), grounds: grounds.clone(), file })))

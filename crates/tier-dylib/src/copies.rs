@@ -103,10 +103,11 @@ pub(crate) fn load(file: &Path, cache: &Path, id: &str) -> Result<Arc<Copy>> {
 /// Copies a file to a place beside where it will lie, and says what is in it. Nothing that is open is ever written to.
 fn stage(file: &Path, folder: &Path) -> io::Result<(String, tempfile::NamedTempFile)> {
     fs::create_dir_all(folder)?;
-    let mut from = File::open(file)?;
-    if !from.metadata()?.is_file() {
+    // Before it is opened: a pipe would wait for somebody to write.
+    if !fs::metadata(file)?.is_file() {
         return Err(io::Error::other("it is no file"));
     }
+    let mut from = File::open(file)?;
     let mut to = tempfile::Builder::new().prefix(".new-").tempfile_in(folder)?;
     let (mut hash, mut piece) = (Sha256::new(), vec![0; 256 << 10]);
     loop {

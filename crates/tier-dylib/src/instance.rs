@@ -105,6 +105,8 @@ impl Instance {
         });
         if said.too_much {
             self.copy.spoil();
+            // Nobody reads what was cut off.
+            *out = Vec::new();
             let message = format!("the library said more than {MOST_SAID} bytes in one step, and was ended");
             return Err(Error::new(Code::PLUGIN_CRASHED, message).retryable());
         }

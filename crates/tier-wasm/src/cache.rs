@@ -149,7 +149,8 @@ fn private(folder: &Path) -> io::Result<()> {
 /// The key of this cache; a new one when there is none that can be one.
 fn key(folder: &Path) -> io::Result<[u8; KEY]> {
     let path = folder.join("key");
-    if let Some(key) = contents(&path).ok().and_then(|bytes| bytes.try_into().ok()) {
+    let there = own(&path);
+    if let Ok(key) = there {
         return Ok(key);
     }
     let mut key = [0; KEY];
@@ -157,18 +158,30 @@ fn key(folder: &Path) -> io::Result<[u8; KEY]> {
     let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(folder)?;
     file.write_all(&key)?;
     file.as_file().sync_data()?;
-    match fs::metadata(&path) {
-        // Somebody has put something there that is no key.
-        Ok(meta) if meta.len() != KEY as u64 => {
-            file.persist(&path)?;
-            Ok(key)
-        }
-        _ => match file.persist_noclobber(&path) {
-            Ok(_) => Ok(key),
-            // Another program was faster, and its key is the key.
-            Err(_) => contents(&path)?.try_into().map_err(|_| io::Error::other("the key is no key")),
-        },
+    if there.is_err_and(|e| e.kind() != io::ErrorKind::NotFound) {
+        // Somebody has put something there that is no key of ours.
+        file.persist(&path)?;
+        return Ok(key);
     }
+    match file.persist_noclobber(&path) {
+        Ok(_) => Ok(key),
+        // Another program was faster, and its key is the key.
+        Err(_) => own(&path),
+    }
+}
+
+/// A key that nobody but the owner of this program could have written or read: whoever could write the folder before it was made
+/// private may have left one, and what he sealed with it.
+fn own(path: &Path) -> io::Result<[u8; KEY]> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt as _;
+        let meta = fs::symlink_metadata(path)?;
+        if meta.uid() != rustix::process::geteuid().as_raw() || meta.mode() & 0o077 != 0 || !meta.is_file() {
+            return Err(io::Error::other("others may read or write the key"));
+        }
+    }
+    contents(path)?.try_into().map_err(|_| io::Error::other("the key is no key"))
 }
 
 fn contents(path: &Path) -> io::Result<Vec<u8>> {

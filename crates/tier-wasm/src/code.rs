@@ -3,14 +3,14 @@
 
 use std::{
     collections::HashMap,
-    fs::File,
+    fs::{self, File},
     io::Read as _,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicUsize, Ordering},
+        Arc, Condvar, Mutex, PoisonError, Weak,
     },
     thread,
+    time::Duration,
 };
 
 use bespoke_plugin_api::{Code as ErrorCode, Error, Result};
@@ -29,8 +29,10 @@ use crate::{
     world::{self, Misfit},
 };
 
-/// Components that are compiled at a time, those included whose time was up: each takes a thread, and memory.
-const AT_A_TIME: usize = 8;
+/// Components that are compiled at a time, those included whose time was up: the compiler takes memory, and all processors.
+const AT_A_TIME: usize = 4;
+/// How often one that waits to be compiled looks whether anybody still waits for it.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// What all instances of a component share.
 pub(crate) struct Code {
@@ -51,23 +53,14 @@ pub(crate) struct Code {
 /// # Errors
 /// `LOAD_FAILED`, which names the file and what to do.
 pub(crate) async fn load(file: &Path, wasi: bool, cache: &Path, limits: &Limits) -> Result<Arc<Code>> {
-    static UNDER_WAY: AtomicUsize = AtomicUsize::new(0);
-    if UNDER_WAY.fetch_add(1, Ordering::SeqCst) >= AT_A_TIME {
-        UNDER_WAY.fetch_sub(1, Ordering::SeqCst);
-        let message = format!("{}: {AT_A_TIME} components are compiled already", file.display());
-        return Err(Error::new(ErrorCode::RESOURCE_EXHAUSTED, message).retryable());
-    }
     let (tell, told) = oneshot::channel();
     let (path, folder, most) = (file.to_owned(), cache.join("wasm"), limits.artifact);
     let spawned = thread::Builder::new().name("wasm-compile".into()).spawn(move || {
-        let under_way = UnderWay(&UNDER_WAY);
-        let code = find(&path, wasi, folder, most);
-        drop(under_way);
+        let code = find(&path, wasi, folder, most, &|| tell.is_closed());
         // Nobody waits when the time was up.
         let _ = tell.send(code);
     });
     if let Err(e) = spawned {
-        UNDER_WAY.fetch_sub(1, Ordering::SeqCst);
         return Err(Error::new(ErrorCode::RESOURCE_EXHAUSTED, format!("no thread to compile {}: {e}", file.display())));
     }
     match tokio::time::timeout(limits.compile, told).await {
@@ -81,12 +74,31 @@ pub(crate) async fn load(file: &Path, wasi: bool, cache: &Path, limits: &Limits)
     }
 }
 
-/// Counts one less when it goes, also by a panic.
-struct UnderWay(&'static AtomicUsize);
+/// One of those that may be compiled at a time; the next one's when it goes, also by a panic.
+struct Slot;
 
-impl Drop for UnderWay {
+static TAKEN: Mutex<usize> = Mutex::new(0);
+static FREED: Condvar = Condvar::new();
+
+impl Slot {
+    /// Waits for one; `None` when nobody waits for what would be compiled.
+    fn wait(is_given_up: &dyn Fn() -> bool) -> Option<Self> {
+        let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+        while *taken >= AT_A_TIME {
+            if is_given_up() {
+                return None;
+            }
+            taken = FREED.wait_timeout(taken, LOOK).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        *taken += 1;
+        Some(Slot)
+    }
+}
+
+impl Drop for Slot {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
+        *TAKEN.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        FREED.notify_one();
     }
 }
 
@@ -94,7 +106,7 @@ impl Drop for UnderWay {
 static LOADED: Mutex<Option<Loaded>> = Mutex::new(None);
 type Loaded = HashMap<(PathBuf, String, bool), Weak<Code>>;
 
-fn find(file: &Path, wasi: bool, folder: PathBuf, most: u64) -> Result<Arc<Code>> {
+fn find(file: &Path, wasi: bool, folder: PathBuf, most: u64, is_given_up: &dyn Fn() -> bool) -> Result<Arc<Code>> {
     let bytes = read(file, most)?;
     let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
     let place = (folder, digest, wasi);
@@ -112,6 +124,7 @@ fn find(file: &Path, wasi: bool, folder: PathBuf, most: u64) -> Result<Arc<Code>
     let component = match kept {
         Some(component) => component,
         None => {
+            let Some(_slot) = Slot::wait(is_given_up) else { return Err(Error::cancelled()) };
             let made = Component::new(engine, &bytes).map_err(|e| refusal(file, &format!("it is no component: {}", shown(&e))))?;
             if let Some(cache) = &cache {
                 cache.keep(digest, &made);
@@ -141,11 +154,12 @@ fn read(file: &Path, most: u64) -> Result<Vec<u8>> {
         Error::new(ErrorCode::LOAD_FAILED, format!("{}: it cannot be read: {e}", file.display()))
             .with_help("bespoke plugin build DIR --tier wasm writes it")
     };
-    let opened = File::open(file).map_err(|e| cannot(&e))?;
-    let meta = opened.metadata().map_err(|e| cannot(&e))?;
+    // Before it is opened: a pipe would wait for somebody to write.
+    let meta = fs::metadata(file).map_err(|e| cannot(&e))?;
     if !meta.is_file() {
         return Err(refusal(file, "it is no file"));
     }
+    let opened = File::open(file).map_err(|e| cannot(&e))?;
     let mut bytes = Vec::new();
     opened.take(most.saturating_add(1)).read_to_end(&mut bytes).map_err(|e| cannot(&e))?;
     if bytes.len() as u64 > most {

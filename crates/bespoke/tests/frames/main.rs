@@ -167,6 +167,7 @@ fn a_minute_of_audio_is_the_same_in_each_tier() {
             heard.allocated,
             heard.all as f64 / half
         ));
+        assert!(heard.quiet > 100, "{tier}: {} frames of which nothing came", heard.quiet);
         // What waits because it is pushed faster than it is read waits in a buffer that grows now and then. A step in wasm is a fiber, of
         // which wasmtime has a record each time.
         let most = match tier {

@@ -10,12 +10,10 @@ use bespoke_host::{Candidate, Grounds, Terms, open_folder};
 use bespoke_plugin_api::{BoxFuture, Instance, PluginContext, Result, serde_json::Value};
 use bespoke_tier_dylib as _;
 use bespoke_tier_process as _;
-#[cfg(feature = "wasm")]
 use bespoke_tier_wasm as _;
 
-/// The tiers of this program that a folder ships in.
-pub(crate) const TIERS: &[Tier] =
-    if cfg!(feature = "wasm") { &[Tier::Process, Tier::Dylib, Tier::Wasm] } else { &[Tier::Process, Tier::Dylib] };
+/// The tiers that a folder ships in.
+pub(crate) const TIERS: &[Tier] = &[Tier::Process, Tier::Dylib, Tier::Wasm];
 
 /// What a tier says of a plugin beside what the plugin says.
 const FACTS: &[&str] =

@@ -255,7 +255,7 @@ impl Config {
     pub fn terms(&self, manifest: &Manifest, tier: Tier, grants: &Grants) -> Result<Terms, NoTerms> {
         let settings = self.plugin_settings(&manifest.id)?;
         let defaults = self.plugin_defaults()?;
-        let limits = self.limits(manifest, &settings.limits, &defaults.limits.resources)?;
+        let limits = self.resources(manifest)?;
         if tier == Tier::Dylib && !settings.allow_native {
             return Err(NoTerms::Blocked(Blocked::native()));
         }
@@ -267,8 +267,13 @@ impl Config {
         }
     }
 
-    fn limits(&self, manifest: &Manifest, own: &Limits, all: &Resources) -> Result<Resources, ConfigError> {
-        let mut limits = manifest.resources.lowest(*all);
+    /// The limits that hold for a plugin: those of its manifest, as the configuration tightens or widens them.
+    ///
+    /// # Errors
+    /// Its table, or `[plugins]`, is wrong, or widens without saying so.
+    pub fn resources(&self, manifest: &Manifest) -> Result<Resources, ConfigError> {
+        let (own, all) = (self.plugin_settings(&manifest.id)?.limits, self.plugin_defaults()?.limits.resources);
+        let mut limits = manifest.resources.lowest(all);
         let mut problems = Vec::new();
         for (limit, value) in own.resources.set() {
             limit.put(&mut limits, value);

@@ -4,7 +4,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use bespoke_audio::read_wav;
-use bespoke_host::{Candidate, ModelStore as _, Terms, Tier};
+use bespoke_host::{Candidate, ModelStore as _, NoTerms, Terms, Tier};
 use bespoke_manifest::Manifest;
 use bespoke_plugin_api::Audio;
 use bespoke_plugin_testkit::{Cases, Check, Examination, Outcome};
@@ -68,10 +68,13 @@ fn unbuilt(folder: &str, failure: Failure) -> Failure {
 fn terms(setup: &Setup, candidate: &Candidate, manifest: &Manifest, yes: bool) -> Result<Terms> {
     match setup.config.terms(manifest, candidate.tier, &setup.paths.granted()) {
         Ok(terms) => Ok(terms),
-        Err(_) if yes => {
+        // What is wrong in the configuration is wrong with consent, too; and consent widens what it may, not what holds it.
+        Err(NoTerms::Blocked(_)) if yes => {
+            let (own, all) = (setup.config.plugin_settings(&manifest.id)?, setup.config.plugin_defaults()?);
             let mut terms = Terms::default();
             terms.granted = manifest.permissions.clone();
-            terms.limits = manifest.resources;
+            terms.limits = setup.config.resources(manifest)?;
+            terms.sandbox = own.sandbox.unwrap_or(all.sandbox);
             Ok(terms)
         }
         Err(no_terms) => {
