@@ -10,8 +10,8 @@ use std::{
 
 use bespoke_plugin_api::{BoxStream, CallCx, Cancelled, Code, Duplex, Error, Result, futures_core::Stream};
 use bespoke_protocol::{
-    Body, CxHead, EVENT_WINDOW, Frame, HEADER_LEN, INPUT_WINDOW, Kind, Lane, MAX_FRAME, put_bytes_frame, put_call, put_credit, put_samples_frame,
-    read_body, read_reply,
+    Body, CxHead, EVENT_WINDOW, Frame, HEADER_LEN, INPUT_WINDOW, Kind, Lane, MAX_FRAME, put_bytes_frame, put_call, put_credit,
+    put_samples_frame, read_body, read_reply,
 };
 
 use crate::inner::{Inner, Waiting};

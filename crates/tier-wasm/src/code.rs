@@ -6,9 +6,7 @@ use std::{
     fs::{self, File},
     io::Read as _,
     path::{Path, PathBuf},
-    sync::{
-        Arc, Condvar, Mutex, PoisonError, Weak,
-    },
+    sync::{Arc, Condvar, Mutex, PoisonError, Weak},
     thread,
     time::Duration,
 };

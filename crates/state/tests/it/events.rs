@@ -24,7 +24,9 @@ fn filter(change: impl FnOnce(&mut EventFilter)) -> EventFilter {
 #[test]
 fn events_are_found_by_topic_time_source_and_number() {
     let (_folder, state) = opened();
-    state.append(&[event(1, "plugin_loaded", 10, None, json!({ "plugin": "a" })), event(2, "a.done", 20, Some("a"), json!("\u{0}é"))]).unwrap();
+    state
+        .append(&[event(1, "plugin_loaded", 10, None, json!({ "plugin": "a" })), event(2, "a.done", 20, Some("a"), json!("\u{0}é"))])
+        .unwrap();
     state.append(&[event(3, "a.done", 30, Some("a"), json!(3)), event(4, "ab.done", 40, Some("ab"), json!(null))]).unwrap();
     let again = State::open(state.path()).unwrap();
     for (what, filter, numbers) in [
