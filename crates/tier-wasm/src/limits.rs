@@ -372,7 +372,8 @@ mod tests {
 
     #[test]
     fn cpu_time_is_counted_over_the_life() {
-        let mut budget = Budget::new(Limits { cpu: Some(Duration::from_secs(60)), ..Limits::default() }, Arc::default());
+        let (cpu, step) = (Some(Duration::from_secs(60)), Duration::from_secs(200));
+        let mut budget = Budget::new(Limits { cpu, step, ..Limits::default() }, Arc::default());
         budget.begin();
         assert_eq!(budget.end(Duration::ZERO), None);
         budget.begin();
