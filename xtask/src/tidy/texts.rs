@@ -1,4 +1,4 @@
-//! Rules for the text of files: what modules open with, and words that must not stand anywhere.
+//! Rules for the text of files: what modules open with, words that must not stand anywhere, and paths on pages that have to be there.
 
 use std::{
     fs,
@@ -24,6 +24,9 @@ const REGISTRIES: &[(&str, &str)] = &[
 /// Where programs and people live on some machines, in two halves as above. `/home` counts with a name behind it.
 const MACHINE_FOLDERS: &[(&str, &str)] = &[("/wo", "rk/"), ("/ro", "ot/"), ("/ho", "me/")];
 
+/// What a path of the project begins with, where a page names one as code.
+const FOLDERS: &[&str] = &["benches/", "crates/", "docs/", "examples/", "xtask/"];
+
 /// Files that tools write, which name their registry.
 const BY_TOOLS: &[&str] = &["Cargo.lock", "package-lock.json"];
 
@@ -35,6 +38,9 @@ pub(super) fn check(workspace: &Workspace) -> Result<Vec<String>> {
         let Ok(text) = fs::read_to_string(workspace.path(&file)) else { continue };
         if file.ends_with(".rs") && is_module(&file) && !text.starts_with("//!") {
             problems.push(format!("{file}:1: a module opens with `//!`: what it is, and what it is not"));
+        }
+        if file.ends_with(".md") {
+            problems.extend(lost(&file, &text, &|path| workspace.path(path).exists()));
         }
         if BY_TOOLS.iter().any(|name| file.ends_with(name)) {
             continue;
@@ -86,6 +92,28 @@ fn is_module(file: &str) -> bool {
     !file.ends_with("/build.rs") && !file.contains("/fixtures/") && !file.contains("/templates/")
 }
 
+/// What a page names that is not there: links from where it lies, and paths of the project in code. What stands in blocks is for typing.
+fn lost(page: &str, text: &str, exists: &dyn Fn(&str) -> bool) -> Vec<String> {
+    let folder = page.rsplit_once('/').map_or_else(String::new, |(folder, _)| format!("{folder}/"));
+    let (mut lost, mut block) = (Vec::new(), false);
+    for (n, line) in text.lines().enumerate() {
+        block ^= line.trim_start().starts_with("```");
+        if block {
+            continue;
+        }
+        let code = line.split('`').skip(1).step_by(2);
+        let named = code.filter(|code| FOLDERS.iter().any(|top| code.starts_with(top)) && !code.contains(' ')).map(str::to_owned);
+        let links = line.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link);
+        let links = links.filter(|link| !link.starts_with('#') && !link.contains("://")).map(|link| format!("{folder}{link}"));
+        for path in named.chain(links) {
+            if !exists(path.split('#').next().unwrap_or_default()) {
+                lost.push(format!("{page}:{}: there is no {path}", n + 1));
+            }
+        }
+    }
+    lost
+}
+
 /// The first path of a line that lies in one of [`MACHINE_FOLDERS`], up to the folder.
 fn machine_folder(line: &str) -> Option<String> {
     MACHINE_FOLDERS.iter().find_map(|(a, b)| {
@@ -121,6 +149,14 @@ mod tests {
         for no in ["crates/a/build.rs", "crates/a/tests/fixtures/x.rs", "xtask/src/new_plugin/templates/tool.rs"] {
             assert!(!is_module(no), "{no}");
         }
+    }
+
+    #[test]
+    fn what_a_page_names_is_there() {
+        let there = ["crates/a", "docs/b.md"];
+        let page = "`crates/a`, `crates/c` [b](b.md#x) [c](c.md) [here](#x) [far](https://example.com/) `a/b`\n```sh\n`crates/d`\n```\n`docs/e f`\n";
+        let expected = ["docs/p.md:1: there is no crates/c", "docs/p.md:1: there is no docs/c.md"];
+        assert_eq!(lost("docs/p.md", page, &|path| there.contains(&path)), expected);
     }
 
     #[test]
