@@ -56,7 +56,7 @@ impl Inner {
             }
             if cancelled.as_mut().is_some_and(|c| Pin::new(c).poll(task).is_ready()) {
                 cancelled = None;
-                self.send_plain(Kind::CANCEL, 0, pending.id);
+                self.post_plain(Kind::CANCEL, 0, pending.id);
             }
             Poll::Pending
         })
@@ -74,7 +74,7 @@ impl Drop for Pending {
     fn drop(&mut self) {
         // Whoever has been answered is no longer in the table.
         if self.inner.forget(self.id) {
-            self.inner.send_plain(Kind::CANCEL, flag::ABANDONED, self.id);
+            self.inner.post_plain(Kind::CANCEL, flag::ABANDONED, self.id);
         }
     }
 }

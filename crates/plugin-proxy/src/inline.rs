@@ -34,8 +34,8 @@ const KEEP: usize = 1 << 20;
 
 /// A guest that is stepped: it takes its mail, works until it can do no more, and says what it has to say.
 pub trait Step: Send + 'static {
-    /// Whether a step may block the thread that makes it. Then only those step the guest who call it: answers to its own calls come on
-    /// threads that others need, and are left to the pump, which has to have a thread of its own.
+    /// Whether a step may block the thread that makes it. Then only those step the guest who wait for it: what is posted comes on threads
+    /// that others need, and is left to the pump, which has to have a thread of its own.
     const MAY_BLOCK: bool = false;
 
     /// The longest message that it takes, in bytes; looked at once, when it is made. A longer one is refused, and harms nothing else.
@@ -292,8 +292,9 @@ impl<S: Step> Shared<S> {
     }
 }
 
-impl<S: Step> Link for Shared<S> {
-    fn send(&self, lane: Lane, frames: &[u8]) -> Result<()> {
+impl<S: Step> Shared<S> {
+    /// Puts frames into the mailbox.
+    fn put(&self, lane: Lane, frames: &[u8]) -> Result<()> {
         if frames.len() > self.longest {
             let message = format!("a message of {} bytes, and the plugin takes {} at once", frames.len(), self.longest);
             return Err(Error::new(Code::RESOURCE_EXHAUSTED, message));
@@ -324,7 +325,20 @@ impl<S: Step> Link for Shared<S> {
                 Lane::Data => mail.data.extend_from_slice(frames),
             }
         }
-        if S::MAY_BLOCK && begins_with(frames, &ANSWERS) {
+        Ok(())
+    }
+}
+
+impl<S: Step> Link for Shared<S> {
+    fn send(&self, lane: Lane, frames: &[u8]) -> Result<()> {
+        self.put(lane, frames)?;
+        self.sent();
+        Ok(())
+    }
+
+    fn post(&self, lane: Lane, frames: &[u8]) -> Result<()> {
+        self.put(lane, frames)?;
+        if S::MAY_BLOCK {
             self.bell.ring();
         } else {
             self.sent();
@@ -336,14 +350,6 @@ impl<S: Step> Link for Shared<S> {
 /// Why the guest was ended: what it did.
 fn broken(what: &str) -> Error {
     Error::new(Code::PLUGIN_CRASHED, format!("was ended: {what}")).retryable()
-}
-
-/// Frames that answer a call of the guest's.
-const ANSWERS: [Kind; 3] = [Kind::HOST_REPLY, Kind::EVENT, Kind::END];
-
-fn begins_with(frames: &[u8], kinds: &[Kind]) -> bool {
-    // A sender's frames are whole, so the first byte is the kind of the first.
-    frames.first().is_some_and(|kind| kinds.contains(&Kind(*kind)))
 }
 
 impl<S> Drop for Shared<S> {

@@ -161,10 +161,19 @@ impl Inner {
     /// # Errors
     /// The error that the link was lost with; `RESOURCE_EXHAUSTED` when they are too long for it, which loses nothing else.
     pub(crate) fn send(&self, lane: Lane, frames: &[u8]) -> Result<()> {
+        self.unless_lost(|link| link.send(lane, frames))
+    }
+
+    /// The same for what nobody waits for: see [`Link::post`].
+    pub(crate) fn post(&self, lane: Lane, frames: &[u8]) -> Result<()> {
+        self.unless_lost(|link| link.post(lane, frames))
+    }
+
+    fn unless_lost(&self, send: impl FnOnce(&dyn Link) -> Result<()>) -> Result<()> {
         if let Some(e) = self.lost.get() {
             return Err(e.clone());
         }
-        self.link.send(lane, frames).map_err(|e| {
+        send(&*self.link).map_err(|e| {
             if e.code() == Code::RESOURCE_EXHAUSTED {
                 return e;
             }
@@ -173,11 +182,11 @@ impl Inner {
         })
     }
 
-    /// Sends a frame without content. A link that is gone has told everybody who waits.
-    pub(crate) fn send_plain(&self, kind: Kind, flags: u8, id: u32) {
+    /// Posts a frame without content. A link that is gone has told everybody who waits.
+    pub(crate) fn post_plain(&self, kind: Kind, flags: u8, id: u32) {
         let mut frame = Vec::with_capacity(bespoke_protocol::HEADER_LEN);
         put_plain(&mut frame, kind, flags, id);
-        let _ = self.send(kind.lane(), &frame);
+        let _ = self.post(kind.lane(), &frame);
     }
 
     /// Ends everything: the guest is gone. The first reason counts.

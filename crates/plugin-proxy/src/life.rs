@@ -55,7 +55,7 @@ impl Life for RemoteLife {
             let _: Result<()> = self.inner.call(&CallCx::new(), method::SHUTDOWN, "", &Nothing {}).await;
             let mut frame = Vec::new();
             let goodbye = put_json(&mut frame, Kind::GOODBYE, 0, &GoodbyeHead { reason: "the plugin was shut down".to_owned() });
-            let _: Result<()> = goodbye.and_then(|()| self.inner.send(Kind::GOODBYE.lane(), &frame));
+            let _: Result<()> = goodbye.and_then(|()| self.inner.post(Kind::GOODBYE.lane(), &frame));
         })
     }
 
@@ -100,7 +100,7 @@ impl RemoteLife {
         let id = self.inner.register(Arc::new(Ask(Arc::downgrade(&self.inner))));
         let mut frame = Vec::new();
         let asked = put_call(&mut frame, Kind::CALL, id, method::VITALS, "", &CxHead::default(), &Nothing {})
-            .and_then(|()| self.inner.send(Kind::CALL.lane(), &frame));
+            .and_then(|()| self.inner.post(Kind::CALL.lane(), &frame));
         if let Err(e) = asked {
             self.inner.forget(id);
             *self.inner.asked() = None;

@@ -14,4 +14,13 @@ pub trait Link: Send + Sync + 'static {
     /// When the guest is gone: the error that calls end with. `RESOURCE_EXHAUSTED` when a frame is longer than the guest takes:
     /// nothing was sent then, and the guest is as it was.
     fn send(&self, lane: Lane, frames: &[u8]) -> Result<()>;
+
+    /// The same for what nobody waits for: answers to the guest's own calls, credit, word that somebody has gone, the question how it does.
+    /// A driver whose guest runs within [`send`](Self::send), and may block there, leaves it to a thread of its own.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    fn post(&self, lane: Lane, frames: &[u8]) -> Result<()> {
+        self.send(lane, frames)
+    }
 }

@@ -59,7 +59,7 @@ impl Receiver {
         let _ = Reassembler::new().feed(&there, |frame| {
             let mut one = Vec::new();
             put_frame(&mut one, &frame);
-            let _ = inner.send(frame.kind.lane(), &one);
+            let _ = inner.post(frame.kind.lane(), &one);
         });
     }
 
@@ -132,7 +132,7 @@ fn take(inner: &Arc<Inner>, frame: &Frame<'_>) {
                 && inner.forget(frame.id)
             {
                 waiting.end(Err(e));
-                inner.send_plain(Kind::RESET, 0, frame.id);
+                inner.post_plain(Kind::RESET, 0, frame.id);
             }
         }
         Kind::END => {
@@ -169,7 +169,7 @@ fn take(inner: &Arc<Inner>, frame: &Frame<'_>) {
                 *inner.vitals() = vitals;
             }
         }
-        Kind::PING => inner.send_plain(Kind::PONG, 0, frame.id),
+        Kind::PING => inner.post_plain(Kind::PONG, 0, frame.id),
         Kind::GOODBYE => {
             let GoodbyeHead { reason } = serde_json::from_slice(frame.head).unwrap_or_default();
             inner.lose(Error::new(Code::PLUGIN_CRASHED, format!("the plugin has ended itself: {reason}")).retryable());

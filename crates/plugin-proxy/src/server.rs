@@ -162,13 +162,13 @@ fn told(inner: &Inner, what: &str, result: Result<()>) -> Result<()> {
 fn reply<R: Body>(inner: &Inner, id: u32, result: &Result<R>) {
     let mut frame = Vec::new();
     put_reply(&mut frame, Kind::HOST_REPLY, id, result);
-    if let Err(e) = inner.send(Kind::HOST_REPLY.lane(), &frame)
+    if let Err(e) = inner.post(Kind::HOST_REPLY.lane(), &frame)
         && e.code() == Code::RESOURCE_EXHAUSTED
     {
         // It waits for an answer, and can take one that says so. A guest that is gone needs none.
         frame.clear();
         put_reply::<()>(&mut frame, Kind::HOST_REPLY, id, &Err(e));
-        let _ = inner.send(Kind::HOST_REPLY.lane(), &frame);
+        let _ = inner.post(Kind::HOST_REPLY.lane(), &frame);
     }
 }
 
@@ -243,7 +243,7 @@ fn answer_streamed<S: Streamed>(
                 }
             };
             let Some(inner) = weak.upgrade() else { return };
-            if let Err(e) = inner.send(Kind::HOST_REPLY.lane(), &frame) {
+            if let Err(e) = inner.post(Kind::HOST_REPLY.lane(), &frame) {
                 if inner.serving().remove(&id).is_some() {
                     reply::<()>(&inner, id, &Err(e));
                 }
@@ -264,12 +264,12 @@ fn answer_streamed<S: Streamed>(
                 if over.is_some() {
                     inner.serving().remove(&id);
                 }
-                if let Err(e) = inner.send(Kind::EVENT.lane(), &frame) {
+                if let Err(e) = inner.post(Kind::EVENT.lane(), &frame) {
                     inner.serving().remove(&id);
                     // For one that is too long; a guest that is gone needs no end.
                     frame.clear();
                     put_end(&mut frame, id, &Err(e));
-                    let _ = inner.send(Kind::END.lane(), &frame);
+                    let _ = inner.post(Kind::END.lane(), &frame);
                     return;
                 }
                 if over.is_some() {

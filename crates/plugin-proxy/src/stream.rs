@@ -228,7 +228,7 @@ impl<O: Body> Reader<O> {
             let mut frame = Vec::with_capacity(HEADER_LEN + 4);
             put_credit(&mut frame, 0, self.id, std::mem::take(&mut self.taken));
             // A lost link ends the stream through its slot.
-            let _ = self.inner.send(Lane::Control, &frame);
+            let _ = self.inner.post(Lane::Control, &frame);
         }
         Poll::Ready(Some(Ok(event)))
     }
@@ -238,7 +238,7 @@ impl<O: Body> Drop for Reader<O> {
     fn drop(&mut self) {
         // A stream that has ended is no longer in the table.
         if self.inner.forget(self.id) {
-            self.inner.send_plain(Kind::RESET, 0, self.id);
+            self.inner.post_plain(Kind::RESET, 0, self.id);
         }
     }
 }
@@ -293,7 +293,7 @@ impl<I: Input + ?Sized, O: Body> Duplex<I, O> for RemoteDuplex<I, O> {
 
     fn finish(&mut self) -> Result<()> {
         if !std::mem::replace(&mut self.finished, true) {
-            self.reader.inner.send_plain(Kind::FINISH, 0, self.reader.id);
+            self.reader.inner.post_plain(Kind::FINISH, 0, self.reader.id);
         }
         Ok(())
     }
@@ -313,7 +313,7 @@ impl<O: Body> RemoteStream<O> {
     fn watch(&mut self, cx: &mut Context<'_>) {
         if self.cancelled.as_mut().is_some_and(|c| Pin::new(c).poll(cx).is_ready()) {
             self.cancelled = None;
-            self.reader.inner.send_plain(Kind::CANCEL, 0, self.reader.id);
+            self.reader.inner.post_plain(Kind::CANCEL, 0, self.reader.id);
         }
     }
 }

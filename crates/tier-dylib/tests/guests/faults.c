@@ -17,7 +17,7 @@ enum {
     /* of the hello and the start */
     OTHER_HELLO, NO_HELLO, START_FAILS, START_HANGS, START_BLOCKS,
     /* of a call */
-    CALL_HANGS, CALL_BLOCKS, LIES, HALF, NEVER_READY, ALWAYS_MORE, BREAKS, FAILS, MEANS_NOTHING, SAYS_TOO_MUCH, WAKES, ASKS,
+    CALL_HANGS, CALL_BLOCKS, HEALTH_BLOCKS, LIES, HALF, NEVER_READY, ALWAYS_MORE, BREAKS, FAILS, MEANS_NOTHING, SAYS_TOO_MUCH, WAKES, ASKS,
     /* the end of everything */
     ABORT, SEGV, OVERFLOW, EXIT
 };
@@ -92,7 +92,7 @@ static int32_t open_it(const bespoke_host_v1 *host, const bespoke_out_v1 *out, v
 }
 
 static int32_t act(guest *self, const bespoke_frame *call, const bespoke_out_v1 *out) {
-    static const uint8_t zeros[1 << 20];
+    static char words[1 << 20];
     char reply[200];
     switch (FAULT) {
     case CALL_HANGS: return BESPOKE_DONE;
@@ -104,7 +104,10 @@ static int32_t act(guest *self, const bespoke_frame *call, const bespoke_out_v1 
     case BREAKS: return bespoke_fail(out, "all is lost"), BESPOKE_PANICKED;
     case FAILS: return bespoke_fail(out, "it cannot go on");
     case MEANS_NOTHING: return 77;
-    case SAYS_TOO_MUCH: for (int n = 0; n < 600; n++) out->frames(out->context, zeros, sizeof zeros); return BESPOKE_DONE;
+    case SAYS_TOO_MUCH:
+        memset(words, 'x', sizeof words - 1);
+        for (int n = 0; n < 600; n++) bespoke_say(out, 200, 7, words);
+        return BESPOKE_DONE;
     case ABORT: abort();
     case SEGV: *(volatile int *)8 = 1; break;
     case OVERFLOW: overflow(0); break;
@@ -131,6 +134,7 @@ static int32_t answer(guest *self, const bespoke_frame *frame, const bespoke_out
         if (FAULT == START_HANGS) return BESPOKE_DONE;
         if (FAULT == START_BLOCKS) block();
     }
+    if (FAULT == HEALTH_BLOCKS && bespoke_is(frame, "plugin.vitals")) block();
     bespoke_say(out, BESPOKE_REPLY, frame->id, bespoke_is(frame, "plugin.shutdown") ? "{\"ok\":null}" : "{\"ok\":{\"health\":{\"status\":\"ok\"},\"facts\":{}}}");
     return BESPOKE_DONE;
 }

@@ -202,6 +202,24 @@ async fn a_call_that_blocks_or_hangs_lets_its_caller_go() {
     }
 }
 
+/// Whoever looks how it does, or who is there, does not wait for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_blocks_when_it_is_asked_how_it_does_keeps_nobody() {
+    let world = World::new();
+    let release = world.path().join("release");
+    let host = world.host([world.fault_with("HEALTH_BLOCKS", &[("RELEASE", &release)]), neighbour(&world)]).await;
+    beside(&host, async {
+        for _ in 0..3 {
+            assert_eq!(host.rows().len(), 2);
+        }
+    })
+    .await;
+    fs::write(&release, "").unwrap();
+    assert_eq!(act(&host, "faults", "").await.unwrap(), "a word", "it goes on where it was");
+    within(host.shutdown()).await;
+    until("the threads come back", || host.late_threads() == 0).await;
+}
+
 /// One that blocks for ever does not keep the host from ending; the program ends its runtime without it, as it does for what is compiled in.
 #[test]
 fn a_host_ends_without_what_blocks() {
@@ -224,7 +242,7 @@ async fn one_that_breaks_in_a_call_is_told_and_started_again() {
         ("MEANS_NOTHING", expect!["the library returned 77, which means nothing: it does not say why"]),
         (
             "SAYS_TOO_MUCH",
-            expect!["the link to the plugin is lost: [00, 00, 00, 00] is no frame header; does something else write to this stream?"],
+            expect!["the library said more than 536870912 bytes in one step, and was ended"],
         ),
         ("HALF", expect!["was ended: it stopped in the midst of a frame"]),
         ("ALWAYS_MORE", expect!["was ended: it asked 1048576 times in a row for another step, and did nothing in any"]),

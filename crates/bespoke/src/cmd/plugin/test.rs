@@ -9,6 +9,7 @@ use bespoke_manifest::Manifest;
 use bespoke_plugin_api::Audio;
 use bespoke_plugin_testkit::{Cases, Check, Examination, Outcome};
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 
 use crate::{
     exit::{Exit, Failure, Result},
@@ -18,6 +19,8 @@ use crate::{
 
 /// How long a start may take where neither the manifest nor the configuration says.
 const START: Duration = Duration::from_secs(10);
+/// No check takes so long, as each thing that it waits for has a limit; a thread that is blocked cannot keep one.
+const STUCK: Duration = Duration::from_secs(300);
 
 pub(super) async fn run(setup: &Setup, what: Option<&str>, cases: Option<&Path>, yes: bool) -> Result<()> {
     let candidate = found(setup, what)?;
@@ -31,13 +34,30 @@ pub(super) async fn run(setup: &Setup, what: Option<&str>, cases: Option<&Path>,
         out.note(format!("{id} {} in the tier {tier}", manifest.version));
     }
     let runtime = tokio::runtime::Handle::current();
+    let (told, mut heard) = mpsc::unbounded_channel();
     // It waits for the plugin in its own way, which a thread of the runtime must not.
     let examined = tokio::task::spawn_blocking(move || {
         let _entered = runtime.enter();
-        examine(&candidate, &manifest, &terms, cases, models, out)
+        // Nobody hears it any more when the plugin was given up.
+        examine(&candidate, &manifest, &terms, cases, models, out, |check| _ = told.send(check.clone()))
     });
-    let checks = examined.await.map_err(|e| Failure::failed(format!("the test itself broke off: {e}")))??;
+    let mut checks: Vec<Check> = Vec::new();
+    while let Some(check) = tokio::time::timeout(STUCK, heard.recv()).await.map_err(|_| stuck(&id, checks.last()))? {
+        if !out.json {
+            // Nobody reads on when the pipe is closed; the exit code is still the answer.
+            let _ = show(out, &check);
+        }
+        checks.push(check);
+    }
+    examined.await.map_err(|e| Failure::failed(format!("the test itself broke off: {e}")))??;
     tell(out, &id, tier, &checks)
+}
+
+/// A plugin that does not give back the thread that called it.
+fn stuck(id: &str, last: Option<&Check>) -> Failure {
+    let after = last.map_or("its start".to_owned(), |check| format!("`{} {}`", check.subject, check.rule));
+    Failure::failed(format!("{id}: nothing was heard of it for {} s, in what comes after {after}: it blocks the thread that calls it", STUCK.as_secs()))
+        .help("let it wait in async code, or on a thread of its own (docs/testing.md)")
 }
 
 /// The plugin of an id, or in a folder; in this folder when nothing is said.
@@ -99,7 +119,8 @@ fn examine(
     cases: Cases,
     models: Vec<(String, std::path::PathBuf)>,
     out: Out,
-) -> Result<Vec<Check>> {
+    told: impl FnMut(&Check),
+) -> Result<()> {
     candidate.artifact.prepare(&|line| out.note(line))?;
     let data = tempfile::tempdir()?;
     let artifact = candidate.artifact.clone();
@@ -122,12 +143,8 @@ fn examine(
             Ok(Audio::new(wav.samples, wav.rate))
         });
     let examination = if described { examination } else { examination.takes_any_config() };
-    Ok(examination.run(|check| {
-        if !out.json {
-            // Nobody reads on when the pipe is closed; the exit code is still the answer.
-            let _ = show(out, check);
-        }
-    }))
+    examination.run(told);
+    Ok(())
 }
 
 fn show(out: Out, check: &Check) -> Result<()> {
