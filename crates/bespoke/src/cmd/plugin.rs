@@ -41,6 +41,7 @@ mod watch;
 #[path = "plugin/watch_disabled.rs"]
 mod watch;
 
+#[cfg(feature = "serve")]
 pub(super) use self::hook::Listed;
 
 pub(crate) async fn run(setup: &Setup, global: &Global, verb: Plugin) -> Result<()> {

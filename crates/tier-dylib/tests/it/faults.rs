@@ -240,10 +240,7 @@ async fn one_that_breaks_in_a_call_is_told_and_started_again() {
         ("BREAKS", expect!["the library panicked: all is lost"]),
         ("FAILS", expect!["the library failed: it cannot go on"]),
         ("MEANS_NOTHING", expect!["the library returned 77, which means nothing: it does not say why"]),
-        (
-            "SAYS_TOO_MUCH",
-            expect!["the library said more than 536870912 bytes in one step, and was ended"],
-        ),
+        ("SAYS_TOO_MUCH", expect!["the library said more than 536870912 bytes in one step, and was ended"]),
         ("HALF", expect!["was ended: it stopped in the midst of a frame"]),
         ("ALWAYS_MORE", expect!["was ended: it asked 1048576 times in a row for another step, and did nothing in any"]),
         ("LIES", expect!["the link to the plugin is lost: [6e, 6f, 20, 66] is no frame header; does something else write to this stream?"]),

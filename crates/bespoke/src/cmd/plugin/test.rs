@@ -56,8 +56,11 @@ pub(super) async fn run(setup: &Setup, what: Option<&str>, cases: Option<&Path>,
 /// A plugin that does not give back the thread that called it.
 fn stuck(id: &str, last: Option<&Check>) -> Failure {
     let after = last.map_or("its start".to_owned(), |check| format!("`{} {}`", check.subject, check.rule));
-    Failure::failed(format!("{id}: nothing was heard of it for {} s, in what comes after {after}: it blocks the thread that calls it", STUCK.as_secs()))
-        .help("let it wait in async code, or on a thread of its own (docs/testing.md)")
+    Failure::failed(format!(
+        "{id}: nothing was heard of it for {} s, in what comes after {after}: it blocks the thread that calls it",
+        STUCK.as_secs()
+    ))
+    .help("let it wait in async code, or on a thread of its own (docs/testing.md)")
 }
 
 /// The plugin of an id, or in a folder; in this folder when nothing is said.
