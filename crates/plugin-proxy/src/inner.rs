@@ -182,11 +182,14 @@ impl Inner {
         })
     }
 
-    /// Posts a frame without content. A link that is gone has told everybody who waits.
+    /// Sends a frame without content. A link that is gone has told everybody who waits.
+    pub(crate) fn send_plain(&self, kind: Kind, flags: u8, id: u32) {
+        let _ = self.send(kind.lane(), &plain(kind, flags, id));
+    }
+
+    /// Posts a frame without content.
     pub(crate) fn post_plain(&self, kind: Kind, flags: u8, id: u32) {
-        let mut frame = Vec::with_capacity(bespoke_protocol::HEADER_LEN);
-        put_plain(&mut frame, kind, flags, id);
-        let _ = self.post(kind.lane(), &frame);
+        let _ = self.post(kind.lane(), &plain(kind, flags, id));
     }
 
     /// Ends everything: the guest is gone. The first reason counts.
@@ -236,4 +239,10 @@ pub(crate) fn crashed() -> Error {
 
 fn because(reason: &Error) -> Error {
     Error::new(Code::PLUGIN_CRASHED, format!("the link to the plugin is lost: {}", reason.message())).retryable()
+}
+
+fn plain(kind: Kind, flags: u8, id: u32) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(bespoke_protocol::HEADER_LEN);
+    put_plain(&mut frame, kind, flags, id);
+    frame
 }

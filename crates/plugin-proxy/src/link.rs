@@ -15,7 +15,7 @@ pub trait Link: Send + Sync + 'static {
     /// nothing was sent then, and the guest is as it was.
     fn send(&self, lane: Lane, frames: &[u8]) -> Result<()>;
 
-    /// The same for what nobody waits for: answers to the guest's own calls, credit, word that somebody has gone, the question how it does.
+    /// The same for what nobody waits for: answers to the guest's own calls, word that somebody has gone, the question how it does.
     /// A driver whose guest runs within [`send`](Self::send), and may block there, leaves it to a thread of its own.
     ///
     /// # Errors

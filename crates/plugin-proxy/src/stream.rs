@@ -228,7 +228,7 @@ impl<O: Body> Reader<O> {
             let mut frame = Vec::with_capacity(HEADER_LEN + 4);
             put_credit(&mut frame, 0, self.id, std::mem::take(&mut self.taken));
             // A lost link ends the stream through its slot.
-            let _ = self.inner.post(Lane::Control, &frame);
+            let _ = self.inner.send(Lane::Control, &frame);
         }
         Poll::Ready(Some(Ok(event)))
     }
@@ -293,7 +293,7 @@ impl<I: Input + ?Sized, O: Body> Duplex<I, O> for RemoteDuplex<I, O> {
 
     fn finish(&mut self) -> Result<()> {
         if !std::mem::replace(&mut self.finished, true) {
-            self.reader.inner.post_plain(Kind::FINISH, 0, self.reader.id);
+            self.reader.inner.send_plain(Kind::FINISH, 0, self.reader.id);
         }
         Ok(())
     }
