@@ -5,32 +5,27 @@ use std::{
     future::{Future, poll_fn},
     mem,
     pin::pin,
-    sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Weak,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
-    },
-    task::{Context, Poll, Wake, Waker},
+    sync::{Arc, Mutex, PoisonError, TryLockError, Weak},
+    task::{Context, Poll, Waker},
 };
 
 use bespoke_plugin_api::{Code, Error, HostApi, Result};
-use bespoke_protocol::{Kind, Lane, MAX_FRAME};
+use bespoke_protocol::Lane;
 
 use crate::{
+    bell::Bell,
     inner::crashed,
     link::Link,
-    receiver::{Ender, Receiver},
+    mailbox::{KEEP, Mailbox, broken},
+    receiver::Receiver,
     start::Proxy,
 };
 
 /// Steps that a sender makes at most before it leaves the rest to the pump: it has a life of its own.
 const ROUNDS: usize = 4;
-/// Bytes that may wait for a guest that does not take them, as for a process: a few of the longest messages.
-const MOST_WAITING: usize = 4 * MAX_FRAME;
 /// Steps in a row that took nothing, said nothing, and asked for another one at once. A task that wakes itself for ever comes to a
 /// thousand polls a step, so that this is long after anybody waits for it.
 const MOST_FRUITLESS: u32 = 1 << 20;
-/// Capacity that a buffer keeps.
-const KEEP: usize = 1 << 20;
 
 /// A guest that is stepped: it takes its mail, works until it can do no more, and says what it has to say.
 pub trait Step: Send + 'static {
@@ -51,86 +46,12 @@ pub trait Step: Send + 'static {
     fn poll_step(&mut self, out: &mut Vec<u8>, cx: &mut Context<'_>) -> Poll<Result<bool>>;
 }
 
-/// What the host has sent and the guest has not taken. Clones are the same one.
-#[derive(Clone, Default)]
-pub struct Mailbox(Arc<Post>);
-
-#[derive(Default)]
-struct Post {
-    mail: Mutex<Mail>,
-    /// The number of the last call that was sent.
-    last_call: AtomicU32,
-    /// Calls that were cancelled and streams that were dropped, ever.
-    given_up: AtomicU64,
-    ender: OnceLock<Ender>,
-}
-
-#[derive(Default)]
-struct Mail {
-    control: Vec<u8>,
-    data: Vec<u8>,
-    /// Why nothing more is taken.
-    ended: Option<Error>,
-}
-
-impl Mailbox {
-    /// Appends all of it to `to`, control first; whole frames. False when there was nothing.
-    pub fn take(&self, to: &mut Vec<u8>) -> bool {
-        let mut mail = self.mail();
-        let any = mail.any();
-        let Mail { control, data, .. } = &mut *mail;
-        for lane in [control, data] {
-            to.append(lane);
-            lane.shrink_to(KEEP);
-        }
-        any
-    }
-
-    /// Whether there is something in it.
-    pub fn is_empty(&self) -> bool {
-        !self.mail().any()
-    }
-
-    /// Whether somebody waits for a call up to number `last` and has not cancelled it; streams do not count. For who has to know whether a
-    /// guest still computes for anybody.
-    pub fn is_wanted(&self, last: u32) -> bool {
-        self.0.ender.get().is_some_and(|ender| ender.is_wanted(last))
-    }
-
-    /// The number of the last call that was sent.
-    pub fn last_call(&self) -> u32 {
-        self.0.last_call.load(Ordering::Relaxed)
-    }
-
-    /// How many calls and streams the host has given up so far.
-    pub fn given_up(&self) -> u64 {
-        self.0.given_up.load(Ordering::Relaxed)
-    }
-
-    fn mail(&self) -> MutexGuard<'_, Mail> {
-        // Nothing that can panic runs under this lock.
-        self.0.mail.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn ended(&self) -> Option<Error> {
-        self.mail().ended.clone()
-    }
-
-    fn end(&self, reason: Error) {
-        let mut mail = self.mail();
-        mail.ended.get_or_insert(reason);
-        (mail.control, mail.data) = (Vec::new(), Vec::new());
-    }
-}
-
-impl Mail {
-    fn any(&self) -> bool {
-        !(self.control.is_empty() && self.data.is_empty())
-    }
-}
-
 /// The tier's hold on a guest in memory. It does not keep the guest: when all handles on its instance are gone, so is the guest.
-pub struct Inline<S>(Weak<Shared<S>>, Arc<Bell>, Mailbox);
+pub struct Inline<S> {
+    shared: Weak<Shared<S>>,
+    bell: Arc<Bell>,
+    mailbox: Mailbox,
+}
 
 impl<S: Step> Inline<S> {
     /// A proxy for the guest that `make` makes of its mailbox, and of the waker that has it stepped.
@@ -143,15 +64,15 @@ impl<S: Step> Inline<S> {
         let longest = guest.longest();
         let shared = Arc::new(Shared { bell: bell.clone(), mailbox: mailbox.clone(), longest, turn: Mutex::new(None) });
         let (proxy, receiver) = Proxy::new(host, shared.clone());
-        let _ = mailbox.0.ender.set(receiver.ender());
+        mailbox.knows(receiver.ender());
         *shared.turn.lock().unwrap_or_else(PoisonError::into_inner) =
             Some(Turn { guest, receiver, out: Vec::new(), busy: false, fruitless: 0 });
-        Ok((proxy, Inline(Arc::downgrade(&shared), bell, mailbox)))
+        Ok((proxy, Inline { shared: Arc::downgrade(&shared), bell, mailbox }))
     }
 
     /// Steps the guest whenever it was woken, until it is gone. It has to run somewhere as long as the guest lives, and never waits.
     pub fn pump(&self) -> impl Future<Output = ()> + Send + 'static {
-        let (shared, bell) = (self.0.clone(), self.1.clone());
+        let (shared, bell) = (self.shared.clone(), self.bell.clone());
         async move {
             loop {
                 bell.rung().await;
@@ -167,17 +88,15 @@ impl<S: Step> Inline<S> {
 
     /// Ends the guest, and whoever waits for it, with that reason. One that is in the midst of a step is dropped when it comes back.
     pub fn end(&self, reason: Error) {
-        self.2.end(reason.clone());
-        if let Some(shared) = self.0.upgrade() {
-            shared.lose(reason);
-        }
-        self.1.ring();
+        self.mailbox.end(reason.clone());
+        self.mailbox.lose(reason);
+        self.bell.ring();
     }
 }
 
 impl<S> std::fmt::Debug for Inline<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Inline").field("ended", &self.2.ended()).finish_non_exhaustive()
+        f.debug_struct("Inline").field("ended", &self.mailbox.ended()).finish_non_exhaustive()
     }
 }
 
@@ -284,12 +203,6 @@ impl<S: Step> Shared<S> {
             }
         }
     }
-
-    fn lose(&self, reason: Error) {
-        if let Some(ender) = self.mailbox.0.ender.get() {
-            ender.end(reason);
-        }
-    }
 }
 
 impl<S: Step> Shared<S> {
@@ -299,33 +212,9 @@ impl<S: Step> Shared<S> {
             let message = format!("a message of {} bytes, and the plugin takes {} at once", frames.len(), self.longest);
             return Err(Error::new(Code::RESOURCE_EXHAUSTED, message));
         }
-        match frames {
-            [kind, ..] if *kind == Kind::CANCEL.0 || *kind == Kind::RESET.0 => _ = self.mailbox.0.given_up.fetch_add(1, Ordering::Relaxed),
-            [kind, _, _, _, a, b, c, d, ..] if *kind == Kind::CALL.0 => {
-                self.mailbox.0.last_call.store(u32::from_le_bytes([*a, *b, *c, *d]), Ordering::Relaxed);
-            }
-            _ => {}
-        }
-        {
-            let mut mail = self.mailbox.mail();
-            if let Some(reason) = &mail.ended {
-                return Err(reason.clone());
-            }
-            if mail.control.len() + mail.data.len() > MOST_WAITING {
-                // Told by whoever has the turn next: this may be called by who answers the guest in the midst of its step.
-                let reason = broken(&format!("it does not take what it is sent: more than {MOST_WAITING} bytes wait for it"));
-                mail.ended = Some(reason.clone());
-                (mail.control, mail.data) = (Vec::new(), Vec::new());
-                drop(mail);
-                self.bell.ring();
-                return Err(reason);
-            }
-            match lane {
-                Lane::Control => mail.control.extend_from_slice(frames),
-                Lane::Data => mail.data.extend_from_slice(frames),
-            }
-        }
-        Ok(())
+        // One that is ended by this is told by whoever has the turn next: this may be called by who answers the guest in the midst of its
+        // step.
+        self.mailbox.put(lane, frames).inspect_err(|_| self.bell.ring())
     }
 }
 
@@ -347,11 +236,6 @@ impl<S: Step> Link for Shared<S> {
     }
 }
 
-/// Why the guest was ended: what it did.
-fn broken(what: &str) -> Error {
-    Error::new(Code::PLUGIN_CRASHED, format!("was ended: {what}")).retryable()
-}
-
 impl<S> Drop for Shared<S> {
     fn drop(&mut self) {
         self.mailbox.end(crashed());
@@ -370,61 +254,6 @@ enum After {
     /// It is in the midst of a step.
     Busy,
     Gone,
-}
-
-/// What wakes the pump.
-#[derive(Default)]
-struct Bell {
-    rung: AtomicBool,
-    /// Rung while a sender had the turn: it is rung again when the turn is given back.
-    left: AtomicBool,
-    pump: Mutex<Option<Waker>>,
-}
-
-impl Bell {
-    fn ring(&self) {
-        if !self.rung.swap(true, Ordering::SeqCst) {
-            let pump = self.pump.lock().unwrap_or_else(PoisonError::into_inner).take();
-            if let Some(pump) = pump {
-                pump.wake();
-            }
-        }
-    }
-
-    /// For who has the turn.
-    fn leave(&self) {
-        self.left.store(true, Ordering::SeqCst);
-    }
-
-    /// The turn was given back.
-    fn back(&self) {
-        if self.left.swap(false, Ordering::SeqCst) {
-            self.ring();
-        }
-    }
-
-    /// Waits until it has rung.
-    async fn rung(&self) {
-        poll_fn(|cx| {
-            if self.rung.swap(false, Ordering::SeqCst) {
-                return Poll::Ready(());
-            }
-            *self.pump.lock().unwrap_or_else(PoisonError::into_inner) = Some(cx.waker().clone());
-            // It may have rung in between, and found nobody.
-            if self.rung.swap(false, Ordering::SeqCst) { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await
-    }
-}
-
-impl Wake for Bell {
-    fn wake(self: Arc<Self>) {
-        self.ring();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.ring();
-    }
 }
 
 /// Lets others have a go.

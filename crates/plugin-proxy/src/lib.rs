@@ -24,20 +24,23 @@
 //!
 //! **Invariant:** nothing that a guest sends panics the host, and no lock is held while a [`Link`] or host code runs.
 
+mod bell;
 mod call;
 mod contracts;
 mod inline;
 mod inner;
 mod life;
 mod link;
+mod mailbox;
 mod receiver;
 mod server;
 mod start;
 mod stream;
 
 pub use crate::{
-    inline::{Inline, Mailbox, Step},
+    inline::{Inline, Step},
     link::Link,
+    mailbox::Mailbox,
     receiver::Receiver,
     start::{Proxy, StartOptions},
 };
