@@ -12,7 +12,7 @@ use std::{
 use bespoke_host::Host;
 use bespoke_plugin_api::{Code, serde_json::json};
 
-use crate::kit::{LONG, World, act, act_in, echo, row, within};
+use crate::kit::{LONG, World, act, act_in, echo, logged, row, within};
 
 /// What is done, which code it ends with, and what is said of it.
 const FAULTS: &[(&str, Code, &str)] = &[
@@ -165,9 +165,22 @@ async fn a_message_that_does_not_fit_is_refused_and_harms_nobody() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_lines_is_held_back() {
+    logged();
     let world = World::new();
     let host = world.host([world.acts()]).await;
     assert_eq!(act(&host, "acts", json!({ "do": "log", "n": 20_000 })).await.unwrap(), "20000");
+    // The next that passes says how many did not.
+    for _ in 0..100 {
+        if logged().contains("lines were left out") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        act(&host, "acts", json!({ "do": "log", "n": 1 })).await.unwrap();
+    }
+    let log = logged();
+    assert!(log.contains("lines were left out: it writes more than 100 a second"), "{}", log.lines().count());
+    // 400 at once, and 100 in each second that it took.
+    assert!((400..10_000).contains(&log.lines().count()), "{}", log.lines().count());
     assert_eq!(echo(&host).await.unwrap(), "7");
     within(host.shutdown()).await;
 }

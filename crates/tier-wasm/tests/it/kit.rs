@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashMap,
-    env, fs,
+    env, fs, io,
     path::{Path, PathBuf},
     process::Command,
     sync::{Arc, Mutex, OnceLock},
@@ -231,5 +231,31 @@ pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     while !holds() {
         assert!(begun.elapsed() < LONG, "{what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// What was logged so far, by all tests of this program.
+pub(crate) fn logged() -> String {
+    static LOG: OnceLock<Arc<Mutex<Vec<u8>>>> = OnceLock::new();
+    let log = LOG.get_or_init(|| {
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let into = Into(log.clone());
+        tracing_subscriber::fmt().with_writer(move || into.clone()).with_ansi(false).without_time().init();
+        log
+    });
+    String::from_utf8_lossy(&log.lock().unwrap()).into_owned()
+}
+
+#[derive(Clone)]
+struct Into(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Into {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
