@@ -10,7 +10,7 @@ use std::{
 use bespoke_host::{Artifact, Grounds, PluginFolder, Sandbox, Terms};
 use bespoke_plugin_api::{BoxFuture, Code, Error, HostApi, Instance, PluginContext, Result, Spec, serde_json::Value};
 use bespoke_plugin_proxy::{Inline, StartOptions};
-use bespoke_tier::{Asker, declared};
+use bespoke_tier::{Asker, declared, start};
 
 use crate::{
     copies,
@@ -18,9 +18,6 @@ use crate::{
     life::DylibLife,
     thread::{self, Opened},
 };
-
-/// How long a start may take where the host does not say, and how long a plugin has to say what it contributes.
-const START: Duration = Duration::from_secs(10);
 
 /// A plugin that runs in a library inside this program.
 #[derive(Debug, Clone)]
@@ -57,19 +54,8 @@ impl Artifact for DylibPlugin {
         inner.may_run(terms)?;
         let id = inner.id();
         let place = declared::place(&inner.grounds.cache, id, &inner.folder.path, &[b"dylib"]);
-        if let Some(specs) = place.as_deref().and_then(declared::read) {
-            return Ok(specs);
-        }
-        let limit = inner.limit(terms);
-        let asking = inner.clone();
-        // On a thread of its own: the caller's may belong to a runtime, which does not wait inside itself.
-        let asked = std::thread::Builder::new().name(format!("ask-{id}")).spawn(move || asking.ask(limit));
-        let asked = asked.map_err(|e| Error::new(Code::RESOURCE_EXHAUSTED, format!("no thread to ask the plugin: {e}")))?;
-        let specs = asked.join().unwrap_or_else(|_| Err(Error::internal("the thread that asked the plugin panicked")))?;
-        if let Some(place) = place {
-            declared::keep(&place, &specs);
-        }
-        Ok(specs)
+        let (asking, limit) = (inner.clone(), start::limit(terms));
+        declared::or_ask(place, id, move || asking.ask(limit))
     }
 
     /// By its schema, which the host has done; the rest its start says.
@@ -117,21 +103,15 @@ impl Inner {
             let (_, opened) = self.open(Arc::new(Asker::new(self.id())))?;
             let hello = match tokio::time::timeout_at(until.into(), opened.proxy.describe(self.id())).await {
                 Ok(hello) => hello,
-                Err(_) => Err(too_slow("did not say hello", limit)),
+                Err(_) => Err(start::too_slow("did not say hello", limit, None)),
             };
-            Ok(hello.map_err(|e| not_up(&e, Code::LOAD_FAILED))?.specs)
+            Ok(hello.map_err(|e| start::not_up(e, Code::LOAD_FAILED))?.specs)
         })
-    }
-
-    /// How long a start may take: a little less than the host waits, so that it is this that ends it, and says why.
-    fn limit(&self, terms: &Terms) -> Duration {
-        let limit = terms.limits.start_timeout_ms.map_or(START, |ms| Duration::from_millis(ms.into()));
-        limit - (limit / 10).min(Duration::from_millis(500))
     }
 
     async fn start(self: Arc<Self>, cx: PluginContext, config: Value, terms: &Terms) -> Result<Instance> {
         let manifest = &self.folder.manifest;
-        let limit = self.limit(terms);
+        let limit = start::limit(terms);
         let until = Instant::now() + limit;
         let (copy, opened) = self.open(cx.host().clone())?;
         let Opened { proxy, inline, closed } = opened;
@@ -144,9 +124,9 @@ impl Inner {
             .runtimes(manifest.runtimes.clone());
         let started = match tokio::time::timeout_at(until.into(), proxy.start(options)).await {
             Ok(started) => started,
-            Err(_) => Err(too_slow("did not start", limit)),
+            Err(_) => Err(start::too_slow("did not start", limit, None)),
         };
-        let Instance { contributions, life: plugin } = started.map_err(|e| not_up(&e, Code::INITIALIZE_FAILED))?;
+        let Instance { contributions, life: plugin } = started.map_err(|e| start::not_up(e, Code::INITIALIZE_FAILED))?;
         let Some(inline) = unless_up.0.take() else { return Err(Error::internal("the instance was ended")) };
         let life = Arc::new(DylibLife { plugin, inline, closed, copy, file: self.file.clone() });
         Ok(Instance { contributions, life })
@@ -162,15 +142,4 @@ impl Drop for Ends {
             inline.end(Error::new(Code::PLUGIN_CRASHED, "its start came to nothing").retryable());
         }
     }
-}
-
-/// A plugin that ends before it serves has not crashed: it does not start.
-fn not_up(error: &Error, code: Code) -> Error {
-    if error.code() == Code::PLUGIN_CRASHED { Error::new(code, error.message()) } else { error.clone() }
-}
-
-fn too_slow(what: &str, limit: Duration) -> Error {
-    let message = format!("{what} within {:.1} s, and was ended", limit.as_secs_f64());
-    Error::new(Code::INITIALIZE_FAILED, message)
-        .with_help("raise start_timeout_ms under [resources] in its manifest, or plugins.start_timeout_ms")
 }

@@ -10,7 +10,7 @@ use bespoke_host::{Artifact, Grounds, PluginFolder, Sandbox, Terms};
 use bespoke_manifest::{Dialect, Permissions, Run};
 use bespoke_plugin_api::{BoxFuture, Code, Error, HostApi, Instance, PluginContext, Result, Spec, serde_json::Value};
 use bespoke_plugin_proxy::StartOptions;
-use bespoke_tier::{Asker, declared};
+use bespoke_tier::{Asker, declared, start};
 
 use crate::{
     child::Launch,
@@ -22,8 +22,6 @@ use crate::{
     watch::Patience,
 };
 
-/// How long a start may take where the host does not say, and how long a plugin has to say what it contributes.
-const START: Duration = Duration::from_secs(10);
 /// How long a child that failed has to go before its failure is told.
 const GONE: Duration = Duration::from_secs(1);
 
@@ -79,20 +77,9 @@ impl Artifact for ProcessPlugin {
             let besides = [python::sdk_digest().as_bytes(), program.path().as_os_str().as_encoded_bytes(), &stamp];
             declared::place(&inner.grounds.cache, id, &inner.folder.path, &besides)
         });
-        if let Some(specs) = place.as_deref().and_then(declared::read) {
-            return Ok(specs);
-        }
         let launch = program.launch(&inner.folder, &inner.grounds, None, &[], &bare(terms))?;
-        let limit = inner.limit(terms);
-        let asking = inner.clone();
-        // On a thread of its own: the caller's may belong to a runtime, which does not wait inside itself.
-        let asked = std::thread::Builder::new().name(format!("ask-{id}")).spawn(move || asking.ask(launch, limit));
-        let asked = asked.map_err(|e| Error::new(Code::RESOURCE_EXHAUSTED, format!("no thread to ask the plugin: {e}")))?;
-        let specs = asked.join().unwrap_or_else(|_| Err(Error::internal("the thread that asked the plugin panicked")))?;
-        if let Some(place) = place {
-            declared::keep(&place, &specs);
-        }
-        Ok(specs)
+        let (asking, limit) = (inner.clone(), start::limit(terms));
+        declared::or_ask(place, id, move || asking.ask(launch, limit))
     }
 
     fn check(&self, config: &Value) -> Result<()> {
@@ -146,14 +133,8 @@ impl Inner {
             };
             handle.outbox.kill();
             handle.gone(GONE).await;
-            Ok(hello.map_err(|e| not_up(e, Code::LOAD_FAILED))?.specs)
+            Ok(hello.map_err(|e| start::not_up(e, Code::LOAD_FAILED))?.specs)
         })
-    }
-
-    /// How long a start may take: a little less than the host waits, so that it is this that ends it, and says why.
-    fn limit(&self, terms: &Terms) -> Duration {
-        let limit = terms.limits.start_timeout_ms.map_or(START, |ms| Duration::from_millis(ms.into()));
-        limit - (limit / 10).min(Duration::from_millis(500))
     }
 
     async fn start(self: Arc<Self>, cx: PluginContext, config: Value, terms: Terms) -> Result<Instance> {
@@ -175,7 +156,7 @@ impl Inner {
             .cpu_budget(cx.cpu_budget())
             .models(files)
             .runtimes(manifest.runtimes.clone());
-        let limit = self.limit(&terms);
+        let limit = start::limit(&terms);
         let started = match tokio::time::timeout(limit, proxy.start(options)).await {
             Ok(started) => started,
             Err(_) => Err(too_slow("did not start", limit, &handle)),
@@ -189,7 +170,7 @@ impl Inner {
             Err(error) => {
                 drop(unless_up);
                 handle.gone(GONE).await;
-                Err(not_up(error, Code::INITIALIZE_FAILED))
+                Err(start::not_up(error, Code::INITIALIZE_FAILED))
             }
         }
     }
@@ -206,20 +187,8 @@ impl Drop for Kills {
     }
 }
 
-/// A plugin that ends before it serves has not crashed: it does not start.
-fn not_up(error: Error, code: Code) -> Error {
-    if error.code() != Code::PLUGIN_CRASHED {
-        return error;
-    }
-    let told = Error::new(code, error.message());
-    error.data().cloned().map_or(told.clone(), |data| told.with_data(data))
-}
-
 fn too_slow(what: &str, limit: Duration, handle: &Handle) -> Error {
-    let said = handle.last.last().map_or(String::new(), |line| format!("; it last said: {line}"));
-    let message = format!("{what} within {:.1} s, and was ended{said}", limit.as_secs_f64());
-    Error::new(Code::INITIALIZE_FAILED, message)
-        .with_help("raise start_timeout_ms under [resources] in its manifest, or plugins.start_timeout_ms")
+    start::too_slow(what, limit, handle.last.last().as_deref())
 }
 
 /// The same terms with nothing granted.

@@ -3,14 +3,14 @@
 use std::{
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use bespoke_host::{Artifact, Grounds, PluginFolder, Terms};
 use bespoke_manifest::Permissions;
 use bespoke_plugin_api::{BoxFuture, Code as ErrorCode, Error, HostApi, Instance, PluginContext, Result, Spec, serde_json::Value};
 use bespoke_plugin_proxy::{Inline, Proxy, StartOptions};
-use bespoke_tier::{Asker, declared};
+use bespoke_tier::{Asker, declared, start};
 
 use crate::{
     code::{self, Code},
@@ -20,9 +20,6 @@ use crate::{
     limits::{Gauge, Limits},
     wasi,
 };
-
-/// How long a start may take where the host does not say, and how long a plugin has to say what it contributes.
-const START: Duration = Duration::from_secs(10);
 
 /// Components from this size on take long enough to compile that somebody should be told.
 const LARGE: u64 = 4 << 20;
@@ -95,18 +92,8 @@ impl Artifact for WasmPlugin {
         let id = inner.id();
         let place = declared::stamp(&inner.file)
             .and_then(|stamp| declared::place(&inner.grounds.cache, id, &inner.folder.path, &[b"wasm", &stamp]));
-        if let Some(specs) = place.as_deref().and_then(declared::read) {
-            return Ok(specs);
-        }
         let (asking, terms) = (inner.clone(), terms.clone());
-        // On a thread of its own: the caller's may belong to a runtime, which does not wait inside itself.
-        let asked = std::thread::Builder::new().name(format!("ask-{id}")).spawn(move || asking.ask(&terms));
-        let asked = asked.map_err(|e| Error::new(ErrorCode::RESOURCE_EXHAUSTED, format!("no thread to ask the plugin: {e}")))?;
-        let specs = asked.join().unwrap_or_else(|_| Err(Error::internal("the thread that asked the plugin panicked")))?;
-        if let Some(place) = place {
-            declared::keep(&place, &specs);
-        }
-        Ok(specs)
+        declared::or_ask(place, id, move || asking.ask(&terms))
     }
 
     /// The host itself checks the schemas of our own dialect, and a component has no other.
@@ -135,12 +122,6 @@ impl Inner {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How long a start may take: a little less than the host waits, so that it is this that ends it, and says why.
-    fn limit(&self, terms: &Terms) -> Duration {
-        let limit = terms.limits.start_timeout_ms.map_or(START, |ms| Duration::from_millis(ms.into()));
-        limit - (limit / 10).min(Duration::from_millis(500))
-    }
-
     /// Makes an instance only to ask what the plugin contributes.
     fn ask(&self, terms: &Terms) -> Result<Vec<Spec>> {
         let begun = Instant::now();
@@ -148,13 +129,13 @@ impl Inner {
             let code = self.code().await?;
             let host: Arc<dyn HostApi> = Arc::new(Asker::new(self.id()));
             let made = make(&code, host, self.limits.under(&terms.limits), Arc::default(), &Permissions::default())?;
-            let limit = self.limit(terms);
+            let limit = start::limit(terms);
             let left = limit.saturating_sub(begun.elapsed());
             let hello = match tokio::time::timeout(left, made.proxy.describe(self.id())).await {
                 Ok(hello) => hello,
-                Err(_) => Err(too_slow("did not say hello", limit)),
+                Err(_) => Err(start::too_slow("did not say hello", limit, None)),
             };
-            Ok(hello.map_err(|e| not_up(e, ErrorCode::LOAD_FAILED))?.specs)
+            Ok(hello.map_err(|e| start::not_up(e, ErrorCode::LOAD_FAILED))?.specs)
         })
     }
 
@@ -168,10 +149,10 @@ impl Inner {
         // Paths are of no use to it: it cannot open them. It is told of models and runtimes all the same, so that it can say what is missing.
         let files = manifest.models.iter().map(|model| model.file.clone()).collect();
         let options = StartOptions::new(self.id(), config).models(files).runtimes(manifest.runtimes.clone());
-        let limit = self.limit(&terms);
+        let limit = start::limit(&terms);
         let started = match tokio::time::timeout(limit.saturating_sub(begun.elapsed()), proxy.start(options)).await {
             Ok(started) => started,
-            Err(_) => Err(too_slow("did not start", limit)),
+            Err(_) => Err(start::too_slow("did not start", limit, None)),
         };
         match started {
             Ok(Instance { contributions, life }) => {
@@ -180,7 +161,7 @@ impl Inner {
             }
             Err(error) => {
                 handle.end(error.clone());
-                Err(not_up(error, ErrorCode::INITIALIZE_FAILED))
+                Err(start::not_up(error, ErrorCode::INITIALIZE_FAILED))
             }
         }
     }
@@ -221,15 +202,4 @@ impl Drop for Orphaned {
             handle.end(Error::new(ErrorCode::PLUGIN_CRASHED, "the runtime that it was started on has ended").retryable());
         }
     }
-}
-
-/// A plugin that ends before it serves has not crashed: it does not start.
-fn not_up(error: Error, code: ErrorCode) -> Error {
-    if error.code() == ErrorCode::PLUGIN_CRASHED { Error::new(code, error.message()) } else { error }
-}
-
-fn too_slow(what: &str, limit: Duration) -> Error {
-    let message = format!("{what} within {:.1} s, and was ended", limit.as_secs_f64());
-    Error::new(ErrorCode::INITIALIZE_FAILED, message)
-        .with_help("raise start_timeout_ms under [resources] in its manifest, or plugins.start_timeout_ms")
 }

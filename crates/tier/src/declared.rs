@@ -1,13 +1,14 @@
 //! What a plugin said that it contributes, kept by the digest of all that its answer depends on, so that it is asked once and not at each
-//! start of the program. Asking is the artifact's.
+//! start of the program. How a plugin is asked is the artifact's.
 
 use std::{
     fs,
     path::{Path, PathBuf},
+    thread,
 };
 
 use bespoke_host::is_made;
-use bespoke_plugin_api::{Spec, serde_json};
+use bespoke_plugin_api::{Code, Error, Result, Spec, serde_json};
 use bespoke_protocol::PROTOCOL;
 use sha2::{Digest as _, Sha256};
 
@@ -49,13 +50,31 @@ pub fn place(cache: &Path, id: &str, folder: &Path, besides: &[&[u8]]) -> Option
     Some(cache.join("declared").join(format!("{id}-{short}.json")))
 }
 
+/// The answer that lies at `place`, or that of the plugin `id`, which is kept there.
+///
+/// # Errors
+/// Those of `ask`; `RESOURCE_EXHAUSTED` when there is no thread to ask on.
+pub fn or_ask(place: Option<PathBuf>, id: &str, ask: impl FnOnce() -> Result<Vec<Spec>> + Send + 'static) -> Result<Vec<Spec>> {
+    if let Some(specs) = place.as_deref().and_then(read) {
+        return Ok(specs);
+    }
+    // On a thread of its own: the caller's may belong to a runtime, which does not wait inside itself.
+    let asked = thread::Builder::new().name(format!("ask-{id}")).spawn(ask);
+    let asked = asked.map_err(|e| Error::new(Code::RESOURCE_EXHAUSTED, format!("no thread to ask the plugin: {e}")))?;
+    let specs = asked.join().unwrap_or_else(|_| Err(Error::internal("the thread that asked the plugin panicked")))?;
+    if let Some(place) = place {
+        keep(&place, &specs);
+    }
+    Ok(specs)
+}
+
 /// The answer that lies there.
-pub fn read(place: &Path) -> Option<Vec<Spec>> {
+fn read(place: &Path) -> Option<Vec<Spec>> {
     serde_json::from_slice(&fs::read(place).ok()?).ok()
 }
 
 /// Keeps an answer. Without it, the plugin is asked again.
-pub fn keep(place: &Path, specs: &[Spec]) {
+fn keep(place: &Path, specs: &[Spec]) {
     let Some(folder) = place.parent() else { return };
     let kept = fs::create_dir_all(folder).and_then(|()| {
         let mut file = tempfile::NamedTempFile::new_in(folder)?;
