@@ -1,11 +1,6 @@
 //! Requests to the Bot API: how one is made, how long it may take, how much may come back, and that the token is in nothing that is told.
 
-use std::{
-    future::{Future, poll_fn},
-    pin::pin,
-    task::Poll,
-    time::Duration,
-};
+use std::{future::poll_fn, time::Duration};
 
 use bespoke_plugin_api::{
     CallCx, Error, HttpReply, HttpRequest, PluginContext, Result,
@@ -130,10 +125,10 @@ impl Client {
     }
 
     async fn http(&self, call: &CallCx, method: &str, token: &str, request: HttpRequest) -> Result<HttpReply, Failure> {
-        match unless_cancelled(call, self.cx.http(request)).await {
-            None => Err(Failure::cancelled()),
-            Some(Ok(reply)) => Ok(reply),
-            Some(Err(e)) => Err(Failure::unreachable(&self.base, method, &without(token, &e))),
+        match call.unless_cancelled(self.cx.http(request)).await {
+            Err(_) => Err(Failure::cancelled()),
+            Ok(Ok(reply)) => Ok(reply),
+            Ok(Err(e)) => Err(Failure::unreachable(&self.base, method, &without(token, &e))),
         }
     }
 
@@ -159,14 +154,14 @@ impl Client {
             }
             Ok(true)
         };
-        match within(&self.cx, call, time, reading).await {
-            Within::Done(Ok(whole)) => Ok((all.freeze(), whole)),
-            Within::Done(Err(e)) => {
+        match self.cx.within(call, time, reading).await {
+            Ok(Some(Ok(whole))) => Ok((all.freeze(), whole)),
+            Ok(Some(Err(e))) => {
                 let e: Error = without(token, &e);
                 Err(Failure::passing(format!("{method}: the answer of {} broke off: {}", self.base, e.message())))
             }
-            Within::Cancelled => Err(Failure::cancelled()),
-            Within::Late => Err(Failure::passing(format!("{method}: the answer of {} took longer than {} s", self.base, time.as_secs()))),
+            Err(_) => Err(Failure::cancelled()),
+            Ok(None) => Err(Failure::passing(format!("{method}: the answer of {} took longer than {} s", self.base, time.as_secs()))),
         }
     }
 
@@ -230,41 +225,6 @@ fn without(token: &str, e: &Error) -> Error {
     let cleaned = e.help().map_or(cleaned.clone(), |help| cleaned.with_help(help.replace(token, "***")));
     let cleaned = e.data().map_or(cleaned.clone(), |data| cleaned.with_data(data.clone()));
     if e.is_retryable() { cleaned.retryable() } else { cleaned }
-}
-
-/// What became of something that was waited for.
-pub(crate) enum Within<T> {
-    Done(T),
-    Cancelled,
-    Late,
-}
-
-/// Awaits something for so long at most, unless the caller goes. The timer runs once there is something to wait for.
-pub(crate) async fn within<T>(host: &PluginContext, call: &CallCx, limit: Duration, future: impl Future<Output = T>) -> Within<T> {
-    let (mut cancelled, mut future) = (pin!(call.cancelled()), pin!(future));
-    let mut timer = None;
-    poll_fn(|cx| {
-        if let Poll::Ready(done) = future.as_mut().poll(cx) {
-            return Poll::Ready(Within::Done(done));
-        }
-        if cancelled.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Within::Cancelled);
-        }
-        timer.get_or_insert_with(|| host.sleep(limit)).as_mut().poll(cx).map(|()| Within::Late)
-    })
-    .await
-}
-
-/// Awaits something; `None` when the caller goes.
-pub(crate) async fn unless_cancelled<T>(call: &CallCx, future: impl Future<Output = T>) -> Option<T> {
-    let (mut cancelled, mut future) = (pin!(call.cancelled()), pin!(future));
-    poll_fn(|cx| {
-        if cancelled.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(None);
-        }
-        future.as_mut().poll(cx).map(Some)
-    })
-    .await
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use bespoke_plugin_api::{
 use crate::{
     albums::Albums,
     api::User,
-    client::{Body, Client, unless_cancelled},
+    client::{Body, Client},
     config::{Access, Settings},
     failure::{Failure, Kind},
     pace::Pacer,
@@ -175,7 +175,7 @@ impl Core {
     /// # Errors
     /// When the caller goes.
     pub(crate) async fn pause(&self, call: &CallCx, wait: Duration) -> Result<(), Failure> {
-        unless_cancelled(call, self.cx.sleep(wait)).await.ok_or_else(Failure::cancelled)
+        call.unless_cancelled(self.cx.sleep(wait)).await.map_err(|_| Failure::cancelled())
     }
 
     /// A random number; without randomness waits are the same each time, which is no reason to fail.

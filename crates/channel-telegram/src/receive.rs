@@ -10,7 +10,7 @@ use bespoke_plugin_api::{
 
 use crate::{
     api::{File, Message, Update, User},
-    client::{Body, Within, unless_cancelled, within},
+    client::Body,
     config::Access,
     core::Core,
     failure::{Failure, Kind},
@@ -294,11 +294,11 @@ pub(crate) async fn hand_over(core: &Core, call: &CallCx, inbox: &Inbox, message
             return Err(Failure::cancelled());
         }
         let mut accepting = pin!(inbox.accept(message.clone()));
-        let accepted = match unless_cancelled(call, accepting.as_mut()).await {
-            Some(accepted) => accepted,
+        let accepted = match call.unless_cancelled(accepting.as_mut()).await {
+            Ok(accepted) => accepted,
             // What has been begun is as good as done, and then it should not come again.
-            None => match within(&core.cx, &CallCx::new(), GRACE, accepting).await {
-                Within::Done(accepted) => accepted,
+            Err(_) => match core.cx.within(&CallCx::new(), GRACE, accepting).await {
+                Ok(Some(accepted)) => accepted,
                 _ => return Err(Failure::cancelled()),
             },
         };

@@ -1,6 +1,13 @@
 //! The context of one call: deadline, cancellation, progress, session, trace and depth. First argument of every request.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -106,6 +113,21 @@ impl CallCx {
     /// Completes when the caller has gone.
     pub fn cancelled(&self) -> Cancelled {
         self.cancel.cancelled()
+    }
+
+    /// Awaits `work` as long as the caller waits; then it is dropped.
+    ///
+    /// # Errors
+    /// `CANCELLED` when the caller has gone.
+    pub async fn unless_cancelled<T>(&self, work: impl Future<Output = T>) -> Result<T> {
+        let (mut cancelled, mut work) = (pin!(self.cancelled()), pin!(work));
+        poll_fn(|task| {
+            if cancelled.as_mut().poll(task).is_ready() {
+                return Poll::Ready(Err(Error::cancelled()));
+            }
+            work.as_mut().poll(task).map(Ok)
+        })
+        .await
     }
 
     /// The token behind [`cancelled`](Self::cancelled), for work that outlives the future of the call.
@@ -275,5 +297,27 @@ mod tests {
         assert_eq!(inner.deadline(), Some(Timestamp(5)));
         inner.cancel_token().cancel();
         assert!(inner.is_cancelled() && !outer.is_cancelled());
+    }
+
+    #[test]
+    fn work_ends_with_the_call_and_does_not_begin_after_it() {
+        let poll = |work: &mut (dyn Future<Output = Result<u8>> + Unpin)| {
+            std::pin::Pin::new(work).poll(&mut std::task::Context::from_waker(std::task::Waker::noop()))
+        };
+        let cx = CallCx::new();
+        assert_eq!(poll(&mut pin!(cx.unless_cancelled(async { 1 }))), Poll::Ready(Ok(1)));
+        let under_way = Arc::new(());
+        let held = under_way.clone();
+        let mut waits = Box::pin(cx.unless_cancelled(async move {
+            std::future::pending::<()>().await;
+            drop(held);
+            1
+        }));
+        assert!(poll(&mut waits).is_pending());
+        cx.cancel_token().cancel();
+        assert_eq!(poll(&mut waits), Poll::Ready(Err(Error::cancelled())));
+        drop(waits);
+        assert_eq!(Arc::strong_count(&under_way), 1);
+        assert_eq!(poll(&mut pin!(cx.unless_cancelled(async { unreachable!() }))), Poll::Ready(Err(Error::cancelled())));
     }
 }

@@ -227,22 +227,17 @@ impl PluginContext {
         self.host.sleep(time)
     }
 
-    /// Awaits `work` for so long; `None` when it takes longer. Then, and when the call is cancelled, the work is dropped.
+    /// Awaits `work` for so long; `None` when it takes longer. Then, and when the call is cancelled, the work is dropped. The time runs
+    /// once there is something to wait for.
     ///
     /// # Errors
     /// `CANCELLED` when the call is.
     pub async fn within<T>(&self, call: &CallCx, limit: Duration, work: impl Future<Output = T>) -> Result<Option<T>> {
-        let mut work = pin!(work);
-        let mut cancelled = pin!(call.cancelled());
-        let mut sleep = self.sleep(limit);
-        poll_fn(|task| {
-            if cancelled.as_mut().poll(task).is_ready() {
-                return Poll::Ready(Err(Error::cancelled()));
-            }
-            if let Poll::Ready(done) = work.as_mut().poll(task) {
-                return Poll::Ready(Ok(Some(done)));
-            }
-            sleep.as_mut().poll(task).map(|()| Ok(None))
+        let mut work = pin!(call.unless_cancelled(work));
+        let mut sleep = None;
+        poll_fn(|task| match work.as_mut().poll(task) {
+            Poll::Ready(done) => Poll::Ready(done.map(Some)),
+            Poll::Pending => sleep.get_or_insert_with(|| self.sleep(limit)).as_mut().poll(task).map(|()| Ok(None)),
         })
         .await
     }

@@ -1,10 +1,7 @@
 //! Requests to the server: what goes with each of them, when one is sent again, and what a refusal means.
 
 use std::{
-    future::{Future, poll_fn},
-    pin::pin,
     sync::{Mutex, MutexGuard, PoisonError},
-    task::Poll,
     time::Duration,
 };
 
@@ -115,7 +112,7 @@ impl Client {
     async fn attempt_unseen(&self, call: &CallCx, ask: &Ask) -> Result<HttpReply, Failure> {
         let url = self.url(ask.op);
         let limit = call.deadline().map_or(ask.limit, |at| self.cx.now().until(at).min(ask.limit));
-        let key = unless_cancelled(call, self.key()).await.and_then(|key| key).map_err(Failure::last)?;
+        let key = call.unless_cancelled(self.key()).await.and_then(|key| key).map_err(Failure::last)?;
         let mut request = HttpRequest::new(ask.op.method(), url.as_str()).timeout(limit);
         if !ask.content_type.is_empty() {
             request = request.header("content-type", ask.content_type.as_str());
@@ -130,7 +127,7 @@ impl Client {
             }
             request = request.header("authorization", format!("Bearer {key}"));
         }
-        let reply = unless_cancelled(call, self.cx.http(request.body(ask.body.clone()))).await.and_then(|reply| reply);
+        let reply = call.unless_cancelled(self.cx.http(request.body(ask.body.clone()))).await.and_then(|reply| reply);
         let mut reply = reply.map_err(|e| self.unreachable(&url, ask, limit, e))?;
         if reply.is_success() {
             return Ok(reply);
@@ -213,7 +210,7 @@ impl Client {
             let error = Error::new(failure.error.code(), asked).retryable();
             return Err(error.with_data(serde_json::json!({ "retry_after_ms": u64::try_from(wait.as_millis()).unwrap_or(u64::MAX) })));
         }
-        unless_cancelled(call, self.cx.sleep(wait)).await
+        call.unless_cancelled(self.cx.sleep(wait)).await
     }
 
     /// Why the last request failed, if it did.
@@ -277,16 +274,4 @@ impl Client {
 fn is_the_callers(error: &Error) -> bool {
     let status = error.data().and_then(|data| data["status"].as_u64());
     error.code() == Code::CANCELLED || matches!(status, Some(400 | 413 | 422)) || error.code() == Code::LLM_MODEL_NOT_AVAILABLE
-}
-
-/// Awaits something unless the caller goes.
-pub(crate) async fn unless_cancelled<T>(call: &CallCx, future: impl Future<Output = T>) -> Result<T> {
-    let (mut cancelled, mut future) = (pin!(call.cancelled()), pin!(future));
-    poll_fn(|cx| {
-        if cancelled.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(Error::cancelled()));
-        }
-        future.as_mut().poll(cx).map(Ok)
-    })
-    .await
 }

@@ -49,7 +49,7 @@ impl Voice {
         emit: Emit<'_>,
     ) -> Result<Exchange, Failure> {
         let mut step = workflow.step("stt", None);
-        let words = unless_cancelled(cx, self.words(cx, pieces)).await;
+        let words = cx.unless_cancelled(self.words(cx, pieces)).await.flatten();
         if let Ok((_, chosen)) = &words {
             step.by(&chosen.name);
         }
@@ -105,7 +105,7 @@ impl Voice {
     ) -> Result<Reply> {
         let mut tts_error = None;
         let mut speaking = workflow.step("tts", None);
-        let mut mouth = match unless_cancelled(cx, self.mouth(cx)).await {
+        let mut mouth = match cx.unless_cancelled(self.mouth(cx)).await.flatten() {
             Ok((mouth, chosen)) => {
                 speaking.by(&chosen.name);
                 emit(VoiceEvent::Engine(chosen));
@@ -237,13 +237,4 @@ pub(crate) fn spoken_pieces(text: &str) -> Vec<String> {
     let mut pieces: Vec<_> = std::iter::from_fn(|| sentences.next_piece()).collect();
     pieces.extend(sentences.rest());
     pieces.iter().filter_map(|piece| markup.spoken(piece)).collect()
-}
-
-/// Waits for a result as long as somebody wants it.
-pub(crate) async fn unless_cancelled<T>(cx: &CallCx, work: impl Future<Output = Result<T>>) -> Result<T> {
-    tokio::select! {
-        biased;
-        () = cx.cancelled() => Err(Error::cancelled()),
-        result = work => result,
-    }
 }

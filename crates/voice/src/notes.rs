@@ -7,7 +7,7 @@ use bespoke_ogg_opus::{Encoder, OggOpusError, RATES, is_ogg_opus};
 use bespoke_plugin_api::{Attachment, Audio, CallCx, Code, Error, Result};
 use tokio::sync::oneshot;
 
-use crate::{Voice, exchange::unless_cancelled, hearing::RATE, voice::thread};
+use crate::{Voice, hearing::RATE, voice::thread};
 
 /// The longest note that is heard. Somebody who wants more of it read sends a recording, not a note.
 const LONGEST: Duration = Duration::from_secs(15 * 60);
@@ -32,7 +32,7 @@ impl Notes {
     /// `STT_AUDIO_INVALID` for what is no such file or too long; what stopped the detector or the transcription; `CANCELLED`.
     pub async fn hear(&self, cx: &CallCx, note: &Attachment) -> Result<String> {
         let data = note.data.clone();
-        let sound = unless_cancelled(cx, apart("voice-note-in", move || open(&data))).await?;
+        let sound = cx.unless_cancelled(apart("voice-note-in", move || open(&data))).await??;
         if sound.samples.is_empty() {
             return Ok(String::new());
         }
@@ -50,7 +50,7 @@ impl Notes {
         // Where the thread has failed, nobody takes the rest; it says why.
         self.0.speak(cx, text, |chunk| _ = spoken.send(chunk.clone())).await?;
         drop(spoken);
-        let file = unless_cancelled(cx, note).await?;
+        let file = cx.unless_cancelled(note).await??;
         let file = file.ok_or_else(|| Error::invalid_params("the text has nothing that can be read aloud"))?;
         Ok(Attachment::voice("audio/ogg", file).name(NAME.into()))
     }

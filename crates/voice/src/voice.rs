@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use crate::{
     Chosen, LiveEvents, LiveVoice, Span, Timeline, VadWindow, VoiceConfig, VoiceEvent,
     choice::Choice,
-    exchange::{Emit, Reply, spoken_pieces, unless_cancelled},
+    exchange::{Emit, Reply, spoken_pieces},
     hearing::{self, Found, Hearing, RATE, Utterance, VadStream},
     timeline::Clock,
 };
@@ -135,7 +135,7 @@ impl Voice {
         emit: Emit<'_>,
     ) -> Result<(Heard, Option<Reply>)> {
         let mut step = workflow.step("vad", None);
-        let listened = unless_cancelled(cx, self.listen(cx, recording)).await;
+        let listened = cx.unless_cancelled(self.listen(cx, recording)).await.flatten();
         if let Ok(listened) = &listened {
             step.by(&listened.engine.name);
         }
@@ -159,11 +159,11 @@ impl Voice {
     /// # Errors
     /// As [`turn`](Self::turn).
     pub async fn transcribe(&self, cx: &CallCx, recording: Audio, mut on_event: impl FnMut(VoiceEvent) + Send) -> Result<Heard> {
-        let listened = unless_cancelled(cx, self.listen(cx, recording)).await?;
+        let listened = cx.unless_cancelled(self.listen(cx, recording)).await??;
         let mut heard = listened.tell(&mut on_event);
         let pieces = pieces(listened.utterances, self.config.max_utterance());
         if !pieces.is_empty() {
-            let (words, chosen) = unless_cancelled(cx, self.words(cx, &pieces)).await?;
+            let (words, chosen) = cx.unless_cancelled(self.words(cx, &pieces)).await??;
             on_event(VoiceEvent::Engine(chosen));
             heard.transcript = Some(words);
         }
@@ -175,7 +175,7 @@ impl Voice {
     /// # Errors
     /// What the engine said; `CANCELLED`.
     pub async fn speak(&self, cx: &CallCx, text: &str, mut on_audio: impl FnMut(&Audio) + Send) -> Result<Spoken> {
-        let (mut mouth, engine) = unless_cancelled(cx, self.mouth(cx)).await?;
+        let (mut mouth, engine) = cx.unless_cancelled(self.mouth(cx)).await??;
         for piece in spoken_pieces(text) {
             mouth.say(piece);
         }
@@ -187,9 +187,9 @@ impl Voice {
                 on_audio(&chunk);
                 audio.add(&chunk);
             }
-            Ok(())
+            Ok::<_, Error>(())
         };
-        unless_cancelled(cx, speaking).await?;
+        cx.unless_cancelled(speaking).await??;
         Ok(Spoken { audio: audio.done(), engine })
     }
 
@@ -199,7 +199,7 @@ impl Voice {
     /// When no detector works, or for a rate that is no rate of sound.
     pub async fn live(&self, cx: &CallCx, session: Session, rate: u32) -> Result<(LiveVoice, LiveEvents)> {
         let mut choice = Choice::new(self.agent.host(), "voice.vad", &self.config.vad);
-        let (stream, chosen) = unless_cancelled(cx, open_vad(&mut choice, cx)).await?;
+        let (stream, chosen) = cx.unless_cancelled(open_vad(&mut choice, cx)).await??;
         let hearing = Hearing::new(stream, &chosen.plugin, rate, self.config.max_utterance())?;
         LiveVoice::start(self.clone(), cx, session, rate, hearing, chosen)
     }
