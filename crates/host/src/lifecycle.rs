@@ -590,7 +590,7 @@ impl Drop for Aborts {
 }
 
 /// Whether a plugin registers what its manifest promises, and is made for this program.
-fn promised(manifest: &Manifest, specs: &[Spec]) -> Result<()> {
+pub(crate) fn promised(manifest: &Manifest, specs: &[Spec]) -> Result<()> {
     if !manifest.is_for_this_api() {
         let message = format!("plugin.toml is written for the protocol {}, and this program speaks {}", manifest.protocol, API.major);
         return Err(Error::new(Code::CONTRACT_MISMATCH, message).with_help("take a version of the plugin that is made for this program"));

@@ -82,19 +82,10 @@ impl Host {
     /// Gives a plugin its place, if nothing is against it that is known before it runs.
     fn add(&self, candidate: Candidate) -> Result<()> {
         let inner = self.inner();
-        let limit = self.config().plugin_defaults().map_or(crate::PluginDefaults::default().call_timeout_ms, |d| d.call_timeout_ms);
-        let cell = Arc::new(PluginCell::new(candidate, limit, &inner.threads));
-        cell.watch.belongs_to(Arc::downgrade(inner));
+        let cell = self.cell_of(candidate)?;
         let known = self.plugins();
-        let others = || known.iter().filter(|p| p.id() != cell.id());
-        let mut names = BTreeMap::new();
-        for other in others().filter(|p| p.may_serve()) {
-            // Those of two that want one name were told so when they were found.
-            let _ = other.fit().and_then(|manifest| claim(&mut names, other.id(), manifest));
-        }
-        claim(&mut names, cell.id(), cell.fit()?)?;
         inner.settle_terms(&cell);
-        let mut all: Vec<_> = others().cloned().chain([cell.clone()]).collect();
+        let mut all: Vec<_> = known.iter().filter(|p| p.id() != cell.id()).cloned().chain([cell.clone()]).collect();
         all.sort_by(|a, b| a.id().cmp(b.id()));
         refuse_unmet(&all);
         refuse_cycles(&all);
@@ -103,6 +94,21 @@ impl Host {
         inner.services.plugins.store(Arc::new(all));
         inner.tell_hooks();
         Ok(())
+    }
+
+    /// A place for a plugin, which nobody knows yet, unless somebody else has one of its names.
+    pub(crate) fn cell_of(&self, candidate: Candidate) -> Result<Arc<PluginCell>> {
+        let inner = self.inner();
+        let limit = self.config().plugin_defaults().map_or(crate::PluginDefaults::default().call_timeout_ms, |d| d.call_timeout_ms);
+        let cell = Arc::new(PluginCell::new(candidate, limit, &inner.threads));
+        cell.watch.belongs_to(Arc::downgrade(inner));
+        let mut names = BTreeMap::new();
+        for other in self.plugins().iter().filter(|p| p.id() != cell.id() && p.may_serve()) {
+            // Those of two that want one name were told so when they were found.
+            let _ = other.fit().and_then(|manifest| claim(&mut names, other.id(), manifest));
+        }
+        claim(&mut names, cell.id(), cell.fit()?)?;
+        Ok(cell)
     }
 
     /// Forgets a plugin that does not run.

@@ -9,8 +9,10 @@ use crate::{Candidate, Host, NoTerms, Selection, candidate::State, grants, manag
 
 impl Host {
     /// Lets a plugin of a folder give way to what the folder holds now, where manifest, schema, tier or folder are others than those that
-    /// are known; code alone is no reason, that is what [`restart`](Self::restart) is for. The old one is stopped, drained, before the new
-    /// one starts, and comes back when that does not start. Whether there was something to do; one that nobody knew is loaded.
+    /// are known; code alone is no reason, that is what [`restart`](Self::restart) is for. The new one is tried out beside the old one:
+    /// started, or only asked what it contributes where it says `swap = "exclusive"` or starts with its first call. Then the old one is
+    /// stopped, drained, and the new one starts; where it does not, the old one comes back. Whether there was something to do; one that
+    /// nobody knew is loaded.
     ///
     /// Dropping the future stops the waiting, not the work.
     ///
@@ -43,7 +45,17 @@ impl Host {
         if let Err(none) = self.config().terms(&manifest, candidate.tier, &inner.grants) {
             return Err(none.error(&id).with_plugin(&id));
         }
+        let goes_on = |failure: &Error| {
+            let failure = inner.clean(failure);
+            let error = Error::new(Code::HOTSWAP_FAILED, format!("the one before goes on: {}", failure.message())).with_plugin(&id);
+            failure.help().map_or(error.clone(), |help| error.with_help(help))
+        };
         let served = plugin.is_up();
+        if served {
+            // Nothing is stopped for what does not start.
+            let tried = async { inner.try_out(&self.cell_of(candidate.clone())?).await };
+            tried.await.map_err(|failure| goes_on(&failure))?;
+        }
         match self.unload_alone(&id).await {
             Ok(()) => {}
             // It is out all the same.
@@ -51,18 +63,15 @@ impl Host {
             Err(error) => return Err(error),
         }
         let Err(failure) = self.load_alone(candidate, None).await else { return Ok(true) };
-        let failure = inner.clean(&failure);
-        let told = |code: Code, message: String| {
-            let error = Error::new(code, message).with_plugin(&id);
-            failure.help().map_or(error.clone(), |help| error.with_help(help))
-        };
         match self.load_alone(before, None).await {
-            Ok(()) => Err(told(Code::HOTSWAP_FAILED, format!("the one before goes on: {}", failure.message()))),
+            Ok(()) => Err(goes_on(&failure)),
             // It did not serve before either.
-            Err(_) if !served => Err(failure.with_plugin(&id)),
+            Err(_) if !served => Err(inner.clean(&failure).with_plugin(&id)),
             Err(second) => {
+                let (failure, second) = (inner.clean(&failure), inner.clean(&second));
                 let message = format!("the new one does not start ({}), and the one before did not come back: {second}", failure.message());
-                Err(told(Code::HOTSWAP_ROLLBACK_FAILED, message))
+                let error = Error::new(Code::HOTSWAP_ROLLBACK_FAILED, message).with_plugin(&id);
+                Err(failure.help().map_or(error.clone(), |help| error.with_help(help)))
             }
         }
     }

@@ -15,7 +15,9 @@ use crate::{
     candidate::{State, Tier},
     events::topics,
     generation::Generation,
-    lifecycle::{Inner, Launch},
+    host::redactor,
+    lifecycle::{Inner, Launch, promised},
+    needs,
     plugin::PluginCell,
     slot::{drop_caught, shown},
     thread::Waiting,
@@ -63,6 +65,25 @@ impl Inner {
         }
     }
 
+    /// Whether one that runs could give way to what was found in its folder. Where two instances may be there at once, one of the new is
+    /// started beside the old one, and ended; where they may not, it is asked what it contributes.
+    ///
+    /// # Errors
+    /// Why not. Nothing has changed.
+    pub(crate) async fn try_out(self: &Arc<Self>, plugin: &Arc<PluginCell>) -> Result<()> {
+        let config = self.services.config();
+        self.redactor.learn_from(&redactor(&config, std::slice::from_ref(plugin)));
+        needs::ready(&self.services.plugins.load_full(), plugin).await?;
+        let is_exclusive = plugin.manifest.as_ref().is_some_and(|m| m.swap == Swap::Exclusive);
+        if is_exclusive || config.plugin_settings(plugin.id()).is_ok_and(|settings| settings.is_lazy()) {
+            self.can_say(plugin, &config).await?;
+            return self.config_of(&config, plugin).map(drop).map_err(Error::from);
+        }
+        let launched = self.launch_unless_closing(plugin, &config, Launch::default()).await?;
+        self.end(launched.generation).await;
+        Ok(())
+    }
+
     /// Whether a new instance could at least say what it contributes. What was kept of an earlier answer counts only while nothing in the
     /// plugin's folder has changed, so code that does not even load is found before the old instance is given up for it.
     async fn can_say(&self, plugin: &PluginCell, config: &Config) -> Result<()> {
@@ -74,7 +95,7 @@ impl Inner {
         let declare = move |_: &Waiting| artifact.declare(&terms);
         let limit = self.limits.start();
         match self.threads.run(plugin.id(), format!("start-{}", plugin.id()), "register()", limit, declare, drop).await? {
-            Some(_) => Ok(()),
+            Some(specs) => plugin.manifest.as_deref().map_or(Ok(()), |manifest| promised(manifest, &specs)),
             None => Err(Error::new(Code::EXECUTION_TIMEOUT, format!("did not say within {} what it contributes", shown(limit)))),
         }
     }

@@ -216,9 +216,29 @@ fn a_folder_that_is_new_and_a_manifest_that_has_changed_are_seen() {
     fs::write(folder.join("plugin.toml"), "id = ").unwrap();
     user.run(["plugin", "reload", "late"]).code(1);
     assert_eq!((&row(&user, "late")["state"], &row(&user, "late")["version"]), (&json!("ready"), &json!("1.2.0")));
-    late(folder.clone(), "1.3.0", "[[provides]]\nkind = \"tool\"\nname = \"never\"\n");
-    user.run(["plugin", "reload", "late"]).code(1).says("the one before goes on");
-    assert_eq!((&row(&user, "late")["state"], &row(&user, "late")["version"]), (&json!("ready"), &json!("1.2.0")));
+    let pid = row(&user, "late")["facts"]["pid"].clone();
+    assert!(!pid.is_null());
+    let does_not_start = SCRIPT.replace("say({\"id\": number, \"result\": {\"health\"", "sys.exit(3) #");
+    for (swap, script, more, same) in [
+        ("overlap", SCRIPT, "[[provides]]\nkind = \"tool\"\nname = \"never\"\n", true),
+        ("overlap", SCRIPT, "[[requires]]\nplugin = \"nobody\"\n", true),
+        ("overlap", "import nothing_of_this_name\n", "", true),
+        ("overlap", &does_not_start, "", true),
+        ("exclusive", "import nothing_of_this_name\n", "", true),
+        // Of this one no second instance is started beside the first, so that the first is over before it shows.
+        ("exclusive", &does_not_start, "", false),
+    ] {
+        late(folder.clone(), "1.3.0", more);
+        let manifest = fs::read_to_string(folder.join("plugin.toml")).unwrap();
+        fs::write(folder.join("plugin.toml"), format!("swap = \"{swap}\"\n{manifest}")).unwrap();
+        fs::write(folder.join("plugin.py"), script).unwrap();
+        let told = user.run(["plugin", "reload", "late"]).code(1);
+        if same {
+            told.says("the one before goes on");
+            let seen = row(&user, "late");
+            assert_eq!((&seen["version"], &seen["facts"]["pid"]), (&json!("1.2.0"), &pid), "{swap} {more} {seen}");
+        }
+    }
 
     // One in a folder that the configuration names, and that is taken out again.
     let elsewhere = user.work("late");
@@ -299,6 +319,13 @@ fn names_of_nobody_are_told_by_a_reload() {
     write(&user, &CONFIG.replace("provider = [\"fake\"]", "provider = [\"fake\", \"fakee\"]"));
     user.run(["reload"]).code(1).says("agent.provider[1]").says("fakee");
     assert_eq!(status(&user)["not_taken"].as_array().unwrap().len(), 1);
+    write(&user, &CONFIG.replace("[serve]", "[serve]\nowners = [\"fake:ann\", \"telegrm:4711\"]"));
+    user.run(["reload"]).code(1).says("serve.owners[1]").says("did you mean `telegram`");
+    // A key that is wrong beside them: none of it counts, and everybody is told so.
+    write(&user, &CONFIG.replace("[serve]", "[serve]\nowners = []\nchats = \"eight\""));
+    user.run(["reload"]).code(2).nothing().says("serve.chats: must be a whole number, is \"eight\"; what ran before goes on");
+    let shown = user.run(["status"]).ok().out;
+    assert!(shown.contains("refused") && shown.contains("serve.chats"), "{shown}");
     write(&user, CONFIG);
     user.run(["reload"]).ok();
     assert_eq!(status(&user)["not_taken"], json!([]));
