@@ -125,6 +125,7 @@ impl Line {
             name: self.name.to_string(),
             state: condition.state,
             error: condition.error.as_ref().map(Error::to_string),
+            fix: condition.error.as_ref().and_then(Error::help).map(str::to_owned),
             failures: condition.failures,
             again_in_ms: condition
                 .again_at
@@ -287,7 +288,7 @@ async fn listen(core: Arc<Core>, line: Arc<Line>) {
                 in_a_row += 1;
                 let pause = pause::after(in_a_row, core.config.load().retry());
                 let error = core.host.redactor().redact_error(&error);
-                tracing::warn!(channel = &*line.name, %error, "failed, and is tried again in {} ms", pause.as_millis());
+                tracing::warn!(channel = &*line.name, %error, help = error.help(), "failed, and is tried again in {} ms", pause.as_millis());
                 let mut condition = line.condition();
                 condition.state = ChannelState::Failed;
                 condition.failures += 1;

@@ -37,6 +37,8 @@ pub struct ChannelStatus {
     pub state: ChannelState,
     /// Why it failed last, while it is not running again.
     pub error: Option<String>,
+    /// What would help, where that is known.
+    pub fix: Option<String>,
     /// How often it failed since it was started.
     pub failures: u64,
     /// When it is tried again, in milliseconds from now.

@@ -80,8 +80,7 @@ fn show(out: Out, status: &Value) -> Result<()> {
     out.line("")?;
     let row = |row: &Value| {
         let state = if row["state"] == "ready" { cell(row, "health") } else { cell(row, "state") };
-        let fix = row["fix"].as_str().map_or(String::new(), |fix| format!("  → {fix}"));
-        vec![cell(row, "id"), state, cell(row, "reason") + &fix]
+        vec![cell(row, "id"), state, cell(row, "reason") + &fix(row)]
     };
     out.table(&["PLUGIN", "STATE", "WHY"], &not_well.iter().map(row).collect::<Vec<_>>())
 }
@@ -125,12 +124,17 @@ fn cell(row: &Value, key: &str) -> String {
     }
 }
 
+/// What would help, behind what is wrong.
+fn fix(row: &Value) -> String {
+    row["fix"].as_str().map_or(String::new(), |fix| format!("  → {fix}"))
+}
+
 fn show_channels(out: Out, channels: &[Value]) -> Result<()> {
     let again =
         |row: &Value| row["again_in_ms"].as_u64().map_or(String::new(), |ms| format!(" (again in {})", ago(Duration::from_millis(ms))));
     let rows: Vec<Vec<String>> = channels
         .iter()
-        .map(|row| vec![cell(row, "name"), cell(row, "state"), cell(row, "failures"), cell(row, "error") + &again(row)])
+        .map(|row| vec![cell(row, "name"), cell(row, "state"), cell(row, "failures"), cell(row, "error") + &again(row) + &fix(row)])
         .collect();
     out.table(&["CHANNEL", "STATE", "FAILURES", "WHY"], &rows)
 }

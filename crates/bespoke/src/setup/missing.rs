@@ -25,10 +25,11 @@ pub(crate) fn missing_keys(host: &Host, edit: &str) -> Vec<(String, Row)> {
         ("voice.stt", Kind::Stt),
         ("voice.tts", Kind::Tts),
         ("serve.channels", Kind::Channel),
+        ("serve.owners", Kind::Channel),
     ] {
         let mut names = config.get(key).and_then(|v| serde_json::from_value::<Vec<String>>(v).ok()).unwrap_or_default();
-        if kind == Kind::Provider {
-            // What stands behind a colon is a model.
+        if matches!(key, "agent.provider" | "serve.owners") {
+            // What stands behind a colon is a model, or a person.
             names.iter_mut().for_each(|name| name.truncate(name.find(':').unwrap_or(name.len())));
         }
         let named_here = names.into_iter().enumerate().map(|(n, name)| (format!("{key}[{n}]"), name, Some(kind)));

@@ -15,13 +15,15 @@ fn state(served: &Served, channel: &str) -> Option<(ChannelState, Option<String>
 async fn a_channel_that_fails_is_tried_again_and_leaves_the_others_alone() {
     let (_folder, path) = place();
     let (good, bad) = (World::plain("good"), World::plain("bad"));
-    *bad.broken.lock().unwrap() = Some(Error::new(Code::NETWORK_FAILED, "no line"));
+    *bad.broken.lock().unwrap() = Some(Error::new(Code::NETWORK_FAILED, "no line").with_help("plug it in"));
     let served = Served::over(&path, config(json!({})), vec![good.plug(), bad.plug(), echo()]).await;
     good.write("a", "1", "hello");
     good.until_read("a", &["re hello"]).await;
     bad.until(|bad| bad.runs.load(Ordering::SeqCst) >= 3).await;
     bad.until(|_| state(&served, "bad").is_some_and(|(state, _)| state == ChannelState::Failed)).await;
     assert_eq!(state(&served, "bad").unwrap().1.as_deref(), Some("bad: no line"));
+    let fix = served.status().channels.into_iter().find(|channel| channel.name == "bad").unwrap().fix;
+    assert_eq!(fix.as_deref(), Some("plug it in"));
     assert_eq!(state(&served, "good"), Some((ChannelState::Running, None)));
     *bad.broken.lock().unwrap() = None;
     bad.write("a", "1", "hello");

@@ -88,7 +88,8 @@ impl Serving {
                 self.now().reloaded = Some(json!({ "at": at, "ok": false, "complete": false, "why": why, "error": failure.message }));
                 let text = format!("{why}: the configuration is wrong, and what ran before goes on: {failure}");
                 self.told.reject(&text, why, &failure.message);
-                return Err(failure);
+                let message = format!("{}; what ran before goes on", failure.message);
+                return Err(Failure { message, ..failure });
             }
         };
         let lines = reloaded.lines();
