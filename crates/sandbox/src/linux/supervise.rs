@@ -192,6 +192,7 @@ fn start() -> io::Result<Supervisor> {
         }
         0 => {
             drop((link, host, signals));
+            hear_signals();
             wall::become_command(plan, &theirs)
         }
         pid => pid.unsigned_abs(),
@@ -252,6 +253,16 @@ fn block_signals() -> io::Result<File> {
             -1 => Err(io::Error::last_os_error()),
             descriptor => Ok(File::from_raw_fd(descriptor)),
         }
+    }
+}
+
+/// The command hears signals as any program does. It would go on with what its parent blocks: asked to end, it would not hear of it.
+fn hear_signals() {
+    // SAFETY: an empty set of signals is made and used as its functions demand. It cannot fail: each argument is right.
+    unsafe {
+        let mut set = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut());
     }
 }
 

@@ -162,6 +162,27 @@ fn whoever_leaves_session_and_parent_is_ended() {
 }
 
 #[test]
+fn a_command_that_is_asked_to_end_hears_of_it() {
+    let place = Place::new();
+    let code = "import signal, sys\n\
+                blocked = [line for line in open('/proc/self/status') if line.startswith('SigBlk')][0]\n\
+                signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))\n\
+                print(blocked.split()[1], flush=True)\n\
+                signal.pause()";
+    for mut policy in [Policy::open(), closed_for_python()] {
+        // Longer than anybody waits: it ends by itself, or this hangs until then.
+        policy.grace_ms = 60_000;
+        let mut child = spawn(of_python(policy, &place.0, code)).unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "0000000000000000\n");
+        child.stop(Duration::from_secs(60));
+        let outcome = collect(child);
+        assert_eq!(outcome.code(), Some(7), "{outcome:?}");
+    }
+}
+
+#[test]
 fn what_a_command_leaves_behind_ends_with_it() {
     let place = Place::new();
     let mark = mark();
