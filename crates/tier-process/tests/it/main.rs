@@ -6,6 +6,7 @@
 #[path = "../../../tier/tests/every/acts.rs"]
 mod acts;
 mod cycles;
+mod deaths;
 mod escapes;
 #[allow(dead_code, reason = "of the plugins, each tier has its own builds")]
 #[path = "../../../tier/tests/every/mod.rs"]
