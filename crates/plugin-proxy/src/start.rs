@@ -107,7 +107,8 @@ impl Proxy {
         let hello = poll_fn(|cx| self.inner.hello.poll(cx.waker())).await?;
         agree(hello.protocol, hello.oldest)?;
         if hello.plugin != id {
-            return Err(Error::new(Code::LOAD_FAILED, format!("the guest is the plugin `{}`, not `{id}`", hello.plugin)));
+            let error = Error::new(Code::LOAD_FAILED, format!("the guest is the plugin `{}`, not `{id}`", hello.plugin));
+            return Err(error.with_help("mend id in its plugin.toml, or build the plugin that it names"));
         }
         Ok(hello)
     }

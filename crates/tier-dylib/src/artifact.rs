@@ -89,7 +89,7 @@ impl Inner {
 
     fn open(&self, host: Arc<dyn HostApi>) -> Result<(Arc<copies::Copy>, Opened)> {
         let copy = copies::load(&self.file, &self.grounds.cache, self.id())?;
-        let opened = thread::open(&copy, self.id(), host)?;
+        let opened = thread::open(&copy, self.id(), host).map_err(|e| start::with_logs(e, self.id()))?;
         Ok((copy, opened))
     }
 
@@ -105,7 +105,7 @@ impl Inner {
                 Ok(hello) => hello,
                 Err(_) => Err(start::too_slow("did not say hello", limit, None)),
             };
-            Ok(hello.map_err(|e| start::not_up(e, Code::LOAD_FAILED))?.specs)
+            Ok(hello.map_err(|e| start::not_up(e, Code::LOAD_FAILED, self.id()))?.specs)
         })
     }
 
@@ -126,9 +126,9 @@ impl Inner {
             Ok(started) => started,
             Err(_) => Err(start::too_slow("did not start", limit, None)),
         };
-        let Instance { contributions, life: plugin } = started.map_err(|e| start::not_up(e, Code::INITIALIZE_FAILED))?;
+        let Instance { contributions, life: plugin } = started.map_err(|e| start::not_up(e, Code::INITIALIZE_FAILED, self.id()))?;
         let Some(inline) = unless_up.0.take() else { return Err(Error::internal("the instance was ended")) };
-        let life = Arc::new(DylibLife { plugin, inline, closed, copy, file: self.file.clone() });
+        let life = Arc::new(DylibLife { plugin, inline, closed, copy });
         Ok(Instance { contributions, life })
     }
 }

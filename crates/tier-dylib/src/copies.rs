@@ -29,6 +29,10 @@ const LATELY: Duration = Duration::from_secs(3600);
 /// An open library.
 #[derive(Debug)]
 pub(crate) struct Copy {
+    /// What it is a copy of, as the user knows it.
+    pub(crate) file: PathBuf,
+    /// Whose code it is, in words. A copy stays until the program ends, and so may they.
+    pub(crate) who: &'static str,
     pub(crate) checked: Checked,
     /// An instance of it died: what it has in its statics is not to be trusted.
     spoiled: AtomicBool,
@@ -71,7 +75,7 @@ pub(crate) fn load(file: &Path, cache: &Path, id: &str) -> Result<Arc<Copy>> {
     let of_file = of_file(file);
     let mut copies = lock(&of_file);
     let folder = cache.join("dylib").join(id);
-    let (digest, staged) = stage(file, &folder).map_err(|e| cannot_copy(file, &folder, &e))?;
+    let (digest, staged) = stage(file, &folder)?;
     let same = copies.iter().rfind(|mapped| mapped.digest == digest).map(|mapped| mapped.copy.clone());
     match same {
         Some(Ok(copy)) if copy.spoiled.load(Ordering::Relaxed) => {}
@@ -91,36 +95,56 @@ pub(crate) fn load(file: &Path, cache: &Path, id: &str) -> Result<Arc<Copy>> {
     let name = if again == 0 { format!("{digest}.so") } else { format!("{digest}-{again}.so") };
     let path = folder.join(name);
     staged.persist(&path).map_err(|e| cannot_copy(file, &folder, &e.error))?;
-    let library =
-        bespoke_library::open_bound(&path).map_err(|e| descriptor::refusal(file, &format!("it cannot be loaded: {}", e.reason)))?;
+    let library = bespoke_library::open_bound(&path).map_err(|e| {
+        // The user knows the file, and not the copy that the loader speaks of.
+        let reason = e.reason.replace(&format!("{}: ", path.display()), "");
+        descriptor::refusal(file, &format!("it cannot be loaded: {reason}"))
+    })?;
     let checked = descriptor::read(library, file, id);
-    let copy = checked.map(|checked| Arc::new(Copy { checked, spoiled: AtomicBool::new(false), number: copies.len() + 1 }));
+    let copy = checked.map(|checked| {
+        let who = format!("the library of plugin `{id}` ({})", file.display()).leak();
+        Arc::new(Copy { file: file.to_owned(), who, checked, spoiled: AtomicBool::new(false), number: copies.len() + 1 })
+    });
     copies.push(Mapped { digest, copy: copy.clone() });
     forget_old(&folder, &path);
     copy
 }
 
 /// Copies a file to a place beside where it will lie, and says what is in it. Nothing that is open is ever written to.
-fn stage(file: &Path, folder: &Path) -> io::Result<(String, tempfile::NamedTempFile)> {
-    fs::create_dir_all(folder)?;
+fn stage(file: &Path, folder: &Path) -> Result<(String, tempfile::NamedTempFile)> {
+    let unread = |e: io::Error| match e.kind() {
+        io::ErrorKind::NotFound => descriptor::refusal(file, "there is no such file"),
+        _ => descriptor::refusal(file, &format!("it cannot be read: {e}")),
+    };
+    let uncopied = |e: io::Error| cannot_copy(file, folder, &e);
     // Before it is opened: a pipe would wait for somebody to write.
-    if !fs::metadata(file)?.is_file() {
-        return Err(io::Error::other("it is no file"));
+    if !fs::metadata(file).map_err(unread)?.is_file() {
+        return Err(descriptor::refusal(file, "it is no file"));
     }
-    let mut from = File::open(file)?;
-    let mut to = tempfile::Builder::new().prefix(".new-").tempfile_in(folder)?;
-    let (mut hash, mut piece) = (Sha256::new(), vec![0; 256 << 10]);
+    let mut from = File::open(file).map_err(unread)?;
+    fs::create_dir_all(folder).map_err(uncopied)?;
+    let mut to = tempfile::Builder::new().prefix(".new-").tempfile_in(folder).map_err(uncopied)?;
+    let (mut hash, mut piece, mut is_first) = (Sha256::new(), vec![0; 256 << 10], true);
     loop {
         let read = match from.read(&mut piece) {
             Ok(0) => break,
             Ok(read) => read,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-            Err(e) => return Err(e),
+            Err(e) => return Err(unread(e)),
         };
+        if std::mem::take(&mut is_first) && is_foreign(&piece[..read]) {
+            return Err(descriptor::refusal(file, "it is no library of this system: it does not begin as one in ELF does"));
+        }
         hash.update(&piece[..read]);
-        to.write_all(&piece[..read])?;
+        to.write_all(&piece[..read]).map_err(uncopied)?;
     }
     Ok((hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect(), to))
+}
+
+/// Whether a file that begins so cannot be a library: a text, a script, one of another system. The loader would say so of the copy.
+fn is_foreign(first: &[u8]) -> bool {
+    const ELF: &[u8] = b"\x7fELF";
+    !cfg!(target_vendor = "apple") && !first.starts_with(&ELF[..ELF.len().min(first.len())])
 }
 
 /// Copies that nobody has made lately, and what was left of making one: somebody who makes one now opens it at once, and what is open
@@ -136,7 +160,7 @@ fn forget_old(folder: &Path, own: &Path) {
 
 fn cannot_copy(file: &Path, folder: &Path, error: &io::Error) -> Error {
     let message = format!("{}: it cannot be copied to {}: {error}", file.display(), folder.display());
-    Error::new(Code::LOAD_FAILED, message).with_help(format!("ls -ld {} {}", file.display(), folder.display()))
+    Error::new(Code::LOAD_FAILED, message).with_help(format!("ls -ld {}", folder.display()))
 }
 
 fn of_file(file: &Path) -> OfFile {

@@ -17,7 +17,7 @@ use bespoke_protocol::{
     abi::{OutV1, status},
 };
 
-use crate::{calls::Calls, copies::Copy};
+use crate::{calls::Calls, copies::Copy, parting::Inside};
 
 /// Bytes that one step may say: several answers of the greatest length. A library that says more is ended.
 const MOST_SAID: usize = 8 * MAX_FRAME;
@@ -78,11 +78,11 @@ unsafe impl Send for Instance {}
 
 impl Instance {
     /// # Errors
-    /// `INITIALIZE_FAILED`, with what the library says.
+    /// `INITIALIZE_FAILED`, with the file, and what the library says.
     pub(crate) fn open(copy: &Arc<Copy>, host: Arc<dyn HostApi>, waker: Waker) -> Result<Self> {
         let calls = Calls::new(host, waker);
         let (mut pointer, mut none) = (ptr::null_mut(), Vec::new());
-        let (status, said) = asked(&mut none, |out| {
+        let (status, said) = asked(copy, &mut none, |out| {
             // SAFETY: a library of this version of the interface, whose user trusts it; the pointers are what the interface says.
             unsafe { (copy.checked.open)(calls.table(), out, &mut pointer) }
         });
@@ -91,7 +91,7 @@ impl Instance {
             status => {
                 copy.spoil();
                 let why = if status == status::DONE { "it gave no instance".to_owned() } else { failed(status, &said) };
-                Err(Error::new(Code::INITIALIZE_FAILED, format!("the library did not open: {why}")))
+                Err(Error::new(Code::INITIALIZE_FAILED, format!("{}: the library did not open: {why}", copy.file.display())))
             }
         }
     }
@@ -99,7 +99,7 @@ impl Instance {
     /// True when there is more to do at once.
     fn step(&mut self, inbound: &[u8], out: &mut Vec<u8>) -> Result<bool> {
         let (step, pointer) = (self.copy.checked.step, self.pointer);
-        let (status, said) = asked(out, |out| {
+        let (status, said) = asked(&self.copy, out, |out| {
             // SAFETY: as in `open`; it made the pointer, `close` has not had it, and the bytes stay where they are until this returns.
             unsafe { step(pointer, inbound.as_ptr(), inbound.len(), out) }
         });
@@ -123,7 +123,7 @@ impl Instance {
     /// May block, as code of the plugin runs in here.
     pub(crate) fn close(self) {
         let mut last = Vec::new();
-        let (status, said) = asked(&mut last, |out| {
+        let (status, said) = asked(&self.copy, &mut last, |out| {
             // SAFETY: as in `step`; nobody uses the pointer after this.
             unsafe { (self.copy.checked.close)(self.pointer, out) }
         });
@@ -143,11 +143,13 @@ struct Said<'o> {
 }
 
 /// Calls a function of the library with a place for what it says.
-fn asked(frames: &mut Vec<u8>, call: impl FnOnce(*const OutV1) -> i32) -> (i32, Words) {
+fn asked(copy: &Copy, frames: &mut Vec<u8>, call: impl FnOnce(*const OutV1) -> i32) -> (i32, Words) {
     let mut said = Said { frames, failure: Vec::new(), too_much: false };
     let size = size_of::<OutV1>() as u32;
     let out = OutV1 { size, reserved: 0, context: (&raw mut said).cast(), frames: take_frames, failure: take_failure };
+    let inside = Inside::enter(copy.who);
     let status = call(&raw const out);
+    drop(inside);
     (status, Words { failure: said.failure, too_much: said.too_much })
 }
 

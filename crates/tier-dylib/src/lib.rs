@@ -32,6 +32,8 @@ mod instance;
 #[cfg(unix)]
 mod life;
 #[cfg(unix)]
+mod parting;
+#[cfg(unix)]
 mod thread;
 
 #[cfg(unix)]

@@ -1,6 +1,6 @@
 //! The life of a plugin in a library: what the plugin says of itself, and what its copy is.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bespoke_plugin_api::{BoxFuture, CallCx, Code, Error, Facts, Health, Life, Reload, Result, State, serde_json::Value};
 use bespoke_plugin_proxy::Inline;
@@ -21,8 +21,6 @@ pub(crate) struct DylibLife {
     pub(crate) inline: Inline<Stepped>,
     pub(crate) closed: watch::Receiver<bool>,
     pub(crate) copy: Arc<Copy>,
-    /// As the user knows it.
-    pub(crate) file: PathBuf,
 }
 
 impl Life for DylibLife {
@@ -36,8 +34,8 @@ impl Life for DylibLife {
         let mut add = |name: &str, value: String| facts.insert(name.into(), value);
         add("tier", "dylib".into());
         add("trusted", "yes: its permissions are not enforceable in this tier".into());
-        add("library", self.file.display().to_string());
-        add("copies", format!("{} of {MOST_COPIES}, this is number {}", copies::count(&self.file), self.copy.number));
+        add("library", self.copy.file.display().to_string());
+        add("copies", format!("{} of {MOST_COPIES}, this is number {}", copies::count(&self.copy.file), self.copy.number));
         if !checked.toolchain.is_empty() {
             add("toolchain", checked.toolchain.clone());
         }
@@ -67,7 +65,7 @@ impl Life for DylibLife {
             let mut closed = self.closed.clone();
             let closed = async { drop(closed.wait_for(|closed| *closed).await) };
             if tokio::time::timeout(CLOSE, closed).await.is_err() {
-                let file = self.file.display();
+                let file = self.copy.file.display();
                 tracing::warn!("{file}: an instance has not ended after {} s; its thread was left behind", CLOSE.as_secs());
             }
         })

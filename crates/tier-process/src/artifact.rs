@@ -133,7 +133,7 @@ impl Inner {
             };
             handle.outbox.kill();
             handle.gone(GONE).await;
-            Ok(hello.map_err(|e| start::not_up(e, Code::LOAD_FAILED))?.specs)
+            Ok(hello.map_err(|e| start::not_up(e, Code::LOAD_FAILED, self.id()))?.specs)
         })
     }
 
@@ -170,7 +170,7 @@ impl Inner {
             Err(error) => {
                 drop(unless_up);
                 handle.gone(GONE).await;
-                Err(start::not_up(error, Code::INITIALIZE_FAILED))
+                Err(start::not_up(error, Code::INITIALIZE_FAILED, self.id()))
             }
         }
     }

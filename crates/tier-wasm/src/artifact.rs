@@ -135,7 +135,7 @@ impl Inner {
                 Ok(hello) => hello,
                 Err(_) => Err(start::too_slow("did not say hello", limit, None)),
             };
-            Ok(hello.map_err(|e| start::not_up(e, ErrorCode::LOAD_FAILED))?.specs)
+            Ok(hello.map_err(|e| start::not_up(e, ErrorCode::LOAD_FAILED, self.id()))?.specs)
         })
     }
 
@@ -161,7 +161,7 @@ impl Inner {
             }
             Err(error) => {
                 handle.end(error.clone());
-                Err(start::not_up(error, ErrorCode::INITIALIZE_FAILED))
+                Err(start::not_up(error, ErrorCode::INITIALIZE_FAILED, self.id()))
             }
         }
     }

@@ -4,7 +4,7 @@
 use std::{
     collections::HashMap,
     fs::{self, File},
-    io::Read as _,
+    io::{self, Read as _},
     path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, PoisonError, Weak},
     thread,
@@ -123,7 +123,8 @@ fn find(file: &Path, wasi: bool, folder: PathBuf, most: u64, is_given_up: &dyn F
         Some(component) => component,
         None => {
             let Some(_slot) = Slot::wait(is_given_up) else { return Err(Error::cancelled()) };
-            let made = Component::new(engine, &bytes).map_err(|e| refusal(file, &format!("it is no component: {}", shown(&e))))?;
+            let made = Component::new(engine, &bytes)
+                .map_err(|e| refusal(file, &format!("it is no component, or not all of one: {}", shown(&e))))?;
             if let Some(cache) = &cache {
                 cache.keep(digest, &made);
             }
@@ -148,9 +149,9 @@ fn find(file: &Path, wasi: bool, folder: PathBuf, most: u64, is_given_up: &dyn F
 
 /// The bytes of a file that is not too large for a component, whatever it says of its size.
 fn read(file: &Path, most: u64) -> Result<Vec<u8>> {
-    let cannot = |e: &std::io::Error| {
-        Error::new(ErrorCode::LOAD_FAILED, format!("{}: it cannot be read: {e}", file.display()))
-            .with_help("bespoke plugin build DIR --tier wasm writes it")
+    let cannot = |e: &io::Error| match e.kind() {
+        io::ErrorKind::NotFound => refusal(file, "there is no such file"),
+        _ => refusal(file, &format!("it cannot be read: {e}")),
     };
     // Before it is opened: a pipe would wait for somebody to write.
     let meta = fs::metadata(file).map_err(|e| cannot(&e))?;

@@ -23,11 +23,19 @@ pub fn too_slow(what: &str, limit: Duration, said: Option<&str>) -> Error {
         .with_help("raise start_timeout_ms under [resources] in its manifest, or plugins.start_timeout_ms")
 }
 
-/// The error of a plugin that ended before it serves: it has not crashed, it does not start, which is `code`.
-pub fn not_up(error: Error, code: Code) -> Error {
+/// The error of the plugin `id` that ended before it serves: it has not crashed, it does not start, which is `code`.
+pub fn not_up(error: Error, code: Code, id: &str) -> Error {
     if error.code() != Code::PLUGIN_CRASHED {
         return error;
     }
-    let told = Error::new(code, error.message());
-    error.data().cloned().map_or(told.clone(), |data| told.with_data(data))
+    let mut told = Error::new(code, error.message());
+    if let Some(help) = error.help() {
+        told = told.with_help(help);
+    }
+    with_logs(error.data().cloned().map_or(told.clone(), |data| told.with_data(data)), id)
+}
+
+/// The same error; where nothing is known that helps, with what else the plugin `id` said.
+pub fn with_logs(error: Error, id: &str) -> Error {
+    if error.help().is_some() { error } else { error.with_help(format!("see what it logged: bespoke logs --plugin {id}")) }
 }

@@ -3,6 +3,7 @@
 
 use std::{
     env,
+    fs::{self, File},
     os::unix::process::ExitStatusExt as _,
     path::PathBuf,
     process::{Command, Stdio},
@@ -52,7 +53,8 @@ fn each_ends_the_program_as_it_is_written() {
         };
         let mut command = Command::new(env::current_exe().unwrap());
         command.args(["fatal::child", "--exact", "--nocapture", "--test-threads=1"]).env(FAULT, fault).env(LIBRARY, library);
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let (said, log) = (world.path().join("stderr"), File::create(world.path().join("stderr")).unwrap());
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
         let begun = std::time::Instant::now();
         let status = loop {
             if let Some(status) = child.try_wait().unwrap() {
@@ -67,6 +69,10 @@ fn each_ends_the_program_as_it_is_written() {
         };
         let ended = status.code().ok_or_else(|| status.signal().unwrap());
         assert_eq!(ended, end, "{fault}");
+        // Of an exit there is somebody to tell it, and of a panic that aborts the library's own hook, if it has one.
+        let said = fs::read_to_string(said).unwrap();
+        let told = said.lines().any(|line| line.starts_with("bespoke: the library of plugin `faults` (") && line.contains(") called exit"));
+        assert_eq!(told, fault == "EXIT", "{fault}: {said}");
     }
 }
 

@@ -80,10 +80,10 @@ async fn what_is_no_such_plugin_is_refused_before_it_is_called_and_the_others_st
         BAD_TEXT: …/plugins/faults/plugin.so: the id in its descriptor is no UTF-8: invalid utf-8 sequence of 1 bytes from index 0; build it for this program: bespoke plugin build DIR --tier dylib; or ask its author for such a build
         LONG_TEXT: …/plugins/faults/plugin.so: the version in its descriptor is no text, of 1099511627776 bytes; build it for this program: bespoke plugin build DIR --tier dylib; or ask its author for such a build
         OTHER_PROTOCOL: …/plugins/faults/plugin.so: it speaks protocol 9, and this program 1 to 1; build it for this program: bespoke plugin build DIR --tier dylib; or ask its author for such a build
-        OPEN_FAILS: the library did not open: failed: no luck today; no help
-        OPEN_NOTHING: the library did not open: it gave no instance; no help
-        OTHER_HELLO: the guest is the plugin `somebody`, not `faults`; no help
-        START_FAILS: the library failed: it does not start; no help
+        OPEN_FAILS: …/plugins/faults/plugin.so: the library did not open: failed: no luck today; see what it logged: bespoke logs --plugin faults
+        OPEN_NOTHING: …/plugins/faults/plugin.so: the library did not open: it gave no instance; see what it logged: bespoke logs --plugin faults
+        OTHER_HELLO: the guest is the plugin `somebody`, not `faults`; mend id in its plugin.toml, or build the plugin that it names
+        START_FAILS: the library failed: it does not start; see what it logged: bespoke logs --plugin faults
     "#]].assert_eq(&told);
 }
 
@@ -100,37 +100,37 @@ async fn what_a_newer_or_a_plain_library_says_is_taken() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_that_is_no_library_is_told() {
     type Spoil = fn(&Path);
+    let half = |file: &Path| {
+        let bytes = fs::read(file).unwrap();
+        fs::write(file, &bytes[..bytes.len() / 2]).unwrap();
+    };
     let spoils: [(&str, Spoil, &str); 6] = [
-        ("text", |file| fs::write(file, "no library").unwrap(), "it cannot be loaded: "),
+        ("text", |file| fs::write(file, "no library").unwrap(), "it is no library of this system: it does not begin as one in ELF does"),
         ("empty", |file| fs::write(file, "").unwrap(), "it cannot be loaded: it is cut off"),
         ("cut off", |file| fs::write(file, &fs::read(file).unwrap()[..5000]).unwrap(), "it cannot be loaded: it is cut off"),
-        (
-            "cut off late",
-            |file| {
-                let bytes = fs::read(file).unwrap();
-                fs::write(file, &bytes[..bytes.len() / 2]).unwrap();
-            },
-            "it cannot be loaded: ",
-        ),
+        ("cut off late", half, "it cannot be loaded: "),
         (
             "a folder",
             |file| {
                 fs::remove_file(file).unwrap();
                 fs::create_dir(file).unwrap();
             },
-            "it cannot be copied to ",
+            "it is no file",
         ),
-        ("nothing", |file| fs::remove_file(file).unwrap(), "No such file"),
+        ("nothing", |file| fs::remove_file(file).unwrap(), "there is no such file"),
     ];
     for (what, spoil, why) in spoils {
         let world = World::new();
         let plugin = world.fault("NOTHING");
-        spoil(&world.path().join("plugins/faults/plugin.so"));
+        let file = world.path().join("plugins/faults/plugin.so");
+        spoil(&file);
         let host = world.host([plugin, neighbour(&world)]).await;
         let failed = row(&host, "faults");
         assert_eq!((failed.state, row(&host, "fake").state), (State::Failed, State::Ready), "{what}: {failed:?}");
         let reason = failed.reason.unwrap();
-        assert!(reason.contains("plugins/faults/plugin.so: ") && reason.contains(why), "{what}: {reason}");
+        assert!(reason.starts_with(&format!("{}: {why}", file.display())), "{what}: {reason}");
+        assert!(!reason.contains("/cache/"), "{what}: {reason}");
+        assert!(failed.fix.as_ref().is_some_and(|fix| fix.contains("bespoke plugin build DIR --tier dylib")), "{what}: {:?}", failed.fix);
         within(host.shutdown()).await;
     }
     // What it needs of others is asked for when it is opened, and not where it is first called.

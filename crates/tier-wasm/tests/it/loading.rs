@@ -28,10 +28,15 @@ fn cases() -> Vec<(&'static str, Vec<u8>, Code, &'static [&'static str])> {
     let deep: &'static str = Box::leak(format!("(memory (export \"memory\") 2) {deep}").into_boxed_str());
     vec![
         ("nothing", Vec::new(), Code::LOAD_FAILED, &["it is no wasm", "bespoke plugin build DIR --tier wasm"]),
-        ("a text", b"#!/bin/sh\n".to_vec(), Code::LOAD_FAILED, &["it is no wasm"]),
+        ("a text", b"#!/bin/sh\n".to_vec(), Code::LOAD_FAILED, &["plugin.wasm: it is no wasm", "bespoke plugin build DIR --tier wasm"]),
         ("a core module", wat::parse_str("(module)").unwrap(), Code::LOAD_FAILED, &["it is a core module, and no component"]),
         ("a newer wasm", b"\0asm\x63\0\x01\0".to_vec(), Code::LOAD_FAILED, &["a version that this program does not know"]),
-        ("cut off", whole[..whole.len() / 2].to_vec(), Code::LOAD_FAILED, &["it is no component"]),
+        (
+            "cut off",
+            whole[..whole.len() / 2].to_vec(),
+            Code::LOAD_FAILED,
+            &["plugin.wasm: it is no component, or not all of one", "bespoke plugin build DIR --tier wasm"],
+        ),
         ("lying of a length", lying, Code::LOAD_FAILED, &["it is no component"]),
         (
             "no plugin",
@@ -71,7 +76,7 @@ fn cases() -> Vec<(&'static str, Vec<u8>, Code, &'static [&'static str])> {
             Code::LOAD_FAILED,
             &["it asks for WASI (`wasi:io/poll@0.2.0`), and its manifest does not", "write wasi = true under [wasm] in its plugin.toml"],
         ),
-        ("a trap in start", text(|t| t.start = "unreachable"), Code::LOAD_FAILED, &["aborted"]),
+        ("a trap in start", text(|t| t.start = "unreachable"), Code::LOAD_FAILED, &["aborted", "bespoke logs --plugin bad"]),
         (
             "an error of start",
             text(|t| {
@@ -167,7 +172,8 @@ async fn a_component_that_is_not_there_or_too_large_is_told_with_its_size() {
     fs::remove_file(world.path().join("plugins/gone/plugin.wasm")).unwrap();
     let error = within(host.load(gone, None)).await.unwrap_err();
     assert_eq!(error.code(), Code::LOAD_FAILED);
-    assert!(error.message().contains("plugins/gone/plugin.wasm: it cannot be read"), "{}", error.message());
+    assert!(error.message().ends_with("plugins/gone/plugin.wasm: there is no such file"), "{}", error.message());
+    assert!(error.help().unwrap().contains("bespoke plugin build DIR --tier wasm"), "{:?}", error.help());
     within(host.shutdown()).await;
 }
 
