@@ -6,6 +6,7 @@ import base64
 import os
 import signal
 import sys
+import textwrap
 import time
 import unittest
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 from tests.kit import LIMIT, SRC, Folder, PluginError
 
 ECHO = """
-    import asyncio, dataclasses, datetime, enum, logging, os, sys, threading, time
+    import asyncio, collections, dataclasses, datetime, enum, logging, os, sys, threading, time
     from pathlib import Path
     from typing import Optional
     from contracts.base import PluginError
@@ -95,6 +96,9 @@ ECHO = """
                 "plugin": PluginError(1002, "too long"), "value": ValueError("not found at all"), "type": TypeError("t"),
                 "key": KeyError("k"), "time": asyncio.TimeoutError(), "later": NotImplementedError("no"),
             }[how]
+
+        def deep(self):
+            return collections.ChainMap({})["missing"]
 
         def speak_out(self):
             print("a stray line")
@@ -194,6 +198,26 @@ class Calls(Folder):
         ):
             self.fails(code, "fail", how=how)
         self.assertIn("KeyError: 'k'", self.echo.log())
+
+    def test_an_error_names_its_type_and_the_line_of_the_plugins_own_code(self) -> None:
+        line = next(n for n, text in enumerate(textwrap.dedent(ECHO).splitlines(), 1) if "raise {" in text)
+        for how, code, type_name in (
+            ("value", -32602, "ValueError"),
+            ("type", -32602, "TypeError"),
+            ("key", -32061, "KeyError"),
+            ("later", -32601, "NotImplementedError"),
+        ):
+            error = self.fails(code, "fail", how=how)
+            self.assertEqual(error.data["exception"], type_name)
+            file, _, at = error.data["at"].partition(":")
+            # Of the folder nothing is told, and of the lines of the one statement any may be meant.
+            self.assertEqual(file, "__init__.py")
+            self.assertTrue(line <= int(at) <= line + 4, error.data)
+        # Raised deep in the library: the last line that is the plugin's own.
+        error = self.fails(-32061, "deep")
+        self.assertRegex(error.message, r"^KeyError: .*missing.* \(__init__\.py:\d+\)$")
+        # An author's own error stays as it is.
+        self.assertIsNone(self.fails(1002, "fail", how="plugin").data)
 
     def test_seed003_2_a_result_without_a_form_in_json_is_an_error_not_silence(self) -> None:
         self.assertIn("object", self.fails(-32061, "odd").message)
@@ -444,7 +468,7 @@ class Lives(Folder):
 
     def test_a_start_that_fails_says_why(self) -> None:
         folder = self.plugin("counter", self.LIFE)
-        for refuse, code, word in (("no", -32003, "False"), ("raise", -32003, "model_path"), ("code", -32052, "no model")):
+        for refuse, code, word in (("no", -32003, "False"), ("raise", -32003, "KeyError: 'model_path' ("), ("code", -32052, "no model")):
             guest = self.guest(folder, start=False)
             with self.assertRaises(PluginError) as caught:
                 guest.start({"refuse": refuse})

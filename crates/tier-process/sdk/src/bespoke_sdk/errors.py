@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import os
 from enum import IntEnum
+from pathlib import Path
 from typing import Any, Dict, Optional
 
-__all__ = ["ErrorCodes", "PluginError", "code_name", "error_of"]
+__all__ = ["ErrorCodes", "PluginError", "at", "code_name", "described", "error_of", "own_code"]
 
 
 class ErrorCodes(IntEnum):
@@ -118,11 +120,54 @@ class PluginError(Exception):
         return f"{self.message} ({code_name(self.code)} {self.code})"
 
 
+#: The folder of the plugin, with a separator at its end; empty until it is known.
+_own = ""
+
+
+def own_code(folder: Path) -> None:
+    """Says where the plugin's own code lies, so that an error can name the line of it."""
+    global _own
+    _own = os.path.join(str(folder), "")
+
+
+def at(exc: BaseException) -> Optional[str]:
+    """File and line of the plugin's own code that was last on the way to an exception, such as ``plugin.py:12``.
+
+    The file is named from the plugin's folder on: where that lies is nobody's business. Packages that were installed below it are not
+    its own.
+    """
+    found: Optional[str] = None
+    trace = exc.__traceback__
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename
+        if _own and file.startswith(_own) and "site-packages" not in file:
+            found = f"{file[len(_own):]}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return found
+
+
+def described(exc: BaseException) -> str:
+    """An exception in words: its type, what it says, and where in the plugin's own code it came from."""
+    said = str(exc)
+    place = at(exc)
+    return type(exc).__name__ + (f": {said}" if said else "") + (f" ({place})" if place else "")
+
+
 def error_of(exc: BaseException) -> PluginError:
-    """What an exception out of a plugin's code becomes. By its type, never by words in its message."""
+    """What an exception out of a plugin's code becomes. By its type, never by words in its message.
+
+    Its data names the type and, where it is known, the line of the plugin's own code.
+    """
     if isinstance(exc, PluginError):
         return exc
-    text = f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
+    error = _error_of(exc)
+    if error.code != ErrorCodes.CANCELLED:
+        place = at(exc)
+        error.data = {"exception": type(exc).__name__, **({"at": place} if place else {})}
+    return error
+
+
+def _error_of(exc: BaseException) -> PluginError:
     if isinstance(exc, (asyncio.CancelledError, concurrent.futures.CancelledError)):
         return PluginError(ErrorCodes.CANCELLED, "cancelled by the caller")
     if isinstance(exc, (asyncio.TimeoutError, concurrent.futures.TimeoutError, TimeoutError)):
@@ -130,9 +175,9 @@ def error_of(exc: BaseException) -> PluginError:
     if isinstance(exc, NotImplementedError):
         return PluginError(ErrorCodes.METHOD_NOT_FOUND, str(exc) or "not supported by this plugin")
     if isinstance(exc, (ValueError, TypeError)):
-        return PluginError(ErrorCodes.INVALID_PARAMS, str(exc) or text)
+        return PluginError(ErrorCodes.INVALID_PARAMS, str(exc) or described(exc))
     if isinstance(exc, MemoryError):
         return PluginError(ErrorCodes.RESOURCE_EXHAUSTED, "out of memory")
     if isinstance(exc, SystemExit):
         return PluginError(ErrorCodes.PLUGIN_EXCEPTION, f"the plugin called sys.exit({exc.code!r}); it goes on running")
-    return PluginError(ErrorCodes.PLUGIN_EXCEPTION, text)
+    return PluginError(ErrorCodes.PLUGIN_EXCEPTION, described(exc))

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Dict, List, Optional
 
 from bespoke_sdk.codec import bind, from_json, to_json
-from bespoke_sdk.errors import ErrorCodes, PluginError, error_of
+from bespoke_sdk.errors import ErrorCodes, PluginError, described, error_of
 from bespoke_sdk.run import collect, run
 from bespoke_sdk.serve.base import Bulk, Served
 from contracts.base import PluginBase, PluginStatus
@@ -37,7 +37,7 @@ async def initialize(plugin: PluginBase, config: Dict[str, Any]) -> None:
     except PluginError:
         raise
     except Exception as e:
-        raise PluginError(ErrorCodes.INITIALIZE_FAILED, f"initialize failed: {type(e).__name__}: {e}") from e
+        raise PluginError(ErrorCodes.INITIALIZE_FAILED, f"initialize failed: {described(e)}") from e
     if went_well is False:
         raise PluginError(ErrorCodes.INITIALIZE_FAILED, "initialize returned False")
     if plugin._status in (PluginStatus.UNLOADED, PluginStatus.INITIALIZING):
@@ -121,7 +121,7 @@ async def shutdown(plugin: PluginBase) -> None:
         went_well = await run(plugin.shutdown)
     except Exception as e:
         plugin._status = PluginStatus.ERROR
-        raise PluginError(ErrorCodes.SHUTDOWN_FAILED, f"shutdown failed: {type(e).__name__}: {e}") from e
+        raise PluginError(ErrorCodes.SHUTDOWN_FAILED, f"shutdown failed: {described(e)}") from e
     if went_well is False:
         raise PluginError(ErrorCodes.SHUTDOWN_FAILED, "shutdown returned False")
     plugin._status = PluginStatus.STOPPED

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple, Type
 
-from bespoke_sdk.errors import ErrorCodes, PluginError, error_of
+from bespoke_sdk.errors import ErrorCodes, PluginError, error_of, own_code
 from bespoke_sdk.manifest import CONTRACTS, Manifest
 from contracts.base import PluginBase
 
@@ -35,6 +35,7 @@ def load(folder: Path) -> Loaded:
     Raises ``MANIFEST_*``, ``DEPENDENCY_MISSING``, ``CONTRACT_*`` or ``LOAD_FAILED``, with the reason.
     """
     folder = folder.resolve()
+    own_code(folder)
     manifest = Manifest.find(folder)
     module = _import(manifest)
     plugin = _find_class(module, manifest)
@@ -94,7 +95,7 @@ def _import(manifest: Manifest) -> types.ModuleType:
             help="add its package to requirements.txt and load with --auto-install-deps",
         ) from e
     except (Exception, SystemExit) as e:
-        reason = error_of(e).message
+        reason = error_of(e).message if isinstance(e, SystemExit) else e
         raise PluginError(ErrorCodes.LOAD_FAILED, f"importing {manifest.name} failed: {type(e).__name__}: {reason}{_where(e)}") from e
 
 

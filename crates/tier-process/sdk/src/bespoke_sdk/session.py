@@ -15,7 +15,7 @@ from typing import Any, Dict, List, Optional, Tuple
 from bespoke_sdk import life, serve
 from bespoke_sdk.call import Call, enter
 from bespoke_sdk.codec import to_json
-from bespoke_sdk.errors import ErrorCodes, PluginError, error_of
+from bespoke_sdk.errors import ErrorCodes, PluginError, described, error_of
 from bespoke_sdk.host_client import HostClient
 from bespoke_sdk.loader import Loaded, load
 from bespoke_sdk.serve.base import Bulk, Served, Stream
@@ -346,7 +346,7 @@ class Session:
         try:
             plugin = self._loaded.plugin()
         except Exception as e:
-            raise PluginError(ErrorCodes.INITIALIZE_FAILED, f"__init__ failed: {type(e).__name__}: {e}") from e
+            raise PluginError(ErrorCodes.INITIALIZE_FAILED, f"__init__ failed: {described(e)}") from e
         config = setup.get("config") or {}
         self._host.models = setup.get("models") or {}
         self._host.runtimes = setup.get("runtimes") or {}
