@@ -4,7 +4,7 @@
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 use bespoke_plugin_api::Level;
-use bespoke_plugin_guest::{Lines, Logger};
+use bespoke_plugin_guest::{Lines, Logger, panicked};
 
 use crate::guest::stepping;
 
@@ -18,9 +18,7 @@ pub(crate) fn enter(id: &'static str, number: u64, logger: Logger) {
     INSTALL.call_once(|| {
         let _ = tracing::subscriber::set_global_default(Lines::new(log));
         std::panic::set_hook(Box::new(move |info| {
-            let what = info.payload_as_str().unwrap_or("without a message").replace('\n', " ");
-            let place = info.location().map(|at| format!(" at {}:{}", at.file(), at.line())).unwrap_or_default();
-            let line = format!("{id} panicked{place}: {what}");
+            let line = format!("{id} {}", panicked(info));
             if cfg!(panic = "abort") {
                 // The program ends now, and no frame leaves any more.
                 use std::io::Write as _;

@@ -3,7 +3,7 @@
 
 use std::io::{self, Write as _};
 
-use bespoke_plugin_guest::{Lines, Logger};
+use bespoke_plugin_guest::{Lines, Logger, panicked};
 
 /// Installs both, once for the process; a plugin that has set a subscriber of its own keeps it.
 pub(crate) fn install(id: &'static str, logger: &Logger) {
@@ -11,8 +11,6 @@ pub(crate) fn install(id: &'static str, logger: &Logger) {
     let _ = tracing::subscriber::set_global_default(Lines::new(move |level, line| logger.log(level, line)));
     std::panic::set_hook(Box::new(move |info| {
         // Standard error and not the link: who aborts next says nothing on it any more.
-        let what = info.payload_as_str().unwrap_or("without a message").replace('\n', " ");
-        let place = info.location().map(|at| format!(" at {}:{}", at.file(), at.line())).unwrap_or_default();
-        let _ = writeln!(io::stderr(), "ERROR {id} panicked{place}: {what}");
+        let _ = writeln!(io::stderr(), "ERROR {id} {}", panicked(info));
     }));
 }

@@ -3,7 +3,7 @@
 use std::{cell::RefCell, sync::Arc};
 
 use bespoke_plugin_api::{Descriptor, Level};
-use bespoke_plugin_guest::{Core, Lines};
+use bespoke_plugin_guest::{Core, Lines, panicked};
 
 use crate::{
     bindings::exports::bespoke::plugin::guest::Outbound,
@@ -30,10 +30,8 @@ pub fn start(plugin: &'static Descriptor) -> Result<(), String> {
     // A plugin that sets a subscriber of its own keeps it.
     let _ = tracing::subscriber::set_global_default(Lines::new(log));
     std::panic::set_hook(Box::new(|info| {
-        let what = info.payload_as_str().unwrap_or("without a message").replace('\n', " ");
-        let place = info.location().map(|at| format!(" at {}:{}", at.file(), at.line())).unwrap_or_default();
         // At once: what is in the outbox goes with the instance.
-        log(Level::Error, &format!("panicked{place}: {what}"));
+        log(Level::Error, &panicked(info));
     }));
     #[cfg(target_family = "wasm")]
     bespoke_plugin_api::look_for_cancels(pulled::look);

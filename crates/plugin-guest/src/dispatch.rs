@@ -215,6 +215,14 @@ impl Dispatch<'_> {
 impl Answer {
     pub(crate) fn of<R: Body>(id: u32, result: &Result<R>) -> Self {
         let mut frame = Vec::new();
+        #[cfg(target_family = "wasm")]
+        if let Err(error) = result
+            && error.help().is_none()
+            && let Some(help) = crate::panics::instead(error.message())
+        {
+            put_reply::<()>(&mut frame, Kind::REPLY, id, &Err(error.clone().with_help(help)));
+            return Answer { frame, effect: Effect::None };
+        }
         put_reply(&mut frame, Kind::REPLY, id, result);
         Answer { frame, effect: Effect::None }
     }

@@ -11,7 +11,7 @@
 //! the plugin (http, sleep, secrets, calls, events) is a message to the host and a reply, so that one instance can serve
 //! many calls at a time and no host function is ever re-entered.
 //!
-//! Two things that drivers share stand beside it: [`Lines`] makes lines of the log of what a plugin says with `tracing`, and
+//! What drivers share stands beside it: [`Lines`] makes lines of the log of what a plugin says with `tracing`, [`panicked`] of its panics, and
 //! `on_a_thread` is work that blocks where there are threads.
 //!
 //! **Invariant:** nothing that the host sends and nothing that the plugin does, short of abort or an endless loop, panics out
@@ -22,6 +22,7 @@ mod core;
 mod dispatch;
 mod lines;
 mod outbox;
+mod panics;
 mod platform;
 mod shared;
 mod source;
@@ -33,5 +34,6 @@ pub use crate::threads::on_a_thread;
 pub use crate::{
     core::{Core, Logger},
     lines::Lines,
+    panics::panicked,
     platform::Platform,
 };

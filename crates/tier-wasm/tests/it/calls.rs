@@ -30,6 +30,7 @@ async fn a_portable_plugin_answers_calls_and_streams() {
     assert_eq!(act(&host, "acts", json!({ "do": "many", "n": 5 << 20 })).await.unwrap().len(), 5 << 20);
     let error = act(&host, "acts", json!({ "do": "file", "path": "/etc/passwd" })).await.unwrap_err();
     assert!(error.message().contains("operation not supported"), "{}", error.message());
+    assert!(error.help().is_some_and(|help| help.contains("cx.host().store()")), "{error:?}");
 
     let facts = row(&host, "acts").facts;
     assert_eq!(facts["tier"], "wasm");

@@ -14,14 +14,17 @@ use bespoke_plugin_api::{Code, serde_json::json};
 
 use crate::kit::{LONG, World, act, act_in, echo, logged, row, within};
 
-/// What is done, which code it ends with, and what is said of it.
-const FAULTS: &[(&str, Code, &str)] = &[
-    ("panic", Code::PLUGIN_CRASHED, "on purpose"),
-    ("instant", Code::PLUGIN_CRASHED, "time not implemented"),
-    ("memory", Code::RESOURCE_EXHAUSTED, "64 MiB of memory"),
-    ("stack", Code::PLUGIN_CRASHED, "was ended"),
-    ("loop", Code::EXECUTION_TIMEOUT, "computed for 0.3 s without an answer"),
-    ("host_loop", Code::EXECUTION_TIMEOUT, "computed for 0.3 s without an answer"),
+/// What is done, which code it ends with, what is said of it, and what helps.
+const FAULTS: &[(&str, Code, &str, &str)] = &[
+    ("panic", Code::PLUGIN_CRASHED, "on purpose", ""),
+    ("instant", Code::PLUGIN_CRASHED, "time not implemented", "use cx.now()"),
+    ("thread", Code::PLUGIN_CRASHED, "failed to spawn thread", "use cx.spawn() or cx.blocking()"),
+    ("naps", Code::PLUGIN_CRASHED, "can't sleep", "use cx.sleep().await"),
+    ("opens", Code::PLUGIN_CRASHED, "not supported on this platform", "use cx.host().store()"),
+    ("memory", Code::RESOURCE_EXHAUSTED, "64 MiB of memory", "memory_mb"),
+    ("stack", Code::PLUGIN_CRASHED, "was ended", ""),
+    ("loop", Code::EXECUTION_TIMEOUT, "computed for 0.3 s without an answer", ""),
+    ("host_loop", Code::EXECUTION_TIMEOUT, "computed for 0.3 s without an answer", ""),
 ];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -29,7 +32,7 @@ async fn whatever_it_does_its_callers_are_told_and_others_go_on() {
     // A short step only where that is what ends it: the others take a while on a busy machine.
     let (world, short) = (World::new(), World::new().limits(|limits| limits.step = Duration::from_millis(300)));
     let host = Arc::new(world.host([world.acts()]).await);
-    for (does, code, said) in FAULTS {
+    for (does, code, said, help) in FAULTS {
         // A plugin that has failed too often is left alone: each begins with a fresh record.
         within(host.unload("acts")).await.unwrap();
         let world = if *code == Code::EXECUTION_TIMEOUT { &short } else { &world };
@@ -44,6 +47,8 @@ async fn whatever_it_does_its_callers_are_told_and_others_go_on() {
         let (waits, fails) = (waits.unwrap_err(), fails.unwrap_err());
         assert_eq!((fails.code(), waits.code()), (*code, *code), "{does}: {fails:?}");
         assert!(fails.message().contains(said), "{does}: {}", fails.message());
+        let told = format!("{} {}", fails.message(), fails.help().unwrap_or_default());
+        assert!(told.contains(help), "{does}: {told}");
         assert_eq!(fails.is_retryable(), *code == Code::PLUGIN_CRASHED, "{does}");
         answers_again(&host).await;
     }

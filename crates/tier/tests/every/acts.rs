@@ -193,6 +193,12 @@ impl Tool for Act {
                 String::new()
             }
             "file" => std::fs::read_to_string(text("path")).map_err(|e| Error::internal(e.to_string()))?,
+            "opens" => std::fs::read_to_string(text("path")).unwrap(),
+            "thread" => format!("{:?}", std::thread::spawn(|| 7).join()),
+            "naps" => {
+                std::thread::sleep(Duration::from_millis(1));
+                "slept".to_owned()
+            }
             "instant" => format!("{:?}", std::time::Instant::now()),
             other => return Err(Error::invalid_params(format!("knows nothing of {other}"))),
         };
