@@ -40,7 +40,7 @@ mod stream;
 pub use crate::{
     inline::{Inline, Step},
     link::Link,
-    mailbox::Mailbox,
+    mailbox::{MOST_WAITING, Mailbox},
     receiver::Receiver,
     start::{Proxy, StartOptions},
 };

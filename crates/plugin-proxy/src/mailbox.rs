@@ -11,8 +11,9 @@ use bespoke_protocol::{Kind, Lane, MAX_FRAME};
 
 use crate::receiver::Ender;
 
-/// Bytes that may wait for a guest that does not take them, as for a process: a few of the longest messages.
-const MOST_WAITING: usize = 4 * MAX_FRAME;
+/// Bytes that may wait for a guest that does not take them, in memory or in a process. Four times the longest message, so that a few of
+/// those may meet; more is a guest that will not come back.
+pub const MOST_WAITING: usize = 4 * MAX_FRAME;
 /// Capacity that a buffer keeps.
 pub(crate) const KEEP: usize = 1 << 20;
 

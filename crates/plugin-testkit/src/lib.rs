@@ -18,6 +18,7 @@
 //! compares what came out byte for byte. [`loopback`] is that second tier: guest core and proxy joined by memory. [`TestHost`]
 //! is the world: a clock that is set, a log that is read, storage in memory, no network unless scripted.
 
+mod allocations;
 mod conformance;
 mod examination;
 mod executor;
@@ -29,6 +30,7 @@ mod running;
 mod schema;
 
 pub use crate::{
+    allocations::Counting,
     conformance::Conformance,
     examination::{Cases, Check, Examination, Fault, Outcome},
     executor::{block_on, block_on_for},

@@ -3,21 +3,18 @@
 
 use std::{
     collections::VecDeque,
-    fmt::Write as _,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
 
 use bespoke_plugin_api::{HostApi, Level, serde_json};
-use bespoke_tier::{Pass, Rate};
+use bespoke_tier::{
+    Pass, Rate,
+    log::{self, MOST_LINE},
+};
 
-/// Most bytes of a line that are kept; the rest is counted.
-const MOST_LINE: usize = 4096;
 /// Lines kept for the error of a plugin that dies.
 const KEPT_LINES: usize = 40;
-/// Lines that pass at once, and then a second.
-const BURST: u32 = 400;
-const PER_SECOND: u32 = 100;
 
 /// The last lines of a plugin's standard error.
 #[derive(Debug, Default)]
@@ -65,7 +62,7 @@ enum Trace {
 
 impl Log {
     pub(crate) fn new(host: Arc<dyn HostApi>, last: Arc<LastLines>, now: Instant) -> Self {
-        Log { host, last, stderr: Lines::default(), trace: Trace::No, rate: Rate::new(BURST, PER_SECOND, now) }
+        Log { host, last, stderr: Lines::default(), trace: Trace::No, rate: log::rate(now) }
     }
 
     /// Bytes of the standard error, cut anywhere.
@@ -136,9 +133,8 @@ impl Log {
     }
 
     fn tell_held(&self, held: u64) {
-        if held > 0 {
-            let lines = if held == 1 { "1 line was".to_owned() } else { format!("{held} lines were") };
-            self.host.log(Level::Warn, &format!("{lines} left out: it writes more than {PER_SECOND} a second"));
+        if let Some(line) = log::left_out(held) {
+            self.host.log(Level::Warn, &line);
         }
     }
 }
@@ -182,29 +178,9 @@ fn level_named(word: &str) -> Option<Level> {
     }
 }
 
-/// A line as it may stand in a log: text, nothing that a terminal obeys.
+/// Bytes as a line of a log.
 fn plain(line: &[u8], more: usize) -> String {
-    let text = String::from_utf8_lossy(line);
-    let mut plain = String::with_capacity(text.len());
-    let mut rest = text.trim_end_matches('\r').chars().peekable();
-    while let Some(c) = rest.next() {
-        match c {
-            '\t' => plain.push('\t'),
-            '\u{1b}' if rest.peek() == Some(&'[') => {
-                // Colours: parameters, then one letter.
-                rest.next();
-                while rest.next_if(|c| matches!(c, ' '..='?')).is_some() {}
-                rest.next_if(|c| matches!(c, '@'..='~'));
-            }
-            c if c.is_control() => {}
-            c => plain.push(c),
-        }
-    }
-    if more > 0 {
-        // Writing to a String cannot fail.
-        let _ = write!(plain, "… ({more} bytes more)");
-    }
-    plain
+    log::plain(&String::from_utf8_lossy(line), more)
 }
 
 /// Finds lines in bytes, keeping no more of each than may be shown.

@@ -10,17 +10,13 @@ use std::{
 };
 
 use bespoke_plugin_api::{Code, Error, Result};
-use bespoke_plugin_proxy::Link;
+use bespoke_plugin_proxy::{Link, MOST_WAITING};
 use bespoke_protocol::{
     Frame, HEADER_LEN, Lane,
     line::{LineWriter, Side, undelivered},
     parse,
 };
 use tokio::sync::Notify;
-
-/// Bytes that may wait for a child that does not read. Four times the longest message, so that a few of those may meet; more is a child
-/// that will not come back.
-pub(crate) const MOST_WAITING: usize = 256 << 20;
 
 /// Capacity that a buffer keeps when it is empty.
 const KEEP: usize = 1 << 20;

@@ -13,7 +13,7 @@ use std::{
 use bespoke_host::Used;
 use bespoke_manifest::Permission;
 use bespoke_plugin_api::{Code, Error, HostApi, Level, Result};
-use bespoke_plugin_proxy::{Proxy, Receiver};
+use bespoke_plugin_proxy::{MOST_WAITING, Proxy, Receiver};
 use bespoke_protocol::{
     Kind, MAX_FRAME,
     line::{Incoming, LineReader, Side},
@@ -32,7 +32,7 @@ use crate::{
     child::{Child, Launch, Pipes},
     ending::{Ending, Exit},
     log::{LastLines, Log},
-    outbox::{MOST_WAITING, Outbox, PipeLink, Waker},
+    outbox::{Outbox, PipeLink, Waker},
     watch::{Due, Patience, Watch},
 };
 

@@ -15,6 +15,7 @@ use bespoke_manifest::Permissions;
 use bespoke_plugin_api::{Code as ErrorCode, Error, HostApi, Level, Result};
 use bespoke_plugin_proxy::{Mailbox, Step};
 use bespoke_protocol::parse;
+use bespoke_tier::log;
 use tokio::runtime::Handle;
 use wasmtime::{Store, UpdateDeadline};
 
@@ -22,7 +23,6 @@ use crate::{
     code::Code,
     ending::Ending,
     engine::Running,
-    hosted::plain,
     limits::{Budget, Gauge, Limits, Patience, Room, Why},
     wasi::Wasi,
     world::Outbound,
@@ -72,7 +72,7 @@ impl Voice {
 
     pub(crate) fn say(&self, level: Level, line: &str) {
         if level >= Level::Warn {
-            lock(&self.exchange).said = Some(plain(line));
+            lock(&self.exchange).said = Some(log::line(line));
         }
         self.host.log(level, line);
     }
@@ -349,7 +349,7 @@ async fn serve(code: &Code, store: &mut Store<Data>, exchange: &Shared) -> Resul
     let step = instance.get_typed_func::<(Arc<Vec<u8>>,), (Result<Outbound, String>,)>(&mut *store, code.step)?;
     let watch = store.data().watch();
     if let Err(why) = watched(watch, start.call_async(&mut *store, ())).await?.0 {
-        return Err(End::Told(gone(format!("does not start: {}", plain(&why)))));
+        return Err(End::Told(gone(format!("does not start: {}", log::line(&why)))));
     }
     let mut inbound = Arc::new(Vec::new());
     loop {
@@ -361,7 +361,7 @@ async fn serve(code: &Code, store: &mut Store<Data>, exchange: &Shared) -> Resul
         }
         let watch = store.data().watch();
         let (said,) = watched(watch, step.call_async(&mut *store, (inbound.clone(),))).await?;
-        let mut said = said.map_err(|why| End::Told(gone(format!("does not take what the host says: {}", plain(&why)))))?;
+        let mut said = said.map_err(|why| End::Told(gone(format!("does not take what the host says: {}", log::line(&why)))))?;
         let data = store.data_mut();
         said.more |= !data.carry.is_empty();
         let waited = std::mem::take(&mut lock(exchange).waited);

@@ -10,14 +10,8 @@ use bespoke_plugin_api::{
     BoxFuture, BoxStream, CallCx, Contribution, Event, Health, HostApi, HttpReply, HttpRequest, Level, Result, RuntimePack, Target,
     Timestamp, serde_json::Value,
 };
-use bespoke_tier::{Pass, Rate};
+use bespoke_tier::{Pass, Rate, log};
 use bytes::Bytes;
-
-/// Most bytes of a line that are kept.
-const LINE: usize = 4096;
-/// Lines that pass at once, and then a second, as for processes.
-const BURST: u32 = 400;
-const PER_SECOND: u32 = 100;
 
 pub(crate) struct Hosted {
     host: Arc<dyn HostApi>,
@@ -26,7 +20,7 @@ pub(crate) struct Hosted {
 
 impl Hosted {
     pub(crate) fn new(host: Arc<dyn HostApi>) -> Self {
-        Hosted { host, rate: Mutex::new(Rate::new(BURST, PER_SECOND, Instant::now())) }
+        Hosted { host, rate: Mutex::new(log::rate(Instant::now())) }
     }
 }
 
@@ -34,11 +28,10 @@ impl HostApi for Hosted {
     fn log(&self, level: Level, line: &str) {
         let passed = self.rate.lock().unwrap_or_else(PoisonError::into_inner).pass(Instant::now());
         let Pass::Through { held_before } = passed else { return };
-        if held_before > 0 {
-            let lines = if held_before == 1 { "1 line was".to_owned() } else { format!("{held_before} lines were") };
-            self.host.log(Level::Warn, &format!("{lines} left out: it writes more than {PER_SECOND} a second"));
+        if let Some(line) = log::left_out(held_before) {
+            self.host.log(Level::Warn, &line);
         }
-        self.host.log(level, &plain(line));
+        self.host.log(level, &log::line(line));
     }
 
     fn now(&self) -> Timestamp {
@@ -106,16 +99,6 @@ impl HostApi for Hosted {
     }
 }
 
-/// A line as it may stand in a log: text, nothing that a terminal obeys, not without end.
-pub(crate) fn plain(line: &str) -> String {
-    let kept = &line[..line.floor_char_boundary(LINE)];
-    let mut plain: String = kept.chars().map(|c| if c == '\n' { ' ' } else { c }).filter(|c| *c == '\t' || !c.is_control()).collect();
-    if kept.len() < line.len() {
-        plain += &format!("… ({} bytes more)", line.len() - kept.len());
-    }
-    plain
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,11 +113,5 @@ mod tests {
         }
         // However slow the machine: not more than a few seconds have passed.
         assert!((400..6000).contains(&host.lines().len()), "{}", host.lines().len());
-    }
-
-    #[test]
-    fn a_line_is_text_and_has_an_end() {
-        assert_eq!(plain("a\u{1b}[31mb\nc\td\u{7}"), "a[31mb c\td");
-        assert_eq!(plain(&"ä".repeat(3000)), format!("{}… (1904 bytes more)", "ä".repeat(2048)));
     }
 }

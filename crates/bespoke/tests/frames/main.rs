@@ -3,16 +3,13 @@
 //! what a library allocates is the library's.
 
 use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    cell::Cell,
     future::poll_fn,
-    sync::atomic::{AtomicU64, Ordering},
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use bespoke_plugin_api::{Contract, Duplex, Instance, Vad, VadEvent, VadOptions, next, serde_json::json};
-use bespoke_plugin_testkit::{TestHost, block_on, block_on_for};
+use bespoke_plugin_testkit::{Counting, TestHost, block_on, block_on_for};
 use bespoke_vad_energy::BESPOKE_PLUGIN;
 
 #[allow(dead_code, reason = "what is compared between tiers is the other binary's")]
@@ -20,42 +17,6 @@ use bespoke_vad_energy::BESPOKE_PLUGIN;
 mod built;
 
 use built::{TIERS, candidate, runtime, starts};
-
-struct Counting;
-
-/// Of all threads.
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-thread_local! {
-    /// Of this thread: that of a pipe has work of its own, whenever it likes.
-    static MINE: Cell<u64> = const { Cell::new(0) };
-}
-
-fn count() {
-    ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-    MINE.with(|mine| mine.set(mine.get() + 1));
-}
-
-// SAFETY: everything is handed to the system's allocator as it comes; the count touches no memory of its own.
-#[allow(unsafe_code, reason = "an allocator cannot be written without")]
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller keeps the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the pointer came from `System` in `alloc` or `realloc`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
-        // SAFETY: the pointer came from `System`, and the caller keeps the contract of `realloc`.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -114,12 +75,12 @@ async fn heard(stream: &mut dyn Duplex<[f32], VadEvent>, audio: &[f32]) -> Heard
     let mut begun = 0;
     for (n, frame) in audio.chunks(FRAME).enumerate() {
         if n == FRAMES / 2 {
-            begun = ALLOCATIONS.load(Ordering::SeqCst);
+            begun = Counting::all();
         }
         poll_fn(|cx| stream.poll_ready(cx)).await.unwrap();
-        let (before, events) = (MINE.get(), heard.events.len());
+        let (before, events) = (Counting::mine(), heard.events.len());
         stream.push(frame).unwrap();
-        let pushed = MINE.get() - before;
+        let pushed = Counting::mine() - before;
         while let Poll::Ready(Some(event)) = stream.poll_next(&mut Context::from_waker(Waker::noop())) {
             heard.events.push(event.unwrap());
         }
@@ -132,7 +93,7 @@ async fn heard(stream: &mut dyn Duplex<[f32], VadEvent>, audio: &[f32]) -> Heard
     while let Some(event) = next(stream).await {
         heard.events.push(event.unwrap());
     }
-    heard.all = ALLOCATIONS.load(Ordering::SeqCst) - begun;
+    heard.all = Counting::all() - begun;
     heard
 }
 

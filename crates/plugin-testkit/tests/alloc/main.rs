@@ -2,10 +2,7 @@
 //! own, because the counting allocator is the whole program's.
 
 use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    cell::Cell,
     future::poll_fn,
-    sync::atomic::{AtomicU64, Ordering},
     task::{Context, Waker},
     time::Duration,
 };
@@ -13,49 +10,13 @@ use std::{
 use bespoke_fake::BESPOKE_PLUGIN;
 use bespoke_plugin_api::{Channel, Contract, Duplex, Instance, Vad, VadEvent, VadOptions, try_next};
 use bespoke_plugin_proxy::StartOptions;
-use bespoke_plugin_testkit::{TestHost, block_on, loopback};
+use bespoke_plugin_testkit::{Counting, TestHost, block_on, loopback};
 use bespoke_protocol::{
     MAX_FRAME,
     line::{Incoming, LineReader, LineWriter, Side},
     parse, put_samples_frame,
 };
 use serde_json::json;
-
-struct Counting;
-
-/// Of all threads.
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-thread_local! {
-    /// Of this thread: the test harness has threads of its own, which allocate when they like.
-    static MINE: Cell<u64> = const { Cell::new(0) };
-}
-
-fn count() {
-    ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-    MINE.with(|mine| mine.set(mine.get() + 1));
-}
-
-// SAFETY: everything is handed to the system's allocator as it comes; the count touches no memory of its own.
-#[allow(unsafe_code, reason = "an allocator cannot be written without")]
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller keeps the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the pointer came from `System` in `alloc` or `realloc`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
-        // SAFETY: the pointer came from `System`, and the caller keeps the contract of `realloc`.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -78,9 +39,9 @@ fn frames_allocate_nothing() {
         }
     };
     frames(&mut *stream, 100);
-    let before = MINE.get();
+    let before = Counting::mine();
     frames(&mut *stream, FRAMES);
-    assert_eq!(MINE.get() - before, 0, "compiled in");
+    assert_eq!(Counting::mine() - before, 0, "compiled in");
 
     // Text that makes no event: frames alone, pushed as fast as the guest takes them.
     let (wired, probe) = block_on(loopback(&BESPOKE_PLUGIN, host, StartOptions::new("fake", json!({})))).unwrap();
@@ -96,9 +57,9 @@ fn frames_allocate_nothing() {
         assert!(probe.wait_quiet(Duration::from_secs(10)));
     };
     write(FRAMES);
-    let (before, mine) = (ALLOCATIONS.load(Ordering::SeqCst), MINE.get());
+    let (before, mine) = (Counting::all(), Counting::mine());
     write(FRAMES);
-    let (all, pushing) = (ALLOCATIONS.load(Ordering::SeqCst) - before, MINE.get() - mine);
+    let (all, pushing) = (Counting::all() - before, Counting::mine() - mine);
     // The buffers of the wire and the plugin's own text grow by doubling: a few times in all, not once a frame.
     assert!(pushing <= 32, "{pushing} allocations of the pushing thread for {FRAMES} frames");
     assert!(all <= 128, "{all} allocations of all threads for {FRAMES} frames");
@@ -108,7 +69,7 @@ fn frames_allocate_nothing() {
     let mut stream = open(&wired);
     // With events each of them is JSON and costs a few.
     let mut taken = 0;
-    let before = ALLOCATIONS.load(Ordering::SeqCst);
+    let before = Counting::all();
     for _ in 0..FRAMES {
         block_on(poll_fn(|cx| stream.poll_ready(cx))).unwrap();
         stream.push(&FRAME).unwrap();
@@ -121,7 +82,7 @@ fn frames_allocate_nothing() {
         block_on(bespoke_plugin_api::next(&mut *stream)).unwrap().unwrap();
         taken += 1;
     }
-    let each = (ALLOCATIONS.load(Ordering::SeqCst) - before) as f64 / taken as f64;
+    let each = (Counting::all() - before) as f64 / taken as f64;
     assert!(each < 12.0, "{each} allocations for each event");
 }
 
@@ -143,9 +104,9 @@ fn lines() {
         }
     };
     frames(3000);
-    let before = MINE.get();
+    let before = Counting::mine();
     frames(FRAMES);
-    assert_eq!(MINE.get() - before, 0, "as lines");
+    assert_eq!(Counting::mine() - before, 0, "as lines");
     assert_eq!(seen as u64, FRAMES + 3000);
 }
 

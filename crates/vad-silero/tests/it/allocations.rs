@@ -1,51 +1,21 @@
 //! After warm-up neither the engine nor a whole stream allocates per window.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-
 use bespoke_onnx::Places;
 use bespoke_plugin_api::{Instance, VadOptions, serde_json::json, try_next};
+use bespoke_plugin_testkit::Counting;
 use bespoke_vad_silero::{EngineChoice, Engines, Rate, Wanted};
 
 use crate::kit;
 use crate::plugin;
 use crate::support;
 
-/// Counts the allocations of each thread, so that tests may run side by side.
-struct Counting;
-
-thread_local! {
-    static COUNT: Cell<u64> = const { Cell::new(0) };
-}
-
-#[allow(unsafe_code)] // a global allocator is an unsafe trait
-// SAFETY: every call goes to the system's allocator unchanged; the counter does not allocate.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let _ = COUNT.try_with(|count| count.set(count.get() + 1));
-        // SAFETY: passed on as it came.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: passed on as it came.
-        unsafe { System.dealloc(memory, layout) }
-    }
-
-    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        let _ = COUNT.try_with(|count| count.set(count.get() + 1));
-        // SAFETY: passed on as it came.
-        unsafe { System.realloc(memory, layout, size) }
-    }
-}
-
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
 fn allocations(work: impl FnOnce()) -> u64 {
-    let before = COUNT.get();
+    let before = Counting::mine();
     work();
-    COUNT.get() - before
+    Counting::mine() - before
 }
 
 fn noise(samples: usize) -> Vec<f32> {
