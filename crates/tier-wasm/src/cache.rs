@@ -11,7 +11,7 @@ use std::{
     hash::{Hash as _, Hasher},
     io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -20,8 +20,15 @@ use wasmtime::{Engine, component::Component};
 
 /// An entry that is longer is none.
 const LONGEST: u64 = 1 << 30;
-/// Entries that stay: those that were made last.
+/// Entries that stay, those that were used last: more than anybody has plugins, those of former builds and of another version of this
+/// program included.
 const ENTRIES: usize = 64;
+/// Bytes that stay: machine code is a few times as long as its component, which may have 64 MiB.
+const BYTES: u64 = 1 << 30;
+/// What was begun and is so old is left of a program that was killed: nobody writes for so long.
+const LEFT_BEHIND: Duration = Duration::from_secs(3600);
+/// How what is being written is called.
+const UNFINISHED: &str = ".new-";
 const KEY: usize = 32;
 const SEAL: usize = 32;
 
@@ -69,7 +76,11 @@ impl Cache {
             return None;
         }
         match deserialize(engine, code) {
-            Ok(component) => Some(component),
+            Ok(component) => {
+                // Its date says when it was used; where that cannot be written, it is forgotten earlier.
+                let _ = File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
+                Some(component)
+            }
             Err(e) => {
                 refused(&format!("what was compiled does not fit this program ({e:#})"));
                 None
@@ -77,13 +88,13 @@ impl Cache {
         }
     }
 
-    /// Keeps it. Without it, it is compiled again.
-    pub(crate) fn keep(&self, digest: &str, component: &Component) {
+    /// Keeps it. Without it, it is compiled again. Others make room, but those of which `is_in_use` says that this program runs them.
+    pub(crate) fn keep(&self, digest: &str, component: &Component, is_in_use: &dyn Fn(&str) -> bool) {
         let (name, path) = self.entry(digest);
         let kept = component.serialize().map_err(|e| e.to_string()).and_then(|code| {
             let write = || -> io::Result<()> {
                 let seal = self.sealing(&name, &code).finalize().into_bytes();
-                let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(&self.folder)?;
+                let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(&self.folder)?;
                 file.write_all(&seal)?;
                 file.write_all(&code)?;
                 file.as_file().sync_data()?;
@@ -95,7 +106,7 @@ impl Cache {
         if let Err(error) = kept {
             tracing::warn!(entry = %path.display(), error, "what was compiled of a plugin could not be kept");
         }
-        self.forget_old();
+        self.make_room(&|other| other == digest || is_in_use(other));
     }
 
     fn entry(&self, digest: &str) -> (String, PathBuf) {
@@ -114,14 +125,29 @@ impl Cache {
         mac
     }
 
-    fn forget_old(&self) {
-        let files = fs::read_dir(&self.folder).into_iter().flatten().flatten().map(|entry| entry.path());
-        let entries = files.filter(|path| path.extension().is_some_and(|e| e == "cwasm"));
-        let mut dated: Vec<(SystemTime, PathBuf)> =
-            entries.filter_map(|path| Some((fs::metadata(&path).ok()?.modified().ok()?, path))).collect();
-        dated.sort();
-        for (_, path) in dated.iter().take(dated.len().saturating_sub(ENTRIES)) {
-            let _ = fs::remove_file(path);
+    fn make_room(&self, stays: &dyn Fn(&str) -> bool) {
+        let (mut entries, mut count, mut bytes) = (Vec::new(), 0, 0);
+        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            let (name, path) = (entry.file_name(), entry.path());
+            let Ok((len, used)) = entry.metadata().and_then(|meta| Ok((meta.len(), meta.modified()?))) else { continue };
+            let name = name.to_string_lossy();
+            if name.starts_with(UNFINISHED) && used.elapsed().is_ok_and(|age| age > LEFT_BEHIND) {
+                let _ = fs::remove_file(path);
+            } else if let Some(own) = name.strip_suffix(".cwasm") {
+                (count, bytes) = (count + 1, bytes + len);
+                if !stays(own.rsplit('-').next().unwrap_or(own)) {
+                    entries.push((used, path, len));
+                }
+            }
+        }
+        entries.sort();
+        for (_, path, len) in entries {
+            if count <= ENTRIES && bytes <= BYTES {
+                break;
+            }
+            if fs::remove_file(path).is_ok() {
+                (count, bytes) = (count - 1, bytes - len);
+            }
         }
     }
 }
@@ -155,7 +181,7 @@ fn key(folder: &Path) -> io::Result<[u8; KEY]> {
     }
     let mut key = [0; KEY];
     getrandom::fill(&mut key).map_err(|e| io::Error::other(e.to_string()))?;
-    let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(folder)?;
+    let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(folder)?;
     file.write_all(&key)?;
     file.as_file().sync_data()?;
     if there.is_err_and(|e| e.kind() != io::ErrorKind::NotFound) {

@@ -126,7 +126,7 @@ fn find(file: &Path, wasi: bool, folder: PathBuf, most: u64, is_given_up: &dyn F
             let made = Component::new(engine, &bytes)
                 .map_err(|e| refusal(file, &format!("it is no component, or not all of one: {}", shown(&e))))?;
             if let Some(cache) = &cache {
-                cache.keep(digest, &made);
+                cache.keep(digest, &made, &|digest| is_loaded(&place.0, digest));
             }
             made
         }
@@ -145,6 +145,13 @@ fn find(file: &Path, wasi: bool, folder: PathBuf, most: u64, is_given_up: &dyn F
     loaded.retain(|_, code| code.strong_count() > 0);
     loaded.insert(place, Arc::downgrade(&code));
     Ok(code)
+}
+
+/// Whether somebody has code that came into this cache.
+fn is_loaded(folder: &Path, digest: &str) -> bool {
+    let loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut of_it = loaded.iter().flatten().filter(|((of, own, _), _)| of == folder && own == digest);
+    of_it.any(|(_, code)| code.strong_count() > 0)
 }
 
 /// The bytes of a file that is not too large for a component, whatever it says of its size.

@@ -4,6 +4,7 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
+    time::{Duration, SystemTime},
 };
 
 use crate::kit::{World, echo, row, within};
@@ -67,6 +68,49 @@ async fn an_entry_that_is_not_as_it_was_left_is_refused_and_made_anew() {
     fs::write(folder.join("key"), b"short").unwrap();
     assert_eq!(from(&world).await, "compiled");
     assert_eq!(from(&world).await, "cache");
+}
+
+/// What was not used for the longest time makes room, and nothing that runs; what a program that was killed has left goes, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_cache_has_an_end() {
+    let world = World::new().own_cache();
+    let folder = world.cache().join("wasm");
+    let host = world.host([world.acts()]).await;
+    assert_eq!(echo(&host).await.unwrap(), "7");
+    let [entry] = &entries(&folder)[..] else { panic!("{:?}", entries(&folder)) };
+
+    // So many hours old, of so many bytes.
+    let put = |name: &str, hours: u64, bytes: u64| {
+        let path = folder.join(name);
+        let file = fs::OpenOptions::new().write(true).create(true).truncate(false).open(&path).unwrap();
+        if bytes > 0 {
+            file.set_len(bytes).unwrap();
+        }
+        file.set_modified(SystemTime::now() - Duration::from_secs(hours * 3600)).unwrap();
+        path
+    };
+    let (left, begun) = (put(".new-left", 2, 1), put(".new-begun", 0, 1));
+    let olds: Vec<_> = (0..70).map(|n| put(&format!("other-{n}.cwasm"), 100 + n, 1)).collect();
+    put(entry.file_name().unwrap().to_str().unwrap(), 1000, 0);
+
+    // Another is compiled: the entry that runs stays, though it is the oldest, and of the others the youngest.
+    let _ = within(host.load(world.text("nothing", "(component)"), None)).await.unwrap_err();
+    assert!(entry.exists() && !left.exists() && begun.exists());
+    assert_eq!(entries(&folder).len(), 64);
+    let stay: Vec<_> = olds.iter().map(|path| path.exists()).collect();
+    assert_eq!(stay, (0..70).map(|n| n < 62).collect::<Vec<_>>());
+
+    // One that is too long for all of them goes before the younger ones.
+    let (long, old) = (put("other-long.cwasm", 50, 1 << 30), &olds[0]);
+    let _ = within(host.load(world.text("less", "(component (core module))"), None)).await.unwrap_err();
+    assert!(entry.exists() && !long.exists() && !old.exists());
+    within(host.shutdown()).await;
+    drop(host);
+
+    // Whoever uses an entry makes it young again.
+    let aged = fs::metadata(entry).unwrap().modified().unwrap();
+    assert_eq!(from(&world).await, "cache");
+    assert!(fs::metadata(entry).unwrap().modified().unwrap() > aged);
 }
 
 #[tokio::test(flavor = "multi_thread")]
