@@ -38,6 +38,18 @@ pub enum BuildError {
         /// What is wrong with it.
         why: String,
     },
+    /// A dependency by a path where no crate is.
+    #[error("{}:{line}: `{name}` leads nowhere: there is no {}", manifest.display(), path.join("Cargo.toml").display())]
+    LeadsNowhere {
+        /// The plugin's Cargo.toml.
+        manifest: PathBuf,
+        /// The line of the dependency.
+        line: usize,
+        /// The dependency.
+        name: String,
+        /// Where it leads.
+        path: PathBuf,
+    },
     /// The manifest does not list the tier.
     #[error("{}:{line}: `{id}` does not ship as {}: tiers = [{}]", manifest.display(), tier.name(), names(listed))]
     NotListed {
@@ -129,7 +141,10 @@ impl BuildError {
     pub fn class(&self) -> Class {
         match self {
             BuildError::NoFolder { .. } | BuildError::NoFile { .. } | BuildError::Missing { .. } => Class::NotFound,
-            BuildError::NotListed { .. } | BuildError::NotPortable { .. } | BuildError::InTheWay { .. } => Class::Unsolvable,
+            BuildError::LeadsNowhere { .. }
+            | BuildError::NotListed { .. }
+            | BuildError::NotPortable { .. }
+            | BuildError::InTheWay { .. } => Class::Unsolvable,
             _ => Class::Failed,
         }
     }
@@ -139,6 +154,15 @@ impl BuildError {
         match self {
             BuildError::NoFile { file: "Cargo.toml", folder, .. } => {
                 Some(format!("bespoke plugin load {}   if it needs no building", folder.display()))
+            }
+            BuildError::LeadsNowhere { name, .. } => Some(match name.strip_prefix("bespoke-") {
+                Some(folder) => format!(
+                    "write where it is: {name} = {{ path = \"CHECKOUT/crates/{folder}\" }} with the absolute path of a checkout of Bespoke, or {name} = {{ git = \"URL\" }}"
+                ),
+                None => format!("write where it is: {name} = {{ path = \"/ABSOLUTE/PATH\" }}, or where else it comes from"),
+            }),
+            BuildError::Unreadable { said, .. } if said.contains("failed to find a workspace root") => {
+                Some("write out what it has of a workspace (what ends in `.workspace = true`), or put it into one".to_owned())
             }
             BuildError::NotListed { manifest, line, tier, listed, .. } => {
                 let all: Vec<Tier> = Tier::ALL.iter().copied().filter(|t| t == tier || listed.contains(t)).collect();

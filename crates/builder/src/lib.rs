@@ -13,6 +13,7 @@
 //!
 //! The folder also has the manifest as it is for that tier alone, and the schema of the configuration: the host needs nothing else.
 
+mod absent;
 mod built;
 mod cargo;
 mod error;
@@ -66,7 +67,7 @@ pub struct Built {
     pub bytes: u64,
 }
 
-/// Builds a plugin. `tell` hears what cargo says meanwhile, line by line.
+/// Builds a plugin. `tell` hears what cargo says meanwhile, line by line; of a component also where its code uses what there is none of.
 ///
 /// # Errors
 /// See [`BuildError`]: each says what would help. A former result stays as it was.
@@ -90,6 +91,10 @@ pub fn build(request: &Request, tell: &mut dyn FnMut(&str)) -> Result<Built, Bui
         None => failure,
     })?;
     let path = built::put(&source, request.tier, &artefact, out)?;
+    if request.tier == Tier::Wasm {
+        // After all that cargo says, where they are seen.
+        absent::warnings(&source.code).iter().for_each(|line| tell(line));
+    }
     let bytes = fs::metadata(&artefact).map_err(|e| BuildError::io(&artefact, e))?.len();
     Ok(Built { id: source.manifest.id.clone(), version: source.manifest.version.to_string(), tier: request.tier, path, bytes })
 }

@@ -229,6 +229,7 @@ mod tests {
             folder: "/srv/my chimes".into(),
             text: text.to_owned(),
             manifest: Manifest::parse("plugin.toml", text, None).unwrap(),
+            code: "/srv/my chimes/src/lib.rs".into(),
             package: "my-chimes".to_owned(),
             workspace: "/srv/my chimes".into(),
             target: "/srv/my chimes/target".into(),

@@ -2,12 +2,12 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 use bespoke_manifest::{Inherited, Manifest, Tier};
 use cargo_metadata::{Dependency, DependencyKind, Package};
-use toml_edit::{InlineTable, Value};
+use toml_edit::{DocumentMut, InlineTable, Item, TableLike, Value};
 
 use crate::{cargo::Cargo, error::BuildError};
 
@@ -22,6 +22,8 @@ pub(crate) struct Source {
     /// The text of `plugin.toml`.
     pub(crate) text: String,
     pub(crate) manifest: Manifest,
+    /// The file that its library begins with.
+    pub(crate) code: PathBuf,
     /// Name of its package.
     pub(crate) package: String,
     /// The workspace that it is in, perhaps its own.
@@ -56,13 +58,14 @@ impl Source {
             return Err(no_file("plugin.toml", "the manifest says what the plugin is and in which tiers it ships"));
         }
         let text = fs::read_to_string(&plugin_toml).map_err(|e| BuildError::io(&plugin_toml, e))?;
+        leads_somewhere(&folder, &cargo_toml)?;
         let metadata = cargo.packages(&cargo_toml)?;
         let no_plugin = |why: String| BuildError::NoPlugin { manifest: cargo_toml.clone(), why };
         let own = |package: &&Package| fs::canonicalize(&package.manifest_path).is_ok_and(|path| path == cargo_toml);
         let package = metadata.packages.iter().find(own).ok_or_else(|| no_plugin("it has no [package]".to_owned()))?;
-        if !package.targets.iter().any(|target| target.is_lib()) {
+        let Some(library) = package.targets.iter().find(|target| target.is_lib()) else {
             return Err(no_plugin("it is no library; a plugin is one, with its code in src/lib.rs".to_owned()));
-        }
+        };
         let version = package.version.to_string();
         let license = package.license.clone().unwrap_or_default();
         let inherited = Inherited { version: &version, license: &license };
@@ -74,6 +77,7 @@ impl Source {
         Ok(Source {
             text,
             manifest,
+            code: library.src_path.clone().into_std_path_buf(),
             package: package.name.to_string(),
             workspace: metadata.workspace_root.clone().into_std_path_buf(),
             target: metadata.target_directory.clone().into_std_path_buf(),
@@ -96,6 +100,43 @@ impl Source {
             listed: self.manifest.tiers.clone(),
         })
     }
+}
+
+/// Whether each path among the dependencies leads to a crate: those of a folder that was copied elsewhere do not. What only its tests depend
+/// on matters where cargo looks for members of a workspace. Asked before cargo is, which has other words for some of it.
+fn leads_somewhere(folder: &Path, manifest: &Path) -> Result<(), BuildError> {
+    let text = fs::read_to_string(manifest).map_err(|e| BuildError::io(manifest, e))?;
+    // What is no TOML, cargo tells.
+    let Ok(document) = text.parse::<DocumentMut>() else { return Ok(()) };
+    let root: &dyn TableLike = document.as_table();
+    let kinds = ["dependencies", "build-dependencies", "dev-dependencies"];
+    let kinds = if root.contains_key("workspace") { &kinds[..] } else { &kinds[..2] };
+    let targets = root.get("target").and_then(Item::as_table_like).into_iter().flat_map(|targets| targets.iter());
+    let tables = std::iter::once(root).chain(targets.filter_map(|(_, target)| target.as_table_like()));
+    let named = tables.flat_map(|table| kinds.iter().filter_map(|kind| table.get(kind)?.as_table_like()));
+    for (name, dependency) in named.flat_map(|dependencies| dependencies.iter()) {
+        let path = dependency.as_table_like().and_then(|dependency| dependency.get("path")).and_then(Item::as_str);
+        let Some(path) = path.map(|path| folder.join(path)).filter(|path| !path.join("Cargo.toml").is_file()) else { continue };
+        // As a key, or in the name of a table.
+        let is_named = |line: &str| {
+            let key = line.trim_start().split(['=', '.', ' ']).next().unwrap_or_default();
+            key.trim_matches('"') == name || line.trim_end().ends_with(&format!(".{name}]"))
+        };
+        let line = text.lines().position(is_named).map_or(1, |at| at + 1);
+        return Err(BuildError::LeadsNowhere { manifest: manifest.to_owned(), line, name: name.to_owned(), path: plain(&path) });
+    }
+    Ok(())
+}
+
+/// Without `..`, as far as that goes by the name alone: there is nothing there that could be a link.
+fn plain(path: &Path) -> PathBuf {
+    path.components().fold(PathBuf::new(), |mut plain, part| {
+        match part {
+            Component::ParentDir => _ = plain.pop(),
+            part => plain.push(part),
+        }
+        plain
+    })
 }
 
 impl Origin {

@@ -55,6 +55,41 @@ fn a_crate_that_is_not_written_against_the_api() {
     assert!(error.contains("it is no library"), "{error}");
 }
 
+/// As the examples of a checkout, copied to somewhere else.
+#[test]
+fn a_dependency_that_leads_nowhere_with_what_to_write() {
+    let copied = Crate::new(ALL, "");
+    let text = |dependency: &str| {
+        format!(
+            "[workspace]\n[package]\nname = \"small\"\nversion = \"1.0.0\"\nedition = \"2024\"\nlicense = \"MIT\"\n\
+             {dependency}"
+        )
+    };
+    let cases = [
+        (
+            "[dependencies]\nbespoke-plugin-api = { path = \"../nowhere/plugin-api\" }\n",
+            8,
+            "bespoke-plugin-api",
+            "nowhere/plugin-api",
+            "bespoke-plugin-api = { path = \"CHECKOUT/crates/plugin-api\" }",
+        ),
+        ("[dependencies.mine]\npath = \"../nowhere/mine\"\n", 7, "mine", "nowhere/mine", "mine = { path = \"/ABSOLUTE/PATH\" }"),
+    ];
+    for (dependency, line, name, path, help) in cases {
+        copied.write("Cargo.toml", &text(dependency));
+        let error = refused(copied.path(), Tier::Dylib);
+        assert_eq!(error.class(), Class::Unsolvable);
+        let folder = fs::canonicalize(copied.path()).unwrap();
+        let (around, folder) = (folder.parent().unwrap().display(), folder.display());
+        let words = format!("{folder}/Cargo.toml:{line}: `{name}` leads nowhere: there is no {around}/{path}/Cargo.toml");
+        assert_eq!(error.to_string(), words);
+        assert!(error.help().unwrap().contains(help), "{:?}", error.help());
+    }
+    copied.write("Cargo.toml", "[package]\nname = \"small\"\nversion.workspace = true\nedition = \"2024\"\n");
+    let error = refused(copied.path(), Tier::Dylib);
+    assert!(error.help().is_some_and(|help| help.contains(".workspace = true")), "{error} {:?}", error.help());
+}
+
 #[test]
 fn a_tier_that_the_manifest_does_not_list_with_the_line_to_change() {
     let native = Crate::new("tiers = [\"compiled\", \"process\"]", "");

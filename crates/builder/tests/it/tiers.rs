@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use bespoke_builder::{Built, Request, Tier};
 use bespoke_manifest::Manifest;
 
-use crate::kit::{CHIMES, STOPWATCH, built};
+use crate::kit::{CHIMES, Crate, STOPWATCH, built};
 
 /// The example, built where it goes by default, or for a test of its own.
 fn chimes(tier: Tier) -> Built {
@@ -83,4 +83,19 @@ fn as_a_component() {
     let file = manifest(&built).wasm.unwrap().file;
     // A component, and not a module: layer 1.
     begins_with(&built.path.join(file), b"\0asm\x0d\0\x01\0");
+}
+
+/// The compiler takes it, and it would fail when it runs: whoever builds it is told where, after all that cargo says.
+#[test]
+fn as_a_component_with_a_clock_of_its_own() {
+    let watch = Crate::new("", "").offline().beside(CHIMES);
+    for file in ["src/lib.rs", "config.schema.json", "plugin.toml"] {
+        let text = fs::read_to_string(Path::new(STOPWATCH).join(file)).unwrap();
+        watch.write(file, &text.replace("\"dylib\"", "\"dylib\", \"wasm\""));
+    }
+    let (result, said) = built(&Request::new(watch.path(), Tier::Wasm));
+    result.unwrap_or_else(|e| panic!("{e}\n{said:#?}"));
+    let warning = said.last().unwrap();
+    assert!(warning.starts_with("warning: ") && warning.contains("/src/lib.rs:"), "{warning}");
+    assert!(warning.ends_with(": `Instant::now` panics in a component, which has no clock: use cx.now()"), "{warning}");
 }
