@@ -56,7 +56,7 @@ for line in sys.stdin:
 const SCHEMA: &str = r#"{"type":"object","properties":{"word":{"type":"string","description":"What it says.","default":"none"}},"additionalProperties":false}"#;
 
 /// Writes a plugin into a folder of its own; `extra` stands at the end of its manifest.
-fn plugin(folder: &Path, id: &str, word: &str, extra: &str) -> PathBuf {
+pub(crate) fn plugin(folder: &Path, id: &str, word: &str, extra: &str) -> PathBuf {
     let folder = folder.join(id);
     fs::create_dir_all(&folder).unwrap();
     let tool = id.replace('-', "_");
@@ -163,7 +163,7 @@ fn one_that_starts_with_its_first_call_is_tried_all_the_same() {
     plugin(&user.work(""), "broken", "broken", "");
     let failed = user.run(["plugin", "load", "./broken"]).code(1).says("broken is failed").says("the last words of broken");
     // It is not kept, so it is not what one could ask about.
-    failed.says("logs/plugins.log").says("bespoke plugin load ./broken");
+    failed.says("logs/plugins.log").says("or: bespoke plugin test ./broken");
     assert!(!user.config().is_file_with("path"));
     plugin(&user.work(""), "parrot", "hello", "");
     user.run(["plugin", "load", "./parrot"]).ok().says("parrot 1.0.0 starts in ");
@@ -401,6 +401,38 @@ fn a_plugin_that_is_being_written_is_reloaded_at_every_save() {
     fs::write(folder.join("plugin.py"), SCRIPT).unwrap();
     let done: Value = serde_json::from_str(&next("\"changed\"")).unwrap();
     assert_eq!(done["ok"], true, "{done}");
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    assert_eq!(wait(child).code, 0);
+}
+
+#[test]
+fn a_folder_that_another_takes_the_place_of_is_watched_on() {
+    let user = User::new();
+    let folder = plugin(&user.work("plugins"), "draft", "x", "");
+    user.run(["plugin", "load", "plugins/draft"]).ok();
+    let mut child = user.command(["plugin", "reload", "draft", "--watch", "--json"]).spawn().unwrap();
+    let mut err = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    assert!(err.any(|line| line.starts_with("watching ")));
+    let (sender, lines) = mpsc::channel();
+    let out = BufReader::new(child.stdout.take().unwrap());
+    thread::spawn(move || out.lines().map_while(Result::ok).for_each(|line| _ = sender.send(line)));
+    // Between the two renames there is nothing, which may be told, too; and one change may be told in two lines.
+    let told = |changed: &str, what: &str| loop {
+        let line = lines.recv_timeout(LIMIT).unwrap_or_else(|_| panic!("nobody says that {changed} is {what}"));
+        let line: Value = serde_json::from_str(&line).unwrap();
+        if line["what"] == what && line["changed"].as_str().is_some_and(|path| path.ends_with(changed)) {
+            return;
+        }
+    };
+    // As a build does it: made beside it, and renamed.
+    for (round, (word, what)) in [("x", "reloaded"), ("y", "loaded anew"), ("y", "reloaded")].into_iter().enumerate() {
+        let new = plugin(&user.work(&format!("new-{round}")), "draft", word, "");
+        fs::rename(&folder, user.work(&format!("old-{round}"))).unwrap();
+        fs::rename(new, &folder).unwrap();
+        told("plugins/draft", what);
+        fs::write(folder.join("plugin.py"), SCRIPT.replace("Says a word.", "Says another word.")).unwrap();
+        told("plugin.py", "reloaded");
+    }
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();
     assert_eq!(wait(child).code, 0);
 }

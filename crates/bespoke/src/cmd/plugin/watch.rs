@@ -6,9 +6,8 @@ use std::{
     time::Instant,
 };
 
-use bespoke_host::{SCHEMA_FILE, State};
-use bespoke_manifest::Manifest;
-use notify::{RecursiveMode, Watcher};
+use bespoke_host::State;
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use serde_json::json;
 
 use crate::{
@@ -20,40 +19,59 @@ use crate::{
 
 pub(super) async fn run(setup: &Setup, id: &str) -> Result<()> {
     let folder = setup.shelf.find(id).and_then(|candidate| setup.shelf.folder_of(&candidate));
-    let failed = |error: notify::Error| Failure::failed(format!("the files cannot be watched: {error}"));
-    let (mut watcher, changes) = watcher(|_| true).map_err(failed)?;
-    if let Some(folder) = &folder {
-        watcher.watch(folder, RecursiveMode::Recursive).map_err(failed)?;
-    }
-    // Editors replace the file, so its folder is watched.
     let config = setup.paths.config.as_deref().map(std::path::absolute).transpose()?;
-    if let Some(around) = config.as_deref().and_then(Path::parent) {
-        watcher.watch(around, RecursiveMode::NonRecursive).map_err(failed)?;
-    }
     if folder.is_none() && config.is_none() {
         return Err(Failure::new(Exit::Usage, format!("{id} is part of this program, and there is no configuration to watch")));
     }
+    let (ours, file) = (folder.clone(), config.clone());
+    let wanted = move |path: &Path| ours.as_ref().is_some_and(|ours| path.starts_with(ours)) || file.as_deref() == Some(path);
+    let (mut watcher, changes) = watcher(wanted).map_err(failed)?;
+    if let Some(folder) = &folder {
+        watcher.watch(folder, RecursiveMode::Recursive).map_err(failed)?;
+    }
+    // Editors put a new file in the place of the old one, and builds a new folder: what was watched is gone then, and the folder around it
+    // tells.
+    for around in [&folder, &config].into_iter().flatten().filter_map(|path| path.parent()) {
+        watcher.watch(around, RecursiveMode::NonRecursive).map_err(failed)?;
+    }
     // Around everything: a Ctrl-C ends a reload too.
     tokio::select! {
-        ended = follow(setup, id, folder.as_deref(), config.as_deref(), changes) => ended,
+        ended = follow(setup, id, folder.as_deref(), config.as_deref(), watcher, changes) => ended,
         _ = tokio::signal::ctrl_c() => Ok(()),
     }
 }
 
-async fn follow(setup: &Setup, id: &str, folder: Option<&Path>, config: Option<&Path>, mut changes: Changes) -> Result<()> {
+fn failed(error: notify::Error) -> Failure {
+    Failure::failed(format!("the files cannot be watched: {error}"))
+}
+
+async fn follow(
+    setup: &Setup,
+    id: &str,
+    folder: Option<&Path>,
+    config: Option<&Path>,
+    mut watcher: RecommendedWatcher,
+    mut changes: Changes,
+) -> Result<()> {
     let places: Vec<String> = [folder, config].into_iter().flatten().map(|path| path.display().to_string()).collect();
     setup.out.note(format!("watching {}; Ctrl-C ends", places.join(" and ")));
     loop {
         let Some(changed) = changes.next().await else { return Err(Failure::failed("the watcher ended")) };
-        let of_plugin: Vec<&PathBuf> = changed.iter().filter(|path| folder.is_some_and(|folder| counts(path, folder))).collect();
-        let of_config = config.is_some_and(|config| changed.iter().any(|path| path == config));
-        if of_config {
+        if config.is_some_and(|config| changed.iter().any(|path| path == config)) {
             tell(setup, id, "configuration", Instant::now(), configuration(setup).await)?;
         }
-        if let Some(path) = of_plugin.first() {
+        let Some(folder) = folder else { continue };
+        let is_replaced = changed.iter().any(|path| path == folder);
+        if is_replaced && folder.is_dir() {
+            // Before it is read: what changes from here on is told. One that was watched until now may be gone already.
+            let _ = watcher.unwatch(folder);
+            watcher.watch(folder, RecursiveMode::Recursive).map_err(failed)?;
+        }
+        let of_plugin = changed.iter().map(PathBuf::as_path).find(|path| counts(path, folder));
+        if let Some(path) = of_plugin.or(is_replaced.then_some(folder)) {
             let began = Instant::now();
-            let name = folder.and_then(|folder| path.strip_prefix(folder).ok()).unwrap_or(path).display().to_string();
-            tell(setup, id, &name, began, files(setup, id, &of_plugin).await)?;
+            let name = path.strip_prefix(folder).ok().filter(|inner| !inner.as_os_str().is_empty()).unwrap_or(path);
+            tell(setup, id, &name.display().to_string(), began, files(setup, id).await)?;
         }
     }
 }
@@ -67,24 +85,13 @@ fn counts(path: &Path, folder: &Path) -> bool {
 }
 
 /// Another manifest is another plugin as far as the host knows: then it is taken out and put in again. Any other file is code.
-async fn files(setup: &Setup, id: &str, changed: &[&PathBuf]) -> Result<&'static str> {
-    let mut manifests = Manifest::FILES.iter().chain([&SCHEMA_FILE]);
-    let is_manifest = |path: &&PathBuf| path.file_name().is_some_and(|name| manifests.any(|manifest| name == *manifest));
-    let runs = setup.host.rows().iter().any(|row| row.id == id && row.state == State::Ready);
-    if runs && !changed.iter().any(is_manifest) {
-        setup.host.restart(id).await?;
-        return Ok("reloaded");
-    }
+async fn files(setup: &Setup, id: &str) -> Result<&'static str> {
     let candidate = setup.shelf.find(id).ok_or_else(|| Failure::new(Exit::NotFound, format!("{id} is not found any more")))?;
-    // What cannot be read takes nobody's place.
-    if let Err(error) = &candidate.manifest {
-        return Err(error.clone().into());
+    if setup.host.renew(candidate).await? {
+        return Ok("loaded anew");
     }
-    if setup.host.rows().iter().any(|row| row.id == id) {
-        setup.host.unload(id).await?;
-    }
-    setup.host.load(candidate, None).await?;
-    Ok("loaded anew")
+    setup.host.restart(id).await?;
+    Ok("reloaded")
 }
 
 async fn configuration(setup: &Setup) -> Result<&'static str> {
