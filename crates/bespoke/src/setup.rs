@@ -72,8 +72,8 @@ pub(crate) struct Also {
     pub(crate) install_dependencies: bool,
     /// Whether what happens is kept: by what runs for long, and not by whoever only looks.
     pub(crate) history: bool,
-    /// A plugin that is started with the others, also where its table says that it waits for its first call.
-    pub(crate) eager: Option<String>,
+    /// Keys of the configuration, as if they stood in the file, with their values in TOML.
+    pub(crate) keys: Vec<(String, String)>,
 }
 
 impl Setup {
@@ -98,8 +98,8 @@ impl Setup {
     fn of(global: &Global, paths: Paths, overrides: Vec<(&'static str, String)>, logs_in: Option<&Path>, also: Also) -> Result<Self> {
         let out = Out::with(global.json, global.quiet);
         let mut config = read(&paths, &overrides)?;
-        if let Some(id) = &also.eager {
-            config = config.with(&format!("plugins.{id}.start"), "\"eager\"")?;
+        for (key, value) in &also.keys {
+            config = config.with(key, value)?;
         }
         logs::redact(config.redactor());
         logs::start(global.log_level.name(), logs_in);

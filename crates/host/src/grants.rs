@@ -175,18 +175,18 @@ impl fmt::Display for Asks {
 }
 
 impl Blocked {
-    /// A dynamic library that nobody has trusted.
-    pub(crate) fn native() -> Self {
-        Blocked { new: Asked::default(), before: None, why: None, native: true }
+    /// A dynamic library that nobody has trusted; another one may have been, and then `why` says which.
+    pub(crate) fn native(why: Option<String>) -> Self {
+        Blocked { new: Asked::default(), before: None, why, native: true }
     }
 
     /// One sentence, for a row.
     pub fn reason(&self) -> String {
+        let why = self.why.as_ref().map_or(String::new(), |why| format!("; {why}"));
         if self.native {
-            return "is a dynamic library: code inside this program, which no wall can hold, and it is not trusted yet".to_owned();
+            return format!("is a dynamic library: code inside this program, which no wall can hold, and it is not trusted yet{why}");
         }
         let names: Vec<_> = self.new.required.iter().map(|asks| asks.permission.name()).collect();
-        let why = self.why.as_ref().map_or(String::new(), |why| format!("; {why}"));
         match &self.before {
             Some(version) => format!("asks for more than version {version} was granted: {}{why}", names.join(", ")),
             None => format!("waits for your consent to {}{why}", names.join(", ")),
@@ -195,8 +195,7 @@ impl Blocked {
 
     /// The same as an error, with the command that asks.
     pub fn error(&self, id: &str) -> Error {
-        let help = if self.native { format!("bespoke config set plugins.{id}.allow_native true") } else { command(id) };
-        Error::new(Code::PERMISSION_DENIED, self.reason()).with_help(help)
+        Error::new(Code::PERMISSION_DENIED, self.reason()).with_help(command(id))
     }
 }
 

@@ -66,8 +66,8 @@ pub use candidate::{Artifact, Candidate, State, Tier};
 pub use clock::now;
 pub use commands::{Caller, CommandInfo, split_arguments};
 pub use config::{
-    CONFIG_VERSION, Config, ConfigError, ConfigFile, Limits, MIGRATIONS, Migration, NoTerms, Origin, PluginDefaults, PluginSettings,
-    Problem, SecretSource, Start, UserHook,
+    CONFIG_VERSION, Config, ConfigError, ConfigFile, Limits, MIGRATIONS, Migration, Native, NoTerms, Origin, PluginDefaults,
+    PluginSettings, Problem, SecretSource, Start, UserHook,
 };
 pub use difference::{Change, ReloadClass};
 pub use discover::{SCHEMA_FILE, discover, find, is_made, open_folder};

@@ -8,8 +8,8 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::{
-    Change, Config, Host, Problem, ReloadClass, Selection,
-    candidate::State,
+    Change, Config, Host, NoTerms, Problem, ReloadClass, Selection,
+    candidate::{State, Tier},
     difference::OF_HOST,
     events::topics,
     host::redactor,
@@ -127,7 +127,7 @@ impl Host {
         inner.tell_hooks();
         self.plugins().iter().for_each(|plugin| inner.settle_terms(plugin));
 
-        let stopped = self.disable(&new).await;
+        let stopped = [self.disable(&new).await, self.distrust(&new).await].concat();
         let known = self.plugins();
         let settled = known.iter().map(|plugin| {
             // What the host does itself. Keys of the same name further down are the plugin's.
@@ -235,6 +235,22 @@ impl Host {
             }
         }
         inner.services.offers_changed();
+        done
+    }
+
+    /// Stops libraries that the configuration does not trust any more, and what cannot do without.
+    async fn distrust(&self, new: &Config) -> Vec<PluginReload> {
+        let inner = self.inner();
+        let mut done = Vec::new();
+        for plugin in self.plugins().iter().filter(|p| p.candidate.tier == Tier::Dylib && new.is_enabled(p.id())) {
+            plugin.started().await;
+            let Some(manifest) = plugin.manifest.as_deref().filter(|_| plugin.state() == State::Ready) else { continue };
+            if let Err(NoTerms::Blocked(blocked)) = new.terms(manifest, Tier::Dylib, &inner.grants) {
+                let others = self.hold_back(plugin, &blocked).await;
+                done.push(told(plugin, ReloadOutcome::Stopped, Some(&blocked.error(plugin.id()))));
+                done.extend(others.iter().map(|other| told(other, ReloadOutcome::Stopped, Some(&other.why()))));
+            }
+        }
         done
     }
 

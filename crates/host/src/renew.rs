@@ -1,11 +1,13 @@
 //! One plugin that is another than it was while everything runs: its folder has another manifest, or its user has granted it more or
 //! less. What a new configuration changes is `reload`.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use bespoke_plugin_api::{Code, Error, Result};
 
-use crate::{Candidate, Host, NoTerms, Selection, candidate::State, grants, manage::refuse_closing, plugin::PluginCell, slot::drop_caught};
+use crate::{
+    Blocked, Candidate, Host, NoTerms, Selection, candidate::State, grants, manage::refuse_closing, plugin::PluginCell, slot::drop_caught,
+};
 
 impl Host {
     /// Lets a plugin of a folder give way to what the folder holds now, where manifest, schema, tier or folder are others than those that
@@ -98,21 +100,9 @@ impl Host {
         plugin.started().await;
         match self.config().terms(&manifest, plugin.candidate.tier, &inner.grants) {
             Err(NoTerms::Blocked(blocked)) => {
-                if matches!(plugin.state(), State::Disabled | State::Missing | State::Blocked) {
-                    return Ok(());
+                if !matches!(plugin.state(), State::Disabled | State::Missing | State::Blocked) {
+                    self.hold_back(&plugin, &blocked).await;
                 }
-                let stopped = self.take_down(&BTreeSet::from([id.to_owned()])).await;
-                plugin.watch.rest(false);
-                // Its guards stand, and say no.
-                drop_caught(inner.services.registry.remove(id));
-                plugin.apply(None);
-                let error = blocked.error(id);
-                plugin.set(State::Blocked, error.message(), error.help().map(str::to_owned));
-                for other in self.plugins().iter().filter(|p| p.id() != id && stopped.contains(p.id())) {
-                    other.apply(None);
-                    fail_for_want(other, &stopped, grants::command);
-                }
-                inner.services.offers_changed();
                 Ok(())
             }
             Err(NoTerms::Wrong(error)) => Err(Error::invalid_params(error.to_string()).with_help("bespoke config check").with_plugin(id)),
@@ -125,6 +115,25 @@ impl Host {
                 _ => Ok(()),
             },
         }
+    }
+
+    /// Stops one that may not run any more, and those that cannot do without it, which are returned.
+    pub(crate) async fn hold_back(&self, plugin: &Arc<PluginCell>, blocked: &Blocked) -> Vec<Arc<PluginCell>> {
+        let (inner, id) = (self.inner(), plugin.id());
+        let stopped = self.take_down(&BTreeSet::from([id.to_owned()])).await;
+        plugin.watch.rest(false);
+        // Its guards stand, and say no.
+        drop_caught(inner.services.registry.remove(id));
+        plugin.apply(None);
+        let error = blocked.error(id);
+        plugin.set(State::Blocked, error.message(), error.help().map(str::to_owned));
+        let others: Vec<_> = self.plugins().iter().filter(|p| p.id() != id && stopped.contains(p.id())).cloned().collect();
+        for other in &others {
+            other.apply(None);
+            fail_for_want(other, &stopped, grants::command);
+        }
+        inner.services.offers_changed();
+        others
     }
 
     /// Stops plugins, and before them those that cannot do without: the ids of all.
@@ -170,6 +179,8 @@ fn is_same(before: &Candidate, now: &Candidate) -> bool {
     let of = |candidate: &Candidate| candidate.manifest.as_ref().ok().cloned();
     (&before.origin, before.tier, &before.config_schema) == (&now.origin, now.tier, &now.config_schema)
         && of(before).is_some_and(|manifest| Some(manifest) == of(now))
+        // What could not be opened then is looked at again.
+        && before.artifact.refusal().is_none()
 }
 
 /// One of those that a plugin cannot do without.

@@ -56,7 +56,7 @@ pub(crate) enum Plugin {
         /// The folder, or the id of a plugin that was found
         #[arg(value_name = "DIR|ID")]
         what: String,
-        /// Grant what it asks for without a question
+        /// Grant what it asks for, and trust it if it is a library, without a question
         #[arg(long, short = 'y')]
         yes: bool,
         /// Install what it depends on, into an environment of its own
@@ -72,7 +72,7 @@ pub(crate) enum Plugin {
         after_help = "Examples:\n  bespoke plugin build ./my_plugin --tier wasm --release\n  bespoke plugin build --tier process\n  bespoke plugin load \"$(bespoke plugin build ./my_plugin --tier wasm)\"\n  bespoke plugin build ./my_plugin --tier compiled --features terminal,smol"
     )]
     Build(Building),
-    /// Forget a plugin that was added from a folder; nothing is deleted
+    /// Forget a plugin that was added from a folder, and the trust in it if it is a library; nothing is deleted
     #[command(after_help = "Example:\n  bespoke plugin unload my-tts")]
     Unload {
         /// Its id
@@ -175,7 +175,7 @@ pub(crate) enum Plugin {
         after_help = "Examples:\n  bespoke plugin hook my-monitor --events workflow_started,workflow_completed --callback on_workflow_event\n  bespoke plugin hook my-monitor --events 'plugin_*' --callback on_plugin\n  bespoke plugin hook --list\n  bespoke plugin hook my-monitor --remove on_plugin\n  bespoke plugin hook --dry-run before_agent_run --event '{\"session\":\"s\",\"input\":\"Hello\"}'"
     )]
     Hook(Hooking),
-    /// Grant a plugin what it asks for
+    /// Grant a plugin what it asks for; a library, which no wall holds, is asked about as code that you trust
     #[command(
         after_help = "Examples:\n  bespoke plugin grant my-tts              all that it asks for\n  bespoke plugin grant my-tts network_access"
     )]
@@ -189,7 +189,7 @@ pub(crate) enum Plugin {
         #[arg(long, short = 'y')]
         yes: bool,
     },
-    /// Take back what a plugin was granted: it asks again before it runs
+    /// Take back what a plugin was granted, and the trust in a library: it asks again before it runs
     #[command(after_help = "Example:\n  bespoke plugin revoke my-tts")]
     Revoke {
         /// Its id

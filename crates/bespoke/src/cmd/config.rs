@@ -356,10 +356,8 @@ async fn refuse_new_problems(new: &Config, old: &Config) -> Result<()> {
     }
     let old_missing = missing_keys(&before, "");
     for (_, row) in missing_keys(&after, "bespoke plugin list") {
-        // A plugin of another binary may be configured here, and a library has to be trusted before it is added; one that nobody knows
-        // is a slip.
-        let trusted = new.plugin_settings(&row.id).is_ok_and(|settings| settings.allow_native);
-        let known = trusted || CATALOG.iter().any(|k| k.id == row.id);
+        // A plugin of another binary may be configured here; one that nobody knows is a slip.
+        let known = CATALOG.iter().any(|k| k.id == row.id);
         if !known && !old_missing.iter().any(|(_, old)| old.id == row.id) {
             let failure = Failure::new(Exit::NotFound, format!("{}: {}", row.id, row.reason.unwrap_or_default()));
             return Err(failure.help(row.fix.unwrap_or_default()));

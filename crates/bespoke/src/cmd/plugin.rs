@@ -72,8 +72,8 @@ pub(crate) async fn run(setup: &Setup, global: &Global, verb: Plugin) -> Result<
         Plugin::Verify { packs: names } => packs::verify(setup, &names).await,
         Plugin::Rollback { pack } => packs::rollback(setup, &pack),
         Plugin::Hook(hooking) => hook::run(setup, global, hooking).await,
-        Plugin::Grant { id, permissions, yes } => add::grant(setup, &id, &permissions, yes).await,
-        Plugin::Revoke { id } => add::revoke(setup, &id).await,
+        Plugin::Grant { id, permissions, yes } => add::grant(setup, global, &id, &permissions, yes).await,
+        Plugin::Revoke { id } => add::revoke(setup, global, &id).await,
         Plugin::DownloadFiles(args) => {
             files::run(setup, &args).await?;
             server::look_again(setup, args.dry_run).await

@@ -64,7 +64,10 @@ pub(crate) fn missing_keys(host: &Host, edit: &str) -> Vec<(String, Row)> {
                 let reason = close.map_or("configured, but nobody knows it".to_owned(), |close| {
                     format!("configured, but nobody knows it; did you mean `{close}`?")
                 });
-                Row::missing(id, kinds, reason, edit)
+                // All that is left of a library is that it was trusted.
+                let left = config.get(&key).and_then(|table| Some(table.as_object()?.keys().eq(["allow_native"])));
+                let fix = if left == Some(true) { format!("bespoke plugin revoke {id}") } else { edit.to_owned() };
+                Row::missing(id, kinds, reason, fix)
             }
         };
         rows.push((key, row));

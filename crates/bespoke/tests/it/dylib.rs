@@ -9,7 +9,10 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::program::User;
+use crate::{
+    program::User,
+    serve::{CONFIG, Runs},
+};
 
 /// The example, built into a folder of this user's.
 fn dice(user: &User, at: &str) -> PathBuf {
@@ -55,15 +58,17 @@ fn a_library_on_the_path_is_shown_and_runs_when_it_is_trusted() {
 
     let shown = row(&user, &["--start"], "dice-c");
     assert_eq!((&shown["tier"], &shown["state"]), (&json!("dylib"), &json!("blocked")), "{shown}");
-    assert_eq!(shown["fix"], "bespoke config set plugins.dice-c.allow_native true");
+    assert_eq!(shown["fix"], "bespoke plugin grant dice-c");
     assert!(!user.home().join("cache/dylib/dice-c").exists(), "it was not opened");
     let failed = row(&user, &["--start"], "broken");
     assert_eq!(failed["state"], "failed", "{failed}");
     assert!(failed["reason"].as_str().is_some_and(|why| why.contains("broken/plugin.so: it cannot be loaded: ")), "{failed}");
 
-    user.run(["plugin", "call", "dice-c", "dice_c", "{}"]).code(4).says("bespoke config set plugins.dice-c.allow_native true");
-    user.run(["config", "set", "plugins.dice-c.allow_native", "true"]).ok();
+    user.run(["plugin", "call", "dice-c", "dice_c", "{}"]).code(4).says("bespoke plugin grant dice-c");
+    user.run(["plugin", "grant", "dice-c"]).code(4).says("code inside this program").says("bespoke plugin grant dice-c --yes");
+    user.run(["plugin", "grant", "dice-c", "--yes"]).ok().says("plugins.dice-c.allow_native is set");
     throws(&user);
+    user.run(["plugin", "grant", "dice-c", "--yes"]).ok().says("needs no grant");
     let ready = row(&user, &["--start"], "dice-c");
     assert_eq!((&ready["state"], &ready["facts"]["toolchain"]), (&json!("ready"), &json!("C")), "{ready}");
     let info = user.run(["plugin", "info", "dice-c"]).ok().out;
@@ -79,9 +84,64 @@ fn a_library_on_the_path_is_shown_and_runs_when_it_is_trusted() {
 #[test]
 fn a_library_is_added_from_its_folder_once_it_is_trusted() {
     let user = User::new().configured("config_version = 1\n");
-    dice(&user, "dice-c");
-    user.run(["plugin", "load", "./dice-c"]).code(4).says("bespoke config set plugins.dice-c.allow_native true");
-    user.run(["config", "set", "plugins.dice-c.allow_native", "true"]).ok();
-    user.run(["plugin", "load", "./dice-c"]).ok().says("dice-c 1.0.0 starts");
+    let folder = dice(&user, "dice-c");
+    let waits = user.run(["plugin", "load", "./dice-c"]).code(4).says("code inside this program").says(folder.to_str().unwrap());
+    waits.says("bespoke plugin load ./dice-c --yes");
+    assert_eq!(fs::read_to_string(user.config()).unwrap(), "config_version = 1\n");
+    user.run(["plugin", "load", "./dice-c", "--yes"]).ok().says("dice-c 1.0.0 starts");
     throws(&user);
+    user.run(["plugin", "unload", "dice-c"]).ok().says("plugins.dice-c.allow_native is removed").says("its folder stays\n");
+    assert_eq!(fs::read_to_string(user.config()).unwrap(), "config_version = 1\n");
+    user.run(["config", "check"]).ok();
+    user.run(["plugin", "load", "./dice-c"]).code(4);
+}
+
+#[test]
+fn trust_is_for_a_folder_and_is_taken_back() {
+    let user = User::new();
+    let (one, two) = (dice(&user, "one/dice-c"), dice(&user, "two/dice-c"));
+    let state = |folder: &Path| {
+        let row = row(&user, &["--start"], "dice-c");
+        (row["state"].as_str().unwrap().to_owned(), row["reason"].to_string().contains(folder.to_str().unwrap()))
+    };
+    let path =
+        |folder: &Path| fs::write(user.config(), format!("[plugins.dice-c]\npath = {0:?}\nallow_native = {1:?}\n", folder, one)).unwrap();
+    user.run(["plugin", "load", "one/dice-c", "--yes"]).ok();
+    assert_eq!(state(&one), ("ready".to_owned(), false));
+    // The same id, elsewhere: it is another library, and the row says which one was meant.
+    path(&two);
+    assert_eq!(state(&one), ("blocked".to_owned(), true));
+    path(&one);
+    assert_eq!(state(&one).0, "ready");
+    user.run(["plugin", "revoke", "dice-c"]).ok().says("plugins.dice-c.allow_native is removed").says("granted nothing any more");
+    assert_eq!(state(&one).0, "blocked");
+    user.run(["plugin", "revoke", "dice-c"]).ok().says("was granted nothing");
+
+    // What is left of a plugin that is gone is said with the command that takes it away.
+    fs::write(user.config(), "[plugins.dice-c]\nallow_native = true\n").unwrap();
+    user.run(["config", "check"]).code(3).says("bespoke plugin revoke dice-c");
+    user.run(["plugin", "revoke", "dice-c"]).ok().says("plugins.dice-c.allow_native is removed");
+    user.run(["config", "check"]).ok();
+    user.run(["plugin", "revoke", "dice-c"]).code(3).says("no plugin `dice-c`");
+    user.run(["config", "set", "plugins.dice-c.allow_native", "true"]).code(3).says("nobody knows it");
+}
+
+#[test]
+fn trust_that_is_taken_back_ends_the_library_in_a_server() {
+    let user = User::new().configured(CONFIG);
+    dice(&user, "dice-c");
+    let server = Runs::serving(&user, &["--no-watch"]);
+    let there = || row(&user, &["--quiet"], "dice-c")["state"].clone();
+    user.run(["plugin", "load", "./dice-c", "--yes"]).ok().says("the server that runs has it ready");
+    assert_eq!(there(), "ready");
+    user.run(["plugin", "revoke", "dice-c"]).ok().says("the server that runs has it blocked");
+    assert_eq!(there(), "blocked");
+    user.run(["plugin", "grant", "dice-c", "--yes"]).ok().says("the server that runs has it ready");
+    assert_eq!(there(), "ready");
+    // By hand, too.
+    fs::write(user.config(), fs::read_to_string(user.config()).unwrap().replace("allow_native", "# allow_native")).unwrap();
+    let told = user.run(["reload"]).ok().out;
+    assert!(told.contains("dice-c: stopped: is a dynamic library"), "{told}");
+    assert_eq!(there(), "blocked");
+    server.end();
 }

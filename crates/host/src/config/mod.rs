@@ -33,7 +33,7 @@ pub use self::{
     migrate::{CONFIG_VERSION, MIGRATIONS, Migration},
     references::SecretSource,
     sections::PluginDefaults,
-    settings::{Limits, NoTerms, PluginSettings, Start},
+    settings::{Limits, Native, NoTerms, PluginSettings, Start},
 };
 
 /// A configuration as it stands in a file, or the empty one, with the variables of the environment above it.

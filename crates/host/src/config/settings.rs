@@ -1,7 +1,10 @@
 //! What the host itself reads in the table of a plugin, and how it becomes the terms of a start. The plugin's own keys are not here, nor
 //! are its secrets.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use bespoke_manifest::{HOST_KEYS, Limit, Manifest, Resources};
 use bespoke_plugin_api::Error;
@@ -28,7 +31,7 @@ pub struct PluginSettings {
     /// How much of a wall it must have; what `[plugins]` says when it is not set.
     pub sandbox: Option<Sandbox>,
     /// Whether it may run as a dynamic library, which no wall can hold: it is code inside this program.
-    pub allow_native: bool,
+    pub allow_native: Native,
     /// When it is started.
     pub start: Start,
     /// After how many milliseconds without a call it is stopped, to be started with the next one; never when it is not set.
@@ -47,7 +50,7 @@ impl Default for PluginSettings {
             enabled: true,
             path: None,
             sandbox: None,
-            allow_native: false,
+            allow_native: Native::Any(false),
             start: Start::Eager,
             idle_stop_ms: None,
             command_timeout_ms: None,
@@ -78,8 +81,8 @@ impl PluginSettings {
                 "description": "How much of a wall it must have.",
             },
             "allow_native": {
-                "type": "boolean", "default": false,
-                "description": "Whether it may run as a dynamic library: code inside this program, which no wall can hold.",
+                "type": ["boolean", "string"], "minLength": 1, "default": false,
+                "description": "Whether it may run as a dynamic library: code inside this program, which no wall can hold. A folder: that library only.",
             },
             "start": {
                 "enum": Start::ALL.iter().map(|start| start.name()).collect::<Vec<_>>(),
@@ -101,6 +104,17 @@ impl PluginSettings {
         };
         schemas
     }
+}
+
+/// Which library of a plugin's id may run inside this program.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+#[non_exhaustive]
+pub enum Native {
+    /// Whichever has the id, wherever it lies; or none.
+    Any(bool),
+    /// The one in this folder.
+    In(String),
 }
 
 /// When a plugin is started.
@@ -256,8 +270,10 @@ impl Config {
         let settings = self.plugin_settings(&manifest.id)?;
         let defaults = self.plugin_defaults()?;
         let limits = self.resources(manifest)?;
-        if tier == Tier::Dylib && !settings.allow_native {
-            return Err(NoTerms::Blocked(Blocked::native()));
+        if tier == Tier::Dylib
+            && let Some(blocked) = self.distrusts(manifest)?
+        {
+            return Err(NoTerms::Blocked(blocked));
         }
         match grants.consent(manifest, tier) {
             Consent::Granted(granted) => {
@@ -265,6 +281,24 @@ impl Config {
             }
             Consent::Blocked(blocked) => Err(NoTerms::Blocked(blocked)),
         }
+    }
+
+    /// Whether the library of a plugin may not run inside this program: nobody said that it may, or it lies in another folder than the one
+    /// that was trusted, which are held against each other behind all links.
+    ///
+    /// # Errors
+    /// As [`plugin_path`](Self::plugin_path).
+    pub fn distrusts(&self, manifest: &Manifest) -> Result<Option<Blocked>, ConfigError> {
+        let key = format!("plugins.{}.allow_native", manifest.id);
+        let folder = match self.plugin_settings(&manifest.id)?.allow_native {
+            Native::Any(true) => return Ok(None),
+            Native::Any(false) => return Ok(Some(Blocked::native(None))),
+            Native::In(folder) => self.place_of(&key, &folder)?,
+        };
+        let real = |folder: &Path| folder.canonicalize().ok();
+        let own = Path::new(&manifest.path).parent().and_then(real);
+        let is_meant = own.is_some() && own == real(&folder);
+        Ok((!is_meant).then(|| Blocked::native(Some(format!("{key} is for {}", folder.display())))))
     }
 
     /// The limits that hold for a plugin: those of its manifest, as the configuration tightens or widens them.
@@ -302,6 +336,8 @@ mod tests {
         for (key, value) in [
             ("enabled", json!(false)),
             ("path", json!("x")),
+            ("allow_native", json!(true)),
+            ("allow_native", json!("x")),
             ("sandbox", json!("required")),
             ("start", json!("lazy")),
             ("idle_stop_ms", json!(1)),

@@ -3,14 +3,14 @@
 
 use std::path::{Path, PathBuf};
 
-use bespoke_host::{Candidate, Config, Consent, Grants, Tier, ask};
+use bespoke_host::{Candidate, Config, Consent, Grants, Row, Tier, ask};
 use bespoke_manifest::{Manifest, Permission};
 use serde_json::json;
 
 use super::{server, started, to_try};
 use crate::{
     cli::{Change, Global},
-    cmd::config,
+    cmd::config::{self, Edit},
     exit::{Exit, Failure, Result},
     logs,
     output::{self, Style},
@@ -49,16 +49,16 @@ pub(super) async fn load(setup: &Setup, global: &Global, what: &str, yes: bool, 
     if let Some(row) = setup.host.rows().into_iter().find(|row| row.id == id)
         && setup.shelf.find(&id).is_none_or(|other| other.origin != candidate.origin)
     {
-        let failure = Failure::new(Exit::Conflict, format!("there is a plugin {id} already: a {} one", row.tier.name()));
-        return Err(failure.help(format!("bespoke plugin info {id}")));
+        return Err(taken(setup, &row, what));
     }
     let before = setup.paths.granted().of(&id).ok().flatten();
-    consent(setup, &manifest, candidate.tier, &optional_of(&manifest), yes, &format!("bespoke plugin load {what} --yes"))?;
+    let trust = consent(setup, &manifest, candidate.tier, &optional_of(&manifest), yes, &format!("bespoke plugin load {what} --yes"))?;
 
     // In a host that knows this folder, as the next program will.
     let persists = folder.clone().filter(|folder| !setup.shelf.searches(folder));
-    let eager = Some(id.clone());
-    let also = Also { plugins: vec![candidate.clone()], install_dependencies: auto_install_deps, eager, ..Also::default() };
+    // Also where its table says that it waits for its first call: it is to be seen that it starts.
+    let keys = trust.iter().cloned().chain([(format!("plugins.{id}.start"), r#""eager""#.to_owned())]).collect();
+    let also = Also { plugins: vec![candidate.clone()], install_dependencies: auto_install_deps, keys, ..Also::default() };
     let trial = Setup::also(global, also)?;
     let tried = started(&trial, &id).await;
     let methods: Vec<String> = trial.host.methods(&id).into_iter().map(|(method, _)| method).collect();
@@ -69,17 +69,13 @@ pub(super) async fn load(setup: &Setup, global: &Global, what: &str, yes: bool, 
         setup.paths.granted().revoke(&id)?;
     }
     let row = tried.map_err(|failure| {
-        // Nobody knows it, and nobody can be asked about it.
+        // Nobody knows it, and nobody can be asked about it; but it can be looked at.
         let unknown = failure.help.as_deref() == Some(format!("bespoke plugin info {id}").as_str()) && setup.shelf.find(&id).is_none();
         let log = logs::of_plugins(&setup.paths.logs());
-        if unknown { failure.help(format!("less {}", log.display())).or(format!("bespoke plugin load {what}")) } else { failure }
+        if unknown { failure.help(format!("less {}", log.display())).or(format!("bespoke plugin test {what}")) } else { failure }
     })?;
-    let mut told = Vec::new();
-    if let Some(folder) = &persists {
-        let value = json!(folder).to_string();
-        let edit = (format!("plugins.{id}.path"), Some(value));
-        told = config::edit_keys(global, &[edit], Change { dry_run: false, force: false }).await?.1;
-    }
+    let path = persists.as_ref().map(|folder| (format!("plugins.{id}.path"), json!(folder).to_string()));
+    let told = keep(global, path.into_iter().chain(trust)).await?;
     let there = server::apply(setup, &id, "plugin.load").await?;
     if setup.out.json {
         let mut value = serde_json::to_value(&row).map_err(|e| Failure::failed(e.to_string()))?;
@@ -98,21 +94,77 @@ pub(super) async fn load(setup: &Setup, global: &Global, what: &str, yes: bool, 
     Ok(())
 }
 
-/// Asks the user for what a plugin asks for, unless it was granted before, and remembers the answer.
-fn consent(setup: &Setup, manifest: &Manifest, tier: Tier, optional: &[Permission], yes: bool, command: &str) -> Result<()> {
-    let grants = setup.paths.granted();
-    let Consent::Blocked(blocked) = grants.consent(manifest, tier) else { return Ok(()) };
-    show(setup, manifest, &blocked.new.lines(), blocked.before.as_deref());
-    agree(&manifest.id, yes, command)?;
-    grants.grant(manifest, tier, optional)?;
-    Ok(())
+/// The error of a folder whose id another plugin has, with the command that makes room where there is one.
+fn taken(setup: &Setup, row: &Row, what: &str) -> Failure {
+    let id = &row.id;
+    let conflict = |place: String| Failure::new(Exit::Conflict, format!("there is a plugin {id} already: {place}"));
+    let folder = setup.shelf.find(id).and_then(|candidate| setup.shelf.folder_of(&candidate));
+    let Some(folder) = folder.filter(|_| row.tier != Tier::Compiled) else {
+        let help = format!("give the one in {what} another id, load it, then bespoke plugin swap {id} NEW");
+        return conflict("it is part of this program".to_owned()).help(help);
+    };
+    let failure = conflict(format!("{} ({})", folder.display(), row.tier.name()));
+    let has_path = setup.config.get(&format!("plugins.{id}.path")).is_some();
+    let makes_room = if has_path { format!("bespoke plugin unload {id}") } else { format!("mv {} ELSEWHERE", folder.display()) };
+    failure
+        .help(format!("{makes_room} && bespoke plugin load {what}"))
+        .or(format!("bespoke plugin reload {id}   for what is new in its folder"))
 }
 
-fn show(setup: &Setup, manifest: &Manifest, lines: &[String], before: Option<&str>) {
+/// A key of the configuration with its value.
+type Key = (String, String);
+
+/// Asks the user for what a plugin asks for, and to trust a library, unless that was granted before. What it may have is kept among the
+/// grants; the key that trusts a library is returned, for the configuration.
+fn consent(setup: &Setup, manifest: &Manifest, tier: Tier, optional: &[Permission], yes: bool, command: &str) -> Result<Option<Key>> {
+    let grants = setup.paths.granted();
+    let asks = match grants.consent(manifest, tier) {
+        Consent::Blocked(blocked) => Some(blocked),
+        _ => None,
+    };
+    let trust = trust(setup, manifest, tier)?;
+    if asks.is_none() && trust.is_none() {
+        return Ok(None);
+    }
+    let lines = asks.iter().flat_map(|asks| asks.new.lines());
+    let before = asks.as_ref().and_then(|asks| asks.before.as_deref());
+    show(setup, manifest, trust.iter().map(native).chain(lines), before);
+    agree(&manifest.id, yes, command)?;
+    if asks.is_some() {
+        grants.grant(manifest, tier, optional)?;
+    }
+    Ok(trust)
+}
+
+/// The key that trusts the library of a plugin: that of its folder, as it stands behind all links. `None` where it is trusted, or is none.
+fn trust(setup: &Setup, manifest: &Manifest, tier: Tier) -> Result<Option<Key>> {
+    if tier != Tier::Dylib || setup.config.distrusts(manifest)?.is_none() {
+        return Ok(None);
+    }
+    let folder = Path::new(&manifest.path).parent().unwrap_or(Path::new("."));
+    let folder = folder.canonicalize().map_err(|e| Failure::failed(format!("{}: {e}", folder.display())))?;
+    Ok(Some((format!("plugins.{}.allow_native", manifest.id), json!(folder).to_string())))
+}
+
+/// What it means to trust it, as a line of what a plugin asks for.
+fn native((_, folder): &Key) -> String {
+    format!("to be trusted: a dynamic library is code inside this program, which no wall can hold, and has all that you have: {folder}")
+}
+
+/// Sets keys in the configuration: a line for each.
+async fn keep(global: &Global, keys: impl Iterator<Item = Key>) -> Result<Vec<String>> {
+    let edits: Vec<Edit> = keys.map(|(key, value)| (key, Some(value))).collect();
+    if edits.is_empty() {
+        return Ok(Vec::new());
+    }
+    Ok(config::edit_keys(global, &edits, Change { dry_run: false, force: false }).await?.1)
+}
+
+fn show(setup: &Setup, manifest: &Manifest, lines: impl Iterator<Item = String>, before: Option<&str>) {
     let by = if manifest.author.is_empty() { String::new() } else { format!(" by {}", manifest.author) };
     let more = before.map_or(String::new(), |version| format!(" more than version {version} was granted"));
     setup.out.note(format!("{} {}{by} asks for{more}:", manifest.id, manifest.version));
-    lines.iter().for_each(|line| setup.out.note(format!("  {line}")));
+    lines.for_each(|line| setup.out.note(format!("  {line}")));
 }
 
 fn agree(id: &str, yes: bool, command: &str) -> Result<()> {
@@ -148,7 +200,12 @@ pub(super) async fn unload(setup: &Setup, global: &Global, id: &str) -> Result<(
                 return setup.out.json(&json!({ "id": id, "unloaded": true }), true);
             }
             told.iter().for_each(|told| setup.out.note(told));
-            setup.out.note(format!("{id} is forgotten; its folder stays, and what it was granted: bespoke plugin revoke {id}"));
+            let granted = if setup.paths.granted().of(id)?.is_some() {
+                format!(", and what it was granted: bespoke plugin revoke {id}")
+            } else {
+                String::new()
+            };
+            setup.out.note(format!("{id} is forgotten; its folder stays{granted}"));
             Ok(())
         }
         (None, false) => Err(setup.no_plugin(id)),
@@ -168,15 +225,14 @@ pub(super) async fn unload(setup: &Setup, global: &Global, id: &str) -> Result<(
     }
 }
 
-/// Takes out of the file what names a plugin that is gone: its folder, and what told it of events. What it was, a line each. Other keys of
-/// its table stay for the day that it comes back; a table without any goes.
+/// Takes out of the file what names a plugin that is gone: its folder, the trust in its library, which was for that folder, and what told it
+/// of events. What it was, a line each. Other keys of its table stay for the day that it comes back; a table without any goes.
 async fn forget(setup: &Setup, global: &Global, id: &str) -> Result<Vec<String>> {
-    let path = format!("plugins.{id}.path");
     let told: Vec<_> = setup.config.hooks().unwrap_or_default().into_iter().filter(|hook| hook.plugin == id).collect();
-    let mut removed = vec![format!("{path} is removed")];
+    let mut removed = Vec::new();
     let change = |old: &Config| {
         let origin = old.path().map_or(String::new(), |path| path.display().to_string());
-        let mut text = Config::parse(&origin, &old.unset(&path)?)?.without_empty_table(&format!("plugins.{id}"))?;
+        let mut text = without(old, id, &["path", "allow_native"], &mut removed)?;
         for hook in &told {
             if let Some(without) = Config::parse(&origin, &text)?.without_hook(id, &hook.callback)? {
                 text = without;
@@ -187,6 +243,20 @@ async fn forget(setup: &Setup, global: &Global, id: &str) -> Result<Vec<String>>
     };
     config::edit_text(global, change, Change { dry_run: false, force: true }).await?;
     Ok(removed)
+}
+
+/// The text of a configuration without these keys of a plugin's table, and without the table when nothing is left in it.
+fn without(old: &Config, id: &str, keys: &[&str], removed: &mut Vec<String>) -> Result<String> {
+    let origin = old.path().map_or(String::new(), |path| path.display().to_string());
+    let mut text = old.text().to_owned();
+    for key in keys.iter().map(|key| format!("plugins.{id}.{key}")) {
+        let config = Config::parse(&origin, &text)?;
+        if config.get(&key).is_some() {
+            text = config.unset(&key)?;
+            removed.push(format!("{key} is removed"));
+        }
+    }
+    Ok(Config::parse(&origin, &text)?.without_empty_table(&format!("plugins.{id}"))?)
 }
 
 /// What lies outside of this binary and asks for something.
@@ -203,10 +273,11 @@ fn asking(setup: &Setup, id: &str) -> Result<(Candidate, std::sync::Arc<Manifest
 }
 
 /// `grant`.
-pub(super) async fn grant(setup: &Setup, id: &str, permissions: &[String], yes: bool) -> Result<()> {
+pub(super) async fn grant(setup: &Setup, global: &Global, id: &str, permissions: &[String], yes: bool) -> Result<()> {
     let (candidate, manifest) = asking(setup, id)?;
     let asked = ask(&manifest);
-    if asked.is_empty() {
+    let trust = trust(setup, &manifest, candidate.tier)?;
+    if asked.is_empty() && trust.is_none() {
         setup.out.note(format!("{id} asks for nothing, and needs no grant"));
         return Ok(());
     }
@@ -224,14 +295,19 @@ pub(super) async fn grant(setup: &Setup, id: &str, permissions: &[String], yes: 
             optional.push(permission);
         }
     }
-    show(setup, &manifest, &asked.lines(), None);
+    show(setup, &manifest, trust.iter().map(native).chain(asked.lines()), None);
     agree(id, yes, &format!("bespoke plugin grant {id} --yes"))?;
-    setup.paths.granted().grant(&manifest, candidate.tier, &optional)?;
+    if !asked.is_empty() {
+        setup.paths.granted().grant(&manifest, candidate.tier, &optional)?;
+    }
+    let told = keep(global, trust.into_iter()).await?;
     let grant = setup.paths.granted().of(id)?;
+    server::read_again(setup).await?;
     let there = server::consent(setup, id).await;
     if setup.out.json {
         return setup.out.json(&json!({ "id": id, "grant": grant, "server": there.ok().flatten() }), true);
     }
+    told.iter().for_each(|told| setup.out.note(told));
     setup.out.note(setup.out.paint(Style::Green, &format!("{id} is granted what it asks for")));
     match &there {
         Ok(row) => row.iter().for_each(|row| server::tell(setup, row)),
@@ -243,10 +319,13 @@ pub(super) async fn grant(setup: &Setup, id: &str, permissions: &[String], yes: 
     Ok(())
 }
 
-/// `revoke`. Also of a plugin that is gone.
-pub(super) async fn revoke(setup: &Setup, id: &str) -> Result<()> {
+/// `revoke`. Also of a plugin that is gone, or of which there is nothing but that it was trusted.
+pub(super) async fn revoke(setup: &Setup, global: &Global, id: &str) -> Result<()> {
     let grants: Grants = setup.paths.granted();
-    if grants.of(id)?.is_none() {
+    let key = format!("plugins.{id}.allow_native");
+    // Only of a table of the file: no key is made of whatever was typed.
+    let is_trusted = setup.config.plugin_ids().iter().any(|known| known == id) && setup.config.get(&key).is_some_and(|said| said != false);
+    if grants.of(id)?.is_none() && !is_trusted {
         if !setup.host.rows().iter().any(|row| row.id == id) {
             return Err(setup.no_plugin(id));
         }
@@ -254,12 +333,23 @@ pub(super) async fn revoke(setup: &Setup, id: &str) -> Result<()> {
         return Ok(());
     }
     grants.revoke(id)?;
+    let mut told = Vec::new();
+    if is_trusted {
+        let change = |old: &Config| without(old, id, &["allow_native"], &mut told);
+        let new = config::edit_text(global, change, Change { dry_run: false, force: true }).await?;
+        if new.get(&key).is_some_and(|said| said != false) {
+            let failure = Failure::new(Exit::Conflict, format!("{id} stays trusted: a variable of the environment says so"));
+            return Err(failure.help(format!("bespoke config get {key} --origin")));
+        }
+        server::read_again(setup).await?;
+    }
     let there = server::consent(setup, id).await;
     if setup.out.json {
         let value = json!({ "id": id, "revoked": true, "server": there.as_ref().ok() });
         setup.out.json(&value, true)?;
         return there.map(drop);
     }
+    told.iter().for_each(|told| setup.out.note(told));
     setup.out.note(format!("{id} is granted nothing any more"));
     match there? {
         Some(row) => server::tell(setup, &row),
