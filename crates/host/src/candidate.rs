@@ -98,6 +98,14 @@ pub trait Artifact: Send + Sync {
     fn refusal(&self) -> Option<(State, Error)> {
         None
     }
+    /// Whether the file that it runs from is there, and of the sort that it should be, as far as its first bytes say. Asked where
+    /// something else is wrong as well, so that this is said first. Runs nothing.
+    ///
+    /// # Errors
+    /// `LOAD_FAILED`.
+    fn look(&self) -> Result<()> {
+        Ok(())
+    }
     /// Makes what it needs before it can start and what is not there, such as packages, if that may be done without a question; else, and
     /// when nothing is missing, it does nothing. `tell` gets a line for people before something takes long. It may take minutes: it comes
     /// before a start, and has a limit of its own.

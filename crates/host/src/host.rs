@@ -167,7 +167,7 @@ impl HostBuilder {
                 let fix = format!("bespoke config set plugins.{id}.enabled true");
                 cell.set(State::Disabled, "switched off in the configuration", Some(fix));
             } else if let Err(error) = cell.fit().and_then(|manifest| claim(&mut names, &id, manifest)) {
-                cell.fail(error);
+                cell.fail(cell.candidate.artifact.look().err().unwrap_or(error));
             }
             plugins.push(Arc::new(cell));
         }

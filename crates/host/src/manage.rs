@@ -107,7 +107,7 @@ impl Host {
             // Those of two that want one name were told so when they were found.
             let _ = other.fit().and_then(|manifest| claim(&mut names, other.id(), manifest));
         }
-        claim(&mut names, cell.id(), cell.fit()?)?;
+        claim(&mut names, cell.id(), cell.fit()?).map_err(|error| cell.candidate.artifact.look().err().unwrap_or(error))?;
         Ok(cell)
     }
 

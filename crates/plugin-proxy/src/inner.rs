@@ -230,7 +230,7 @@ impl Drop for Inner {
 }
 
 /// Codes that say themselves what a guest's end means for its callers; anything else is a link that is lost.
-const TOLD: [Code; 3] = [Code::PLUGIN_CRASHED, Code::RESOURCE_EXHAUSTED, Code::EXECUTION_TIMEOUT];
+const TOLD: [Code; 4] = [Code::PLUGIN_CRASHED, Code::RESOURCE_EXHAUSTED, Code::EXECUTION_TIMEOUT, Code::LOAD_FAILED];
 
 /// The error of a guest that is gone without a word.
 pub(crate) fn crashed() -> Error {

@@ -47,6 +47,10 @@ impl DylibPlugin {
 }
 
 impl Artifact for DylibPlugin {
+    fn look(&self) -> Result<()> {
+        copies::look(&self.0.file)
+    }
+
     /// From what it said before, as long as nothing in its folder has changed; only then without loading it. To ask it, an instance is
     /// opened that is not started.
     fn declare(&self, terms: &Terms) -> Result<Vec<Spec>> {

@@ -23,6 +23,9 @@ use crate::descriptor::{self, Checked};
 /// less than a thousandth of the mappings, and enough for a day of writing one.
 pub const MOST_COPIES: usize = 64;
 
+/// What is said of a text, a script, a library of another system.
+const FOREIGN: &str = "it is no library of this system: it does not begin as one in ELF does";
+
 /// A copy is opened long before it is so old.
 const LATELY: Duration = Duration::from_secs(3600);
 
@@ -113,7 +116,7 @@ pub(crate) fn load(file: &Path, cache: &Path, id: &str) -> Result<Arc<Copy>> {
 /// Copies a file to a place beside where it will lie, and says what is in it. Nothing that is open is ever written to.
 fn stage(file: &Path, folder: &Path) -> Result<(String, tempfile::NamedTempFile)> {
     let unread = |e: io::Error| match e.kind() {
-        io::ErrorKind::NotFound => descriptor::refusal(file, "there is no such file"),
+        io::ErrorKind::NotFound => missing(file),
         _ => descriptor::refusal(file, &format!("it cannot be read: {e}")),
     };
     let uncopied = |e: io::Error| cannot_copy(file, folder, &e);
@@ -133,7 +136,7 @@ fn stage(file: &Path, folder: &Path) -> Result<(String, tempfile::NamedTempFile)
             Err(e) => return Err(unread(e)),
         };
         if std::mem::take(&mut is_first) && is_foreign(&piece[..read]) {
-            return Err(descriptor::refusal(file, "it is no library of this system: it does not begin as one in ELF does"));
+            return Err(descriptor::refusal(file, FOREIGN));
         }
         hash.update(&piece[..read]);
         to.write_all(&piece[..read]).map_err(uncopied)?;
@@ -156,6 +159,29 @@ fn forget_old(folder: &Path, own: &Path) {
             let _ = fs::remove_file(entry.path());
         }
     }
+}
+
+/// Whether a file is there and a whole library, as far as that shows without the loader.
+pub(crate) fn look(file: &Path) -> Result<()> {
+    let refused = |why: &str| descriptor::refusal(file, why);
+    match file.metadata() {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(missing(file)),
+        // A pipe would wait for somebody to write.
+        Ok(meta) if !meta.is_file() => return Err(refused("it is no file")),
+        _ => {}
+    }
+    let mut first = Vec::new();
+    let read = File::open(file).and_then(|file| file.take(4).read_to_end(&mut first));
+    read.map_err(|e| refused(&format!("it cannot be read: {e}")))?;
+    if is_foreign(&first) {
+        return Err(refused(FOREIGN));
+    }
+    bespoke_library::check(file).map_err(|why| refused(&format!("it cannot be loaded: {why}")))
+}
+
+fn missing(file: &Path) -> Error {
+    let help = bespoke_tier::build_again(file.parent().unwrap_or(file), "dylib");
+    descriptor::refusal(file, "there is no such file").with_help(help)
 }
 
 fn cannot_copy(file: &Path, folder: &Path, error: &io::Error) -> Error {

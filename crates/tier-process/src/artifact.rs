@@ -51,6 +51,10 @@ impl ProcessPlugin {
 }
 
 impl Artifact for ProcessPlugin {
+    fn look(&self) -> Result<()> {
+        Program::look(&self.0.folder)
+    }
+
     fn prepare(&self, tell: &dyn Fn(&str)) -> Result<()> {
         let inner = &self.0;
         // Whatever else is wrong, its start says.

@@ -74,14 +74,22 @@ impl Program {
         }
     }
 
+    /// Whether there is one, as far as that shows without asking Python.
+    ///
+    /// # Errors
+    /// `LOAD_FAILED`.
+    pub(crate) fn look(folder: &PluginFolder) -> Result<()> {
+        match folder.manifest.process.as_ref().map(|process| &process.run) {
+            Some(Run::Command(command)) => Self::of_command(folder, command).map(drop),
+            _ => Ok(()),
+        }
+    }
+
     fn of_command(folder: &PluginFolder, command: &[String]) -> Result<Self> {
         let [name, args @ ..] = command else {
             return Err(Error::new(Code::LOAD_FAILED, format!("{}: its command is empty", folder.manifest.path)));
         };
-        let path = locate(&folder.path, Path::new(name)).ok_or_else(|| {
-            let message = format!("{}: `{name}` is no program in its folder and none on PATH", folder.manifest.path);
-            Error::new(Code::LOAD_FAILED, message).with_help(format!("install {name}, or mend command under [process]"))
-        })?;
+        let path = locate(&folder.path, Path::new(name)).ok_or_else(|| lacks(folder, name))?;
         let (path, interpreter) = vetted(&folder.path, &path).ok_or_else(|| {
             let message = format!("{}: `{name}` leads to a program that is neither in its folder nor on PATH", folder.manifest.path);
             Error::new(Code::LOAD_FAILED, message).with_help("name a program of its folder or of PATH in command under [process]")
@@ -207,6 +215,21 @@ impl Program {
         policy.limits.disk = asked.disk_mb.map(|mb| Disk { folder: home, bytes: mib(mb) });
         policy
     }
+}
+
+/// The error of a program that is not there, or that nobody may execute.
+fn lacks(folder: &PluginFolder, name: &str) -> Error {
+    // Without the `.` of `./run`.
+    let (manifest, own) = (&folder.manifest.path, folder.path.join(name).components().collect::<PathBuf>());
+    let refused = |message: String, help: String| Error::new(Code::LOAD_FAILED, format!("{manifest}: {message}")).with_help(help);
+    if own.is_file() {
+        return refused(format!("`{name}` may not be executed"), format!("chmod +x {}", own.display()));
+    }
+    if Path::new(name).is_relative() && Path::new(name).components().count() > 1 {
+        let help = bespoke_tier::build_again(&folder.path, "process");
+        return refused(format!("`{name}` is not in its folder"), format!("mend command under [process]; or {help}"));
+    }
+    refused(format!("`{name}` is no program in its folder and none on PATH"), format!("install {name}, or mend command under [process]"))
 }
 
 /// A program by name: absolute, in the plugin's folder, or where a shell would find it.

@@ -253,7 +253,13 @@ impl Pump {
                     status.missing = missing;
                 }),
                 Report::Failed { stage, message, .. } => {
-                    self.failed = Some(Error::new(Code::LOAD_FAILED, format!("its process could not be started: {stage}: {message}")));
+                    let error = Error::new(Code::LOAD_FAILED, format!("its process could not be started: {stage}: {message}"));
+                    self.failed = Some(match stage.strip_prefix("execute ") {
+                        Some(program) => error.with_help(format!(
+                            "file {program}   it has to be a program for this machine, or a script whose first line names one that is there (#!)"
+                        )),
+                        None => error,
+                    });
                     self.child.has_ended(Exit::Unknown(message));
                 }
                 Report::Denied { what, call, argument, times } => {

@@ -75,6 +75,10 @@ impl WasmPlugin {
 }
 
 impl Artifact for WasmPlugin {
+    fn look(&self) -> Result<()> {
+        code::look(&self.0.file, self.0.limits.artifact)
+    }
+
     /// Compiles it, unless that was done before: a start has little time.
     fn prepare(&self, tell: &dyn Fn(&str)) -> Result<()> {
         let inner = &self.0;

@@ -154,10 +154,17 @@ fn is_loaded(folder: &Path, digest: &str) -> bool {
     of_it.any(|(_, code)| code.strong_count() > 0)
 }
 
+/// Whether a file is there and begins as a component does.
+pub(crate) fn look(file: &Path, most: u64) -> Result<()> {
+    is_component(file, &read(file, most)?)
+}
+
 /// The bytes of a file that is not too large for a component, whatever it says of its size.
 fn read(file: &Path, most: u64) -> Result<Vec<u8>> {
     let cannot = |e: &io::Error| match e.kind() {
-        io::ErrorKind::NotFound => refusal(file, "there is no such file"),
+        io::ErrorKind::NotFound => {
+            refusal(file, "there is no such file").with_help(bespoke_tier::build_again(file.parent().unwrap_or(file), "wasm"))
+        }
         _ => refusal(file, &format!("it cannot be read: {e}")),
     };
     // Before it is opened: a pipe would wait for somebody to write.
@@ -180,6 +187,9 @@ fn read(file: &Path, most: u64) -> Result<Vec<u8>> {
 /// Whether the bytes begin as a component does; what is in it, the compiler says.
 fn is_component(file: &Path, bytes: &[u8]) -> Result<()> {
     match bytes.first_chunk::<8>() {
+        None if !bytes.is_empty() && b"\0asm\x0d\0\x01\0".starts_with(bytes) => {
+            Err(refusal(file, &format!("it is cut off, after {} bytes", bytes.len())))
+        }
         Some([0, b'a', b's', b'm', 13, 0, 1, 0]) => Ok(()),
         Some([0, b'a', b's', b'm', 1, 0, 0, 0]) => Err(refusal(file, "it is a core module, and no component")),
         Some([0, b'a', b's', b'm', ..]) => Err(refusal(file, "it is wasm of a version that this program does not know")),

@@ -1,6 +1,8 @@
 //! What the tiers outside the program share: asking a plugin what it contributes, keeping its answer, how long a start may take, what of its
 //! words may stand in a log, and how much of something is let through. How a plugin is run is each tier's own.
 
+use std::path::Path;
+
 mod asker;
 pub mod declared;
 pub mod log;
@@ -11,3 +13,12 @@ pub use crate::{
     asker::Asker,
     rate::{Pass, Rate},
 };
+
+/// What brings back the file that a folder's manifest names for a tier, and that is not there.
+pub fn build_again(folder: &Path, tier: &str) -> String {
+    let (is_source, folder) = (folder.join("Cargo.toml").is_file(), folder.display());
+    if is_source {
+        return format!("bespoke plugin build {folder} --tier {tier}");
+    }
+    format!("bespoke plugin build DIR --tier {tier} --out {folder}, where DIR is its source; or ask its author for it")
+}
