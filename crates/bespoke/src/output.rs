@@ -86,6 +86,12 @@ impl Out {
         self.raw(&(written(&value).map_err(failed)? + "\n"))
     }
 
+    /// Whether nobody is told anything but errors.
+    #[cfg_attr(not(feature = "build"), expect(dead_code, reason = "nothing is built"))]
+    pub(crate) fn is_quiet(self) -> bool {
+        self.quiet
+    }
+
     /// A line for the person.
     pub(crate) fn note(&self, text: impl AsRef<str>) {
         self.put_note(text.as_ref(), false);

@@ -1,13 +1,14 @@
 //! Plugins that are not part of this binary: in which folders they are searched, and what is found. It reads, and runs nothing of them.
 
 use std::{
-    env,
+    env, fs,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use bespoke_host::{Candidate, Config, Grounds, Tier, find, open_folder};
-use bespoke_plugin_api::Result;
+use bespoke_host::{Candidate, Config, Grounds, Tier, find, open_folder, tiers};
+use bespoke_manifest::{Inherited, Manifest};
+use bespoke_plugin_api::{Code, Error, Result};
 
 use crate::{paths::Paths, setup::build_with};
 
@@ -78,8 +79,14 @@ impl Shelf {
     /// The plugin in a folder.
     ///
     /// # Errors
-    /// When there is none, or it cannot be read.
+    /// When there is none, or it cannot be read; with the command that builds it, when the folder holds its source.
     pub(crate) fn open_folder(&self, folder: &Path) -> Result<Candidate> {
+        if let Some(tier) = unbuilt(folder) {
+            let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+            let message = format!("{}: it is the source of a plugin, of which nothing is built there", folder.display());
+            let help = format!("bespoke plugin build {} --tier {tier}", folder.display());
+            return Err(Error::new(Code::LOAD_FAILED, message).with_help(help));
+        }
         let install = self.grounds.install_dependencies || self.config.plugin_defaults().is_ok_and(|defaults| defaults.auto_install_deps);
         let grounds = self.grounds.clone().install_dependencies(install);
         let candidate = open_folder(&std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned()), &grounds);
@@ -110,6 +117,30 @@ impl Shelf {
         all
     }
 }
+
+/// The tier to build a plugin for, where a folder holds its source and nothing that could be loaded; `None` for any other folder.
+pub(crate) fn unbuilt(folder: &Path) -> Option<&'static str> {
+    use bespoke_manifest::Tier as Ships;
+    let file = folder.join("plugin.toml");
+    let is_short = fs::metadata(&file).is_ok_and(|meta| meta.is_file() && meta.len() <= MOST_BYTES);
+    if !is_short || !folder.join("Cargo.toml").is_file() {
+        return None;
+    }
+    // What it inherits of its crate does not matter for this.
+    let inherited = Inherited { version: "0.0.0", license: "MIT" };
+    let manifest = Manifest::parse("plugin.toml", &fs::read_to_string(&file).ok()?, Some(inherited)).ok()?;
+    if manifest.process.is_some() || manifest.dylib.is_some() || manifest.wasm.is_some() {
+        return None;
+    }
+    // Of those that this program can load, first what every Rust builds and a wall holds.
+    let loaded =
+        [Ships::Process, Ships::Wasm, Ships::Dylib].into_iter().filter(|tier| tiers().iter().any(|d| d.tier.name() == tier.name()));
+    let tier = loaded.chain([Ships::Compiled]).find(|tier| manifest.tiers.contains(tier));
+    tier.or(manifest.tiers.first().copied()).map(|tier| tier.name())
+}
+
+/// Bytes of a manifest; the manifest itself takes no more.
+const MOST_BYTES: u64 = 1 << 20;
 
 /// This program, to be started again. Not by its path where there is another way: an upgrade puts another program there, or none.
 pub(crate) fn this_program() -> std::io::Result<PathBuf> {

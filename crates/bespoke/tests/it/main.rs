@@ -28,6 +28,7 @@ mod init;
 mod killed;
 mod licenses;
 mod manners;
+mod mistakes;
 mod models;
 mod packs;
 mod plugin_commands;

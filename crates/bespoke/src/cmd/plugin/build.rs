@@ -20,7 +20,7 @@ pub(crate) async fn run(out: Out, building: Building) -> Result<()> {
     let mut request = Request::new(folder, tier);
     (request.release, request.out, request.features) = (release, to, features);
     let work = tokio::task::spawn_blocking(move || build(&request, &mut |line| out.note(line)));
-    let built = work.await.map_err(|e| Failure::failed(e.to_string()))??;
+    let built = work.await.map_err(|e| Failure::failed(e.to_string()))?.map_err(|error| told(out, error))?;
     let path = built.path.display();
     if out.json {
         let value = json!({ "id": built.id, "version": built.version, "tier": tier.name(), "path": built.path, "bytes": built.bytes });
@@ -31,6 +31,16 @@ pub(crate) async fn run(out: Out, building: Building) -> Result<()> {
     out.raw(&format!("{path}\n"))?;
     out.note(if tier == Tier::Compiled { format!("  try: {path} plugin list") } else { format!("  try: bespoke plugin load {path}") });
     Ok(())
+}
+
+/// What a compiler says was told line by line, unless nothing is to be told: it is not said twice.
+fn told(out: Out, error: BuildError) -> Failure {
+    match error {
+        BuildError::Failed { package, tier, .. } if !out.is_quiet() => {
+            Failure::failed(format!("{package} does not build as {}: what is wrong stands above", tier.name()))
+        }
+        error => error.into(),
+    }
 }
 
 impl From<BuildError> for Failure {

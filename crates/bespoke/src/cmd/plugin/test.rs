@@ -15,6 +15,7 @@ use crate::{
     exit::{Exit, Failure, Result},
     output::{Out, Style},
     setup::Setup,
+    shelf,
 };
 
 /// How long a start may take where neither the manifest nor the configuration says.
@@ -83,8 +84,10 @@ fn found(setup: &Setup, what: Option<&str>) -> Result<Candidate> {
 
 /// The source of a plugin is no plugin yet.
 fn unbuilt(folder: &str, failure: Failure) -> Failure {
-    let is_source = Path::new(folder).join("Cargo.toml").is_file();
-    if is_source { failure.help(format!("bespoke plugin test \"$(bespoke plugin build {folder} --tier process)\"")) } else { failure }
+    match shelf::unbuilt(Path::new(folder)) {
+        Some(tier) => failure.help(format!("bespoke plugin test \"$(bespoke plugin build {folder} --tier {tier})\"")),
+        None => failure,
+    }
 }
 
 /// What it may have: what the user granted; with `yes` all that it asks for.
