@@ -25,10 +25,13 @@ const WASM: &str = "wasm: file = \"plugin.wasm\"";
 const DYLIB: &str = "dylib: file = \"plugin.so\"";
 const PROCESS: &str = "process: command = [\"./run\"]";
 
+/// How it is packed, the file, what it holds if it is there, its mode, and what is said.
+type Case = (&'static str, &'static str, Option<&'static [u8]>, u32, &'static [&'static str]);
+
 #[test]
 fn a_file_that_is_not_what_it_should_be() {
     let cut_off: &[u8] = b"\0asm\x0d";
-    let cases: &[(&str, &str, Option<&[u8]>, u32, &[&str])] = &[
+    let cases: &[Case] = &[
         (WASM, "plugin.wasm", None, 0o644, &["plugin.wasm: it is not there", "bespoke plugin build DIR --tier wasm --out "]),
         (WASM, "plugin.wasm", Some(b"a text"), 0o644, &["plugin.wasm: it is no wasm", "bespoke plugin build DIR --tier wasm"]),
         (WASM, "plugin.wasm", Some(cut_off), 0o644, &["plugin.wasm: it is cut off, after 5 bytes"]),
