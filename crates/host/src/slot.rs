@@ -334,7 +334,16 @@ where
     lease.generation.metrics().end(begun, result.is_err());
     match result {
         Ok(value) => Ok(Leased { value: Held(Some(value)), _cancel: Some(cancel), lease }),
-        Err(e) => Err(e.with_plugin(lease.generation.plugin())),
+        Err(e) => {
+            let e = e.with_plugin(lease.generation.plugin());
+            if e.code() == Code::PLUGIN_CRASHED {
+                // The task that brings another instance has yet to hear of it. Callers that ask again at once, and are told no at once, would
+                // keep every thread of the runtime from it.
+                drop(lease);
+                tokio::task::yield_now().await;
+            }
+            Err(e)
+        }
     }
 }
 

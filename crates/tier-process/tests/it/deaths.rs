@@ -76,8 +76,6 @@ async fn whoever_calls_when_it_dies_is_told_so_or_answered_by_the_next() {
                             Err(error) => {
                                 let told = (error.code(), error.is_retryable());
                                 assert_eq!(told, (Code::PLUGIN_CRASHED, true), "{what}: {error}");
-                                // Such an answer waits for nothing: who asks again without a pause keeps the thread from who would see the end.
-                                tokio::task::yield_now().await;
                             }
                         }
                     }
