@@ -32,16 +32,16 @@ type Case = (&'static str, &'static str, Option<&'static [u8]>, u32, &'static [&
 fn a_file_that_is_not_what_it_should_be() {
     let cut_off: &[u8] = b"\0asm\x0d";
     let cases: &[Case] = &[
-        (WASM, "plugin.wasm", None, 0o644, &["plugin.wasm: it is not there", "bespoke plugin build DIR --tier wasm --out "]),
+        (WASM, "plugin.wasm", None, 0o644, &["plugin.wasm: there is no such file", "bespoke plugin build DIR --tier wasm --out "]),
         (WASM, "plugin.wasm", Some(b"a text"), 0o644, &["plugin.wasm: it is no wasm", "bespoke plugin build DIR --tier wasm"]),
         (WASM, "plugin.wasm", Some(cut_off), 0o644, &["plugin.wasm: it is cut off, after 5 bytes"]),
-        (DYLIB, "plugin.so", None, 0o644, &["plugin.so: it is not there", "bespoke plugin build DIR --tier dylib --out "]),
+        (DYLIB, "plugin.so", None, 0o644, &["plugin.so: there is no such file", "bespoke plugin build DIR --tier dylib --out "]),
         (
             DYLIB,
             "plugin.so",
             Some(b"text"),
             0o644,
-            &["plugin.so: it cannot be loaded: it is no library", "bespoke plugin build DIR --tier dylib"],
+            &["plugin.so: it is no library of this system", "bespoke plugin build DIR --tier dylib"],
         ),
         (DYLIB, "plugin.so", Some(b"\x7fELF\x02"), 0o644, &["plugin.so: it cannot be loaded: it is cut off"]),
         (PROCESS, "run", None, 0o644, &["`./run` is not in its folder", "mend command under [process]"]),

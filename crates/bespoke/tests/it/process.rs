@@ -163,7 +163,9 @@ fn one_that_starts_with_its_first_call_is_tried_all_the_same() {
     plugin(&user.work(""), "broken", "broken", "");
     let failed = user.run(["plugin", "load", "./broken"]).code(1).says("broken is failed").says("the last words of broken");
     // It is not kept, so it is not what one could ask about.
-    failed.says("logs/plugins.log").says("or: bespoke plugin test ./broken");
+    failed.says("bespoke logs --plugin broken").says("or: bespoke plugin test ./broken");
+    let logged = user.run(["logs", "--plugin", "broken"]).ok();
+    assert!(logged.out.contains("the last words of broken"), "{}", logged.out);
     assert!(!user.config().is_file_with("path"));
     plugin(&user.work(""), "parrot", "hello", "");
     user.run(["plugin", "load", "./parrot"]).ok().says("parrot 1.0.0 starts in ");

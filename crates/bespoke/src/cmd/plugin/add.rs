@@ -12,7 +12,6 @@ use crate::{
     cli::{Change, Global},
     cmd::config::{self, Edit},
     exit::{Exit, Failure, Result},
-    logs,
     output::{self, Style},
     setup::{Also, Setup},
 };
@@ -69,10 +68,13 @@ pub(super) async fn load(setup: &Setup, global: &Global, what: &str, yes: bool, 
         setup.paths.granted().revoke(&id)?;
     }
     let row = tried.map_err(|failure| {
-        // Nobody knows it, and nobody can be asked about it; but it can be looked at.
-        let unknown = failure.help.as_deref() == Some(format!("bespoke plugin info {id}").as_str()) && setup.shelf.find(&id).is_none();
-        let log = logs::of_plugins(&setup.paths.logs());
-        if unknown { failure.help(format!("less {}", log.display())).or(format!("bespoke plugin test {what}")) } else { failure }
+        // Nobody knows it, and nobody can be asked about it; but it can be looked at, and so can what it logged.
+        let (help, logs) = (failure.help.clone().unwrap_or_default(), format!("bespoke logs --plugin {id}"));
+        let nothing_else = help == format!("bespoke plugin info {id}") || help.ends_with(&logs);
+        if setup.shelf.find(&id).is_some() || !nothing_else {
+            return failure;
+        }
+        failure.help(format!("see what it logged: {logs}")).or(format!("bespoke plugin test {what}"))
     })?;
     let path = persists.as_ref().map(|folder| (format!("plugins.{id}.path"), json!(folder).to_string()));
     let told = keep(global, path.into_iter().chain(trust)).await?;
