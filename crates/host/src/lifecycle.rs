@@ -539,6 +539,12 @@ impl Inner {
         plugin.watch.configure(settings.is_lazy(), settings.idle_stop());
         match config.terms(manifest, plugin.candidate.tier, &self.grants) {
             Err(NoTerms::Blocked(blocked)) if plugin.change(State::Unloaded, State::Blocked) => {
+                if plugin.watch.is_resting() {
+                    // What it offers would bring it back with a call.
+                    drop_caught(self.services.registry.remove(plugin.id()));
+                    plugin.apply(None);
+                    self.services.offers_changed();
+                }
                 plugin.watch.rest(false);
                 let error = blocked.error(plugin.id());
                 plugin.set(State::Blocked, error.message(), error.help().map(str::to_owned));

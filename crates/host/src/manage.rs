@@ -142,19 +142,22 @@ impl Host {
         self.unload_alone(id).await
     }
 
+    /// Refuses to take out what others that run cannot do without.
+    pub(crate) fn refuse_needed(&self, id: &str) -> Result<()> {
+        let known = self.plugins();
+        let needing = known.iter().filter(|p| matches!(p.state(), State::Ready | State::Starting) && required_by(p, id));
+        let needing: Vec<&str> = needing.map(|p| p.id()).collect();
+        let Some(first) = needing.first() else { return Ok(()) };
+        let message = format!("{} cannot do without `{id}`", needing.join(", "));
+        Err(Error::new(Code::DEPENDENCY_MISSING, message).with_plugin(id).with_help(format!("bespoke plugin unload {first}")))
+    }
+
     /// The caller has the turn of all that changes.
     pub(crate) async fn unload_alone(&self, id: &str) -> Result<()> {
         let inner = self.inner();
         let plugin = self.known(id)?;
         plugin.started().await;
-        let known = self.plugins();
-        let needing = known.iter().filter(|p| matches!(p.state(), State::Ready | State::Starting) && required_by(p, id));
-        let needing: Vec<&str> = needing.map(|p| p.id()).collect();
-        if !needing.is_empty() {
-            let message = format!("{} cannot do without `{id}`", needing.join(", "));
-            let error = Error::new(Code::DEPENDENCY_MISSING, message).with_plugin(id);
-            return Err(error.with_help(format!("bespoke plugin unload {}", needing[0])));
-        }
+        self.refuse_needed(id)?;
         let _turn = plugin.turn.lock().await;
         plugin.watch.rest(false);
         inner.stop_in_turn(&plugin).await;

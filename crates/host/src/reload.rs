@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::{
-    Change, Config, Host, NoTerms, Problem, ReloadClass, Selection,
+    Change, Config, Host, Problem, ReloadClass, Selection,
     candidate::{State, Tier},
     difference::OF_HOST,
     events::topics,
@@ -240,12 +240,11 @@ impl Host {
 
     /// Stops libraries that the configuration does not trust any more, and what cannot do without.
     async fn distrust(&self, new: &Config) -> Vec<PluginReload> {
-        let inner = self.inner();
         let mut done = Vec::new();
         for plugin in self.plugins().iter().filter(|p| p.candidate.tier == Tier::Dylib && new.is_enabled(p.id())) {
             plugin.started().await;
             let Some(manifest) = plugin.manifest.as_deref().filter(|_| plugin.state() == State::Ready) else { continue };
-            if let Err(NoTerms::Blocked(blocked)) = new.terms(manifest, Tier::Dylib, &inner.grants) {
+            if let Ok(Some(blocked)) = new.distrusts(manifest) {
                 let others = self.hold_back(plugin, &blocked).await;
                 done.push(told(plugin, ReloadOutcome::Stopped, Some(&blocked.error(plugin.id()))));
                 done.extend(others.iter().map(|other| told(other, ReloadOutcome::Stopped, Some(&other.why()))));

@@ -47,13 +47,11 @@ impl Host {
         if let Err(none) = self.config().terms(&manifest, candidate.tier, &inner.grants) {
             return Err(none.error(&id).with_plugin(&id));
         }
-        let goes_on = |failure: &Error| {
-            let failure = inner.clean(failure);
-            let error = Error::new(Code::HOTSWAP_FAILED, format!("the one before goes on: {}", failure.message())).with_plugin(&id);
-            failure.help().map_or(error.clone(), |help| error.with_help(help))
-        };
+        let goes_on = |failure: &Error| inner.goes_on("the one before goes on", failure).with_plugin(&id);
         let served = plugin.is_up();
         if served {
+            plugin.started().await;
+            self.refuse_needed(&id)?;
             // Nothing is stopped for what does not start.
             let tried = async { inner.try_out(&self.cell_of(candidate.clone())?).await };
             tried.await.map_err(|failure| goes_on(&failure))?;

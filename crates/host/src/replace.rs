@@ -79,9 +79,17 @@ impl Inner {
             self.can_say(plugin, &config).await?;
             return self.config_of(&config, plugin).map(drop).map_err(Error::from);
         }
-        let launched = self.launch_unless_closing(plugin, &config, Launch::default()).await?;
-        self.end(launched.generation).await;
-        Ok(())
+        let launched = self.launch_unless_closing(plugin, &config, Launch::default()).await;
+        let ended = match launched {
+            Ok(launched) => {
+                self.end(launched.generation).await;
+                Ok(())
+            }
+            Err(error) => Err(error),
+        };
+        // Nobody will ask this place what its instance used.
+        self.grants.leave(plugin.id(), &plugin.used);
+        ended
     }
 
     /// Whether a new instance could at least say what it contributes. What was kept of an earlier answer counts only while nothing in the
@@ -189,7 +197,8 @@ impl Inner {
         self.goes_on("the old instance goes on", error)
     }
 
-    fn goes_on(&self, how: &str, error: &Error) -> Error {
+    /// The error of a replacement that came to nothing; `how` says who serves.
+    pub(crate) fn goes_on(&self, how: &str, error: &Error) -> Error {
         let error = self.clean(error);
         let told = Error::new(Code::HOTSWAP_FAILED, format!("{how}: {}", error.message()));
         error.help().map_or(told.clone(), |help| told.with_help(help))

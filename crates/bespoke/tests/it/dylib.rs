@@ -124,6 +124,14 @@ fn trust_is_for_a_folder_and_is_taken_back() {
     user.run(["config", "check"]).ok();
     user.run(["plugin", "revoke", "dice-c"]).code(3).says("no plugin `dice-c`");
     user.run(["config", "set", "plugins.dice-c.allow_native", "true"]).code(3).says("nobody knows it");
+
+    // What a variable says is not the file's to lose.
+    fs::write(user.config(), format!("[plugins.dice-c]\npath = {one:?}\n")).unwrap();
+    let user = user.with("BESPOKE_PLUGINS__DICE_C__ALLOW_NATIVE", "true");
+    user.run(["plugin", "revoke", "dice-c"]).code(5).says("stays trusted: a variable of the environment says so");
+    user.run(["plugin", "unload", "dice-c"]).ok().says("plugins.dice-c.path is removed");
+    let user = user.with("BESPOKE_PLUGINS__DICE_C__ALLOW_NATIVE", "false");
+    user.run(["plugin", "load", "one/dice-c", "--yes"]).code(5).says("unset BESPOKE_PLUGINS__DICE_C__ALLOW_NATIVE");
 }
 
 #[test]
@@ -142,6 +150,16 @@ fn trust_that_is_taken_back_ends_the_library_in_a_server() {
     fs::write(user.config(), fs::read_to_string(user.config()).unwrap().replace("allow_native", "# allow_native")).unwrap();
     let told = user.run(["reload"]).ok().out;
     assert!(told.contains("dice-c: stopped: is a dynamic library"), "{told}");
+    assert_eq!(there(), "blocked");
+    // A server that cannot take the file goes on with what it had, and that is said.
+    user.run(["plugin", "grant", "dice-c", "--yes"]).ok().says("the server that runs has it ready");
+    let whole = fs::read_to_string(user.config()).unwrap();
+    fs::write(user.config(), format!("{whole}\n[voice]\nnonsense = 1\n")).unwrap();
+    user.run(["plugin", "revoke", "dice-c"]).code(5).says("the server that runs goes on with it").says("voice.nonsense");
+    let left = fs::read_to_string(user.config()).unwrap();
+    assert!(!left.lines().any(|line| line.starts_with("allow_native")), "{left}");
+    fs::write(user.config(), left.replace("[voice]\nnonsense = 1\n", "")).unwrap();
+    user.run(["reload"]).ok();
     assert_eq!(there(), "blocked");
     server.end();
 }

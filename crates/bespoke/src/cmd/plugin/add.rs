@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use bespoke_host::{Candidate, Config, Consent, Grants, Row, Tier, ask};
+use bespoke_host::{Candidate, Config, Consent, Grants, Origin, Row, Tier, ask};
 use bespoke_manifest::{Manifest, Permission};
 use serde_json::json;
 
@@ -76,7 +76,7 @@ pub(super) async fn load(setup: &Setup, global: &Global, what: &str, yes: bool, 
         }
         failure.help(format!("see what it logged: {logs}")).or(format!("bespoke plugin test {what}"))
     })?;
-    let path = persists.as_ref().map(|folder| (format!("plugins.{id}.path"), json!(folder).to_string()));
+    let path = persists.as_deref().map(|folder| Ok::<_, Failure>((format!("plugins.{id}.path"), written(folder)?))).transpose()?;
     let told = keep(global, path.into_iter().chain(trust)).await?;
     let there = server::apply(setup, &id, "plugin.load").await?;
     if setup.out.json {
@@ -145,7 +145,20 @@ fn trust(setup: &Setup, manifest: &Manifest, tier: Tier) -> Result<Option<Key>> 
     }
     let folder = Path::new(&manifest.path).parent().unwrap_or(Path::new("."));
     let folder = folder.canonicalize().map_err(|e| Failure::failed(format!("{}: {e}", folder.display())))?;
-    Ok(Some((format!("plugins.{}.allow_native", manifest.id), json!(folder).to_string())))
+    let key = format!("plugins.{}.allow_native", manifest.id);
+    if let Origin::Environment(name) = setup.config.origin(&key) {
+        let failure = Failure::new(Exit::Conflict, format!("{} is not trusted: {name} of the environment says so", manifest.id));
+        return Err(failure.help(format!("unset {name}")));
+    }
+    Ok(Some((key, written(&folder)?)))
+}
+
+/// A folder as a value of the configuration.
+fn written(folder: &Path) -> Result<String> {
+    let text = folder
+        .to_str()
+        .ok_or_else(|| Failure::failed(format!("{}: its name is no Unicode, as texts of the configuration are", folder.display())))?;
+    Ok(json!(text).to_string())
 }
 
 /// What it means to trust it, as a line of what a plugin asks for.
@@ -193,11 +206,15 @@ pub(super) async fn unload(setup: &Setup, global: &Global, id: &str) -> Result<(
     match (row, has_path) {
         (_, true) => {
             // Before the file says so: what runs cannot lose its folder. One that others need is the server's to keep.
-            if let Err(failure) = server::apply(setup, id, "plugin.unload").await {
+            let kept = server::apply(setup, id, "plugin.unload").await.err();
+            if let Some(failure) = &kept {
                 setup.out.note(format!("the server that runs keeps it: {failure}"));
             }
-            let told = forget(setup, global, id).await?;
-            server::read_again(setup).await?;
+            // Without trust the server would stop it all the same.
+            let keys: &[&str] = if kept.is_some() { &["path"] } else { &["path", "allow_native"] };
+            let told = forget(setup, global, id, keys).await?;
+            // What it has to say of that is no matter of this verb: it tells it itself.
+            let _ = server::read_again(setup).await?;
             if setup.out.json {
                 return setup.out.json(&json!({ "id": id, "unloaded": true }), true);
             }
@@ -227,14 +244,15 @@ pub(super) async fn unload(setup: &Setup, global: &Global, id: &str) -> Result<(
     }
 }
 
-/// Takes out of the file what names a plugin that is gone: its folder, the trust in its library, which was for that folder, and what told it
-/// of events. What it was, a line each. Other keys of its table stay for the day that it comes back; a table without any goes.
-async fn forget(setup: &Setup, global: &Global, id: &str) -> Result<Vec<String>> {
+/// Takes out of the file what names a plugin that is gone: these keys, which are its folder and the trust in its library, which was for that
+/// folder; and what told it of events. What it was, a line each. Other keys of its table stay for the day that it comes back; a table without
+/// any goes.
+async fn forget(setup: &Setup, global: &Global, id: &str, keys: &[&str]) -> Result<Vec<String>> {
     let told: Vec<_> = setup.config.hooks().unwrap_or_default().into_iter().filter(|hook| hook.plugin == id).collect();
     let mut removed = Vec::new();
     let change = |old: &Config| {
         let origin = old.path().map_or(String::new(), |path| path.display().to_string());
-        let mut text = without(old, id, &["path", "allow_native"], &mut removed)?;
+        let mut text = without(old, id, keys, &mut removed)?;
         for hook in &told {
             if let Some(without) = Config::parse(&origin, &text)?.without_hook(id, &hook.callback)? {
                 text = without;
@@ -252,9 +270,10 @@ fn without(old: &Config, id: &str, keys: &[&str], removed: &mut Vec<String>) -> 
     let origin = old.path().map_or(String::new(), |path| path.display().to_string());
     let mut text = old.text().to_owned();
     for key in keys.iter().map(|key| format!("plugins.{id}.{key}")) {
-        let config = Config::parse(&origin, &text)?;
-        if config.get(&key).is_some() {
-            text = config.unset(&key)?;
+        // What a variable of the environment says is not the file's to lose.
+        let file = Config::parse(&origin, &text)?.with_env([]);
+        if file.get(&key).is_some() {
+            text = file.unset(&key)?;
             removed.push(format!("{key} is removed"));
         }
     }
@@ -302,9 +321,12 @@ pub(super) async fn grant(setup: &Setup, global: &Global, id: &str, permissions:
     if !asked.is_empty() {
         setup.paths.granted().grant(&manifest, candidate.tier, &optional)?;
     }
+    let is_new_trust = trust.is_some();
     let told = keep(global, trust.into_iter()).await?;
     let grant = setup.paths.granted().of(id)?;
-    server::read_again(setup).await?;
+    if is_new_trust && let Some(failure) = server::read_again(setup).await? {
+        setup.out.note(format!("the server that runs does not take the configuration: {failure}"));
+    }
     let there = server::consent(setup, id).await;
     if setup.out.json {
         return setup.out.json(&json!({ "id": id, "grant": grant, "server": there.ok().flatten() }), true);
@@ -335,17 +357,10 @@ pub(super) async fn revoke(setup: &Setup, global: &Global, id: &str) -> Result<(
         return Ok(());
     }
     grants.revoke(id)?;
-    let mut told = Vec::new();
-    if is_trusted {
-        let change = |old: &Config| without(old, id, &["allow_native"], &mut told);
-        let new = config::edit_text(global, change, Change { dry_run: false, force: true }).await?;
-        if new.get(&key).is_some_and(|said| said != false) {
-            let failure = Failure::new(Exit::Conflict, format!("{id} stays trusted: a variable of the environment says so"));
-            return Err(failure.help(format!("bespoke config get {key} --origin")));
-        }
-        server::read_again(setup).await?;
-    }
+    let told = if is_trusted { distrust(setup, global, id).await } else { Ok(Vec::new()) };
+    // Also where it stays trusted: what it was granted is gone.
     let there = server::consent(setup, id).await;
+    let told = told?;
     if setup.out.json {
         let value = json!({ "id": id, "revoked": true, "server": there.as_ref().ok() });
         setup.out.json(&value, true)?;
@@ -358,4 +373,24 @@ pub(super) async fn revoke(setup: &Setup, global: &Global, id: &str) -> Result<(
         None => setup.out.note("a chat that runs it goes on with it until it ends, or until /reload"),
     }
     Ok(())
+}
+
+/// Takes the trust in a library out of the file, and has the server take that over: a line for what was removed.
+async fn distrust(setup: &Setup, global: &Global, id: &str) -> Result<Vec<String>> {
+    let (key, mut told) = (format!("plugins.{id}.allow_native"), Vec::new());
+    let change = |old: &Config| without(old, id, &["allow_native"], &mut told);
+    let new = config::edit_text(global, change, Change { dry_run: false, force: true }).await?;
+    let refused = server::read_again(setup).await?;
+    if new.get(&key).is_some_and(|said| said != false) {
+        let failure = Failure::new(Exit::Conflict, format!("{id} stays trusted: a variable of the environment says so"));
+        return Err(failure.help(format!("bespoke config get {key} --origin")));
+    }
+    match refused {
+        None => Ok(told),
+        Some(failure) => {
+            let message =
+                format!("{id} is not trusted any more, and the server that runs goes on with it, as it cannot take the configuration");
+            Err(Failure::new(Exit::Conflict, format!("{message}: {}", failure.message)).help("bespoke config check, then bespoke reload"))
+        }
+    }
 }

@@ -5,7 +5,12 @@ use std::path::{Path, PathBuf};
 use bespoke_host::Row;
 use serde_json::{Value, json};
 
-use crate::{exit::Result, output::Style, running::Running, setup::Setup};
+use crate::{
+    exit::{Failure, Result},
+    output::Style,
+    running::Running,
+    setup::Setup,
+};
 
 /// The server of this home, if it goes by the configuration that this verb works on.
 pub(in crate::cmd) async fn find(setup: &Setup) -> Result<Option<Running>> {
@@ -28,12 +33,10 @@ pub(super) async fn apply(setup: &Setup, id: &str, method: &str) -> Result<Optio
     Ok(rows.into_iter().find(|row| row.id == id))
 }
 
-/// Has the server read a file that was changed. What it has to say of that is no matter of this verb: it tells it itself.
-pub(super) async fn read_again(setup: &Setup) -> Result<()> {
-    if let Some(mut running) = find(setup).await? {
-        let _ = running.ask::<Value>("reload", json!({})).await;
-    }
-    Ok(())
+/// Has the server read a file that was changed: why it does not take it, if so.
+pub(super) async fn read_again(setup: &Setup) -> Result<Option<Failure>> {
+    let Some(mut running) = find(setup).await? else { return Ok(None) };
+    Ok(running.ask::<Value>("reload", json!({})).await.err())
 }
 
 /// Has the server start what lacked something that is here now. What it has to say of its configuration is no matter of this verb.
