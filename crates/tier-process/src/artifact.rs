@@ -81,9 +81,11 @@ impl Artifact for ProcessPlugin {
             let besides = [python::sdk_digest().as_bytes(), program.path().as_os_str().as_encoded_bytes(), &stamp];
             declared::place(&inner.grounds.cache, id, &inner.folder.path, &besides)
         });
-        let launch = program.launch(&inner.folder, &inner.grounds, None, &[], &bare(terms))?;
-        let (asking, limit) = (inner.clone(), start::limit(terms));
-        declared::or_ask(place, id, move || asking.ask(launch, limit))
+        let (asking, terms, limit) = (inner.clone(), bare(terms), start::limit(terms));
+        declared::or_ask(place, id, move || {
+            let launch = program.launch(&asking.folder, &asking.grounds, None, &[], &terms)?;
+            asking.ask(launch, limit)
+        })
     }
 
     fn check(&self, config: &Value) -> Result<()> {
