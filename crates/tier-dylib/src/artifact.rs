@@ -48,7 +48,7 @@ impl DylibPlugin {
 
 impl Artifact for DylibPlugin {
     fn look(&self) -> Result<()> {
-        copies::look(&self.0.file)
+        copies::look(&self.0.file, &self.0.folder.path)
     }
 
     /// From what it said before, as long as nothing in its folder has changed; only then without loading it. To ask it, an instance is
@@ -92,7 +92,7 @@ impl Inner {
     }
 
     fn open(&self, host: Arc<dyn HostApi>) -> Result<(Arc<copies::Copy>, Opened)> {
-        let copy = copies::load(&self.file, &self.grounds.cache, self.id())?;
+        let copy = copies::load(&self.file, &self.folder.path, &self.grounds.cache, self.id())?;
         let opened = thread::open(&copy, self.id(), host).map_err(|e| start::with_logs(e, self.id()))?;
         Ok((copy, opened))
     }

@@ -70,15 +70,15 @@ pub(crate) fn count(file: &Path) -> usize {
     }
 }
 
-/// The library `file` of the plugin `id` as it is now, open, from a copy below `cache`.
+/// The library `file` of the plugin `id` in `root` as it is now, open, from a copy below `cache`.
 ///
 /// # Errors
 /// `LOAD_FAILED`; `RESOURCE_EXHAUSTED` when there are [`MOST_COPIES`] of it.
-pub(crate) fn load(file: &Path, cache: &Path, id: &str) -> Result<Arc<Copy>> {
+pub(crate) fn load(file: &Path, root: &Path, cache: &Path, id: &str) -> Result<Arc<Copy>> {
     let of_file = of_file(file);
     let mut copies = lock(&of_file);
     let folder = cache.join("dylib").join(id);
-    let (digest, staged) = stage(file, &folder)?;
+    let (digest, staged) = stage(file, root, &folder)?;
     let same = copies.iter().rfind(|mapped| mapped.digest == digest).map(|mapped| mapped.copy.clone());
     match same {
         Some(Ok(copy)) if copy.spoiled.load(Ordering::Relaxed) => {}
@@ -114,9 +114,9 @@ pub(crate) fn load(file: &Path, cache: &Path, id: &str) -> Result<Arc<Copy>> {
 }
 
 /// Copies a file to a place beside where it will lie, and says what is in it. Nothing that is open is ever written to.
-fn stage(file: &Path, folder: &Path) -> Result<(String, tempfile::NamedTempFile)> {
+fn stage(file: &Path, root: &Path, folder: &Path) -> Result<(String, tempfile::NamedTempFile)> {
     let unread = |e: io::Error| match e.kind() {
-        io::ErrorKind::NotFound => missing(file),
+        io::ErrorKind::NotFound => missing(file, root),
         _ => descriptor::refusal(file, &format!("it cannot be read: {e}")),
     };
     let uncopied = |e: io::Error| cannot_copy(file, folder, &e);
@@ -161,11 +161,11 @@ fn forget_old(folder: &Path, own: &Path) {
     }
 }
 
-/// Whether a file is there and a whole library, as far as that shows without the loader.
-pub(crate) fn look(file: &Path) -> Result<()> {
+/// Whether the library of the plugin in `root` is there and whole, as far as that shows without the loader.
+pub(crate) fn look(file: &Path, root: &Path) -> Result<()> {
     let refused = |why: &str| descriptor::refusal(file, why);
     match file.metadata() {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(missing(file)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(missing(file, root)),
         // A pipe would wait for somebody to write.
         Ok(meta) if !meta.is_file() => return Err(refused("it is no file")),
         _ => {}
@@ -179,9 +179,8 @@ pub(crate) fn look(file: &Path) -> Result<()> {
     bespoke_library::check(file).map_err(|why| refused(&format!("it cannot be loaded: {why}")))
 }
 
-fn missing(file: &Path) -> Error {
-    let help = bespoke_tier::build_again(file.parent().unwrap_or(file), "dylib");
-    descriptor::refusal(file, "there is no such file").with_help(help)
+fn missing(file: &Path, root: &Path) -> Error {
+    descriptor::refusal(file, "there is no such file").with_help(bespoke_tier::build_again(root, "dylib"))
 }
 
 fn cannot_copy(file: &Path, folder: &Path, error: &io::Error) -> Error {

@@ -76,7 +76,7 @@ impl WasmPlugin {
 
 impl Artifact for WasmPlugin {
     fn look(&self) -> Result<()> {
-        code::look(&self.0.file, self.0.limits.artifact)
+        code::look(&self.0.file, &self.0.folder.path, self.0.limits.artifact)
     }
 
     /// Compiles it, unless that was done before: a start has little time.
@@ -117,7 +117,7 @@ impl Inner {
     }
 
     async fn code(&self) -> Result<Arc<Code>> {
-        let code = code::load(&self.file, self.wasi, &self.grounds.cache, &self.limits).await?;
+        let code = code::load(&self.file, &self.folder.path, self.wasi, &self.grounds.cache, &self.limits).await?;
         *self.last() = Some(code.clone());
         Ok(code)
     }

@@ -46,15 +46,15 @@ pub(crate) struct Code {
     pub(crate) from: &'static str,
 }
 
-/// The code of a component, which is given WASI or not.
+/// The code of the component of the plugin in `root`, which is given WASI or not.
 ///
 /// # Errors
 /// `LOAD_FAILED`, which names the file and what to do.
-pub(crate) async fn load(file: &Path, wasi: bool, cache: &Path, limits: &Limits) -> Result<Arc<Code>> {
+pub(crate) async fn load(file: &Path, root: &Path, wasi: bool, cache: &Path, limits: &Limits) -> Result<Arc<Code>> {
     let (tell, told) = oneshot::channel();
-    let (path, folder, most) = (file.to_owned(), cache.join("wasm"), limits.artifact);
+    let (path, root, folder, most) = (file.to_owned(), root.to_owned(), cache.join("wasm"), limits.artifact);
     let spawned = thread::Builder::new().name("wasm-compile".into()).spawn(move || {
-        let code = find(&path, wasi, folder, most, &|| tell.is_closed());
+        let code = find(&path, &root, wasi, folder, most, &|| tell.is_closed());
         // Nobody waits when the time was up.
         let _ = tell.send(code);
     });
@@ -104,8 +104,8 @@ impl Drop for Slot {
 static LOADED: Mutex<Option<Loaded>> = Mutex::new(None);
 type Loaded = HashMap<(PathBuf, String, bool), Weak<Code>>;
 
-fn find(file: &Path, wasi: bool, folder: PathBuf, most: u64, is_given_up: &dyn Fn() -> bool) -> Result<Arc<Code>> {
-    let bytes = read(file, most)?;
+fn find(file: &Path, root: &Path, wasi: bool, folder: PathBuf, most: u64, is_given_up: &dyn Fn() -> bool) -> Result<Arc<Code>> {
+    let bytes = read(file, root, most)?;
     let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
     let place = (folder, digest, wasi);
     let known = LOADED.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default().get(&place).and_then(Weak::upgrade);
@@ -154,34 +154,45 @@ fn is_loaded(folder: &Path, digest: &str) -> bool {
     of_it.any(|(_, code)| code.strong_count() > 0)
 }
 
-/// Whether a file is there and begins as a component does.
-pub(crate) fn look(file: &Path, most: u64) -> Result<()> {
-    is_component(file, &read(file, most)?)
+/// Whether the component of the plugin in `root` is there, is not too large, and begins as one does.
+pub(crate) fn look(file: &Path, root: &Path, most: u64) -> Result<()> {
+    let mut first = Vec::new();
+    open(file, root, most)?.take(8).read_to_end(&mut first).map_err(|e| unread(file, root, &e))?;
+    is_component(file, &first)
 }
 
 /// The bytes of a file that is not too large for a component, whatever it says of its size.
-fn read(file: &Path, most: u64) -> Result<Vec<u8>> {
-    let cannot = |e: &io::Error| match e.kind() {
-        io::ErrorKind::NotFound => {
-            refusal(file, "there is no such file").with_help(bespoke_tier::build_again(file.parent().unwrap_or(file), "wasm"))
-        }
-        _ => refusal(file, &format!("it cannot be read: {e}")),
-    };
+fn read(file: &Path, root: &Path, most: u64) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open(file, root, most)?.take(most.saturating_add(1)).read_to_end(&mut bytes).map_err(|e| unread(file, root, &e))?;
+    small_enough(file, bytes.len() as u64, most)?;
+    Ok(bytes)
+}
+
+/// A file that is one, and by what it says of its size not too large.
+fn open(file: &Path, root: &Path, most: u64) -> Result<File> {
     // Before it is opened: a pipe would wait for somebody to write.
-    let meta = fs::metadata(file).map_err(|e| cannot(&e))?;
+    let meta = fs::metadata(file).map_err(|e| unread(file, root, &e))?;
     if !meta.is_file() {
         return Err(refusal(file, "it is no file"));
     }
-    let opened = File::open(file).map_err(|e| cannot(&e))?;
-    let mut bytes = Vec::new();
-    opened.take(most.saturating_add(1)).read_to_end(&mut bytes).map_err(|e| cannot(&e))?;
-    if bytes.len() as u64 > most {
-        let message = format!("it has {} bytes, and a component may have {most}", meta.len());
-        return Err(
-            refusal(file, &message).with_help("build it smaller: opt-level = \"s\", lto = true and strip = true in its release profile")
-        );
+    small_enough(file, meta.len(), most)?;
+    File::open(file).map_err(|e| unread(file, root, &e))
+}
+
+fn small_enough(file: &Path, bytes: u64, most: u64) -> Result<()> {
+    if bytes <= most {
+        return Ok(());
     }
-    Ok(bytes)
+    let help = "build it smaller: opt-level = \"s\", lto = true and strip = true in its release profile";
+    Err(refusal(file, &format!("it has {bytes} bytes, and a component may have {most}")).with_help(help))
+}
+
+fn unread(file: &Path, root: &Path, error: &io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::NotFound => refusal(file, "there is no such file").with_help(bespoke_tier::build_again(root, "wasm")),
+        _ => refusal(file, &format!("it cannot be read: {error}")),
+    }
 }
 
 /// Whether the bytes begin as a component does; what is in it, the compiler says.

@@ -14,11 +14,12 @@ pub use crate::{
     rate::{Pass, Rate},
 };
 
-/// What brings back the file that a folder's manifest names for a tier, and that is not there.
+/// What brings back the file that the manifest of the plugin in `folder` names for a tier, and that is not there. What is built of a source
+/// lies elsewhere, and is loaded from there.
 pub fn build_again(folder: &Path, tier: &str) -> String {
     let (is_source, folder) = (folder.join("Cargo.toml").is_file(), folder.display());
     if is_source {
-        return format!("bespoke plugin build {folder} --tier {tier}");
+        return format!("bespoke plugin load \"$(bespoke plugin build {folder} --tier {tier})\"");
     }
     format!("bespoke plugin build DIR --tier {tier} --out {folder}, where DIR is its source; or ask its author for it")
 }
