@@ -218,7 +218,7 @@ impl Answer {
         #[cfg(target_family = "wasm")]
         if let Err(error) = result
             && error.help().is_none()
-            && let Some(help) = crate::panics::instead(error.message())
+            && let Some(help) = crate::panics::against(error.message())
         {
             put_reply::<()>(&mut frame, Kind::REPLY, id, &Err(error.clone().with_help(help)));
             return Answer { frame, effect: Effect::None };
