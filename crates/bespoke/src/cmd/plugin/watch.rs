@@ -65,7 +65,11 @@ async fn follow(
         if is_replaced && folder.is_dir() {
             // Before it is read: what changes from here on is told. One that was watched until now may be gone already.
             let _ = watcher.unwatch(folder);
-            watcher.watch(folder, RecursiveMode::Recursive).map_err(failed)?;
+            if let Err(error) = watcher.watch(folder, RecursiveMode::Recursive) {
+                // A build took it away again; when it is back, the folder around it tells.
+                tell(setup, id, &folder.display().to_string(), Instant::now(), Err(failed(error)))?;
+                continue;
+            }
         }
         let of_plugin = changed.iter().map(PathBuf::as_path).find(|path| counts(path, folder));
         if let Some(path) = of_plugin.or(is_replaced.then_some(folder)) {
@@ -84,7 +88,8 @@ fn counts(path: &Path, folder: &Path) -> bool {
     !made && !name.is_empty() && !name.ends_with('~') && !name.ends_with(".swp") && !name.ends_with(".pyc") && !name.starts_with(".#")
 }
 
-/// Another manifest is another plugin as far as the host knows: then it is taken out and put in again. Any other file is code.
+/// Another manifest is another plugin as far as the host knows: then the host lets the one that runs give way to it. Any other file is
+/// code.
 async fn files(setup: &Setup, id: &str) -> Result<&'static str> {
     let candidate = setup.shelf.find(id).ok_or_else(|| Failure::new(Exit::NotFound, format!("{id} is not found any more")))?;
     if setup.host.renew(candidate).await? {
