@@ -71,6 +71,24 @@ fn a_file_that_is_not_what_it_should_be() {
 }
 
 #[test]
+fn what_is_missing_is_built_again_for_the_folder_of_its_plugin() {
+    for (packed, tier) in [
+        ("wasm: file = \"lib/plugin.wasm\"", "wasm"),
+        ("dylib: file = \"lib/plugin.so\"", "dylib"),
+        ("process: command = [\"bin/run\"]", "process"),
+    ] {
+        let user = User::new();
+        let folder = folder(&user, "it", "it", "mine", packed);
+        let at = folder.display();
+        let help = format!("bespoke plugin build DIR --tier {tier} --out {at}, where");
+        user.run(["plugin", "load", "./it", "--yes"]).code(1).says(&help);
+        fs::write(folder.join("Cargo.toml"), "[package]\n").unwrap();
+        let help = format!("bespoke plugin load \"$(bespoke plugin build {at} --tier {tier})\"");
+        user.run(["plugin", "load", "./it", "--yes"]).code(1).says(&help);
+    }
+}
+
+#[test]
 fn the_source_of_a_plugin_is_built_first() {
     let user = User::new();
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/plugins/stopwatch");

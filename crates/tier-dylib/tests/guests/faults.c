@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "bespoke_frames.h"
@@ -19,7 +20,9 @@ enum {
     /* of a call */
     CALL_HANGS, CALL_BLOCKS, HEALTH_BLOCKS, LIES, HALF, NEVER_READY, ALWAYS_MORE, BREAKS, FAILS, MEANS_NOTHING, SAYS_TOO_MUCH, WAKES, ASKS,
     /* the end of everything */
-    ABORT, SEGV, OVERFLOW, EXIT
+    ABORT, SEGV, OVERFLOW, EXIT,
+    /* not of this one */
+    CHILD_EXITS
 };
 
 #ifndef MARK
@@ -44,6 +47,16 @@ __attribute__((constructor)) static void loaded(void) {
     if (mark == NULL) return;
     fputs("loaded\n", mark);
     fclose(mark);
+}
+
+/* A process that ends by exit, or by its alarm should that get stuck. */
+static void child_exits(void) {
+    pid_t child = fork();
+    if (child == 0) {
+        alarm(10);
+        exit(3);
+    }
+    if (child > 0) waitpid(child, NULL, 0);
 }
 
 /* Until its test lets it go. */
@@ -112,6 +125,7 @@ static int32_t act(guest *self, const bespoke_frame *call, const bespoke_out_v1 
     case SEGV: *(volatile int *)8 = 1; break;
     case OVERFLOW: overflow(0); break;
     case EXIT: exit(3);
+    case CHILD_EXITS: child_exits(); break;
     default: break;
     }
     uint8_t byte;

@@ -40,6 +40,7 @@ fn each_ends_the_program_as_it_is_written() {
         ("SEGV", Err(SIGSEGV)),
         ("OVERFLOW", Err(SIGABRT)),
         ("EXIT", Ok(3)),
+        ("CHILD_EXITS", Ok(LIVES)),
         ("BORDER", Err(SIGABRT)),
         ("panic=unwind", Ok(LIVES)),
         ("panic=abort", Err(SIGABRT)),
