@@ -75,7 +75,7 @@ fn what_is_missing_is_built_again_for_the_folder_of_its_plugin() {
     for (packed, tier) in [
         ("wasm: file = \"lib/plugin.wasm\"", "wasm"),
         ("dylib: file = \"lib/plugin.so\"", "dylib"),
-        ("process: command = [\"bin/run\"]", "process"),
+        ("process: command = [\"./bin/run\"]", "process"),
     ] {
         let user = User::new();
         let folder = folder(&user, "it", "it", "mine", packed);
